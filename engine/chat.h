@@ -2,8 +2,8 @@
 #ifndef ENGINE_CHAT_H
 #define ENGINE_CHAT_H
 
-/* Chat templates, by family: which control tokens and texts stand around a message. The Jinja text in a file is not
- * executed, only recognised. */
+/* Chat templates, by family: which control tokens and texts stand around a message. The Jinja text
+ * in a file is not executed, only recognised. */
 
 #include <stddef.h>
 
@@ -13,8 +13,9 @@
 
 struct chat_family; /* a static row */
 
-/* By name ("chatml", "llama2", "llama3", "mistral", "zephyr", "gemma", "plain"), or with name NULL from the template text (may be NULL with
- * n 0). *out borrows a static row. -ENOTSUP: the sentence names the families and the model's `template` file; -EINVAL: unknown name. */
+/* By name ("chatml", "llama2", "llama3", "mistral", "zephyr", "gemma", "plain"), or with name NULL
+ * from the template text (may be NULL with n 0). *out borrows a static row. -ENOTSUP: the sentence
+ * names the families and the model's `template` file; -EINVAL: unknown name. */
 int chat_family_find(const struct chat_family **out, const char *name, const char *template_text,
 	size_t n, struct err *err);
 const char *chat_family_name(const struct chat_family *f);

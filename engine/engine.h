@@ -3,11 +3,13 @@
 #define ENGINE_ENGINE_H
 
 /*
- * The door of the engine: one loaded model, its tokenizer, its batch. Nothing else of this folder is included from
- * outside. The engine knows tokens; it knows nothing of users, sessions, files or money.
+ * The door of the engine: one loaded model, its tokenizer, its batch. Nothing else of this folder
+ * is included from outside. The engine knows tokens; it knows nothing of users, sessions, files or
+ * money.
  *
- * Threads: an engine has one worker thread of its own (and a compute pool below it). Every function here may be called
- * from any thread; those that may take long say so. engine_event callbacks come from the worker thread.
+ * Threads: an engine has one worker thread of its own (and a compute pool below it). Every function
+ * here may be called from any thread; those that may take long say so. engine_event callbacks come
+ * from the worker thread.
  */
 
 #include <stdbool.h>
@@ -22,45 +24,48 @@ struct engine;
 
 /* Zeroed memory is a valid set of options: each 0 means the default named here. */
 struct engine_options {
-	const char *chat_family;   /* "chatml" ...; NULL: recognised from the file's template */
-	uint32_t n_threads;	   /* compute threads; 0: the online processors, at most 16 */
-	uint32_t context_tok;	   /* longest sequence; 0: what the file says, at most 32,768 */
-	uint32_t step_budget_tok;  /* most tokens computed in one step; 0: 512 */
-	uint32_t max_sequences;	   /* most sequences in one step; 0: 64; more wait */
-	uint32_t kv_blocks;	   /* size of the KV pool in blocks of 16 tokens; 0: from kv_bytes */
-	size_t kv_bytes;	   /* most bytes for the KV pool; 0: 2 GiB; never more blocks than max_sequences full contexts */
-	dev_t forbidden_device;	   /* a file on this device is refused (the daemon's own mount); 0: none */
-	const char *cpu_path;	   /* "scalar", "avx2", "avx512"; NULL: the best this machine has */
+	const char *chat_family;  /* "chatml" ...; NULL: recognised from the file's template */
+	uint32_t n_threads;       /* compute threads; 0: the online processors, at most 16 */
+	uint32_t context_tok;     /* longest sequence; 0: what the file says, at most 32,768 */
+	uint32_t step_budget_tok; /* most tokens computed in one step; 0: 512 */
+	uint32_t max_sequences;   /* most sequences in one step; 0: 64; more wait */
+	uint32_t kv_blocks;       /* size of the KV pool in blocks of 16 tokens; 0: from kv_bytes */
+	size_t kv_bytes;          /* most bytes for the KV pool; 0: 2 GiB; never more blocks than
+				     max_sequences full contexts */
+	dev_t forbidden_device;   /* a file on this device is refused (the daemon's own mount); 0:
+				     none */
+	const char *cpu_path;     /* "scalar", "avx2", "avx512"; NULL: the best this machine has */
 	/* Told now and then while a file is loaded; fraction in [0, 1]. May be NULL. */
 	void (*progress)(void *arg, double fraction);
 	void *progress_arg;
 };
 
 /*
- * Opens a GGUF file, checks all of it, binds the weights and starts the worker. Takes seconds for a large file; polls
- * *stop (may be NULL) and gives up with -ECANCELED when it becomes true.
- * new *out. Errors, each with a sentence: -ENOENT, -EACCES ...: the file cannot be opened; -EINVAL: not a regular file, or
- * on the forbidden device, or a bad option; -EBADMSG: damaged, truncated or lying; -ENOTSUP: a sound file whose
- * architecture, tensor type, tokenizer or template is not known (the sentence says what is); -ENOMEM.
+ * Opens a GGUF file, checks all of it, binds the weights and starts the worker. Takes seconds for a
+ * large file; polls *stop (may be NULL) and gives up with -ECANCELED when it becomes true. new
+ * *out. Errors, each with a sentence: -ENOENT, -EACCES ...: the file cannot be opened; -EINVAL: not
+ * a regular file, or on the forbidden device, or a bad option; -EBADMSG: damaged, truncated or
+ * lying; -ENOTSUP: a sound file whose architecture, tensor type, tokenizer or template is not known
+ * (the sentence says what is); -ENOMEM.
  */
 int engine_open(struct engine **out, const char *path, const struct engine_options *options,
 	const volatile bool *stop, struct err *err);
 
-/* Ends what runs (each request gets its ENGINE_END with -ECANCELED first), joins the worker, frees. Accepts NULL,
- * returns NULL. Not from a callback. */
+/* Ends what runs (each request gets its ENGINE_END with -ECANCELED first), joins the worker, frees.
+ * Accepts NULL, returns NULL. Not from a callback. */
 struct engine *engine_free(struct engine *e);
 
 struct engine_info {
-	const char *name;	  /* general.name, or "" */
+	const char *name;         /* general.name, or "" */
 	const char *architecture; /* "llama" */
-	const char *file_type;	  /* the type of most weights: "Q8_0" */
-	const char *tokenizer;	  /* "gpt2" (byte-level BPE), "llama" (SentencePiece) */
+	const char *file_type;    /* the type of most weights: "Q8_0" */
+	const char *tokenizer;    /* "gpt2" (byte-level BPE), "llama" (SentencePiece) */
 	const char *chat_family;  /* "chatml" ... */
-	const char *backend;	  /* "cpu/avx512" */
+	const char *backend;      /* "cpu/avx512" */
 	uint64_t n_parameters;
 	uint64_t file_bytes;
 	uint32_t n_layers, n_embd, n_heads, n_kv_heads, n_vocab;
-	uint32_t context_tok;	/* longest sequence this engine computes */
+	uint32_t context_tok;     /* longest sequence this engine computes */
 	uint32_t max_token_bytes; /* no token stands for more bytes of text than this */
 	uint32_t n_threads;
 	uint32_t kv_block_tok, kv_blocks;
@@ -86,35 +91,38 @@ struct engine_tokens {
 };
 
 /*
- * Renders a conversation by the model's chat family and tokenises it. Control tokens come only from the template: text
- * that looks like one is tokenised as plain text. Ends with the opening of the assistant's turn when add_generation. The
- * rendering of a longer conversation begins with the tokens of the shorter one, so that KV blocks are shared.
- * O(bytes); ~ 10 MB/s. new out->ids. -EILSEQ: not UTF-8; -EINVAL: roles in an order the family cannot express; -ENOMEM.
+ * Renders a conversation by the model's chat family and tokenises it. Control tokens come only from
+ * the template: text that looks like one is tokenised as plain text. Ends with the opening of the
+ * assistant's turn when add_generation. The rendering of a longer conversation begins with the
+ * tokens of the shorter one, so that KV blocks are shared. O(bytes); ~ 10 MB/s. new out->ids.
+ * -EILSEQ: not UTF-8; -EINVAL: roles in an order the family cannot express; -ENOMEM.
  */
 int engine_render(struct engine *e, const struct engine_message *messages, size_t n_messages,
 	bool add_generation, struct engine_tokens *out, struct err *err);
 
-/* Tokenises plain text as it would stand inside a message: no template, no control tokens. Errors as engine_render. */
-int engine_tokenize(struct engine *e, const char *text, size_t len, struct engine_tokens *out,
-	struct err *err);
+/* Tokenises plain text as it would stand inside a message: no template, no control tokens. Errors
+ * as engine_render. */
+int engine_tokenize(
+	struct engine *e, const char *text, size_t len, struct engine_tokens *out, struct err *err);
 
-/* Appends the text of the tokens to `text`. Control tokens give nothing. -EINVAL: an id beyond the vocabulary; -ENOMEM. */
+/* Appends the text of the tokens to `text`. Control tokens give nothing. -EINVAL: an id beyond the
+ * vocabulary; -ENOMEM. */
 int engine_detokenize(struct engine *e, const uint32_t *ids, size_t n, struct buf *text);
 
 /* ---- requests ---- */
 
 struct engine_sampling {
 	float temperature; /* 0: greedy; the rest is then without effect */
-	uint32_t top_k;	   /* 0: off */
-	float top_p;	   /* 1: off */
-	float min_p;	   /* 0: off */
-	uint64_t seed;	   /* the same seed gives the same text whatever else is in the batch */
+	uint32_t top_k;    /* 0: off */
+	float top_p;       /* 1: off */
+	float min_p;       /* 0: off */
+	uint64_t seed;     /* the same seed gives the same text whatever else is in the batch */
 };
 
 enum engine_event_kind {
 	ENGINE_STARTED, /* its first token is being computed: it left the queue */
-	ENGINE_TEXT,	/* more of the answer */
-	ENGINE_END,	/* exactly one, the last event of a request */
+	ENGINE_TEXT,    /* more of the answer */
+	ENGINE_END,     /* exactly one, the last event of a request */
 };
 
 enum engine_finish {
@@ -137,8 +145,8 @@ struct engine_event {
 	const char *text; /* ENGINE_TEXT: whole UTF-8 sequences, borrowed for the call */
 	size_t len;
 	enum engine_finish finish; /* ENGINE_END */
-	int status;		   /* ENGINE_END: 0, or -errno with a sentence in text: -ECANCELED; -EBADMSG
-				      the model's file shrank under us; -ENOMEM */
+	int status; /* ENGINE_END: 0, or -errno with a sentence in text: -ECANCELED; -EBADMSG
+		       the model's file shrank under us; -ENOMEM */
 	struct engine_usage usage; /* so far */
 };
 
@@ -149,31 +157,33 @@ struct engine_request {
 	const uint32_t *ids; /* the prompt; copied */
 	size_t n_ids;
 	struct engine_sampling sampling;
-	uint32_t max_tokens;	 /* 0: until the context ends; clamped to it */
-	bool ignore_eos;	 /* end tokens are not sampled */
-	bool json;		 /* the answer is one valid JSON value (RFC 8259) */
+	uint32_t max_tokens;     /* 0: until the context ends; clamped to it */
+	bool ignore_eos;         /* end tokens are not sampled */
+	bool json;               /* the answer is one valid JSON value (RFC 8259) */
 	const char *const *stop; /* strings that end the answer and are not part of it; copied */
 	size_t n_stop;
-	uint64_t salt;		 /* prefixes are shared only among requests of equal salt */
+	uint64_t salt; /* prefixes are shared only among requests of equal salt */
 	engine_event_fn *event;
 	void *arg;
 };
 
 /*
  * Queues a request. *id names it for engine_cancel. The callback may come before this returns.
- * 0. -EMSGSIZE: the prompt leaves no room for one token of answer; -EINVAL: empty prompt, id beyond the vocabulary, a
- * sampling value out of range; -EAGAIN: 65,536 requests wait already; -ESHUTDOWN: the engine is ending; -ENOMEM.
+ * 0. -EMSGSIZE: the prompt leaves no room for one token of answer; -EINVAL: empty prompt, id beyond
+ * the vocabulary, a sampling value out of range; -EAGAIN: 65,536 requests wait already; -ESHUTDOWN:
+ * the engine is ending; -ENOMEM.
  */
-int engine_submit(struct engine *e, const struct engine_request *request, uint64_t *id,
-	struct err *err);
+int engine_submit(
+	struct engine *e, const struct engine_request *request, uint64_t *id, struct err *err);
 
-/* Ends a request at the next step: its ENGINE_END comes with -ECANCELED, unless it has come already. Unknown ids are
- * ignored. */
+/* Ends a request at the next step: its ENGINE_END comes with -ECANCELED, unless it has come
+ * already. Unknown ids are ignored. */
 void engine_cancel(struct engine *e, uint64_t id);
 
 struct engine_stats {
 	uint32_t running, waiting;
-	uint32_t kv_blocks_total, kv_blocks_used, kv_blocks_cached; /* cached: free, but their content can be found */
+	uint32_t kv_blocks_total, kv_blocks_used,
+		kv_blocks_cached; /* cached: free, but their content can be found */
 	uint64_t steps, prompt_tok, cached_tok, output_tok, preemptions;
 };
 

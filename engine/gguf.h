@@ -2,7 +2,8 @@
 #ifndef ENGINE_GGUF_H
 #define ENGINE_GGUF_H
 
-/* A GGUF v3 file (little endian), mapped read-only, every offset, count, type and shape checked before use. */
+/* A GGUF v3 file (little endian), mapped read-only, every offset, count, type and shape checked
+ * before use. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -20,8 +21,8 @@ enum tensor_type { /* the numbers of the format */
 };
 
 struct tensor_type_info {
-	const char *name;	/* "Q8_0" */
-	uint32_t block_values;	/* values a block: 1 or 32 */
+	const char *name;      /* "Q8_0" */
+	uint32_t block_values; /* values a block: 1 or 32 */
 	uint32_t block_bytes;
 };
 
@@ -40,18 +41,20 @@ struct gguf_tensor {
 struct gguf;
 
 /*
- * new *out. Opens without blocking (O_NONBLOCK|O_CLOEXEC), refuses all but regular files and files on forbidden_device (0:
- * none). Errors, each with a sentence: those of open(2); -EINVAL not a regular file, forbidden device; -EBADMSG damaged;
- * -ENOTSUP another GGUF version, big endian, or a tensor type we cannot compute with.
+ * new *out. Opens without blocking (O_NONBLOCK|O_CLOEXEC), refuses all but regular files and files
+ * on forbidden_device (0: none). Errors, each with a sentence: those of open(2); -EINVAL not a
+ * regular file, forbidden device; -EBADMSG damaged; -ENOTSUP another GGUF version, big endian, or a
+ * tensor type we cannot compute with.
  */
 int gguf_open(struct gguf **out, const char *path, dev_t forbidden_device, struct err *err);
 /* The same over bytes in memory, which must outlive the object: for fuzzers and tests. */
 int gguf_parse(struct gguf **out, const void *bytes, size_t n, struct err *err);
 struct gguf *gguf_free(struct gguf *g);
 
-/* True once a page of the mapping turned out to be gone (the file was truncated while mapped): what was read since is
- * zeros and must not be used. Cheap: one atomic load. The SIGBUS handler behind it maps zeros over the missing page, and hands
- * faults of others to the handler that was there before. */
+/* True once a page of the mapping turned out to be gone (the file was truncated while mapped): what
+ * was read since is zeros and must not be used. Cheap: one atomic load. The SIGBUS handler behind
+ * it maps zeros over the missing page, and hands faults of others to the handler that was there
+ * before. */
 bool gguf_damaged(const struct gguf *g);
 
 size_t gguf_file_bytes(const struct gguf *g);
@@ -62,7 +65,8 @@ size_t gguf_n_tensors(const struct gguf *g);
 const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, size_t i);
 
 bool gguf_has(const struct gguf *g, const char *key);
-uint64_t gguf_uint(const struct gguf *g, const char *key, uint64_t fallback); /* any integer type >= 0 */
+uint64_t gguf_uint(
+	const struct gguf *g, const char *key, uint64_t fallback); /* any integer type >= 0 */
 double gguf_float(const struct gguf *g, const char *key, double fallback);
 bool gguf_bool(const struct gguf *g, const char *key, bool fallback);
 /* *len bytes, not NUL-terminated. */
@@ -71,7 +75,9 @@ const char *gguf_string(const struct gguf *g, const char *key, size_t *len);
 /* Arrays. Length 0 when absent or of another element type. */
 size_t gguf_strings(const struct gguf *g, const char *key);
 const char *gguf_string_at(const struct gguf *g, const char *key, size_t i, size_t *len); /* O(1) */
-const float *gguf_floats(const struct gguf *g, const char *key, size_t *n); /* may be unaligned: memcpy out of it */
-const int32_t *gguf_ints(const struct gguf *g, const char *key, size_t *n); /* 32-bit ones; may be unaligned */
+const float *gguf_floats(
+	const struct gguf *g, const char *key, size_t *n); /* may be unaligned: memcpy out of it */
+const int32_t *gguf_ints(
+	const struct gguf *g, const char *key, size_t *n); /* 32-bit ones; may be unaligned */
 
 #endif

@@ -2,8 +2,9 @@
 #ifndef ENGINE_TOKENIZER_H
 #define ENGINE_TOKENIZER_H
 
-/* Text to token ids and back, by the vocabulary in a GGUF file: "gpt2" (byte-level BPE with a PCRE2 pre-tokenizer
- * pattern) and "llama" (SentencePiece BPE with byte fallback). Immutable after tokenizer_new: any thread may use it. */
+/* Text to token ids and back, by the vocabulary in a GGUF file: "gpt2" (byte-level BPE with a PCRE2
+ * pre-tokenizer pattern) and "llama" (SentencePiece BPE with byte fallback). Immutable after
+ * tokenizer_new: any thread may use it. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,12 +23,13 @@ int tokenizer_new(struct tokenizer **out, const struct gguf *g, struct err *err)
 struct tokenizer *tokenizer_free(struct tokenizer *t);
 
 uint32_t tokenizer_size(const struct tokenizer *t);
-const char *tokenizer_model(const struct tokenizer *t); /* "gpt2", "llama" */
+const char *tokenizer_model(const struct tokenizer *t);  /* "gpt2", "llama" */
 uint32_t tokenizer_max_bytes(const struct tokenizer *t); /* longest token, in bytes of text */
-uint32_t tokenizer_bos(const struct tokenizer *t);	 /* TOKENIZER_NONE when there is none */
+uint32_t tokenizer_bos(const struct tokenizer *t);       /* TOKENIZER_NONE when there is none */
 uint32_t tokenizer_eos(const struct tokenizer *t);
 bool tokenizer_adds_bos(const struct tokenizer *t);
-/* True for every token that ends a turn: eos, eot and their like (<|im_end|>, <|eot_id|>, <|end_of_text|>, </s> ...). */
+/* True for every token that ends a turn: eos, eot and their like (<|im_end|>, <|eot_id|>,
+ * <|end_of_text|>, </s> ...). */
 bool tokenizer_is_end(const struct tokenizer *t, uint32_t id);
 bool tokenizer_is_control(const struct tokenizer *t, uint32_t id);
 /* The id of a control token by its exact text, or TOKENIZER_NONE. */
@@ -42,14 +44,16 @@ int token_list_add(struct token_list *l, uint32_t id); /* 0 or -ENOMEM */
 void token_list_free(struct token_list *l);
 
 /*
- * Appends the ids of text, which is treated as plain text: no control token ever comes out of it, no bos is added. `at_start`:
- * the text opens a sequence (SentencePiece then adds its leading space where the vocabulary says so).
- * Any bytes are taken; byte sequences that are not UTF-8 go through the byte tokens. O(n log n). -ENOMEM.
+ * Appends the ids of text, which is treated as plain text: no control token ever comes out of it,
+ * no bos is added. `at_start`: the text opens a sequence (SentencePiece then adds its leading space
+ * where the vocabulary says so). Any bytes are taken; byte sequences that are not UTF-8 go through
+ * the byte tokens. O(n log n). -ENOMEM.
  */
 int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool at_start,
 	struct token_list *out);
 
-/* The bytes an id stands for, as part of an answer (SentencePiece spaces resolved, control tokens: ""). borrows. */
+/* The bytes an id stands for, as part of an answer (SentencePiece spaces resolved, control tokens:
+ * ""). borrows. */
 const char *tokenizer_text(const struct tokenizer *t, uint32_t id, size_t *len);
 
 #endif

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GATEWAY_GATEWAY_H
+#define GATEWAY_GATEWAY_H
+
+/*
+ * The door of the gateway: models, sessions, requests, answers. Nothing else of this folder is
+ * included from outside. It knows requests and users (uids); it knows nothing of files, offsets of
+ * `in`, inodes or the kernel. A front end cannot tell a local model from a remote one.
+ *
+ * Threads: any thread may call any function. None of them waits for a model, an upstream or the
+ * store (gateway_open, gateway_free and the *_wait-less model unloads inside gateway_free
+ * excepted): what takes long happens on the loop thread and the small pool behind it, and is
+ * reported through the callbacks, which come from the loop thread, hold no lock of the gateway, and
+ * may call back into it except for gateway_free.
+ *
+ * Errors: 0; -errno with a sentence in *err; positive outcomes are declared beside the function.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+
+struct gateway;
+struct session; /* reference counted */
+struct model;   /* reference counted (the gateway's notion: a name, its settings, its state) */
+struct answer;  /* reference counted */
+struct draft;   /* one prompt being written: one open of `in` or of a channel */
+
+/* Ids of waiters. 0 is never one. */
+typedef uint64_t gateway_waiter;
+
+/* Told once, from the loop thread; then forgotten. */
+typedef void gateway_wake_fn(void *arg);
+
+/* ---- the gateway ---- */
+
+enum gateway_change_kind {
+	GATEWAY_CHANGE_SESSIONS, /* a session `name` appeared or went */
+	GATEWAY_CHANGE_SESSION,  /* a setting (`file`), or, with file NULL, owner or mode of session
+				    `name` */
+	GATEWAY_CHANGE_MODELS,   /* a model `name` appeared or went, or `default` moved */
+	GATEWAY_CHANGE_MODEL,    /* setting `file` of model `name` */
+};
+
+struct gateway_change {
+	enum gateway_change_kind kind;
+	const char *name, *file; /* borrowed for the call */
+};
+
+/* Zeroed memory but for state_dir is valid: 0 means the default named here. */
+struct gateway_options {
+	const char *state_dir;          /* created with mode 0700 when missing */
+	uint32_t max_sessions_per_user; /* 0: 1,000 */
+	uint32_t max_queued;            /* queued requests a session; 0: 64 */
+	uint32_t max_prompt_bytes;      /* 0: 16 MiB */
+	uint32_t idle_unload_s;         /* a local model unused that long is unloaded; 0: never */
+	uint32_t n_threads;             /* for each local model; 0: the engine's default */
+	size_t kv_bytes;                /* for each local model; 0: the engine's default */
+	uid_t daemon_uid;
+	gid_t daemon_gid;
+	/* For a kernel cache above us: what changed by whichever way. Never called inside a call of
+	 * the front end. May be NULL. */
+	void (*changed)(void *arg, const struct gateway_change *change);
+	void *changed_arg;
+};
+
+/*
+ * new *out. Takes the lock of the state directory, opens the store, restores the sessions (a turn
+ * that was under way is `failed`, "daemon restarted"), starts the threads. Session `main` exists
+ * afterwards. -EBUSY: another daemon has the directory (the sentence names its pid); -EIO, -ENOSPC,
+ * -EACCES: it cannot be used.
+ */
+int gateway_open(struct gateway **out, const struct gateway_options *options, struct err *err);
+
+/* From now on nothing is accepted (-ESHUTDOWN), what runs is cancelled, every waiter is woken.
+ * Returns at once. */
+void gateway_stop(struct gateway *g);
+/* gateway_stop, wait until all is settled and stored (seconds at most), free. References of others
+ * stay valid memory until they are put. Accepts NULL, returns NULL. */
+struct gateway *gateway_free(struct gateway *g);
+
+/* The device of our own mount, on which model files are refused. Call once, before models are
+ * loaded. */
+void gateway_set_mount_device(struct gateway *g, dev_t device);
+
+/* Rendered texts of the whole. Appended to *out. */
+enum gateway_view {
+	GATEWAY_STATUS,       /* "ok\n", or "degraded: why\n" lines */
+	GATEWAY_PROMETHEUS,   /* Prometheus text format */
+	GATEWAY_TRACE_RECENT, /* JSON lines of the last requests, oldest first */
+};
+int gateway_render(struct gateway *g, enum gateway_view view, struct buf *out);
+
+/* The plain numbers of metrics/: names from a static table, ends with NULL. */
+const char *const *gateway_metric_names(void);
+/* Appends "12\n". -ENOENT: no such number. */
+int gateway_metric(struct gateway *g, const char *name, struct buf *out);
+
+/* A front end reports a lasting fault of its own (or, with sentence NULL, its end) for `status`,
+ * under a short key. */
+void gateway_report(struct gateway *g, const char *key, const char *sentence);
+
+/* ---- models ---- */
+
+/* Names: [A-Za-z0-9._-]{1,64}, not "." or "..", not "default"; auto and cascade are reserved for
+ * the router (-EINVAL). -EEXIST. */
+int gateway_model_create(struct gateway *g, const char *name, struct err *err);
+/* Unloads it; running requests end with -ECANCELED. -ENOENT; -EBUSY while `default` points to it.
+ */
+int gateway_model_remove(struct gateway *g, const char *name, struct err *err);
+/* new reference, or NULL. "default" is resolved. */
+struct model *gateway_model_find(struct gateway *g, const char *name);
+struct model *model_ref(struct model *m);
+struct model *model_put(struct model *m); /* accepts NULL, returns NULL */
+const char *model_name(const struct model *m);
+/* new: malloc'ed array of malloc'ed names, sorted; NULL-terminated. NULL when memory is out. */
+char **gateway_model_names(struct gateway *g);
+
+/* The sibling that `default` points to; NULL removes the link. A name that does not exist (yet) is
+ * taken, as symlinks do. -EINVAL: not a bare name. gateway_default appends the name (nothing when
+ * there is none). */
+int gateway_default_set(struct gateway *g, const char *name, struct err *err);
+int gateway_default(struct gateway *g, struct buf *name);
+
+/* Settings of a model, by file name: "path" (already absolute: the front end knows TREE) and
+ * "template" (a chat family's name, for files whose template is not recognised). A change of a
+ * loaded model's setting takes effect at its next load. value without the trailing newline;
+ * "" resets. -EINVAL with what is allowed; -ENOENT: no such setting. */
+int model_setting_check(const char *file, const char *value, size_t len, struct err *err);
+int model_setting_set(
+	struct model *m, const char *file, const char *value, size_t len, struct err *err);
+int model_setting_get(
+	struct model *m, const char *file, struct buf *out); /* appends the value, no newline */
+
+/* "load", "unload", "reset": begins it; progress and failure are in the state. -EINVAL with the
+ * verbs; -ENOENT: has no path. */
+int model_ctl(struct model *m, const char *verb, size_t len, struct err *err);
+
+enum model_view {
+	MODEL_STATE,   /* "unloaded", "loading 43%", "ready", "failed: sentence" */
+	MODEL_INFO,    /* JSON object */
+	MODEL_METRICS, /* Prometheus text */
+};
+int model_render(struct model *m, enum model_view view, struct buf *out);
+
+/* ---- sessions ---- */
+
+struct session_attr {
+	uid_t uid;
+	gid_t gid;
+	mode_t mode; /* permission bits of the directory: 0700 at creation */
+	uint64_t created_ns,
+		changed_ns; /* CLOCK_REALTIME; changed: last change of conversation or settings */
+};
+
+/* Names: [A-Za-z0-9._-]{1,64}, not "." or "..". new reference in *out (may be NULL: not wanted).
+ * -EINVAL, -EEXIST, -EDQUOT (too many of this user), -ENAMETOOLONG. Settings are the defaults. The
+ * mode is 0700 & mode. */
+int gateway_session_create(struct gateway *g, const char *id, uid_t uid, gid_t gid, mode_t mode,
+	struct session **out, struct err *err);
+/* Cancels what runs, forgets the conversation. The object lives on for who holds it, and refuses
+ * with -ENOENT. -EBUSY for `main`. */
+int gateway_session_remove(struct gateway *g, const char *id, struct err *err);
+struct session *gateway_session_find(struct gateway *g, const char *id); /* new reference or NULL */
+struct session *session_ref(struct session *s);
+struct session *session_put(struct session *s); /* accepts NULL, returns NULL */
+const char *session_id(const struct session *s);
+char **gateway_session_names(struct gateway *g); /* as gateway_model_names */
+
+/*
+ * An unlisted session without history for one open of models/NAME/ask: it is not stored, and each
+ * request stands alone. new *out. -ENOENT: no such model.
+ */
+int gateway_ask_open(
+	struct gateway *g, const char *model, uid_t uid, struct session **out, struct err *err);
+
+void session_attr(struct session *s, struct session_attr *out);
+int session_chmod(struct session *s, mode_t mode);
+int session_chown(struct session *s, uid_t uid, gid_t gid); /* (uid_t)-1: unchanged */
+
+/*
+ * Settings, by file name, from a static table: model system temperature top_p top_k min_p
+ * max_tokens stop seed format ignore_eos truncate. Values as text without the trailing newline
+ * (`system` and `stop` may have lines). A refused value changes nothing; the sentence (what is
+ * allowed) is also what `error` shows next. Takes effect with the next request.
+ */
+const char *const *session_setting_names(void); /* ends with NULL */
+int session_setting_set(struct session *s, const char *file, const char *value, size_t len,
+	struct err *err); /* -EINVAL, -ENOENT, -EILSEQ, -EFBIG */
+int session_setting_reset(struct session *s, const char *file);
+int session_setting_get(
+	struct session *s, const char *file, struct buf *out); /* appends the value, no newline; ""
+								 when it is the default "none" */
+
+/* One verb (a line without its newline): submit, cancel, clear, retry, "fork ID". uid: of who says
+ * it; the fork belongs to that user. -EINVAL with the verbs; those of gateway_session_create for
+ * fork; -EBUSY: clear or retry while an answer is under way; -ENOENT: nothing to retry. */
+int session_ctl(
+	struct session *s, uid_t uid, gid_t gid, const char *line, size_t len, struct err *err);
+
+/* Replaces the conversation: OpenAI's array of {"role", "content"}; a leading system message
+ * becomes the setting `system`. All or nothing. -EINVAL with the position; -EBUSY while an answer
+ * is under way. */
+int session_messages_set(struct session *s, const char *json, size_t len, struct err *err);
+
+enum session_view {
+	SESSION_CHAT, /* the conversation as text, grows at its end while an answer is generated */
+	SESSION_MESSAGES, /* JSON */
+	SESSION_STATUS,   /* "idle\n" queued generating done blocked failed cancelled */
+	SESSION_ERROR,    /* a sentence, or nothing */
+	SESSION_USAGE,    /* "name value" lines of the newest request and of the session */
+	SESSION_TRACE,    /* stages of the newest request with their times, one a line */
+	SESSION_EVENTS,   /* JSON lines; bounded: the oldest are dropped */
+};
+/* Appends the whole text. */
+int session_render(struct session *s, enum session_view view, struct buf *out);
+/* Exact length of the text now, without rendering it (O(1)), and when it last changed. For
+ * SESSION_CHAT and SESSION_EVENTS always; for the others the length of the last rendering. */
+void session_view_size(
+	struct session *s, enum session_view view, uint64_t *bytes, uint64_t *changed_ns);
+/* wake(arg) once the text of CHAT or EVENTS is longer than `bytes` or changed otherwise. 0 and *id;
+ * 1: it already is, wake is not called. */
+int session_watch(struct session *s, enum session_view view, uint64_t bytes, gateway_wake_fn *wake,
+	void *arg, gateway_waiter *id);
+/* True: forgotten, wake will not be called. False: it was called, or is being called. */
+bool session_unwatch(struct session *s, gateway_waiter id);
+
+/* ---- asking ---- */
+
+/* new *out, at the open of `in`: uid is who pays. Cheap. */
+int draft_new(struct draft **out, struct session *s, uid_t uid, struct err *err);
+/*
+ * More text. Judged over all of the draft so far; never waits. A refusal poisons the draft: it,
+ * every later write and the flush return the same errno and nothing is submitted; the refusal is
+ * then the session's newest request (`out` fails with it, `status` and `error` say it). -EILSEQ:
+ * not UTF-8 (a sequence split between two writes is fine); -EMSGSIZE: longer than the context of
+ * the session's model, or than max_prompt_bytes; -EBUSY: the session's queue is full;
+ * -EHOSTUNREACH: the session's model does not exist or cannot take it; -ESHUTDOWN.
+ */
+int draft_write(struct draft *d, const char *text, size_t len, struct err *err);
+/* Some descriptor of the open was closed: a non-empty draft becomes pending (readers of `out` wait
+ * up to a second for its end). 0 or the poison; -EILSEQ when it ends inside a sequence (poisons).
+ */
+int draft_flush(struct draft *d, struct err *err);
+/* Submits what is there (one trailing newline dropped) and empties the draft, which can be written
+ * again: for channels and `submit`. 0; 1: there was nothing; < 0: the poison, which is gone
+ * afterwards. */
+int draft_submit(struct draft *d, struct err *err);
+/* The last close: submits what is there (unless poisoned or empty) and frees. Accepts NULL, returns
+ * NULL. */
+struct draft *draft_commit(struct draft *d);
+/* Frees without submitting. Accepts NULL, returns NULL. */
+struct draft *draft_drop(struct draft *d);
+
+/* ---- answers ---- */
+
+/*
+ * The newest request's answer. 0: new reference in *out, NULL when nothing was ever asked. 1: a
+ * pending draft holds readers back; wake(arg) comes within a second or so, ask again then; *id
+ * names the waiter (session_unwatch).
+ */
+int session_newest(struct session *s, struct answer **out, gateway_wake_fn *wake, void *arg,
+	gateway_waiter *id);
+struct answer *answer_ref(struct answer *a);
+struct answer *answer_put(struct answer *a); /* accepts NULL, returns NULL */
+
+/*
+ * Copies up to size bytes from offset. 0: *n bytes; *n == 0 is the end of a complete answer. 1:
+ * nothing there yet. < 0: it broke off there with that errno (all bytes before were given first).
+ * Whole UTF-8 sequences only, if size >= 4 and offset is at the start of one.
+ */
+int answer_read(struct answer *a, uint64_t offset, char *bytes, size_t size, size_t *n);
+/* wake(arg) once answer_read(offset) would no longer return 1. 0 and *id; 1: it already would not,
+ * wake is not called. */
+int answer_wait(
+	struct answer *a, uint64_t offset, gateway_wake_fn *wake, void *arg, gateway_waiter *id);
+/* As session_unwatch. */
+bool answer_unwait(struct answer *a, gateway_waiter id);
+/* Bytes so far, and whether that is all. */
+uint64_t answer_size(struct answer *a, bool *ended);
+
+#endif
