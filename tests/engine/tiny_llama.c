@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A random llama. Weights are uniform with the variance 1 / columns, so activations keep their size
+ * from layer to layer and logits differ enough for greedy answers to be stable.
+ */
+#include "tests/engine/tiny_llama.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/utf8.h"
+#include "tests/engine/gguf_writer.h"
+
+#define N_CONTROL 3
+#define TOKEN_BYTES 16
+
+static const char *const control_text[N_CONTROL] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
+
+static const char chatml[] = "{% for message in messages %}{{'<|im_start|>' + message['role'] + "
+			     "'\\n' + message['content'] + "
+			     "'<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ "
+			     "'<|im_start|>assistant\\n' "
+			     "}}{% endif %}";
+
+static uint64_t next_random(uint64_t *state) /* splitmix64 */
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15u;
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+	return z ^ (z >> 31);
+}
+
+/* [-1, 1) */
+static float next_uniform(uint64_t *state)
+{
+	return (float)(next_random(state) >> 40) * 0x1p-23f - 1.0f;
+}
+
+/* The printable character that stands for a byte in byte-level vocabularies. */
+static size_t byte_character(unsigned byte, char out[4])
+{
+	unsigned code = byte;
+
+	if (byte <= 32)
+		code = 256 + byte;
+	else if (byte >= 127 && byte <= 160)
+		code = 256 + 33 + (byte - 127);
+	else if (byte == 173)
+		code = 256 + 33 + 34;
+	return utf8_encode(code, out);
+}
+
+/* Merge i: first all pairs of letters, then each pair with a third letter. */
+static void merge_parts(uint32_t i, char left[3], char right[2])
+{
+	static const char letters[] = "etaoinshrdlucmfwypvbgkqjxz";
+
+	memset(left, 0, 3);
+	memset(right, 0, 2);
+	if (i < 26 * 26) {
+		left[0] = letters[i / 26];
+		right[0] = letters[i % 26];
+	} else {
+		i -= 26 * 26;
+		left[0] = letters[i / 26 / 26 % 26];
+		left[1] = letters[i / 26 % 26];
+		right[0] = letters[i % 26];
+	}
+}
+
+static void add_vocabulary(struct gguf_writer *w, uint32_t n_vocab)
+{
+	uint32_t n_merges = n_vocab - 256 - N_CONTROL;
+	char(*text)[TOKEN_BYTES] = calloc(n_vocab + n_merges, TOKEN_BYTES);
+	const char **texts = calloc(n_vocab + n_merges, sizeof(*texts));
+	int32_t *types = calloc(n_vocab, sizeof(*types));
+
+	if (!text || !texts || !types)
+		exit(1);
+	for (uint32_t i = 0; i < n_vocab + n_merges; i++)
+		texts[i] = text[i];
+	for (uint32_t i = 0; i < n_vocab; i++)
+		types[i] = i < n_vocab - N_CONTROL ? 1 : 3;
+	for (unsigned i = 0; i < 256; i++)
+		byte_character(i, text[i]);
+	for (uint32_t i = 0; i < n_merges; i++) {
+		char left[3], right[2];
+
+		merge_parts(i, left, right);
+		snprintf(text[256 + i], TOKEN_BYTES, "%s%s", left, right);
+		snprintf(text[n_vocab + i], TOKEN_BYTES, "%s %s", left, right);
+	}
+	for (uint32_t i = 0; i < N_CONTROL; i++)
+		texts[n_vocab - N_CONTROL + i] = control_text[i];
+
+	gguf_writer_add_string(w, "tokenizer.ggml.model", "gpt2");
+	gguf_writer_add_string(w, "tokenizer.ggml.pre", "gpt-2");
+	gguf_writer_add_strings(w, "tokenizer.ggml.tokens", texts, NULL, n_vocab);
+	gguf_writer_add_ints(w, "tokenizer.ggml.token_type", types, n_vocab);
+	gguf_writer_add_strings(w, "tokenizer.ggml.merges", texts + n_vocab, NULL, n_merges);
+	gguf_writer_add_u32(w, "tokenizer.ggml.bos_token_id", n_vocab - 3);
+	gguf_writer_add_u32(w, "tokenizer.ggml.eos_token_id", n_vocab - 1);
+	gguf_writer_add_bool(w, "tokenizer.ggml.add_bos_token", false);
+	gguf_writer_add_string(w, "tokenizer.chat_template", chatml);
+	free(types);
+	free(texts);
+	free(text);
+}
+
+static void add_matrix(struct gguf_writer *w, const char *name, enum tensor_type type,
+	uint64_t columns, uint64_t rows, uint64_t *state)
+{
+	uint64_t dims[2] = {columns, rows};
+	size_t n = columns * rows, bytes;
+	float *values = malloc(n * sizeof(*values));
+	float scale = sqrtf(3.0f / (float)columns);
+
+	if (!values)
+		exit(1);
+	for (size_t i = 0; i < n; i++)
+		values[i] = scale * next_uniform(state);
+	void *data = gguf_writer_quantise(type, values, n, &bytes);
+	gguf_writer_add_tensor(w, name, type, 2, dims, data, bytes);
+	free(data);
+	free(values);
+}
+
+static void add_norm(struct gguf_writer *w, const char *name, uint64_t n, uint64_t *state)
+{
+	float *values = malloc(n * sizeof(*values));
+
+	if (!values)
+		exit(1);
+	for (size_t i = 0; i < n; i++)
+		values[i] = 1.0f + 0.1f * next_uniform(state);
+	gguf_writer_add_tensor(w, name, TENSOR_F32, 1, &n, values, n * sizeof(*values));
+	free(values);
+}
+
+static void add_layer(
+	struct gguf_writer *w, const struct tiny_llama *p, uint32_t layer, uint64_t *s)
+{
+	uint64_t kv = (uint64_t)p->n_embd / p->n_heads * p->n_kv_heads;
+	char name[64];
+
+#define NAME(suffix) (snprintf(name, sizeof(name), "blk.%u." suffix ".weight", layer), name)
+	add_norm(w, NAME("attn_norm"), p->n_embd, s);
+	add_matrix(w, NAME("attn_q"), p->type, p->n_embd, p->n_embd, s);
+	add_matrix(w, NAME("attn_k"), p->type, p->n_embd, kv, s);
+	add_matrix(w, NAME("attn_v"), p->type, p->n_embd, kv, s);
+	add_matrix(w, NAME("attn_output"), p->type, p->n_embd, p->n_embd, s);
+	add_norm(w, NAME("ffn_norm"), p->n_embd, s);
+	add_matrix(w, NAME("ffn_gate"), p->type, p->n_embd, p->n_ff, s);
+	add_matrix(w, NAME("ffn_up"), p->type, p->n_embd, p->n_ff, s);
+	add_matrix(w, NAME("ffn_down"), p->type, p->n_ff, p->n_embd, s);
+#undef NAME
+}
+
+static void add_sizes(struct gguf_writer *w, const struct tiny_llama *p)
+{
+	gguf_writer_add_string(w, "general.architecture", "llama");
+	gguf_writer_add_string(w, "general.name", "tiny");
+	gguf_writer_add_u32(w, "llama.block_count", p->n_layers);
+	gguf_writer_add_u32(w, "llama.context_length", p->context_tok);
+	gguf_writer_add_u32(w, "llama.embedding_length", p->n_embd);
+	gguf_writer_add_u32(w, "llama.feed_forward_length", p->n_ff);
+	gguf_writer_add_u32(w, "llama.attention.head_count", p->n_heads);
+	gguf_writer_add_u32(w, "llama.attention.head_count_kv", p->n_kv_heads);
+	gguf_writer_add_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+	gguf_writer_add_u32(w, "llama.rope.dimension_count", p->n_embd / p->n_heads);
+	gguf_writer_add_f32(w, "llama.rope.freq_base", p->rope_base);
+	gguf_writer_add_u32(w, "llama.vocab_size", p->n_vocab);
+}
+
+void tiny_llama_write(const struct tiny_llama *parameters, const char *path)
+{
+	struct gguf_writer *w = gguf_writer_new();
+	struct tiny_llama p = *parameters;
+	uint64_t state = p.seed;
+
+	p.n_layers = p.n_layers ? p.n_layers : 2;
+	p.n_embd = p.n_embd ? p.n_embd : 64;
+	p.n_heads = p.n_heads ? p.n_heads : 4;
+	p.n_kv_heads = p.n_kv_heads ? p.n_kv_heads : p.n_heads;
+	p.n_ff = p.n_ff ? p.n_ff : 2 * p.n_embd;
+	p.n_vocab = p.n_vocab ? p.n_vocab : 320;
+	p.context_tok = p.context_tok ? p.context_tok : 2048;
+	p.rope_base = p.rope_base > 0 ? p.rope_base : 10000.0f;
+
+	add_sizes(w, &p);
+	add_vocabulary(w, p.n_vocab);
+	add_matrix(w, "token_embd.weight", p.type, p.n_embd, p.n_vocab, &state);
+	for (uint32_t i = 0; i < p.n_layers; i++)
+		add_layer(w, &p, i, &state);
+	add_norm(w, "output_norm.weight", p.n_embd, &state);
+	if (!p.tied)
+		add_matrix(w, "output.weight", p.type, p.n_embd, p.n_vocab, &state);
+	gguf_writer_finish(w, path);
+	gguf_writer_free(w);
+}
