@@ -1,0 +1,141 @@
+"""Trains guide on the CPU.
+
+    python train.py --out build-guide --steps 6000
+
+Every batch is a function of (seed, step), so a run that is stopped and started
+again from its checkpoint continues as if nothing had happened.
+"""
+import argparse
+import json
+import math
+import os
+import random
+import time
+
+import torch
+import torch.nn.functional as F
+
+import tokenizer as tk
+from corpus import Corpus
+from model import Config, Guide
+
+SHAPES = [(16, 256), (4, 1024), (1, 4096)]      # rows, tokens: 4,096 tokens a step
+IM_START, IM_END = 1, 2
+
+
+class Batches:
+    def __init__(self, out, seed, corpus, shares):
+        self.c, self.seed, self.shares = corpus, seed, shares
+        path = os.path.join(out, "tokenizer.json")
+        self.tok, self.drop = tk.load(path), tk.load(path, 0.1)
+        self.fixed = {}
+        self.nl = self.ids("\n")
+
+    def ids(self, text):
+        if text not in self.fixed:
+            self.fixed[text] = self.tok.encode(text, add_special_tokens=False).ids
+        return self.fixed[text]
+
+    def row(self, rng, length):
+        """-> ids, learn flags; a conversation cut at length."""
+        ids, learn = [], []
+        filler = {256: 0.05, 1024: 0.25, 4096: 0.5}[length]
+        for role, text, good in self.c.conversation(rng, filler):
+            head = [IM_START] + self.ids(role + "\n")
+            if role == "assistant" and good:
+                body = self.ids(text)
+            else:
+                body = (self.drop if rng.random() < 0.3 else self.tok).encode(text, add_special_tokens=False).ids
+            ids += head + body + [IM_END] + self.nl
+            learn += [0] * len(head) + [int(good)] * (len(body) + 1) + [0] * len(self.nl)
+            if len(ids) > length:
+                break
+        return ids[:length + 1], learn[:length + 1]
+
+    def batch(self, step):
+        rng = random.Random(f"{self.seed}:{step}")
+        rows, length = rng.choices(SHAPES, self.shares)[0]
+        data = [self.row(rng, length) for _ in range(rows)]
+        x = torch.tensor([d[0] for d in data])
+        m = torch.tensor([d[1] for d in data], dtype=torch.bool)
+        return x[:, :-1].contiguous(), x[:, 1:][m[:, 1:]], m[:, 1:]
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--out", default="build-guide")
+    ap.add_argument("--steps", type=int, default=6000)
+    ap.add_argument("--lr", type=float, default=2e-3)
+    ap.add_argument("--min-lr", type=float, default=0.02, help="fraction of lr at the end")
+    ap.add_argument("--warmup", type=int, default=100)
+    ap.add_argument("--accum", type=int, default=1)
+    ap.add_argument("--seed", type=int, default=1)
+    ap.add_argument("--threads", type=int, default=2)
+    ap.add_argument("--layers", type=int, default=6)
+    ap.add_argument("--shares", default="55,30,15", help="percent of steps with rows of 256, 1024, 4096 tokens")
+    ap.add_argument("--init", help="start from the weights of this checkpoint (a new stage)")
+    ap.add_argument("--all", action="store_true", help="train on the held-out lines too")
+    ap.add_argument("--boost", help="JSON file: intent name -> weight")
+    ap.add_argument("--save-every", type=int, default=200)
+    a = ap.parse_args()
+
+    torch.set_num_threads(a.threads)
+    torch.manual_seed(a.seed)
+    os.makedirs(a.out, exist_ok=True)
+    if not os.path.exists(os.path.join(a.out, "tokenizer.json")):
+        tk.train(os.path.join(a.out, "tokenizer.json"))
+    if a.boost:
+        Corpus.boosts = json.load(open(a.boost))
+    data = Batches(a.out, a.seed, Corpus(holdout=not a.all), [float(s) for s in a.shares.split(",")])
+    cfg = Config(vocab=data.tok.get_vocab_size(), layers=a.layers)
+    net = Guide(cfg)
+    decay = [p for p in net.parameters() if p.dim() == 2]
+    other = [p for p in net.parameters() if p.dim() == 1]
+    opt = torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": other, "weight_decay": 0.0}],
+                            lr=a.lr, betas=(0.9, 0.98), fused=True)
+    step, path = 0, os.path.join(a.out, "last.pt")
+    if os.path.exists(path):
+        ck = torch.load(path, weights_only=False)
+        net.load_state_dict(ck["net"])
+        opt.load_state_dict(ck["opt"])
+        step = ck["step"]
+        print("resumed at step", step, flush=True)
+    elif a.init:
+        net.load_state_dict(torch.load(a.init, weights_only=False)["net"])
+    print(sum(p.numel() for p in net.parameters()), "parameters", cfg, flush=True)
+    for b in net.blocks:
+        b.forward = torch.compile(b.forward, dynamic=False)
+
+    def save():
+        tmp = path + ".tmp"
+        torch.save({"net": net.state_dict(), "opt": opt.state_dict(), "step": step, "cfg": vars(cfg), "args": vars(a)}, tmp)
+        os.replace(tmp, path)
+
+    t0, tokens, loss_sum, count = time.time(), 0, 0.0, 0
+    while step < a.steps:
+        frac = step / a.steps
+        lr = a.lr * min(1, (step + 1) / a.warmup) * (a.min_lr + (1 - a.min_lr) * 0.5 * (1 + math.cos(math.pi * frac)))
+        for g in opt.param_groups:
+            g["lr"] = lr
+        for k in range(a.accum):
+            x, y, m = data.batch(step * a.accum + k)
+            with torch.autocast("cpu", torch.bfloat16):
+                h = net.hidden(x)
+                logits = net.logits(h[m])
+            loss = F.cross_entropy(logits.float(), y)
+            (loss / a.accum).backward()
+            tokens, loss_sum, count = tokens + x.numel(), loss_sum + loss.item(), count + 1
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        opt.step()
+        opt.zero_grad(set_to_none=True)
+        step += 1
+        if step % 20 == 0:
+            dt = time.time() - t0
+            print(f"step {step} loss {loss_sum / count:.4f} lr {lr:.2e} tok/s {tokens / dt:.0f}", flush=True)
+            t0, tokens, loss_sum, count = time.time(), 0, 0.0, 0
+        if step % a.save_every == 0 or step == a.steps:
+            save()
+
+
+if __name__ == "__main__":
+    main()
