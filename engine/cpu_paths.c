@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which path of the CPU back end this processor can run, and the packed form of quantised weights
+ * that the vector paths share. The paths are libraries of their own, each compiled for its
+ * instruction set; nothing compiled so is called before the processor was asked.
+ */
+#include "engine/cpu_paths.h"
+
+#include <string.h>
+
+#include "engine/quant.h"
+
+#if defined(__x86_64__)
+#	include <cpuid.h>
+
+static bool has_avx2(void)
+{
+	unsigned a, b, c = 0, d;
+
+	return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) && __builtin_cpu_supports("avx2") &&
+	       __builtin_cpu_supports("fma");
+}
+
+static bool has_avx512(void)
+{
+	return has_avx2() && __builtin_cpu_supports("avx512f") &&
+	       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+	       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
+static bool has_scalar(void)
+{
+	return true;
+}
+
+static const struct {
+	const char *name;
+	const struct ops *ops;
+	bool (*runs_here)(void);
+} paths[] = {
+	{"scalar", &cpu_scalar, has_scalar},
+#if defined(__x86_64__)
+	{"avx2", &cpu_avx2, has_avx2},
+	{"avx512", &cpu_avx512, has_avx512},
+#endif
+};
+
+#define N_PATHS (sizeof paths / sizeof paths[0])
+
+const struct ops *ops_find(const char *name)
+{
+	for (size_t i = N_PATHS; i-- > 0;) {
+		if ((!name || strcmp(name, paths[i].name) == 0) && paths[i].runs_here())
+			return paths[i].ops;
+	}
+	return NULL;
+}
+
+const struct ops *ops_at(size_t i)
+{
+	for (size_t k = 0; k < N_PATHS; k++) {
+		if (paths[k].runs_here() && i-- == 0)
+			return paths[k].ops;
+	}
+	return NULL;
+}
+
+static size_t scales_bytes(uint32_t cols)
+{
+	return ((size_t)cols / QUANT_BLOCK * 32 + 63) / 64 * 64;
+}
+
+size_t ops_pack_group_bytes(enum tensor_type type, uint32_t cols)
+{
+	size_t block = type == TENSOR_Q8_0 ? 16 * 32 : 16 * 16;
+
+	return scales_bytes(cols) + cols / QUANT_BLOCK * block;
+}
+
+/* One row of a group: its scales and 4-byte pieces go to every 16th place. `flip` makes signed
+ * bytes unsigned. */
+static void pack_row(const uint8_t *row, uint32_t n_blocks, uint32_t n_pieces, uint32_t flip,
+	uint8_t *scales, uint8_t *pieces)
+{
+	for (uint32_t b = 0; b < n_blocks; b++) {
+		memcpy(scales + b * 32, row, 2);
+		row += 2;
+		for (uint32_t k = 0; k < n_pieces; k++, row += 4, pieces += 64) {
+			uint32_t piece;
+			memcpy(&piece, row, 4);
+			piece ^= flip;
+			memcpy(pieces, &piece, 4);
+		}
+	}
+}
+
+void ops_pack(const struct ops_matrix *w, uint32_t first, uint32_t last, uint8_t *dst)
+{
+	size_t group_bytes = ops_pack_group_bytes(w->type, w->cols), scales = scales_bytes(w->cols);
+	size_t row_bytes = quant_bytes(w->type, w->cols);
+	uint32_t n_pieces = w->type == TENSOR_Q8_0 ? 8 : 4;
+	uint32_t flip = w->type == TENSOR_Q8_0 ? 0x80808080u : 0;
+
+	for (uint32_t g = first; g < last; g++) {
+		uint8_t *group = dst + g * group_bytes;
+		uint32_t row = g * OPS_GROUP_ROWS, n = w->rows - row < 16 ? w->rows - row : 16;
+		if (n < 16)
+			memset(group, 0, group_bytes);
+		for (uint32_t i = 0; i < n; i++)
+			pack_row((const uint8_t *)w->data + (row + i) * row_bytes,
+				w->cols / QUANT_BLOCK, n_pieces, flip, group + 2 * i,
+				group + scales + 4 * i);
+	}
+}

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The definition of correct: every operation of ops.h in plain loops, on weights as they lie in the
+ * file. It runs anywhere, and nobody should tune it: the vector paths are tested against it bit for
+ * bit. Compiled with -ffp-contract=off, so that fma happens where it is written and nowhere else.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "engine/cpu_math.h"
+#include "engine/cpu_paths.h"
+#include "engine/quant.h"
+
+static float exp_f32(float x)
+{
+	if (!(x >= CPU_EXP_MIN))
+		return 0;
+	if (x > CPU_EXP_MAX)
+		x = CPU_EXP_MAX;
+	float n = rintf(x * CPU_EXP_LOG2E);
+	float r = fmaf(n, -CPU_EXP_LN2_LO, fmaf(n, -CPU_EXP_LN2_HI, x));
+	float y = fmaf(CPU_EXP_C7, r, CPU_EXP_C6);
+	y = fmaf(y, r, CPU_EXP_C5);
+	y = fmaf(y, r, CPU_EXP_C4);
+	y = fmaf(y, r, CPU_EXP_C3);
+	y = fmaf(y, r, CPU_EXP_C2);
+	y = fmaf(y, r, 1);
+	y = fmaf(y, r, 1);
+	return y * quant_float((uint32_t)((int32_t)n + 127) << 23);
+}
+
+/* Adds sixteen lanes in halves. Destroys them. */
+static float sum16(float lane[16])
+{
+	for (int half = 8; half; half /= 2) {
+		for (int i = 0; i < half; i++)
+			lane[i] += lane[i + half];
+	}
+	return lane[0];
+}
+
+static void rms_norm(const float *x, const float *w, float eps, uint32_t n, float *out)
+{
+	float lane[16] = {0};
+
+	for (uint32_t i = 0; i < n; i++)
+		lane[i % 16] = fmaf(x[i], x[i], lane[i % 16]);
+	float scale = 1 / sqrtf(sum16(lane) / (float)n + eps);
+	for (uint32_t i = 0; i < n; i++)
+		out[i] = x[i] * scale * w[i];
+}
+
+static void rope(float *x, uint32_t n_heads, uint32_t head_dim, uint32_t rope_dim, const float *cs,
+	float scale)
+{
+	for (uint32_t h = 0; h < n_heads; h++, x += head_dim) {
+		for (uint32_t i = 0; i < rope_dim; i += 2) {
+			float x0 = x[i], x1 = x[i + 1], c = cs[i], s = cs[i + 1];
+			x[i] = fmaf(x0, c, -(x1 * s));
+			x[i + 1] = fmaf(x1, c, x0 * s);
+		}
+		for (uint32_t i = 0; i < head_dim; i++)
+			x[i] *= scale;
+	}
+}
+
+static void swiglu(float *gate, const float *up, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		gate[i] = gate[i] / (1 + exp_f32(-gate[i])) * up[i];
+}
+
+/* One block of 32 values; returns its scale, and the sum of the integers. */
+static float quantise_block(const float *x, int8_t *q, int32_t *sum)
+{
+	float largest = 0;
+
+	for (int i = 0; i < QUANT_BLOCK; i++) {
+		float a = fabsf(x[i]);
+		largest = a > largest ? a : largest;
+	}
+	float d = largest / 127, inverse = d > 0 ? 127 / largest : 0;
+	*sum = 0;
+	for (int i = 0; i < QUANT_BLOCK; i++) {
+		float v = x[i] * inverse;
+		v = v > -127 ? v : -127; /* a NaN too */
+		v = v < 127 ? v : 127;
+		q[i] = (int8_t)rintf(v);
+		*sum += q[i];
+	}
+	return d;
+}
+
+static void quantise(const float *x, uint32_t n_rows, uint32_t cols, uint32_t row, uint32_t first,
+	uint32_t last, uint8_t *out)
+{
+	uint32_t t = ops_tile_rows(row, n_rows);
+	uint8_t *tile = out + row * ops_q8_row_bytes(cols);
+
+	for (uint32_t b = first; b < last; b++) {
+		uint8_t *block = tile + (size_t)b * t * OPS_Q8_BLOCK_BYTES,
+			*tail = block + t * QUANT_BLOCK;
+		for (uint32_t i = 0; i < t; i++) {
+			int32_t sum, sum8, sum128;
+			float d = quantise_block(x + (size_t)(row + i) * cols + b * QUANT_BLOCK,
+				(int8_t *)block + i * QUANT_BLOCK, &sum);
+			sum8 = -8 * sum;
+			sum128 = -128 * sum;
+			memcpy(tail + 4 * i, &d, 4);
+			memcpy(tail + 4 * (t + i), &sum8, 4);
+			memcpy(tail + 4 * (2 * t + i), &sum128, 4);
+		}
+	}
+}
+
+static void gather(const struct ops_matrix *w, uint32_t row, float *out)
+{
+	quant_to_f32(w->type, (const uint8_t *)w->data + row * quant_bytes(w->type, w->cols),
+		w->cols, out);
+}
+
+/* The dot product of a weight row and row i of a tile of t rows. */
+static float dot_q8(
+	const struct ops_matrix *w, uint32_t r, const uint8_t *tile, uint32_t t, uint32_t i)
+{
+	size_t bytes = quant_bytes(w->type, QUANT_BLOCK);
+	const uint8_t *row = (const uint8_t *)w->data + r * quant_bytes(w->type, w->cols);
+	float acc = 0, da;
+
+	for (uint32_t b = 0; b < w->cols / QUANT_BLOCK; b++, row += bytes) {
+		const uint8_t *block = tile + (size_t)b * t * OPS_Q8_BLOCK_BYTES;
+		const int8_t *a = (const int8_t *)block + i * QUANT_BLOCK;
+		int32_t dot = 0;
+		uint16_t d;
+		memcpy(&d, row, sizeof d);
+		memcpy(&da, block + t * QUANT_BLOCK + 4 * i, sizeof da);
+		if (w->type == TENSOR_Q8_0) {
+			const int8_t *q = (const int8_t *)row + 2;
+			for (int k = 0; k < QUANT_BLOCK; k++)
+				dot += q[k] * a[k];
+		} else {
+			for (int k = 0; k < QUANT_BLOCK / 2; k++) {
+				dot += ((row[2 + k] & 15) - 8) * a[k];
+				dot += ((row[2 + k] >> 4) - 8) * a[k + 16];
+			}
+		}
+		acc = fmaf((float)dot, quant_f16_to_f32(d) * da, acc);
+	}
+	return acc;
+}
+
+static float dot_float(const struct ops_matrix *w, uint32_t r, const float *x)
+{
+	size_t bytes = quant_bytes(w->type, 1);
+	const uint8_t *row = (const uint8_t *)w->data + r * bytes * w->cols;
+	float lane[16] = {0}, v;
+
+	for (uint32_t c = 0; c < w->cols; c++) {
+		quant_to_f32(w->type, row + c * bytes, 1, &v);
+		lane[c % 16] = fmaf(v, x[c], lane[c % 16]);
+	}
+	return sum16(lane);
+}
+
+static void product(const struct ops_product *p, uint32_t first, uint32_t last)
+{
+	const struct ops_matrix *w = p->w;
+	uint32_t n = p->x->n_rows, end = last * OPS_GROUP_ROWS;
+	bool quantised = ops_is_quantised(w->type);
+
+	end = end < w->rows ? end : w->rows;
+	for (uint32_t row = 0, t; row < n; row += t) {
+		t = ops_tile_rows(row, n);
+		for (uint32_t i = 0; i < t; i++) {
+			float *out = p->out + (row + i) * p->ld;
+			for (uint32_t r = first * OPS_GROUP_ROWS; r < end; r++) {
+				float y =
+					quantised
+						? dot_q8(w, r,
+							  p->x->q8 +
+								  row * ops_q8_row_bytes(w->cols),
+							  t, i)
+						: dot_float(w, r,
+							  p->x->f32 + (size_t)(row + i) * w->cols);
+				if (w->bias)
+					y += w->bias[r];
+				out[r] = p->add ? out[r] + y : y;
+			}
+		}
+	}
+}
+
+static void kv_write(const struct ops_kv *kv, uint32_t block, uint32_t layer, uint32_t row,
+	const float *k, const float *v)
+{
+	uint32_t dim = kv->head_dim;
+
+	for (uint32_t h = 0; h < kv->n_kv_heads; h++, k += dim, v += dim) {
+		void *at = ops_kv_at(kv, block, layer, h);
+		uint16_t *half = at;
+		float *full = at;
+		for (uint32_t d = 0; d < dim; d++) {
+			size_t ki = d * 16 + row, vi = (size_t)(16 + row) * dim + d;
+			if (kv->f16) {
+				half[ki] = quant_f32_to_f16(k[d]);
+				half[vi] = quant_f32_to_f16(v[d]);
+			} else {
+				full[ki] = k[d];
+				full[vi] = v[d];
+			}
+		}
+	}
+}
+
+static float kv_value(const struct ops_kv *kv, const void *at, size_t i)
+{
+	return kv->f16 ? quant_f16_to_f32(((const uint16_t *)at)[i]) : ((const float *)at)[i];
+}
+
+/* One block of positions, n of them to be seen, for one query vector. */
+static void attend_block(const struct ops_kv *kv, const void *at, uint32_t n, const float *q,
+	float *m, float *l, float *out)
+{
+	uint32_t dim = kv->head_dim;
+	float p[16] = {0}, largest = *m;
+
+	for (uint32_t t = 0; t < n; t++) {
+		float part[4] = {0};
+		for (uint32_t d = 0; d < dim; d++)
+			part[d % 4] = fmaf(q[d], kv_value(kv, at, d * 16 + t), part[d % 4]);
+		p[t] = (part[0] + part[1]) + (part[2] + part[3]);
+		largest = p[t] > largest ? p[t] : largest;
+	}
+	float shrink = exp_f32(*m - largest);
+	for (uint32_t t = 0; t < n; t++)
+		p[t] = exp_f32(p[t] - largest);
+	for (uint32_t d = 0; d < dim; d++) {
+		float o = out[d] * shrink;
+		for (uint32_t t = 0; t < n; t++)
+			o = fmaf(p[t], kv_value(kv, at, (size_t)(16 + t) * dim + d), o);
+		out[d] = o;
+	}
+	*l = fmaf(*l, shrink, sum16(p));
+	*m = largest;
+}
+
+static void attention(const struct ops_attention *a)
+{
+	uint32_t dim = a->kv->head_dim;
+
+	for (uint32_t i = 0; i < a->n_tok; i++) {
+		uint32_t seen = a->first_pos + i + 1;
+		for (uint32_t h = 0; h < a->n_heads; h++) {
+			const float *q = a->q + i * a->ld + h * dim;
+			float *out = a->out + i * a->ld + h * dim, m = -INFINITY, l = 0;
+			memset(out, 0, dim * sizeof *out);
+			for (uint32_t pos = 0; pos < seen; pos += 16) {
+				const void *at =
+					ops_kv_at(a->kv, a->blocks[pos / 16], a->layer, a->kv_head);
+				attend_block(a->kv, at, seen - pos < 16 ? seen - pos : 16, q, &m,
+					&l, out);
+			}
+			float inverse = 1 / l;
+			for (uint32_t d = 0; d < dim; d++)
+				out[d] *= inverse;
+		}
+	}
+}
+
+const struct ops cpu_scalar = {
+	.name = "cpu/scalar",
+	.packs = false,
+	.rms_norm = rms_norm,
+	.rope = rope,
+	.swiglu = swiglu,
+	.quantise = quantise,
+	.gather = gather,
+	.product = product,
+	.kv_write = kv_write,
+	.attention = attention,
+};

@@ -1,0 +1,543 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef ENGINE_CPU_SIMD_H
+#define ENGINE_CPU_SIMD_H
+
+/*
+ * The vector paths, written once over sixteen lanes. A path defines what sixteen lanes are, in its
+ * .c file, and then includes this:
+ *
+ *   v16                       16 floats; v16_set(f), v16_load(p), v16_store(p, v); v16_load_n(p,
+ * n), v16_store_n(p, v, n): the first n < 16 lanes only, the others 0 and memory untouched v16_add,
+ * sub, mul, div, max, min(a, b); max and min give b when one is a NaN v16_fma(a, b, c)          a *
+ * b + c rounded once v16_keep(n, a, b)         lanes below n of a, the others of b v16_at_least(a,
+ * b, v)     v where a >= b, else 0 v16_abs, v16_round(v)     to the nearest, ties to even
+ *   v16_power(n)              2^n for whole n in -126 .. 127
+ *   v16_rotate(x, cs)         of pairs (x0, x1), (c, s): fma(x0, c, -(x1 * s)), fma(x1, c, x0 * s)
+ *   v16_sum, v16_largest(v)   over the lanes, in halves
+ *   v16_from_f16, v16_from_bf16(p), v16_to_f16(p, v)
+ *   v16_to_i8(p, v)           whole numbers in -127 .. 127 to bytes; returns their sum
+ *   struct wblock             a packed block of 16 rows: wblock_q8(p), wblock_q4(p)
+ *   wblock_dot(w, a, init)    init + 16 dot products with 32 activations, as floats
+ *   FLOAT_ROWS, FLOAT_COLS    weight rows and activation rows of a tile of the floating-point
+ * product that fit the registers SIMD_OPS, SIMD_NAME       the table to define and its name
+ *
+ * All sums follow ops.h to the letter, so every path gives the bits of cpu_scalar.c.
+ */
+
+#include <math.h>
+#include <string.h>
+
+#include "engine/cpu_math.h"
+#include "engine/cpu_paths.h"
+#include "engine/quant.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define Q8_CHUNK_BYTES                                                                             \
+	(512u << 10) /* activations that should stay in the second-level cache while weights pass  \
+		      */
+
+INLINE v16 v16_exp(v16 x)
+{
+	v16 y = v16_min(v16_max(x, v16_set(CPU_EXP_MIN)), v16_set(CPU_EXP_MAX));
+	v16 n = v16_round(v16_mul(y, v16_set(CPU_EXP_LOG2E)));
+	v16 r = v16_fma(n, v16_set(-CPU_EXP_LN2_HI), y);
+
+	r = v16_fma(n, v16_set(-CPU_EXP_LN2_LO), r);
+	y = v16_fma(v16_set(CPU_EXP_C7), r, v16_set(CPU_EXP_C6));
+	y = v16_fma(y, r, v16_set(CPU_EXP_C5));
+	y = v16_fma(y, r, v16_set(CPU_EXP_C4));
+	y = v16_fma(y, r, v16_set(CPU_EXP_C3));
+	y = v16_fma(y, r, v16_set(CPU_EXP_C2));
+	y = v16_fma(y, r, v16_set(1));
+	y = v16_fma(y, r, v16_set(1));
+	return v16_at_least(x, v16_set(CPU_EXP_MIN), v16_mul(y, v16_power(n)));
+}
+
+/* n values from i on, at most 16. */
+INLINE v16 load_some(const float *p, uint32_t n)
+{
+	return n >= 16 ? v16_load(p) : v16_load_n(p, n);
+}
+
+INLINE void store_some(float *p, v16 v, uint32_t n)
+{
+	if (n >= 16)
+		v16_store(p, v);
+	else
+		v16_store_n(p, v, n);
+}
+
+static void rms_norm(const float *x, const float *w, float eps, uint32_t n, float *out)
+{
+	v16 lanes = v16_set(0);
+
+	for (uint32_t i = 0; i < n; i += 16) {
+		v16 v = load_some(x + i, n - i);
+		lanes = v16_fma(v, v, lanes);
+	}
+	v16 scale = v16_set(1 / sqrtf(v16_sum(lanes) / (float)n + eps));
+	for (uint32_t i = 0; i < n; i += 16) {
+		v16 v = v16_mul(load_some(x + i, n - i), scale);
+		store_some(out + i, v16_mul(v, load_some(w + i, n - i)), n - i);
+	}
+}
+
+static void rope(float *x, uint32_t n_heads, uint32_t head_dim, uint32_t rope_dim, const float *cs,
+	float scale)
+{
+	v16 by = v16_set(scale);
+
+	for (uint32_t h = 0; h < n_heads; h++, x += head_dim) {
+		for (uint32_t i = 0; i < rope_dim; i += 16) {
+			uint32_t n = rope_dim - i;
+			v16 v = v16_rotate(load_some(x + i, n), load_some(cs + i, n));
+			store_some(x + i, v16_mul(v, by), n);
+		}
+		for (uint32_t i = rope_dim; i < head_dim; i++)
+			x[i] *= scale;
+	}
+}
+
+static void swiglu(float *gate, const float *up, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i += 16) {
+		v16 g = load_some(gate + i, n - i), u = load_some(up + i, n - i);
+		v16 e = v16_exp(v16_sub(v16_set(-0.0f), g));
+		v16 y = v16_div(g, v16_add(v16_set(1), e));
+		store_some(gate + i, v16_mul(y, u), n - i);
+	}
+}
+
+INLINE float quantise_block(const float *x, int8_t *q, int32_t *sum)
+{
+	v16 lo = v16_load(x), hi = v16_load(x + 16);
+	float largest = v16_largest(v16_max(v16_abs(lo), v16_abs(hi)));
+	float d = largest / 127, inverse = d > 0 ? 127 / largest : 0;
+	v16 by = v16_set(inverse), most = v16_set(127), least = v16_set(-127);
+
+	lo = v16_min(v16_max(v16_mul(lo, by), least), most);
+	hi = v16_min(v16_max(v16_mul(hi, by), least), most);
+	*sum = v16_to_i8(q, v16_round(lo)) + v16_to_i8(q + 16, v16_round(hi));
+	return d;
+}
+
+static void quantise(const float *x, uint32_t n_rows, uint32_t cols, uint32_t row, uint32_t first,
+	uint32_t last, uint8_t *out)
+{
+	uint32_t t = ops_tile_rows(row, n_rows);
+	uint8_t *tile = out + row * ops_q8_row_bytes(cols);
+
+	for (uint32_t b = first; b < last; b++) {
+		uint8_t *block = tile + (size_t)b * t * OPS_Q8_BLOCK_BYTES,
+			*tail = block + t * QUANT_BLOCK;
+		for (uint32_t i = 0; i < t; i++) {
+			int32_t sum, sum8, sum128;
+			float d = quantise_block(x + (size_t)(row + i) * cols + b * QUANT_BLOCK,
+				(int8_t *)block + i * QUANT_BLOCK, &sum);
+			sum8 = -8 * sum;
+			sum128 = -128 * sum;
+			memcpy(tail + 4 * i, &d, 4);
+			memcpy(tail + 4 * (t + i), &sum8, 4);
+			memcpy(tail + 4 * (2 * t + i), &sum128, 4);
+		}
+	}
+}
+
+static void gather(const struct ops_matrix *w, uint32_t row, float *out)
+{
+	quant_to_f32(w->type, (const uint8_t *)w->data + row * quant_bytes(w->type, w->cols),
+		w->cols, out);
+}
+
+/* ---- products ---- */
+
+/* Puts 16 outputs, of which n exist, where they belong. */
+INLINE void put(const struct ops_product *p, uint32_t row, uint32_t r, uint32_t n, v16 y)
+{
+	float *out = p->out + row * p->ld + r;
+
+	if (p->w->bias)
+		y = v16_add(y, load_some(p->w->bias + r, n));
+	if (p->add)
+		y = v16_add(load_some(out, n), y);
+	store_some(out, y, n);
+}
+
+/* A group of 16 packed rows times a tile of t activation rows beginning at `row`. */
+INLINE void q8_tile(
+	const struct ops_product *p, uint32_t g, uint32_t row, const uint32_t t, const bool q4)
+{
+	const struct ops_matrix *w = p->w;
+	uint32_t n_blocks = w->cols / QUANT_BLOCK, r = g * 16, n = w->rows - r;
+	const uint8_t *scales = w->packed + g * ops_pack_group_bytes(w->type, w->cols);
+	const uint8_t *pieces = scales + (n_blocks * 32 + 63) / 64 * 64;
+	const uint8_t *a = p->x->q8 + row * ops_q8_row_bytes(w->cols);
+	v16 acc[16];
+
+#pragma GCC unroll 16
+	for (uint32_t i = 0; i < t; i++)
+		acc[i] = v16_set(0);
+	for (uint32_t b = 0; b < n_blocks; b++) {
+		const uint8_t *tail = a + t * QUANT_BLOCK;
+		struct wblock block = q4 ? wblock_q4(pieces) : wblock_q8(pieces);
+		v16 dw = v16_from_f16(scales);
+#pragma GCC unroll 16
+		for (uint32_t i = 0; i < t; i++) {
+			float da;
+			int32_t init;
+			memcpy(&da, tail + 4 * i, 4);
+			memcpy(&init, tail + 4 * (q4 ? t + i : 2 * t + i), 4);
+			v16 dot = wblock_dot(&block, a + i * QUANT_BLOCK, init);
+			acc[i] = v16_fma(dot, v16_mul(dw, v16_set(da)), acc[i]);
+		}
+		scales += 32;
+		pieces += q4 ? 256 : 512;
+		a += t * OPS_Q8_BLOCK_BYTES;
+	}
+#pragma GCC unroll 16
+	for (uint32_t i = 0; i < t; i++)
+		put(p, row + i, r, n, acc[i]);
+}
+
+#define Q8_TILE(name, t, q4)                                                                       \
+	static void name(const struct ops_product *p, uint32_t g, uint32_t row)                    \
+	{                                                                                          \
+		q8_tile(p, g, row, t, q4);                                                         \
+	}
+
+Q8_TILE(q8_tile_1, 1, false)
+Q8_TILE(q8_tile_2, 2, false)
+Q8_TILE(q8_tile_4, 4, false)
+Q8_TILE(q8_tile_8, 8, false)
+Q8_TILE(q8_tile_16, 16, false)
+Q8_TILE(q4_tile_1, 1, true)
+Q8_TILE(q4_tile_2, 2, true)
+Q8_TILE(q4_tile_4, 4, true)
+Q8_TILE(q4_tile_8, 8, true)
+Q8_TILE(q4_tile_16, 16, true)
+
+static void product_quantised(const struct ops_product *p, uint32_t first, uint32_t last)
+{
+	static void (*const tiles[2][17])(const struct ops_product *, uint32_t, uint32_t) = {
+		{[1] = q8_tile_1,
+			[2] = q8_tile_2,
+			[4] = q8_tile_4,
+			[8] = q8_tile_8,
+			[16] = q8_tile_16},
+		{[1] = q4_tile_1,
+			[2] = q4_tile_2,
+			[4] = q4_tile_4,
+			[8] = q4_tile_8,
+			[16] = q4_tile_16},
+	};
+	bool q4 = p->w->type == TENSOR_Q4_0;
+	uint32_t n = p->x->n_rows;
+	uint32_t chunk = (uint32_t)(Q8_CHUNK_BYTES / ops_q8_row_bytes(p->w->cols)) / 16 * 16;
+
+	chunk = chunk < 16 ? 16 : chunk;
+	for (uint32_t start = 0; start < n; start += chunk) {
+		uint32_t end = n - start > chunk ? start + chunk : n;
+		for (uint32_t g = first; g < last; g++) {
+			for (uint32_t row = start, t; row < end; row += t) {
+				t = ops_tile_rows(row, n);
+				tiles[q4][t](p, g, row);
+			}
+		}
+	}
+}
+
+INLINE v16 weights_at(const uint8_t *row, uint32_t c, const enum tensor_type type)
+{
+	if (type == TENSOR_F32)
+		return v16_load((const float *)(const void *)row + c);
+	return type == TENSOR_F16 ? v16_from_f16(row + 2 * c) : v16_from_bf16(row + 2 * c);
+}
+
+/* The last n < 16 weights of a row, from c on. */
+INLINE v16 weights_end(const uint8_t *row, uint32_t c, uint32_t n, const enum tensor_type type)
+{
+	float some[16] = {0};
+
+	quant_to_f32(type, row + (size_t)c * (type == TENSOR_F32 ? 4 : 2), n, some);
+	return v16_load(some);
+}
+
+/* nr weight rows from r on times t activation rows from `row` on. */
+INLINE void float_tile(const struct ops_product *p, uint32_t r, uint32_t row, const uint32_t nr,
+	const uint32_t t, const enum tensor_type type)
+{
+	uint32_t cols = p->w->cols, c = 0;
+	size_t bytes = (size_t)cols * (type == TENSOR_F32 ? 4 : 2);
+	const uint8_t *w = (const uint8_t *)p->w->data + r * bytes;
+	const float *x = p->x->f32 + (size_t)row * cols;
+	v16 acc[FLOAT_ROWS][FLOAT_COLS], xs[FLOAT_COLS];
+
+#pragma GCC unroll 4
+	for (uint32_t i = 0; i < nr; i++)
+#pragma GCC unroll 4
+		for (uint32_t k = 0; k < t; k++)
+			acc[i][k] = v16_set(0);
+	for (; c + 16 <= cols; c += 16) {
+#pragma GCC unroll 4
+		for (uint32_t k = 0; k < t; k++)
+			xs[k] = v16_load(x + (size_t)k * cols + c);
+#pragma GCC unroll 4
+		for (uint32_t i = 0; i < nr; i++) {
+			v16 v = weights_at(w + i * bytes, c, type);
+#pragma GCC unroll 4
+			for (uint32_t k = 0; k < t; k++)
+				acc[i][k] = v16_fma(v, xs[k], acc[i][k]);
+		}
+	}
+	for (uint32_t i = 0; i < nr; i++) {
+		v16 v = c < cols ? weights_end(w + i * bytes, c, cols - c, type) : v16_set(0);
+		for (uint32_t k = 0; k < t; k++) {
+			v16 lanes = acc[i][k];
+			if (c < cols) {
+				v16 y = v16_fma(
+					v, v16_load_n(x + (size_t)k * cols + c, cols - c), lanes);
+				lanes = v16_keep(cols - c, y, lanes);
+			}
+			float *out = p->out + (row + k) * p->ld + r + i, y = v16_sum(lanes);
+			if (p->w->bias)
+				y += p->w->bias[r + i];
+			*out = p->add ? *out + y : y;
+		}
+	}
+}
+
+/* Rows first .. end - 1 of the matrix with t activation rows. */
+INLINE void float_rows(const struct ops_product *p, uint32_t first, uint32_t end, uint32_t row,
+	const uint32_t t, const enum tensor_type type)
+{
+	uint32_t r = first;
+
+	for (; r + FLOAT_ROWS <= end; r += FLOAT_ROWS)
+		float_tile(p, r, row, FLOAT_ROWS, t, type);
+	for (; r < end; r++)
+		float_tile(p, r, row, 1, t, type);
+}
+
+INLINE void product_float(
+	const struct ops_product *p, uint32_t first, uint32_t last, const enum tensor_type type)
+{
+	uint32_t row = 0, n = p->x->n_rows;
+
+	for (uint32_t g = first; g < last; g++) {
+		uint32_t r = g * 16, end = p->w->rows - r < 16 ? p->w->rows : r + 16;
+		for (row = 0; row + FLOAT_COLS <= n; row += FLOAT_COLS)
+			float_rows(p, r, end, row, FLOAT_COLS, type);
+		for (; row < n; row++)
+			float_rows(p, r, end, row, 1, type);
+	}
+}
+
+static void product_f32(const struct ops_product *p, uint32_t first, uint32_t last)
+{
+	product_float(p, first, last, TENSOR_F32);
+}
+
+static void product_f16(const struct ops_product *p, uint32_t first, uint32_t last)
+{
+	product_float(p, first, last, TENSOR_F16);
+}
+
+static void product_bf16(const struct ops_product *p, uint32_t first, uint32_t last)
+{
+	product_float(p, first, last, TENSOR_BF16);
+}
+
+static void product(const struct ops_product *p, uint32_t first, uint32_t last)
+{
+	switch (p->w->type) {
+	case TENSOR_F32:
+		product_f32(p, first, last);
+		return;
+	case TENSOR_F16:
+		product_f16(p, first, last);
+		return;
+	case TENSOR_BF16:
+		product_bf16(p, first, last);
+		return;
+	case TENSOR_Q8_0:
+	case TENSOR_Q4_0:
+		product_quantised(p, first, last);
+		return;
+	}
+}
+
+/* ---- attention ---- */
+
+static void kv_write(const struct ops_kv *kv, uint32_t block, uint32_t layer, uint32_t row,
+	const float *k, const float *v)
+{
+	uint32_t dim = kv->head_dim;
+	uint16_t half[2][OPS_MAX_HEAD_DIM + 16];
+
+	for (uint32_t h = 0; h < kv->n_kv_heads; h++, k += dim, v += dim) {
+		float *full = ops_kv_at(kv, block, layer, h);
+		uint16_t *at = (void *)full;
+		if (!kv->f16) {
+			for (uint32_t d = 0; d < dim; d++)
+				full[d * 16 + row] = k[d];
+			memcpy(full + (size_t)(16 + row) * dim, v, dim * sizeof *v);
+			continue;
+		}
+		for (uint32_t d = 0; d < dim; d += 16) {
+			v16_to_f16(half[0] + d, load_some(k + d, dim - d));
+			v16_to_f16(half[1] + d, load_some(v + d, dim - d));
+		}
+		for (uint32_t d = 0; d < dim; d++)
+			at[d * 16 + row] = half[0][d];
+		memcpy(at + (size_t)(16 + row) * dim, half[1], dim * sizeof half[1][0]);
+	}
+}
+
+/* Scores of nq query vectors, dim apart, at 16 positions. */
+INLINE void scores(const float *q, const float *k, uint32_t dim, const uint32_t nq, v16 *out)
+{
+	v16 part[4][4];
+	uint32_t d = 0;
+
+#pragma GCC unroll 4
+	for (uint32_t i = 0; i < nq; i++)
+#pragma GCC unroll 4
+		for (uint32_t j = 0; j < 4; j++)
+			part[i][j] = v16_set(0);
+	for (; d + 4 <= dim; d += 4)
+#pragma GCC unroll 4
+		for (uint32_t j = 0; j < 4; j++) {
+			v16 kd = v16_load(k + (d + j) * 16);
+#pragma GCC unroll 4
+			for (uint32_t i = 0; i < nq; i++)
+				part[i][j] = v16_fma(v16_set(q[i * dim + d + j]), kd, part[i][j]);
+		}
+	if (d < dim) /* heads are even: two are left */
+#pragma GCC unroll 2
+		for (uint32_t j = 0; j < 2; j++)
+#pragma GCC unroll 4
+			for (uint32_t i = 0; i < nq; i++)
+				part[i][j] = v16_fma(v16_set(q[i * dim + d + j]),
+					v16_load(k + (d + j) * 16), part[i][j]);
+#pragma GCC unroll 4
+	for (uint32_t i = 0; i < nq; i++)
+		out[i] = v16_add(v16_add(part[i][0], part[i][1]), v16_add(part[i][2], part[i][3]));
+}
+
+/* out[0 .. 16 * nv) = out * shrink + p . v, over n positions. */
+INLINE void weigh(float *out, const float *p, const float *v, uint32_t n, uint32_t dim, v16 shrink,
+	const uint32_t nv)
+{
+	v16 o[4];
+
+#pragma GCC unroll 4
+	for (uint32_t i = 0; i < nv; i++)
+		o[i] = v16_mul(v16_load(out + 16 * i), shrink);
+	for (uint32_t t = 0; t < n; t++)
+#pragma GCC unroll 4
+		for (uint32_t i = 0; i < nv; i++)
+			o[i] = v16_fma(v16_set(p[t]), v16_load(v + (size_t)t * dim + 16 * i), o[i]);
+#pragma GCC unroll 4
+	for (uint32_t i = 0; i < nv; i++)
+		v16_store(out + 16 * i, o[i]);
+}
+
+/* The softmax so far takes in a block of scores s, of which n are to be seen. */
+INLINE void take_in(v16 s, const float *v, uint32_t n, uint32_t dim, float *m, float *l, float *out)
+{
+	float p[16], largest;
+	uint32_t d = 0;
+
+	s = n < 16 ? v16_keep(n, s, v16_set(-INFINITY)) : s;
+	largest = v16_largest(s);
+	largest = *m > largest ? *m : largest;
+	v16 e = v16_exp(v16_sub(s, v16_set(largest)));
+	v16 shrink = v16_exp(v16_set(*m - largest));
+	v16_store(p, e);
+	float a[16];
+	v16_store(a, shrink);
+	*l = fmaf(*l, a[0], v16_sum(e));
+	*m = largest;
+	for (; d + 64 <= dim; d += 64)
+		weigh(out + d, p, v + d, n, dim, shrink, 4);
+	for (; d + 16 <= dim; d += 16)
+		weigh(out + d, p, v + d, n, dim, shrink, 1);
+	for (; d < dim; d++) {
+		float o = out[d] * a[0];
+		for (uint32_t t = 0; t < n; t++)
+			o = fmaf(p[t], v[(size_t)t * dim + d], o);
+		out[d] = o;
+	}
+}
+
+/* All heads of one token at a block of 16 positions. */
+static void attend(const struct ops_attention *a, uint32_t i, uint32_t n, const float *k,
+	const float *v, float *m, float *l)
+{
+	uint32_t dim = a->kv->head_dim, h = 0, nq;
+	v16 s[4];
+
+	for (; h < a->n_heads; h += nq) {
+		const float *q = a->q + i * a->ld + h * dim;
+		float *out = a->out + i * a->ld + h * dim;
+		nq = a->n_heads - h >= 4 ? 4 : a->n_heads - h >= 2 ? 2 : 1;
+		if (nq == 4)
+			scores(q, k, dim, 4, s);
+		else if (nq == 2)
+			scores(q, k, dim, 2, s);
+		else
+			scores(q, k, dim, 1, s);
+		for (uint32_t j = 0; j < nq; j++)
+			take_in(s[j], v, n, dim, &m[h + j], &l[h + j], out + j * dim);
+	}
+}
+
+static void attention(const struct ops_attention *a)
+{
+	_Alignas(64) float widened[2 * 16 * OPS_MAX_HEAD_DIM];
+	float m[OPS_MAX_TILE_HEADS], l[OPS_MAX_TILE_HEADS];
+	uint32_t dim = a->kv->head_dim, n = a->n_tok * a->n_heads, end = a->first_pos + a->n_tok;
+
+	for (uint32_t i = 0; i < n; i++) {
+		m[i] = -INFINITY;
+		l[i] = 0;
+	}
+	for (uint32_t i = 0; i < a->n_tok; i++)
+		memset(a->out + i * a->ld, 0, (size_t)a->n_heads * dim * sizeof *a->out);
+	for (uint32_t pos = 0; pos < end; pos += 16) {
+		const void *at = ops_kv_at(a->kv, a->blocks[pos / 16], a->layer, a->kv_head);
+		const float *k = at;
+		if (a->kv->f16) {
+			for (uint32_t j = 0; j < 2 * 16 * dim; j += 16)
+				v16_store(widened + j, v16_from_f16((const uint8_t *)at + 2 * j));
+			k = widened;
+		}
+		for (uint32_t i = 0; i < a->n_tok; i++) {
+			uint32_t seen = a->first_pos + i + 1;
+			if (pos < seen)
+				attend(a, i, seen - pos < 16 ? seen - pos : 16, k, k + 16 * dim,
+					m + i * a->n_heads, l + i * a->n_heads);
+		}
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		float *out = a->out + i / a->n_heads * a->ld + i % a->n_heads * dim,
+		      inverse = 1 / l[i];
+		for (uint32_t d = 0; d < dim; d++)
+			out[d] *= inverse;
+	}
+}
+
+const struct ops SIMD_OPS = {
+	.name = SIMD_NAME,
+	.packs = true,
+	.rms_norm = rms_norm,
+	.rope = rope,
+	.swiglu = swiglu,
+	.quantise = quantise,
+	.gather = gather,
+	.product = product,
+	.kv_write = kv_write,
+	.attention = attention,
+};
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef ENGINE_QUANT_H
+#define ENGINE_QUANT_H
+
+/* The number formats of weights: 16-bit floats and blocks of 32 small integers with a common scale.
+ */
+
+#include <math.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "engine/gguf.h"
+
+#define QUANT_BLOCK 32 /* values of a block of Q8_0 and Q4_0 */
+
+/* As they lie in a file: no padding, aligned to 2 bytes at best. */
+struct quant_q8_0 {
+	uint16_t d;            /* scale, binary16 */
+	int8_t q[QUANT_BLOCK]; /* value i = d * q[i] */
+};
+
+struct quant_q4_0 {
+	uint16_t d;
+	uint8_t q[QUANT_BLOCK /
+		  2]; /* value i = d * ((q[i] & 15) - 8), value i + 16 = d * ((q[i] >> 4) - 8) */
+};
+
+static inline uint32_t quant_bits(float f)
+{
+	uint32_t u;
+	memcpy(&u, &f, sizeof u);
+	return u;
+}
+
+static inline float quant_float(uint32_t u)
+{
+	float f;
+	memcpy(&f, &u, sizeof f);
+	return f;
+}
+
+/* Exact, as the processor's conversions are, but for the payload of a NaN. */
+static inline float quant_f16_to_f32(uint16_t h)
+{
+	uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = (h >> 10) & 31,
+		 fraction = h & 0x3ff;
+
+	if (exponent == 0) { /* zero, subnormal: the fraction counts 2^-24 */
+		float f = (float)fraction * 0x1p-24f;
+		return sign ? -f : f;
+	}
+	if (exponent == 31)
+		return quant_float(sign | 0x7f800000u | fraction << 13);
+	return quant_float(sign | (exponent + 112) << 23 | fraction << 13);
+}
+
+/* To the nearest, ties to even; beyond the range: infinity. */
+uint16_t quant_f32_to_f16(float f);
+
+static inline float quant_bf16_to_f32(uint16_t b)
+{
+	return quant_float((uint32_t)b << 16);
+}
+
+/* The bytes n values take; n is a multiple of the type's block. */
+size_t quant_bytes(enum tensor_type type, size_t n);
+
+/* n values at src, in the given type and at any address, to f32; n is a multiple of the type's
+ * block. */
+void quant_to_f32(enum tensor_type type, const void *src, size_t n, float *dst);
+
+#endif
