@@ -1,0 +1,536 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Makes a model from a file: sizes, weights, memory.
+ *
+ * Every tensor a llama can have stands in one table, with its shape in terms of the sizes; bind()
+ * walks it and is the only place where a shape is looked at. A tensor that the table does not know
+ * is refused, because leaving out something that the file's maker thought part of the model gives
+ * wrong answers without a word.
+ *
+ * Matrices stay in the mapping as they are, with one exception: the vector paths multiply quantised
+ * matrices in groups of 16 interleaved rows (see ops_pack()), which makes a prompt about three
+ * times faster, so those are copied once into memory of our own. Vectors (norms, biases) are copied
+ * as f32. The KV pool is mapped, so that blocks nobody has used cost no memory.
+ */
+#include "engine/model.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "engine/model_rope.h"
+#include "engine/model_state.h"
+#include "engine/quant.h"
+
+/* ---- sizes ---- */
+
+static int read_size(const struct gguf *g, const char *key, uint64_t fallback, uint64_t max,
+	uint32_t *out, struct err *err)
+{
+	uint64_t value = gguf_uint(g, key, fallback);
+
+	if (value == 0 && !gguf_has(g, key))
+		return err_set(err, -EBADMSG, "the file does not say %s", key);
+	if (value == 0 || value > max)
+		return err_set(err, -EBADMSG, "%s is %llu, which is not in 1 .. %llu", key,
+			(unsigned long long)value, (unsigned long long)max);
+	*out = (uint32_t)value;
+	return 0;
+}
+
+static int check_config(const struct gguf *g, const struct model_config *c, struct err *err)
+{
+	if (c->n_heads % c->n_kv_heads != 0 || c->n_heads / c->n_kv_heads > OPS_MAX_TILE_HEADS)
+		return err_set(err, -EBADMSG, "%u heads cannot share %u key-value heads",
+			c->n_heads, c->n_kv_heads);
+	if (c->head_dim % 2 != 0 || c->rope_dim % 2 != 0 || c->rope_dim > c->head_dim)
+		return err_set(err, -EBADMSG, "heads of %u dimensions, %u of them rotated, are odd",
+			c->head_dim, c->rope_dim);
+	if (!(c->norm_eps >= 0 && c->norm_eps < 1) || !(c->rope_base > 1 && c->rope_base < 1e12f))
+		return err_set(
+			err, -EBADMSG, "the norm's epsilon or the rotary base is out of range");
+	if (gguf_uint(g, "llama.attention.value_length", c->head_dim) != c->head_dim)
+		return err_set(
+			err, -ENOTSUP, "keys and values of different lengths are not supported");
+	if (gguf_uint(g, "llama.expert_count", 0) != 0)
+		return err_set(err, -ENOTSUP, "mixtures of experts are not supported");
+	return 0;
+}
+
+static int read_config(struct model_config *c, const struct gguf *g, struct err *err)
+{
+	size_t len = 0;
+	const char *arch = gguf_string(g, "general.architecture", &len);
+
+	if (!arch)
+		return err_set(err, -EBADMSG, "the file does not say general.architecture");
+	if (len != 5 || memcmp(arch, "llama", 5) != 0)
+		return err_set(
+			err, -ENOTSUP, "the architecture is not llama, the only one supported");
+	int r = read_size(g, "llama.block_count", 0, 1024, &c->n_layers, err);
+	if (!r)
+		r = read_size(g, "llama.embedding_length", 0, 1 << 17, &c->n_embd, err);
+	if (!r)
+		r = read_size(g, "llama.attention.head_count", 0, 1024, &c->n_heads, err);
+	if (!r)
+		r = read_size(
+			g, "llama.attention.head_count_kv", c->n_heads, 1024, &c->n_kv_heads, err);
+	if (!r)
+		r = read_size(g, "llama.attention.key_length", c->n_embd / c->n_heads,
+			OPS_MAX_HEAD_DIM, &c->head_dim, err);
+	if (!r)
+		r = read_size(g, "llama.feed_forward_length", 0, 1 << 20, &c->n_ff, err);
+	if (!r)
+		r = read_size(g, "llama.context_length", 0, 1 << 24, &c->context_tok, err);
+	if (!r)
+		r = read_size(g, "llama.rope.dimension_count", c->head_dim, c->head_dim,
+			&c->rope_dim, err);
+	if (r)
+		return r;
+	c->norm_eps = (float)gguf_float(g, "llama.attention.layer_norm_rms_epsilon", 1e-5);
+	c->rope_base = (float)gguf_float(g, "llama.rope.freq_base", 10000);
+	const struct gguf_tensor *embd = gguf_tensor(g, "token_embd.weight");
+	if (!embd || embd->n_dims != 2 || embd->dim[1] > 1 << 24)
+		return err_set(
+			err, -EBADMSG, "there is no tensor token_embd.weight of two dimensions");
+	c->n_vocab = (uint32_t)embd->dim[1];
+	return check_config(g, c, err);
+}
+
+/* The KV cache is as exact as the keys' weights: f32 beside F32 weights, else f16. */
+static bool kv_is_f16(const struct gguf *g)
+{
+	const struct gguf_tensor *k = gguf_tensor(g, "blk.0.attn_k.weight");
+
+	return k && k->type != TENSOR_F32;
+}
+
+static size_t kv_block_bytes(const struct model_config *c, bool f16)
+{
+	return (size_t)c->n_layers * c->n_kv_heads * 2 * KV_BLOCK_TOK * c->head_dim * (f16 ? 2 : 4);
+}
+
+size_t model_kv_block_bytes(const struct gguf *g)
+{
+	struct model_config c = {0};
+
+	return read_config(&c, g, NULL) ? 0 : kv_block_bytes(&c, kv_is_f16(g));
+}
+
+/* ---- weights ---- */
+
+enum size { ONE, V, E, HD, GD, F };
+
+/* A tensor's shape is [rows][cols], or [cols] when rows is ONE. `place` is an offset into struct
+ * model_layer or model_weights. */
+struct slot {
+	const char *name;
+	enum size rows, cols;
+	size_t place;
+	bool optional;
+};
+
+#define LAYER(member) offsetof(struct model_layer, member)
+#define MODEL(member) offsetof(struct model_weights, member)
+
+static const struct slot model_slots[] = {
+	{"token_embd.weight", V, E, MODEL(embd), false},
+	{"output_norm.weight", ONE, E, MODEL(out_norm), false},
+	{"output.weight", V, E, MODEL(out), true},
+	{"output.bias", ONE, V, MODEL(out.bias), true},
+};
+
+static const struct slot layer_slots[] = {
+	{"attn_norm.weight", ONE, E, LAYER(attn_norm), false},
+	{"attn_q.weight", HD, E, LAYER(q), false},
+	{"attn_q.bias", ONE, HD, LAYER(q.bias), true},
+	{"attn_k.weight", GD, E, LAYER(k), false},
+	{"attn_k.bias", ONE, GD, LAYER(k.bias), true},
+	{"attn_v.weight", GD, E, LAYER(v), false},
+	{"attn_v.bias", ONE, GD, LAYER(v.bias), true},
+	{"attn_output.weight", E, HD, LAYER(attn_out), false},
+	{"attn_output.bias", ONE, E, LAYER(attn_out.bias), true},
+	{"ffn_norm.weight", ONE, E, LAYER(ffn_norm), false},
+	{"ffn_gate.weight", F, E, LAYER(gate), false},
+	{"ffn_gate.bias", ONE, F, LAYER(gate.bias), true},
+	{"ffn_up.weight", F, E, LAYER(up), false},
+	{"ffn_up.bias", ONE, F, LAYER(up.bias), true},
+	{"ffn_down.weight", E, F, LAYER(down), false},
+	{"ffn_down.bias", ONE, E, LAYER(down.bias), true},
+};
+
+#define N_SLOTS(table) (sizeof(table) / sizeof((table)[0]))
+
+static uint32_t size_of(const struct model_config *c, enum size s)
+{
+	switch (s) {
+	case V:
+		return c->n_vocab;
+	case E:
+		return c->n_embd;
+	case HD:
+		return c->n_heads * c->head_dim;
+	case GD:
+		return c->n_kv_heads * c->head_dim;
+	case F:
+		return c->n_ff;
+	case ONE:
+		break;
+	}
+	return 1;
+}
+
+/* Copies a vector to the end of m->vectors, which has room for all of them. */
+static float *keep_vector(struct model *m, const struct gguf_tensor *t)
+{
+	float *at = m->vectors + m->n_vectors;
+
+	quant_to_f32(t->type, t->data, (size_t)t->dim[0], at);
+	m->n_vectors += (size_t)t->dim[0];
+	return at;
+}
+
+static int bind(struct model *m, const struct slot *slot, const char *name, void *base,
+	size_t *n_bound, struct err *err)
+{
+	const struct gguf_tensor *t = gguf_tensor(m->gguf, name);
+	uint32_t rows = size_of(&m->config, slot->rows), cols = size_of(&m->config, slot->cols);
+	uint32_t n_dims = slot->rows == ONE ? 1 : 2;
+	void *place = (char *)base + slot->place;
+
+	if (!t && slot->optional)
+		return 0;
+	if (!t)
+		return err_set(err, -EBADMSG, "the tensor %s is missing", name);
+	if (t->n_dims != n_dims || t->dim[0] != cols || t->dim[1] != rows)
+		return err_set(err, -EBADMSG,
+			"the tensor %s has %u dimensions, %llu x %llu, where the file's sizes ask "
+			"for %u, %u x %u",
+			name, t->n_dims, (unsigned long long)t->dim[0],
+			(unsigned long long)t->dim[1], n_dims, cols, rows);
+	++*n_bound;
+	m->n_parameters += (uint64_t)rows * cols;
+	if (n_dims == 1) {
+		float *vector = keep_vector(m, t);
+		memcpy(place, &vector, sizeof vector);
+		return 0;
+	}
+	struct ops_matrix *w = place;
+	w->type = t->type;
+	w->rows = rows;
+	w->cols = cols;
+	w->data = t->data;
+	return 0;
+}
+
+/* Room for all vectors of the file, whatever they turn out to be. */
+static int reserve_vectors(struct model *m, struct err *err)
+{
+	size_t n = 1;
+
+	for (size_t i = 0; i < gguf_n_tensors(m->gguf); i++) {
+		const struct gguf_tensor *t = gguf_tensor_at(m->gguf, i);
+		n += t->n_dims == 1 ? (size_t)t->dim[0] : 0;
+	}
+	m->vectors = calloc(n, sizeof *m->vectors);
+	m->weights.layer = calloc(m->config.n_layers, sizeof *m->weights.layer);
+	if (!m->vectors || !m->weights.layer)
+		return err_set(err, -ENOMEM, "no memory for the model's tables");
+	return 0;
+}
+
+/* Files may carry these; they say nothing that is not computed or read elsewhere. */
+static bool is_ignored(const char *name)
+{
+	size_t n = strlen(name), tail = strlen(".attn_rot_embd");
+
+	return strcmp(name, "rope_freqs.weight") == 0 ||
+	       (n > tail && strcmp(name + n - tail, ".attn_rot_embd") == 0);
+}
+
+static bool is_known(const struct model *m, const char *name)
+{
+	char full[64];
+
+	for (size_t i = 0; i < N_SLOTS(model_slots); i++) {
+		if (strcmp(name, model_slots[i].name) == 0)
+			return true;
+	}
+	for (uint32_t l = 0; l < m->config.n_layers; l++) {
+		for (size_t i = 0; i < N_SLOTS(layer_slots); i++) {
+			snprintf(full, sizeof full, "blk.%u.%s", l, layer_slots[i].name);
+			if (strcmp(name, full) == 0)
+				return true;
+		}
+	}
+	return is_ignored(name);
+}
+
+/* Finds and names the tensor that nobody asked for. */
+static int refuse_unknown(const struct model *m, struct err *err)
+{
+	for (size_t i = 0; i < gguf_n_tensors(m->gguf); i++) {
+		const char *name = gguf_tensor_at(m->gguf, i)->name;
+		if (!is_known(m, name))
+			return err_set(err, -ENOTSUP,
+				"the tensor %s is not part of a llama as we compute it", name);
+	}
+	return 0;
+}
+
+static int bind_weights(struct model *m, struct err *err)
+{
+	char name[64];
+	size_t n_bound = 0, n_ignored = 0;
+	int r = reserve_vectors(m, err);
+
+	for (size_t i = 0; !r && i < N_SLOTS(model_slots); i++)
+		r = bind(m, &model_slots[i], model_slots[i].name, &m->weights, &n_bound, err);
+	for (uint32_t l = 0; !r && l < m->config.n_layers; l++) {
+		for (size_t i = 0; !r && i < N_SLOTS(layer_slots); i++) {
+			snprintf(name, sizeof name, "blk.%u.%s", l, layer_slots[i].name);
+			r = bind(m, &layer_slots[i], name, &m->weights.layer[l], &n_bound, err);
+		}
+	}
+	if (r)
+		return r;
+	for (size_t i = 0; i < gguf_n_tensors(m->gguf); i++)
+		n_ignored += is_ignored(gguf_tensor_at(m->gguf, i)->name);
+	if (n_bound + n_ignored != gguf_n_tensors(m->gguf))
+		return refuse_unknown(m, err);
+	if (m->weights.out.rows == 0) { /* tied; a bias may stand there all the same */
+		const float *bias = m->weights.out.bias;
+		m->weights.out = m->weights.embd;
+		m->weights.out.bias = bias;
+	}
+	m->file_type = tensor_type_info(m->weights.layer[0].q.type)->name;
+	return 0;
+}
+
+/* ---- packing ---- */
+
+static void *map_memory(size_t bytes)
+{
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	madvise(p, bytes, MADV_HUGEPAGE); /* advice: without it the same, slower */
+	return p;
+}
+
+struct pack_job {
+	const struct ops_matrix *w;
+	uint8_t *dst;
+};
+
+static void pack_groups(void *arg, uint32_t first, uint32_t last, uint32_t thread)
+{
+	const struct pack_job *job = arg;
+
+	ops_pack(job->w, first, last, job->dst);
+}
+
+static size_t packed_bytes(const struct ops_matrix *w)
+{
+	return ops_is_quantised(w->type)
+		       ? ops_groups(w->rows) * ops_pack_group_bytes(w->type, w->cols)
+		       : 0;
+}
+
+/* The matrices that are multiplied, one after another; NULL at the end. */
+static struct ops_matrix *matrix_at(struct model *m, size_t i)
+{
+	if (i == 0)
+		return &m->weights.out;
+	if ((i - 1) / 7 >= m->config.n_layers)
+		return NULL;
+	struct model_layer *l = &m->weights.layer[(i - 1) / 7];
+	struct ops_matrix *const of_layer[] = {
+		&l->q, &l->k, &l->v, &l->attn_out, &l->gate, &l->up, &l->down};
+	return of_layer[(i - 1) % 7];
+}
+
+static int pack_weights(struct model *m, const struct model_options *o, struct err *err)
+{
+	struct ops_matrix *w;
+	size_t done = 0;
+
+	for (size_t i = 0; m->ops->packs && (w = matrix_at(m, i)); i++)
+		m->packed_bytes += packed_bytes(w);
+	if (m->packed_bytes == 0)
+		return 0;
+	m->packed = map_memory(m->packed_bytes);
+	if (!m->packed)
+		return err_set(err, -ENOMEM, "no memory for %zu bytes of weights", m->packed_bytes);
+	for (size_t i = 0; (w = matrix_at(m, i)); i++) {
+		if (!ops_is_quantised(w->type))
+			continue;
+		struct pack_job job = {w, m->packed + done};
+		pool_run(m->pool, pack_groups, &job, ops_groups(w->rows), 8);
+		w->packed = job.dst;
+		done += packed_bytes(w);
+		if (o->progress)
+			o->progress(o->progress_arg, (double)done / (double)m->packed_bytes);
+	}
+	return 0;
+}
+
+/* ---- memory of a step ---- */
+
+static int make_buffers(struct model *m, struct err *err)
+{
+	const struct model_config *c = &m->config;
+	size_t n = m->max_rows, hd = (size_t)c->n_heads * c->head_dim,
+	       gd = (size_t)c->n_kv_heads * c->head_dim;
+	size_t widest = c->n_embd > hd ? c->n_embd : hd, most = c->n_ff > widest ? c->n_ff : widest;
+	struct model_buffers *b = &m->buf;
+
+	b->x = calloc(n * c->n_embd, sizeof *b->x);
+	b->h = calloc(n * widest, sizeof *b->h);
+	b->q = calloc(n * hd, sizeof *b->q);
+	b->k = calloc(n * gd, sizeof *b->k);
+	b->v = calloc(n * gd, sizeof *b->v);
+	b->gate = calloc(n * c->n_ff, sizeof *b->gate);
+	b->up = calloc(n * c->n_ff, sizeof *b->up);
+	b->q8 = calloc(n, ops_q8_row_bytes((uint32_t)most + 31));
+	b->cs = calloc(n * c->rope_dim, sizeof *b->cs);
+	b->row = calloc(n, sizeof *b->row);
+	b->attn_tile = calloc(n, sizeof *b->attn_tile);
+	b->q8_tile = calloc(n, sizeof *b->q8_tile);
+	if (!b->x || !b->h || !b->q || !b->k || !b->v || !b->gate || !b->up || !b->q8 || !b->cs ||
+		!b->row || !b->attn_tile || !b->q8_tile)
+		return err_set(err, -ENOMEM, "no memory for steps of %u tokens", m->max_rows);
+	return 0;
+}
+
+static void free_buffers(struct model_buffers *b)
+{
+	free(b->x);
+	free(b->h);
+	free(b->q);
+	free(b->k);
+	free(b->v);
+	free(b->gate);
+	free(b->up);
+	free(b->q8);
+	free(b->cs);
+	free(b->row);
+	free(b->attn_tile);
+	free(b->q8_tile);
+}
+
+static int make_kv(struct model *m, uint32_t n_blocks, struct err *err)
+{
+	m->kv = (struct ops_kv){
+		.f16 = kv_is_f16(m->gguf),
+		.n_kv_heads = m->config.n_kv_heads,
+		.head_dim = m->config.head_dim,
+	};
+	m->kv.block_bytes = kv_block_bytes(&m->config, m->kv.f16);
+	if (n_blocks == 0 || __builtin_mul_overflow(n_blocks, m->kv.block_bytes, &m->kv_bytes))
+		return err_set(err, -EINVAL, "a KV pool of %u blocks cannot be", n_blocks);
+	m->kv.data = map_memory(m->kv_bytes);
+	if (!m->kv.data)
+		return err_set(err, -ENOMEM, "no memory for a KV pool of %zu bytes", m->kv_bytes);
+	return 0;
+}
+
+static int find_path(struct model *m, const char *name, struct err *err)
+{
+	m->ops = ops_find(name);
+	if (!m->ops)
+		return err_set(err, -EINVAL, "this machine has no CPU path \"%s\"", name);
+	return 0;
+}
+
+/* ---- the object ---- */
+
+static int build(struct model *m, const struct model_options *o, struct err *err)
+{
+	int r = read_config(&m->config, m->gguf, err);
+
+	if (!r)
+		r = find_path(m, o->cpu_path, err);
+	if (!r)
+		r = bind_weights(m, err);
+	if (!r) {
+		m->inv_freq = calloc(m->config.rope_dim / 2, sizeof *m->inv_freq);
+		r = m->inv_freq ? model_rope_frequencies(m->inv_freq, &m->config, m->gguf, err)
+				: err_set(err, -ENOMEM, "no memory for the rotary frequencies");
+	}
+	if (!r)
+		r = make_buffers(m, err);
+	if (!r)
+		r = make_kv(m, o->kv_blocks, err);
+	if (!r) {
+		m->pool = pool_new(o->n_threads);
+		r = m->pool ? pack_weights(m, o, err)
+			    : err_set(err, -ENOMEM, "cannot start %u compute threads",
+				      o->n_threads);
+	}
+	return r;
+}
+
+int model_new(
+	struct model **out, const struct gguf *g, const struct model_options *o, struct err *err)
+{
+	*out = NULL;
+	if (o->n_threads == 0 || o->max_rows == 0 || o->max_rows > 1 << 20)
+		return err_set(err, -EINVAL, "a model needs a thread and a row at least");
+	struct model *m = calloc(1, sizeof *m);
+	if (!m)
+		return err_set(err, -ENOMEM, "no memory for a model");
+	m->gguf = g;
+	m->max_rows = o->max_rows;
+	m->max_logit_rows = o->max_logit_rows;
+	int r = build(m, o, err);
+	if (r) {
+		model_free(m);
+		return r;
+	}
+	*out = m;
+	return 0;
+}
+
+struct model *model_free(struct model *m)
+{
+	if (!m)
+		return NULL;
+	m->pool = pool_free(m->pool);
+	free_buffers(&m->buf);
+	if (m->kv.data)
+		munmap(m->kv.data, m->kv_bytes);
+	if (m->packed)
+		munmap(m->packed, m->packed_bytes);
+	free(m->inv_freq);
+	free(m->vectors);
+	free(m->weights.layer);
+	free(m);
+	return NULL;
+}
+
+const struct model_config *model_config(const struct model *m)
+{
+	return &m->config;
+}
+
+const char *model_backend(const struct model *m)
+{
+	return m->ops->name;
+}
+
+uint64_t model_n_parameters(const struct model *m)
+{
+	return m->n_parameters;
+}
+
+const char *model_file_type(const struct model *m)
+{
+	return m->file_type;
+}
