@@ -146,7 +146,8 @@ struct engine_event {
 	size_t len;
 	enum engine_finish finish; /* ENGINE_END */
 	int status; /* ENGINE_END: 0, or -errno with a sentence in text: -ECANCELED; -EBADMSG
-		       the model's file shrank under us; -ENOMEM */
+		       the model's file shrank under us; -ENOMEM; -EIO no token could be
+		       sampled */
 	struct engine_usage usage; /* so far */
 };
 
@@ -157,10 +158,11 @@ struct engine_request {
 	const uint32_t *ids; /* the prompt; copied */
 	size_t n_ids;
 	struct engine_sampling sampling;
-	uint32_t max_tokens;     /* 0: until the context ends; clamped to it */
-	bool ignore_eos;         /* end tokens are not sampled */
-	bool json;               /* the answer is one valid JSON value (RFC 8259) */
-	const char *const *stop; /* strings that end the answer and are not part of it; copied */
+	uint32_t max_tokens; /* 0: until the context ends; clamped to it */
+	bool ignore_eos;     /* end tokens are not sampled; without effect with json */
+	bool json;           /* the answer is one JSON value (RFC 8259), whole within max_tokens */
+	const char *const *stop; /* strings that end the answer and are not part of it; copied; at
+				    most 64, UTF-8, of 1 to 4,096 bytes */
 	size_t n_stop;
 	uint64_t salt; /* prefixes are shared only among requests of equal salt */
 	engine_event_fn *event;
@@ -170,8 +172,9 @@ struct engine_request {
 /*
  * Queues a request. *id names it for engine_cancel. The callback may come before this returns.
  * 0. -EMSGSIZE: the prompt leaves no room for one token of answer; -EINVAL: empty prompt, id beyond
- * the vocabulary, a sampling value out of range; -EAGAIN: 65,536 requests wait already; -ESHUTDOWN:
- * the engine is ending; -ENOMEM.
+ * the vocabulary, a sampling value out of range (temperature 0 to 100, top_p and min_p 0 to 1), a
+ * bad stop string; -EAGAIN: 65,536 requests wait already; -ESHUTDOWN: the engine is ending;
+ * -EBADMSG: the model's file shrank under us; -ENOMEM.
  */
 int engine_submit(
 	struct engine *e, const struct engine_request *request, uint64_t *id, struct err *err);

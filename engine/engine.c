@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The door: a model file, its tokenizer, its scheduler and the thread that turns them.
+ *
+ * The scheduler and all sequences in it belong to the worker thread. Others reach it through
+ * `arrived` and `cancelled`, lists under the lock, and through a table that finds a sequence by its
+ * id. The worker empties both lists between steps, and sleeps when nothing is under way.
+ *
+ * An id is count << 32 | place in the table; the count never repeats, so the id of a request that
+ * is over finds nothing. A sequence leaves the table under the lock before its ENGINE_END is sent;
+ * from then on nobody but the worker can reach it.
+ *
+ * Lock order: engine.lock only; no callback is made while it is held.
+ */
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/list.h"
+#include "base/utf8.h"
+#include "engine/engine_parts.h"
+#include "engine/sched.h"
+
+#define MAX_WAITING 65536u
+
+struct engine {
+	struct engine_parts parts;
+	struct sched *sched; /* the worker's */
+	pthread_t worker;
+	bool worker_runs; /* there is a thread to join */
+
+	pthread_mutex_t lock; /* guards all below */
+	pthread_cond_t wake;
+	struct list arrived;   /* of seq.link */
+	struct list cancelled; /* of seq.cancel_link */
+	struct seq **table;    /* [n_table]; NULL: free */
+	uint32_t *free_places; /* [n_table], n_free of them valid */
+	uint32_t n_table, n_free, n_live;
+	uint32_t count; /* of requests; the upper half of an id */
+	bool ending, damaged;
+	struct engine_stats stats; /* of the last step */
+};
+
+/* ---- the table; under the lock ---- */
+
+static int table_grow(struct engine *e)
+{
+	uint32_t n = e->n_table ? e->n_table * 2 : 64;
+	struct seq **table = realloc(e->table, n * sizeof(struct seq *));
+	uint32_t *places;
+
+	if (!table)
+		return -ENOMEM;
+	e->table = table;
+	places = realloc(e->free_places, n * sizeof(*places));
+	if (!places)
+		return -ENOMEM;
+	e->free_places = places;
+	for (uint32_t i = n; i-- > e->n_table;) {
+		table[i] = NULL;
+		places[e->n_free++] = i;
+	}
+	e->n_table = n;
+	return 0;
+}
+
+static int table_add(struct engine *e, struct seq *q)
+{
+	uint32_t place;
+
+	if (e->n_free == 0 && table_grow(e) < 0)
+		return -ENOMEM;
+	place = e->free_places[--e->n_free];
+	if (++e->count == 0)
+		e->count = 1;
+	q->id = (uint64_t)e->count << 32 | place;
+	e->table[place] = q;
+	e->n_live++;
+	return 0;
+}
+
+static void table_remove(struct engine *e, const struct seq *q)
+{
+	uint32_t place = (uint32_t)q->id;
+
+	e->table[place] = NULL;
+	e->free_places[e->n_free++] = place;
+	e->n_live--;
+}
+
+/* ---- the worker ---- */
+
+/* From the scheduler: q is over. */
+static void forget(void *arg, struct seq *q)
+{
+	struct engine *e = arg;
+
+	pthread_mutex_lock(&e->lock);
+	table_remove(e, q);
+	list_remove(&q->cancel_link);
+	pthread_mutex_unlock(&e->lock);
+}
+
+static void add_arrived(struct engine *e, struct list *arrived)
+{
+	list_for_each (at, arrived) {
+		list_remove(at);
+		sched_add(e->sched, list_entry(at, struct seq, link));
+	}
+}
+
+static void cancel_all(struct engine *e, struct list *cancelled)
+{
+	list_for_each (at, cancelled) {
+		list_remove(at);
+		sched_cancel(e->sched, list_entry(at, struct seq, cancel_link));
+	}
+}
+
+static void end_all(struct engine *e, bool damaged)
+{
+	if (damaged)
+		sched_end_all(e->sched, ENGINE_FINISH_ERROR, -EBADMSG,
+			"the model's file was truncated while it was in use");
+	else
+		sched_end_all(
+			e->sched, ENGINE_FINISH_CANCEL, -ECANCELED, "the model is being unloaded");
+}
+
+static bool idle(const struct engine *e)
+{
+	return list_empty(&e->arrived) && list_empty(&e->cancelled) && !sched_has_work(e->sched);
+}
+
+static void *work(void *arg)
+{
+	struct engine *e = arg;
+	struct list arrived, cancelled;
+	bool ending = false, damaged = false;
+
+	list_init(&arrived);
+	list_init(&cancelled);
+	pthread_mutex_lock(&e->lock);
+	while (!ending) {
+		while (!e->ending && idle(e))
+			pthread_cond_wait(&e->wake, &e->lock);
+		ending = e->ending;
+		list_splice(&arrived, &e->arrived);
+		list_splice(&cancelled, &e->cancelled);
+		pthread_mutex_unlock(&e->lock);
+
+		add_arrived(e, &arrived);
+		cancel_all(e, &cancelled);
+		if (ending || damaged)
+			end_all(e, damaged);
+		else
+			damaged = sched_step(e->sched) == -EBADMSG;
+
+		pthread_mutex_lock(&e->lock);
+		e->damaged = damaged;
+		sched_stats(e->sched, &e->stats);
+	}
+	pthread_mutex_unlock(&e->lock);
+	return NULL;
+}
+
+/* ---- open and close ---- */
+
+int engine_open(struct engine **out, const char *path, const struct engine_options *options,
+	const volatile bool *stop, struct err *err)
+{
+	static const struct engine_options defaults;
+	struct engine *e = calloc(1, sizeof(*e));
+	sigset_t before;
+	int r;
+
+	*out = NULL;
+	if (!e)
+		return err_set(err, -ENOMEM, "not enough memory for an engine");
+	pthread_mutex_init(&e->lock, NULL);
+	pthread_cond_init(&e->wake, NULL);
+	list_init(&e->arrived);
+	list_init(&e->cancelled);
+	engine_parts_block_signals(&before);
+	r = engine_parts_open(&e->parts, path, options ? options : &defaults, stop, err);
+	if (r == 0) {
+		struct sched_options so = e->parts.sched_options;
+
+		so.over = forget;
+		so.over_arg = e;
+		r = sched_new(&e->sched, &so, err);
+	}
+	if (r == 0) {
+		sched_stats(e->sched, &e->stats);
+		r = -pthread_create(&e->worker, NULL, work, e);
+		if (r < 0)
+			err_set(err, r, "the engine's thread cannot be started");
+		e->worker_runs = r == 0;
+	}
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (r < 0)
+		e = engine_free(e);
+	*out = e;
+	return r;
+}
+
+struct engine *engine_free(struct engine *e)
+{
+	if (!e)
+		return NULL;
+	if (e->worker_runs) {
+		pthread_mutex_lock(&e->lock);
+		e->ending = true;
+		pthread_mutex_unlock(&e->lock);
+		pthread_cond_signal(&e->wake);
+		pthread_join(e->worker, NULL);
+	}
+	sched_free(e->sched);
+	engine_parts_close(&e->parts);
+	free(e->table);
+	free(e->free_places);
+	pthread_cond_destroy(&e->wake);
+	pthread_mutex_destroy(&e->lock);
+	free(e);
+	return NULL;
+}
+
+const struct engine_info *engine_info(const struct engine *e)
+{
+	return &e->parts.info;
+}
+
+/* ---- text and tokens ---- */
+
+/* Hands the list over, or frees it after an error. */
+static int give_tokens(int r, struct token_list *list, struct engine_tokens *out, struct err *err)
+{
+	if (r == -ENOMEM)
+		err_set(err, r, "not enough memory for the tokens");
+	if (r < 0) {
+		token_list_free(list);
+		return r;
+	}
+	*out = (struct engine_tokens){.ids = list->ids, .n = list->n};
+	return 0;
+}
+
+int engine_render(struct engine *e, const struct engine_message *messages, size_t n_messages,
+	bool add_generation, struct engine_tokens *out, struct err *err)
+{
+	struct token_list list = {0};
+	int r;
+
+	*out = (struct engine_tokens){0};
+	r = chat_render(e->parts.family, e->parts.tokenizer, messages, n_messages, add_generation,
+		&list, err);
+	return give_tokens(r, &list, out, err);
+}
+
+int engine_tokenize(
+	struct engine *e, const char *text, size_t len, struct engine_tokens *out, struct err *err)
+{
+	struct token_list list = {0};
+	int r;
+
+	*out = (struct engine_tokens){0};
+	if (utf8_valid_prefix(text, len) != len)
+		return err_set(err, -EILSEQ, "the text is not UTF-8");
+	r = tokenizer_encode(e->parts.tokenizer, text, len, false, &list);
+	return give_tokens(r, &list, out, err);
+}
+
+int engine_detokenize(struct engine *e, const uint32_t *ids, size_t n, struct buf *text)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (ids[i] >= tokenizer_size(e->parts.tokenizer))
+			return -EINVAL;
+	for (size_t i = 0; i < n && r == 0; i++) {
+		size_t len;
+		const char *piece = tokenizer_text(e->parts.tokenizer, ids[i], &len);
+
+		r = buf_append(text, piece, len);
+	}
+	return r;
+}
+
+/* ---- requests ---- */
+
+static int admit(struct engine *e, struct seq *q, struct err *err)
+{
+	if (e->ending)
+		return err_set(err, -ESHUTDOWN, "the model is being unloaded");
+	if (e->damaged)
+		return err_set(err, -EBADMSG, "the model's file was truncated while it was in use");
+	if (e->n_live >= MAX_WAITING + e->stats.running)
+		return err_set(
+			err, -EAGAIN, "%u requests wait for this model already", MAX_WAITING);
+	if (table_add(e, q) < 0)
+		return err_set(err, -ENOMEM, "not enough memory for a request");
+	list_append(&e->arrived, &q->link);
+	return 0;
+}
+
+int engine_submit(
+	struct engine *e, const struct engine_request *request, uint64_t *id, struct err *err)
+{
+	struct seq *q;
+	int r;
+
+	*id = 0;
+	r = seq_new(
+		&q, request, e->parts.info.context_tok, tokenizer_size(e->parts.tokenizer), err);
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&e->lock);
+	r = admit(e, q, err);
+	if (r == 0)
+		*id = q->id; /* before the worker can see it, and free it */
+	pthread_mutex_unlock(&e->lock);
+	if (r < 0)
+		seq_free(q);
+	else
+		pthread_cond_signal(&e->wake);
+	return r;
+}
+
+void engine_cancel(struct engine *e, uint64_t id)
+{
+	uint32_t place = (uint32_t)id;
+	struct seq *q = NULL;
+
+	pthread_mutex_lock(&e->lock);
+	if (place < e->n_table)
+		q = e->table[place];
+	if (q && q->id == id && list_empty(&q->cancel_link))
+		list_append(&e->cancelled, &q->cancel_link);
+	pthread_mutex_unlock(&e->lock);
+	pthread_cond_signal(&e->wake);
+}
+
+void engine_stats(const struct engine *e, struct engine_stats *out)
+{
+	pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&e->lock;
+
+	pthread_mutex_lock(lock);
+	*out = e->stats;
+	out->waiting = e->n_live > out->running ? e->n_live - out->running : 0;
+	pthread_mutex_unlock(lock);
+}

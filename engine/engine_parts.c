@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Opening a model: file, tokenizer, chat family, sizes, weights. Here the defaults of
+ * struct engine_options are resolved against each other: no sequence may be longer than the file
+ * was trained for, nor than the KV pool holds, so that one sequence alone always fits and the
+ * scheduler can promise that everything ends.
+ */
+#include "engine/engine_parts.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MAX_THREADS 1024u
+#define MAX_DEFAULT_THREADS 16u
+#define MAX_BUDGET_TOK 65536u
+#define MAX_SEQUENCES 4096u
+#define DEFAULT_CONTEXT_TOK 32768u
+#define DEFAULT_STEP_BUDGET_TOK 512u
+#define DEFAULT_SEQUENCES 64u
+#define DEFAULT_KV_BYTES ((size_t)2 << 30)
+
+struct sizes {
+	uint32_t n_threads, context_tok, step_budget_tok, max_sequences, kv_blocks;
+	size_t block_bytes;
+};
+
+void engine_parts_block_signals(sigset_t *before)
+{
+	static const int faults[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
+	sigset_t set;
+
+	sigfillset(&set);
+	for (size_t i = 0; i < sizeof(faults) / sizeof(*faults); i++)
+		sigdelset(&set, faults[i]);
+	pthread_sigmask(SIG_BLOCK, &set, before);
+}
+
+static int check_options(const struct engine_options *o, struct err *err)
+{
+	if (o->n_threads > MAX_THREADS)
+		return err_set(err, -EINVAL, "at most %u threads", MAX_THREADS);
+	if (o->step_budget_tok > MAX_BUDGET_TOK)
+		return err_set(err, -EINVAL, "at most %u tokens in a step", MAX_BUDGET_TOK);
+	if (o->max_sequences > MAX_SEQUENCES)
+		return err_set(err, -EINVAL, "at most %u sequences at once", MAX_SEQUENCES);
+	return 0;
+}
+
+static uint32_t default_threads(void)
+{
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (n < 1)
+		return 1;
+	return n > (long)MAX_DEFAULT_THREADS ? MAX_DEFAULT_THREADS : (uint32_t)n;
+}
+
+/* The longest sequence by option and file; 0 when the file does not say. */
+static uint32_t context_of(const struct gguf *g, const struct engine_options *o)
+{
+	size_t len;
+	const char *architecture = gguf_string(g, "general.architecture", &len);
+	char key[128];
+	uint64_t trained;
+
+	if (!architecture || len > 64)
+		return 0;
+	snprintf(key, sizeof(key), "%.*s.context_length", (int)len, architecture);
+	trained = gguf_uint(g, key, 0);
+	if (trained > UINT32_MAX / 2)
+		trained = UINT32_MAX / 2;
+	if (o->context_tok > 0)
+		return o->context_tok < trained ? o->context_tok : (uint32_t)trained;
+	return trained < DEFAULT_CONTEXT_TOK ? (uint32_t)trained : DEFAULT_CONTEXT_TOK;
+}
+
+static int resolve_sizes(
+	struct sizes *z, const struct gguf *g, const struct engine_options *o, struct err *err)
+{
+	size_t kv_bytes = o->kv_bytes ? o->kv_bytes : DEFAULT_KV_BYTES;
+	uint64_t blocks, most;
+
+	z->n_threads = o->n_threads ? o->n_threads : default_threads();
+	z->max_sequences = o->max_sequences ? o->max_sequences : DEFAULT_SEQUENCES;
+	z->step_budget_tok = o->step_budget_tok ? o->step_budget_tok : DEFAULT_STEP_BUDGET_TOK;
+	if (z->step_budget_tok < z->max_sequences)
+		z->step_budget_tok = z->max_sequences;
+	if (z->step_budget_tok < KV_BLOCK_TOK)
+		z->step_budget_tok = KV_BLOCK_TOK;
+	z->context_tok = context_of(g, o);
+	z->block_bytes = model_kv_block_bytes(g);
+	if (z->context_tok < 2 || z->block_bytes == 0)
+		return err_set(err, -EBADMSG,
+			"the file does not say the sizes of its attention and context");
+	most = ((uint64_t)z->context_tok + KV_BLOCK_TOK - 1) / KV_BLOCK_TOK * z->max_sequences;
+	blocks = o->kv_blocks ? o->kv_blocks : kv_bytes / z->block_bytes;
+	blocks = blocks < most ? blocks : most;
+	if (blocks == 0)
+		return err_set(err, -EINVAL, "%zu bytes hold no KV block; one takes %zu", kv_bytes,
+			z->block_bytes);
+	if (blocks > UINT32_MAX / KV_BLOCK_TOK)
+		blocks = UINT32_MAX / KV_BLOCK_TOK;
+	z->kv_blocks = (uint32_t)blocks;
+	if (z->context_tok > z->kv_blocks * KV_BLOCK_TOK)
+		z->context_tok = z->kv_blocks * KV_BLOCK_TOK;
+	return 0;
+}
+
+static int open_text(struct engine_parts *p, const struct engine_options *o, struct err *err)
+{
+	size_t n = 0;
+	const char *text = gguf_string(p->gguf, "tokenizer.chat_template", &n);
+	int r = tokenizer_new(&p->tokenizer, p->gguf, err);
+
+	if (r == 0)
+		r = chat_family_find(&p->family, o->chat_family, text, text ? n : 0, err);
+	if (r == 0 && json_vocab_new(&p->json_vocab, p->tokenizer) < 0)
+		r = err_set(err, -ENOMEM, "not enough memory for the vocabulary");
+	return r;
+}
+
+static int open_model(
+	struct engine_parts *p, const struct engine_options *o, struct sizes *z, struct err *err)
+{
+	struct model_options mo = {
+		.n_threads = z->n_threads,
+		.cpu_path = o->cpu_path,
+		.max_rows = z->step_budget_tok,
+		.max_logit_rows = z->max_sequences,
+		.kv_blocks = z->kv_blocks,
+		.progress = o->progress,
+		.progress_arg = o->progress_arg,
+	};
+	int r = model_new(&p->model, p->gguf, &mo, err);
+
+	if (r < 0)
+		return r;
+	if (model_config(p->model)->n_vocab < tokenizer_size(p->tokenizer))
+		return err_set(err, -EBADMSG,
+			"the tokenizer has %u tokens, the model's embedding only %u",
+			tokenizer_size(p->tokenizer), model_config(p->model)->n_vocab);
+	return 0;
+}
+
+static int fill_info(struct engine_parts *p, const struct sizes *z, struct err *err)
+{
+	const struct model_config *c = model_config(p->model);
+	size_t len = 0;
+	const char *name = gguf_string(p->gguf, "general.name", &len);
+
+	p->name = strndup(name ? name : "", name ? len : 0);
+	if (!p->name)
+		return err_set(err, -ENOMEM, "not enough memory for a name");
+	p->info = (struct engine_info){
+		.name = p->name,
+		.architecture = "llama",
+		.file_type = model_file_type(p->model),
+		.tokenizer = tokenizer_model(p->tokenizer),
+		.chat_family = chat_family_name(p->family),
+		.backend = model_backend(p->model),
+		.n_parameters = model_n_parameters(p->model),
+		.file_bytes = gguf_file_bytes(p->gguf),
+		.n_layers = c->n_layers,
+		.n_embd = c->n_embd,
+		.n_heads = c->n_heads,
+		.n_kv_heads = c->n_kv_heads,
+		.n_vocab = c->n_vocab,
+		.context_tok = z->context_tok,
+		.max_token_bytes = tokenizer_max_bytes(p->tokenizer),
+		.n_threads = z->n_threads,
+		.kv_block_tok = KV_BLOCK_TOK,
+		.kv_blocks = z->kv_blocks,
+		.kv_bytes = (uint64_t)z->kv_blocks * z->block_bytes,
+	};
+	p->sched_options = (struct sched_options){
+		.model = p->model,
+		.gguf = p->gguf,
+		.tokenizer = p->tokenizer,
+		.json_vocab = p->json_vocab,
+		.step_budget_tok = z->step_budget_tok,
+		.max_sequences = z->max_sequences,
+		.kv_blocks = z->kv_blocks,
+	};
+	return 0;
+}
+
+static int check_stop(const volatile bool *stop, struct err *err)
+{
+	return stop && *stop ? err_set(err, -ECANCELED, "loading was cancelled") : 0;
+}
+
+int engine_parts_open(struct engine_parts *p, const char *path,
+	const struct engine_options *options, const volatile bool *stop, struct err *err)
+{
+	struct sizes z = {0};
+	int r = check_options(options, err);
+
+	if (r == 0)
+		r = gguf_open(&p->gguf, path, options->forbidden_device, err);
+	if (r == 0)
+		r = check_stop(stop, err);
+	if (r == 0)
+		r = open_text(p, options, err);
+	if (r == 0)
+		r = resolve_sizes(&z, p->gguf, options, err);
+	if (r == 0)
+		r = check_stop(stop, err);
+	if (r == 0)
+		r = open_model(p, options, &z, err);
+	if (r == 0)
+		r = check_stop(stop, err);
+	if (r == 0)
+		r = fill_info(p, &z, err);
+	if (r == 0 && gguf_damaged(p->gguf))
+		r = err_set(err, -EBADMSG, "the file was truncated while it was read");
+	return r;
+}
+
+void engine_parts_close(struct engine_parts *p)
+{
+	model_free(p->model);
+	json_vocab_free(p->json_vocab);
+	tokenizer_free(p->tokenizer);
+	gguf_free(p->gguf);
+	free(p->name);
+	memset(p, 0, sizeof(*p));
+}

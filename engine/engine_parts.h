@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef ENGINE_ENGINE_PARTS_H
+#define ENGINE_ENGINE_PARTS_H
+
+/* What engine_open puts together from a file and the options, before there is a worker. */
+
+#include <signal.h>
+#include <stdbool.h>
+
+#include "base/err.h"
+#include "engine/chat.h"
+#include "engine/engine.h"
+#include "engine/gguf.h"
+#include "engine/json.h"
+#include "engine/model.h"
+#include "engine/sched.h"
+#include "engine/tokenizer.h"
+
+struct engine_parts {
+	struct gguf *gguf;
+	struct tokenizer *tokenizer;
+	const struct chat_family *family;
+	struct json_vocab *json_vocab;
+	struct model *model;
+	char *name;
+	struct engine_info info;
+	struct sched_options sched_options; /* all but over */
+};
+
+/* Fills *p, which is zeroed. Errors as engine_open; engine_parts_close in any case. */
+int engine_parts_open(struct engine_parts *p, const char *path,
+	const struct engine_options *options, const volatile bool *stop, struct err *err);
+void engine_parts_close(struct engine_parts *p);
+
+/* Blocks in the calling thread, so in threads it starts, all signals but those of faults: signals
+ * are for the program's own threads. *before: the mask to restore. */
+void engine_parts_block_signals(sigset_t *before);
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef ENGINE_SEQ_H
+#define ENGINE_SEQ_H
+
+/*
+ * One request under way: its tokens, its KV blocks, its answer. The scheduler moves it forward;
+ * this module makes it, turns its tokens into events and ends it.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "engine/detok.h"
+#include "engine/engine.h"
+#include "engine/json.h"
+#include "engine/tokenizer.h"
+
+struct seq {
+	struct list link;        /* scheduler: in waiting or in running */
+	struct list cancel_link; /* engine: in its list of cancelled ones; under its lock */
+	uint64_t id;
+
+	/* What was asked. */
+	struct engine_sampling sampling;
+	bool ignore_eos, json;
+	uint64_t salt;
+	engine_event_fn *event;
+	void *arg;
+
+	/* Tokens: the prompt, then the answer. Memory for max_tok once it was started. */
+	uint32_t *ids;
+	uint32_t n_prompt, n_tok, max_tok;
+	uint32_t n_computed; /* tokens whose KV rows are written: < n_tok between steps */
+	uint32_t n_seen;     /* the most n_computed has ever been: below it work is repeated */
+	uint32_t n_planned;  /* tokens to compute in this step */
+
+	uint32_t *
+		blocks; /* [max_tok in blocks], n_blocks held; the first n_published are findable */
+	uint32_t n_blocks, n_published;
+
+	struct detok *detok;
+	struct json_state json_state;
+
+	bool running;                              /* scheduler: which list it is in */
+	bool started, answering;                   /* left the queue once; has sampled */
+	uint64_t stage_ns;                         /* when the present stage began */
+	uint64_t queued_ns, prefill_ns, decode_ns; /* of the stages that are over */
+	uint32_t cached_tok, preemptions;
+};
+
+/*
+ * new *out: a copy of the request, checked. context_tok: the longest sequence. -EMSGSIZE, -EINVAL,
+ * -ENOMEM as engine_submit.
+ */
+int seq_new(struct seq **out, const struct engine_request *request, uint32_t context_tok,
+	uint32_t n_vocab, struct err *err);
+/* Sends nothing. Accepts NULL, returns NULL. The blocks must have been released. */
+struct seq *seq_free(struct seq *q);
+
+/* Takes memory for all its tokens, unless it has it. 0 or -ENOMEM. */
+int seq_reserve(struct seq *q);
+
+/* It leaves the queue for the first time: sends ENGINE_STARTED. */
+void seq_start(struct seq *q);
+
+/* What seq_accept found beside 0 and -ENOMEM: the answer ends with ... */
+#define SEQ_STOP 1
+#define SEQ_LENGTH 2
+
+/* Takes the next token of the answer and sends the text it sets free. `scratch` is emptied. */
+int seq_accept(struct seq *q, uint32_t id, const struct tokenizer *t, struct buf *scratch);
+
+/* Sends ENGINE_END, before it the text held back unless status is an error other than -ECANCELED.
+ * `sentence` may be NULL when status is 0. */
+void seq_end(struct seq *q, enum engine_finish finish, int status, const char *sentence,
+	struct buf *scratch);
+
+#endif
