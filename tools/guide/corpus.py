@@ -313,7 +313,7 @@ class Corpus:
         self.topics = list(self.by_topic)
         rest = 100 - sum(TOPIC_SHARE.values())
         self.tweight = [TOPIC_SHARE.get(t, rest) for t in self.topics]
-        self.iweight = {t: [min(max(len(i.lines), 5), 20) ** 0.7 * self.boost(i) for i in v] for t, v in self.by_topic.items()}
+        self.iweight = {t: [min(max(len(i.lines), 5), 30) ** 0.7 * self.boost(i) for i in v] for t, v in self.by_topic.items()}
         self.words = [w for it in self.intents.values() for a in it.answers for w in a.split() if w.isalpha()]
         self.llm_answers = [a for it in self.by_topic["llmfs"] for a in it.answers]
 

@@ -1,13 +1,13 @@
 """Trains guide on the CPU.
 
-    python train.py --out build-guide --steps 6000
+    python train.py --out build-guide --lr 2e-3 --lr-end 8e-4 --steps 5000
 
 Every batch is a function of (seed, step), so a run that is stopped and started
-again from its checkpoint continues as if nothing had happened.
+again from its checkpoint continues as if nothing had happened
+(with --first, the step at which the stage began).
 """
 import argparse
 import json
-import math
 import os
 import random
 import time
@@ -66,14 +66,14 @@ def main():
     ap.add_argument("--out", default="build-guide")
     ap.add_argument("--steps", type=int, default=6000)
     ap.add_argument("--lr", type=float, default=2e-3)
-    ap.add_argument("--min-lr", type=float, default=0.02, help="fraction of lr at the end")
+    ap.add_argument("--lr-end", type=float, default=8e-4, help="lr falls from --lr to this between the stage's first step and --steps")
+    ap.add_argument("--first", type=int, help="the stage's first step, when a stage is taken up again")
+    ap.add_argument("--until", type=int, help="stop the stage at this step, before --steps")
     ap.add_argument("--warmup", type=int, default=100)
-    ap.add_argument("--accum", type=int, default=1)
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--layers", type=int, default=6)
-    ap.add_argument("--shares", default="55,30,15", help="percent of steps with rows of 256, 1024, 4096 tokens")
-    ap.add_argument("--init", help="start from the weights of this checkpoint (a new stage)")
+    ap.add_argument("--shares", default="65,23,12", help="percent of steps with rows of 256, 1024, 4096 tokens")
     ap.add_argument("--all", action="store_true", help="train on the held-out lines too")
     ap.add_argument("--boost", help="JSON file: intent name -> weight")
     ap.add_argument("--save-every", type=int, default=200)
@@ -100,8 +100,6 @@ def main():
         opt.load_state_dict(ck["opt"])
         step = ck["step"]
         print("resumed at step", step, flush=True)
-    elif a.init:
-        net.load_state_dict(torch.load(a.init, weights_only=False)["net"])
     print(sum(p.numel() for p in net.parameters()), "parameters", cfg, flush=True)
     for b in net.blocks:
         b.forward = torch.compile(b.forward, dynamic=False)
@@ -111,20 +109,19 @@ def main():
         torch.save({"net": net.state_dict(), "opt": opt.state_dict(), "step": step, "cfg": vars(cfg), "args": vars(a)}, tmp)
         os.replace(tmp, path)
 
-    t0, tokens, loss_sum, count = time.time(), 0, 0.0, 0
-    while step < a.steps:
-        frac = step / a.steps
-        lr = a.lr * min(1, (step + 1) / a.warmup) * (a.min_lr + (1 - a.min_lr) * 0.5 * (1 + math.cos(math.pi * frac)))
+    t0, tokens, loss_sum, count, first = time.time(), 0, 0.0, 0, step if a.first is None else a.first
+    while step < (a.until or a.steps):
+        frac = (step - first) / (a.steps - first)
+        lr = (a.lr + (a.lr_end - a.lr) * frac) * min(1, (step + 1) / a.warmup)
         for g in opt.param_groups:
             g["lr"] = lr
-        for k in range(a.accum):
-            x, y, m = data.batch(step * a.accum + k)
-            with torch.autocast("cpu", torch.bfloat16):
-                h = net.hidden(x)
-                logits = net.logits(h[m])
-            loss = F.cross_entropy(logits.float(), y)
-            (loss / a.accum).backward()
-            tokens, loss_sum, count = tokens + x.numel(), loss_sum + loss.item(), count + 1
+        x, y, m = data.batch(step)
+        with torch.autocast("cpu", torch.bfloat16):
+            h = net.hidden(x)
+            logits = net.logits(h[m])
+        loss = F.cross_entropy(logits.float(), y)
+        loss.backward()
+        tokens, loss_sum, count = tokens + x.numel(), loss_sum + loss.item(), count + 1
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         opt.step()
         opt.zero_grad(set_to_none=True)
@@ -133,7 +130,7 @@ def main():
             dt = time.time() - t0
             print(f"step {step} loss {loss_sum / count:.4f} lr {lr:.2e} tok/s {tokens / dt:.0f}", flush=True)
             t0, tokens, loss_sum, count = time.time(), 0, 0.0, 0
-        if step % a.save_every == 0 or step == a.steps:
+        if step % a.save_every == 0 or step == (a.until or a.steps):
             save()
 
 
