@@ -160,6 +160,10 @@ struct pool *pool_free(struct pool *p)
 {
 	if (!p)
 		return NULL;
+	/* A worker may only now come from its last job: the new generation has no units for it to
+	 * claim. */
+	atomic_fetch_or(&p->ticket, CLOSED);
+	atomic_store(&p->n, 0);
 	atomic_store(&p->ending, true);
 	publish(p);
 	for (uint32_t i = 1; i < p->n_started; i++)
