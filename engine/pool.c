@@ -17,6 +17,7 @@
 #include "engine/pool.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -160,11 +161,9 @@ struct pool *pool_free(struct pool *p)
 {
 	if (!p)
 		return NULL;
-	/* A worker may only now come from its last job: the new generation has no units for it to
-	 * claim. */
-	atomic_fetch_or(&p->ticket, CLOSED);
-	atomic_store(&p->n, 0);
 	atomic_store(&p->ending, true);
+	atomic_fetch_or(&p->ticket, CLOSED); /* a job of no units, for whoever still looks for some */
+	atomic_store_explicit(&p->n, 0, memory_order_release);
 	publish(p);
 	for (uint32_t i = 1; i < p->n_started; i++)
 		pthread_join(p->workers[i].thread, NULL);
@@ -195,6 +194,10 @@ void pool_run(struct pool *p, pool_fn *fn, void *arg, uint32_t n, uint32_t grain
 	atomic_store_explicit(&p->n_done, 0, memory_order_relaxed);
 	publish(p);
 	take_units(p, 0);
-	while (atomic_load_explicit(&p->n_done, memory_order_acquire) != n)
-		relax();
+	for (uint32_t i = 0; atomic_load_explicit(&p->n_done, memory_order_acquire) != n; i++) {
+		if (i % 1024 == 1023)
+			sched_yield(); /* whoever has the last unit may need this processor */
+		else
+			relax();
+	}
 }
