@@ -24,8 +24,8 @@ IM_START, IM_END = 1, 2
 
 
 class Batches:
-    def __init__(self, out, seed, corpus, shares, short):
-        self.c, self.seed, self.shares, self.short = corpus, seed, shares, short
+    def __init__(self, out, seed, corpus, shares):
+        self.c, self.seed, self.shares = corpus, seed, shares
         path = os.path.join(out, "tokenizer.json")
         self.tok, self.drop = tk.load(path), tk.load(path, 0.1)
         self.fixed = {}
@@ -46,11 +46,8 @@ class Batches:
                 body = self.ids(text)
             else:
                 body = (self.drop if rng.random() < 0.3 else self.tok).encode(text, add_special_tokens=False).ids
-            whole = not good or rng.random() >= self.short
-            if not whole:
-                body = body[:rng.randint(6, 16)]
             ids += head + body + [IM_END] + self.nl
-            learn += [0] * len(head) + [int(good)] * len(body) + [int(good and whole)] + [0] * len(self.nl)
+            learn += [0] * len(head) + [int(good)] * (len(body) + 1) + [0] * len(self.nl)
             if len(ids) > length:
                 break
         return ids[:length + 1], learn[:length + 1]
@@ -77,7 +74,6 @@ def main():
     ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--layers", type=int, default=6)
     ap.add_argument("--shares", default="65,23,12", help="percent of steps with rows of 256, 1024, 4096 tokens")
-    ap.add_argument("--short", type=float, default=0.6, help="share of answers cut after 6-16 tokens: what decides which answer it is stands there")
     ap.add_argument("--all", action="store_true", help="train on the held-out lines too")
     ap.add_argument("--boost", help="JSON file: intent name -> weight")
     ap.add_argument("--save-every", type=int, default=200)
@@ -90,7 +86,7 @@ def main():
         tk.train(os.path.join(a.out, "tokenizer.json"))
     if a.boost:
         Corpus.boosts = json.load(open(a.boost))
-    data = Batches(a.out, a.seed, Corpus(holdout=not a.all), [float(s) for s in a.shares.split(",")], a.short)
+    data = Batches(a.out, a.seed, Corpus(holdout=not a.all), [float(s) for s in a.shares.split(",")])
     cfg = Config(vocab=data.tok.get_vocab_size(), layers=a.layers)
     net = Guide(cfg)
     decay = [p for p in net.parameters() if p.dim() == 2]
