@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An array of turns, each a prompt and what became of it. Texts are shared: a fork, a rendering and
+ * a request under way hold the same bytes. Only the last turn can be running, and its answer's text
+ * is the answer object's until it is settled.
+ *
+ * The length of `chat` is a sum kept up to date, so that a stat costs nothing however long the
+ * conversation is.
+ */
+#include "gateway/conversation.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static size_t prompt_bytes(const struct text *user)
+{
+	size_t lines = 1;
+	for (const char *p = user->bytes;
+		(p = memchr(p, '\n', user->len - (size_t)(p - user->bytes))); p++)
+		lines++;
+	return user->len + 2 * lines + 2;
+}
+
+static size_t text_len(const struct text *t)
+{
+	return t ? t->len : 0;
+}
+
+/* The bytes of a settled turn behind its prompt. */
+static size_t tail_bytes(const struct turn *t)
+{
+	size_t n = t->assistant ? t->assistant->len + 2 : 0;
+	if (t->state == TURN_CANCELLED)
+		n += strlen("[cancelled]\n\n");
+	if (t->state == TURN_FAILED)
+		n += strlen("[failed: ]\n\n") + text_len(t->error);
+	return n;
+}
+
+static int reserve(struct conversation *c, size_t n)
+{
+	if (c->n + n <= c->cap)
+		return 0;
+	size_t cap = c->cap ? c->cap * 2 : 4;
+	if (cap < c->n + n)
+		cap = c->n + n;
+	struct turn *turns = realloc(c->turns, cap * sizeof *turns);
+	if (!turns)
+		return -ENOMEM;
+	c->turns = turns;
+	c->cap = cap;
+	return 0;
+}
+
+static void turn_free(struct turn *t)
+{
+	text_put(t->user);
+	text_put(t->assistant);
+	text_put(t->error);
+	answer_put(t->answer);
+}
+
+int conversation_add(struct conversation *c, struct text *user, struct answer *answer,
+	enum turn_state state, struct text *assistant, struct text *error, bool asked)
+{
+	int r = reserve(c, 1);
+	if (r < 0)
+		return r;
+	struct turn *t = &c->turns[c->n++];
+	*t = (struct turn){
+		.serial = c->next_serial++,
+		.user = text_ref(user),
+		.answer = answer ? answer_ref(answer) : NULL,
+		.assistant = text_ref(assistant),
+		.error = text_ref(error),
+		.prompt_bytes = prompt_bytes(user),
+		.state = answer ? TURN_RUNNING : state,
+		.asked = asked,
+	};
+	if (!answer)
+		c->settled_bytes += t->prompt_bytes + tail_bytes(t);
+	return 0;
+}
+
+struct turn *conversation_last(struct conversation *c)
+{
+	return c->n ? &c->turns[c->n - 1] : NULL;
+}
+
+void conversation_settle(
+	struct conversation *c, enum turn_state state, struct text *assistant, struct text *error)
+{
+	struct turn *t = conversation_last(c);
+	t->answer = answer_put(t->answer);
+	t->assistant = text_ref(assistant);
+	t->error = text_ref(error);
+	t->state = state;
+	c->settled_bytes += t->prompt_bytes + tail_bytes(t);
+}
+
+uint64_t conversation_drop_last(struct conversation *c)
+{
+	struct turn *t = &c->turns[--c->n];
+	if (t->state != TURN_RUNNING)
+		c->settled_bytes -= t->prompt_bytes + tail_bytes(t);
+	uint64_t serial = t->serial;
+	turn_free(t);
+	if (c->first > c->n)
+		c->first = c->n;
+	if (c->head > c->first)
+		c->head = c->first;
+	return serial;
+}
+
+bool conversation_unanswered(const struct turn *t)
+{
+	return t->state != TURN_RUNNING && t->state != TURN_DONE && !t->assistant;
+}
+
+static int copy_turns(struct conversation *to, const struct conversation *from, bool running)
+{
+	int r = reserve(to, from->n);
+	for (size_t i = 0; r == 0 && i < from->n; i++) {
+		const struct turn *t = &from->turns[i];
+		if (t->state == TURN_RUNNING && !running)
+			continue;
+		r = conversation_add(to, t->user, t->answer, t->state, t->assistant, t->error,
+			running && t->asked);
+	}
+	to->head = from->head;
+	to->first = from->first;
+	return r;
+}
+
+int conversation_copy(struct conversation *to, const struct conversation *from)
+{
+	return copy_turns(to, from, false);
+}
+
+int conversation_snapshot(struct conversation *to, const struct conversation *from)
+{
+	return copy_turns(to, from, true);
+}
+
+void conversation_clear(struct conversation *c)
+{
+	for (size_t i = 0; i < c->n; i++)
+		turn_free(&c->turns[i]);
+	c->n = c->head = c->first = 0;
+	c->settled_bytes = 0;
+}
+
+void conversation_free(struct conversation *c)
+{
+	conversation_clear(c);
+	free(c->turns);
+	c->turns = NULL;
+	c->cap = 0;
+}
+
+/* ---- views ---- */
+
+uint64_t conversation_chat_bytes(const struct conversation *c)
+{
+	const struct turn *t = c->n ? &c->turns[c->n - 1] : NULL;
+	if (!t || t->state != TURN_RUNNING)
+		return c->settled_bytes;
+	bool ended;
+	return c->settled_bytes + t->prompt_bytes + answer_size(t->answer, &ended);
+}
+
+static int render_prompt(const struct text *user, struct buf *out)
+{
+	int r = 0;
+	for (size_t i = 0; r == 0;) {
+		const char *line = user->bytes + i, *end = memchr(line, '\n', user->len - i);
+		size_t n = end ? (size_t)(end - line) : user->len - i;
+		r = buf_append(out, "> ", 2);
+		r = r ? r : buf_append(out, line, n);
+		r = r ? r : buf_append(out, "\n", 1);
+		if (!end)
+			break;
+		i += n + 1;
+	}
+	return r ? r : buf_append(out, "\n", 1);
+}
+
+int conversation_render_chat(const struct conversation *c, struct buf *out)
+{
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < c->n; i++) {
+		const struct turn *t = &c->turns[i];
+		r = render_prompt(t->user, out);
+		if (r == 0 && t->state == TURN_RUNNING)
+			r = answer_copy(t->answer, out);
+		if (r == 0 && t->assistant) {
+			r = buf_append(out, t->assistant->bytes, t->assistant->len);
+			r = r ? r : buf_append(out, "\n\n", 2);
+		}
+		if (r == 0 && t->state == TURN_CANCELLED)
+			r = buf_append_str(out, "[cancelled]\n\n");
+		if (r == 0 && t->state == TURN_FAILED)
+			r = buf_printf(out, "[failed: %s]\n\n", t->error ? t->error->bytes : "");
+	}
+	return r;
+}
+
+static int render_message(
+	struct buf *out, bool *first, const char *role, const char *bytes, size_t len)
+{
+	int r = buf_printf(out, "%s\n  {\"role\": \"%s\", \"content\": ", *first ? "[" : ",", role);
+	*first = false;
+	r = r ? r : text_append_json(out, bytes, len);
+	return r ? r : buf_append(out, "}", 1);
+}
+
+static int render_answer(struct buf *out, bool *first, const struct turn *t)
+{
+	if (t->state != TURN_RUNNING) {
+		bool said = t->assistant || t->state == TURN_DONE;
+		return said ? render_message(out, first, "assistant",
+				      t->assistant ? t->assistant->bytes : "",
+				      text_len(t->assistant))
+			    : 0;
+	}
+	struct buf text = {0};
+	int r = answer_copy(t->answer, &text);
+	if (r == 0 && text.len)
+		r = render_message(out, first, "assistant", text.data, text.len);
+	buf_free(&text);
+	return r;
+}
+
+int conversation_render_messages(
+	const struct conversation *c, const char *system, size_t system_len, struct buf *out)
+{
+	bool first = true;
+	int r = system_len ? render_message(out, &first, "system", system, system_len) : 0;
+	for (size_t i = 0; r == 0 && i < c->n; i++) {
+		const struct turn *t = &c->turns[i];
+		r = render_message(out, &first, "user", t->user->bytes, t->user->len);
+		r = r ? r : render_answer(out, &first, t);
+	}
+	return r ? r : buf_append_str(out, first ? "[]\n" : "\n]\n");
+}
+
+/* ---- stored form ---- */
+
+static const char state_letters[] = "RDCFO"; /* by enum turn_state */
+
+int conversation_encode(const struct turn *t, struct buf *out)
+{
+	int r = buf_printf(out, "%c%d %zu %zu %zu\n", state_letters[t->state], t->asked,
+		t->user->len, text_len(t->assistant), text_len(t->error));
+	r = r ? r : buf_append(out, t->user->bytes, t->user->len);
+	if (r == 0 && t->assistant)
+		r = buf_append(out, t->assistant->bytes, t->assistant->len);
+	if (r == 0 && t->error)
+		r = buf_append(out, t->error->bytes, t->error->len);
+	return r;
+}
+
+static struct text *take(const char **bytes, size_t n)
+{
+	struct text *t = text_new(*bytes, n);
+	*bytes += n;
+	return t;
+}
+
+int conversation_decode(struct conversation *c, uint64_t serial, const char *value, size_t len)
+{
+	char header[96], letter;
+	const char *end = memchr(value, '\n', len < sizeof header ? len : sizeof header - 1);
+	size_t user_len, assistant_len, error_len, used = 0;
+	unsigned asked;
+	if (!end)
+		return -EBADMSG;
+	memcpy(header, value, (size_t)(end - value));
+	header[end - value] = '\0';
+	if (sscanf(header, "%c%1u %zu %zu %zu%zn", &letter, &asked, &user_len, &assistant_len,
+		    &error_len, &used) != 5 ||
+		used != (size_t)(end - value) || asked > 1)
+		return -EBADMSG;
+	const char *kind = strchr(state_letters, letter), *bytes = end + 1;
+	size_t left = len - used - 1;
+	if (!kind || !*kind || user_len > left || assistant_len > left - user_len ||
+		error_len != left - user_len - assistant_len)
+		return -EBADMSG;
+	enum turn_state state = (enum turn_state)(kind - state_letters);
+	struct text *user = take(&bytes, user_len);
+	struct text *assistant = assistant_len ? take(&bytes, assistant_len) : NULL;
+	struct text *error = error_len ? take(&bytes, error_len) : NULL;
+	if (state == TURN_RUNNING) {
+		static const char why[] = "daemon restarted";
+		state = TURN_FAILED;
+		text_put(error);
+		error = text_new(why, sizeof why - 1);
+	}
+	uint64_t next = c->next_serial;
+	c->next_serial = serial;
+	int r = user ? conversation_add(c, user, NULL, state, assistant, error, asked) : -ENOMEM;
+	if (r < 0 || c->next_serial < next)
+		c->next_serial = next;
+	text_put(user);
+	text_put(assistant);
+	text_put(error);
+	return r;
+}

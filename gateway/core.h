@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GATEWAY_CORE_H
+#define GATEWAY_CORE_H
+
+/*
+ * The gateway object, for the files of this folder.
+ *
+ * Lock order, outermost first:
+ *   draft->lock, core lock (the tables), session->lock, model->lock, answer->lock, request inbox,
+ *   then the leaves: watch table, loop, runners, store, metrics, trace.
+ * Nothing is called back with a lock held, and no lock is held across I/O, a tokenisation or a
+ * rendering.
+ */
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "gateway/gateway.h"
+#include "gateway/loop.h"
+#include "gateway/metrics.h"
+#include "gateway/runner.h"
+#include "gateway/store.h"
+#include "gateway/table.h"
+#include "gateway/text.h"
+#include "gateway/trace.h"
+#include "gateway/watch.h"
+
+struct report { /* a lasting fault of a front end */
+	struct report *next;
+	char key[64], sentence[256];
+};
+
+struct gateway {
+	atomic_uint refs;               /* of the opener, of each session, model and answer */
+	struct gateway_options options; /* with the defaults filled in; state_dir is not kept */
+
+	pthread_mutex_t lock; /* guards down to `reports` */
+	struct table sessions, models;
+	char default_model[TEXT_NAME_SIZE]; /* "" when there is none */
+	struct report *reports;
+
+	pthread_mutex_t busy_lock; /* a leaf */
+	pthread_cond_t idle;       /* n_busy became 0 */
+	unsigned n_busy;           /* requests not released, models being loaded or loaded */
+
+	atomic_bool stopping;
+	atomic_uint_least64_t next_request;
+	uint64_t started_ns; /* CLOCK_REALTIME */
+	dev_t mount_device;
+
+	struct store *store;
+	struct loop *loop;
+	struct runner *loader; /* opens and frees engines */
+	struct runner *texts;  /* renders long conversations */
+	struct watch_table *watch;
+	struct metrics *metrics;
+	struct trace *trace;
+	struct loop_timer idle_timer;
+	struct loop_work stop_work;
+};
+
+struct gateway *gateway_ref(struct gateway *g);
+/* Accepts NULL, returns NULL. The last one frees memory only: the threads have ended by then. */
+struct gateway *gateway_put(struct gateway *g);
+
+/* Something that gateway_free has to wait for began or ended. */
+void gateway_busy(struct gateway *g);
+void gateway_idle(struct gateway *g);
+
+/* Tells options.changed from the loop, soon. file may be NULL. */
+void gateway_tell_change(
+	struct gateway *g, enum gateway_change_kind kind, const char *name, const char *file);
+
+/* new: references of all sessions or models, NULL-terminated; NULL when memory is out. */
+struct session **gateway_all_sessions(struct gateway *g);
+struct model **gateway_all_models(struct gateway *g);
+/* Accept NULL. */
+void gateway_put_sessions(struct session **list);
+void gateway_put_models(struct model **list);
+
+/* -ESHUTDOWN, or what the store says when it cannot be written, else 0: asked before anything new
+ * is taken. */
+int gateway_accepts(struct gateway *g, struct err *err);
+
+#endif

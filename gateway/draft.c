@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A prompt being written: text, judged at every write over all of it so far.
+ *
+ * UTF-8 is checked once for each byte: `valid` bytes are known to be whole sequences, at most three
+ * more wait for their rest. Length is known in bytes at once (no token is longer than the model's
+ * longest) and in tokens as soon as there are more bytes than the context has tokens: new text is
+ * counted in pieces, which sums to a few tokens too many, and only when that sum passes the context
+ * is the whole counted exactly. Each exact count moves the mark it is compared with closer by a
+ * share, so `dd bs=1` costs a few dozen counts of the whole and not one for each byte. While the
+ * model is not loaded only max_prompt_bytes is known; the exact refusal then comes when it runs.
+ *
+ * A draft that was flushed is pending: readers of the newest answer are held back until it is
+ * committed, for at most a second (flushes that follow one another closely count as one, for at
+ * most two). The timer is the loop's and holds a reference.
+ *
+ * Lock: draft->lock, outermost; `pending` and `link` are under the session's.
+ */
+#include "gateway/draft.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/utf8.h"
+
+static const uint64_t hold_ns = 1000000000, hold_again_ns = 100000000, hold_most_ns = 2000000000;
+
+struct draft {
+	atomic_uint refs;
+	struct session *session; /* a reference */
+	uid_t uid;
+	struct loop_timer timer;
+
+	pthread_mutex_t lock;
+	struct buf text;
+	size_t valid;   /* bytes that are whole sequences */
+	size_t counted; /* bytes whose tokens are in n_tok */
+	size_t n_tok;
+	size_t flushed; /* bytes that made it pending */
+	int poison;     /* 0 or -errno */
+	struct err poison_err;
+
+	bool pending, closed; /* under the session's lock */
+	uint64_t pending_since_ns;
+	struct list link;
+};
+
+static struct draft *draft_put(struct draft *d)
+{
+	if (!d || atomic_fetch_sub_explicit(&d->refs, 1, memory_order_acq_rel) != 1)
+		return NULL;
+	buf_free(&d->text);
+	pthread_mutex_destroy(&d->lock);
+	session_put(d->session);
+	free(d);
+	return NULL;
+}
+
+static struct draft *draft_ref(struct draft *d)
+{
+	atomic_fetch_add_explicit(&d->refs, 1, memory_order_relaxed);
+	return d;
+}
+
+/* ---- pending ---- */
+
+/* With the session's lock held. */
+static void not_pending(struct draft *d)
+{
+	if (!d->pending)
+		return;
+	d->pending = false;
+	if (--d->session->n_pending == 0)
+		session_poke(d->session, SESSION_NEWEST_CHANGED);
+}
+
+static void hold_is_over(struct loop_timer *timer)
+{
+	struct draft *d = list_entry(timer, struct draft, timer);
+	pthread_mutex_lock(&d->session->lock);
+	not_pending(d);
+	pthread_mutex_unlock(&d->session->lock);
+	draft_put(d);
+}
+
+/* Without the session's lock. */
+static void stop_timer(struct draft *d)
+{
+	if (loop_disarm(d->session->g->loop, &d->timer))
+		draft_put(d);
+}
+
+static void make_pending(struct draft *d)
+{
+	struct session *s = d->session;
+	uint64_t now = clock_mono_ns();
+	stop_timer(d);
+	pthread_mutex_lock(&s->lock);
+	if (!d->pending) {
+		d->pending = true;
+		d->pending_since_ns = now;
+		s->n_pending++;
+	}
+	uint64_t until = d->pending_since_ns + hold_ns;
+	if (until < now + hold_again_ns)
+		until = now + hold_again_ns;
+	if (until > d->pending_since_ns + hold_most_ns)
+		until = d->pending_since_ns + hold_most_ns;
+	pthread_mutex_unlock(&s->lock);
+	draft_ref(d);
+	if (!loop_arm(s->g->loop, &d->timer, until))
+		draft_put(d);
+}
+
+/* ---- writing ---- */
+
+int draft_new(struct draft **out, struct session *s, uid_t uid, struct err *err)
+{
+	struct draft *d = calloc(1, sizeof *d);
+	if (!d)
+		return err_set(err, -ENOMEM, "out of memory");
+	atomic_init(&d->refs, 1);
+	d->session = session_ref(s);
+	d->uid = uid;
+	d->text.max = s->g->options.max_prompt_bytes;
+	pthread_mutex_init(&d->lock, NULL);
+	list_init(&d->timer.link);
+	d->timer.run = hold_is_over;
+	list_init(&d->link);
+	pthread_mutex_lock(&s->lock);
+	list_append(&s->drafts, &d->link);
+	pthread_mutex_unlock(&s->lock);
+	*out = d;
+	return 0;
+}
+
+/* The draft is refused, and so is what follows. With its lock held. */
+static int poison(struct draft *d, int code, const struct err *err)
+{
+	d->poison = code;
+	d->poison_err = *err;
+	buf_free(&d->text);
+	d->valid = d->counted = d->n_tok = d->flushed = 0;
+	pthread_mutex_lock(&d->session->lock);
+	not_pending(d);
+	pthread_mutex_unlock(&d->session->lock);
+	session_refuse(d->session, d->uid, code, err->text);
+	return code;
+}
+
+/* The model of the session, as its settings say now. new reference or NULL with a sentence. */
+static struct model *model_of(struct session *s, struct err *err)
+{
+	size_t len;
+	char name[TEXT_NAME_SIZE] = "";
+	pthread_mutex_lock(&s->lock);
+	const char *value = settings_get(&s->settings, SETTING_MODEL, &len);
+	memcpy(name, value, len);
+	pthread_mutex_unlock(&s->lock);
+	struct model *m = gateway_model_find(s->g, name);
+	if (!m && !strcmp(name, "default"))
+		err_set(err, 0, "there is no default model: ln -s NAME models/default");
+	else if (!m)
+		err_set(err, 0, "there is no model %s", name);
+	return m;
+}
+
+/* What can be known before a byte is read. */
+static int check_session(struct draft *d, struct err *err)
+{
+	struct session *s = d->session;
+	int r = s->ask ? 0 : gateway_accepts(s->g, err);
+	if (r == 0 && atomic_load(&s->g->stopping))
+		r = err_set(err, -ESHUTDOWN, "llmfs is stopping");
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&s->lock);
+	r = session_alive(s, err);
+	if (r == 0 && s->n_queued >= s->g->options.max_queued)
+		r = err_set(err, -EBUSY, "%u requests of this session are queued already",
+			(unsigned)s->n_queued);
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
+static int check_utf8(struct draft *d, struct err *err)
+{
+	d->valid += utf8_valid_prefix(d->text.data + d->valid, d->text.len - d->valid);
+	size_t rest = d->text.len - d->valid;
+	if (rest && (rest > 3 || !utf8_is_partial(d->text.data + d->valid, rest)))
+		return err_set(err, -EILSEQ, "the prompt is not UTF-8 (byte %zu)", d->valid + 1);
+	return 0;
+}
+
+static int too_long(uint32_t context_tok, struct err *err)
+{
+	return err_set(err, -EMSGSIZE,
+		"the prompt is longer than the model's context of %" PRIu32 " tokens", context_tok);
+}
+
+static int check_tokens(struct draft *d, const struct loaded *l, struct err *err)
+{
+	const struct provider_limits *limits = &l->limits;
+	if (d->valid > (size_t)limits->context_tok * limits->max_token_bytes)
+		return too_long(limits->context_tok, err);
+	if (d->n_tok + (d->valid - d->counted) <= limits->context_tok)
+		return 0; /* a token has at least a byte */
+	size_t n = 0;
+	int r = l->provider->count(
+		l->handle, d->text.data + d->counted, d->valid - d->counted, &n, err);
+	d->n_tok += n;
+	d->counted = d->valid;
+	if (r == 0 && d->n_tok > limits->context_tok) {
+		r = l->provider->count(l->handle, d->text.data, d->valid, &n, err);
+		d->n_tok = n;
+		if (r == 0 && n > limits->context_tok)
+			r = too_long(limits->context_tok, err);
+	}
+	return r;
+}
+
+static int check_model(struct draft *d, struct err *err)
+{
+	struct model *m = model_of(d->session, err);
+	if (!m)
+		return -EHOSTUNREACH;
+	int r = model_check(m, err);
+	struct loaded *l = r == 0 ? model_peek(m) : NULL;
+	if (l)
+		r = check_tokens(d, l, err);
+	loaded_put(l);
+	model_put(m);
+	return r;
+}
+
+static int append(struct draft *d, const char *text, size_t len, struct err *err)
+{
+	int r = buf_append(&d->text, text, len);
+	if (r == -EFBIG)
+		return err_set(err, -EMSGSIZE, "the prompt is longer than %zu bytes", d->text.max);
+	return r ? err_set(err, r, "out of memory") : 0;
+}
+
+int draft_write(struct draft *d, const char *text, size_t len, struct err *err)
+{
+	struct err own = {0};
+	pthread_mutex_lock(&d->lock);
+	int r = d->poison;
+	if (r == 0 && len) {
+		r = check_session(d, &own);
+		r = r ? r : append(d, text, len, &own);
+		r = r ? r : check_utf8(d, &own);
+		r = r ? r : check_model(d, &own);
+		if (r < 0)
+			poison(d, r, &own);
+	}
+	if (r < 0 && err)
+		*err = d->poison_err;
+	pthread_mutex_unlock(&d->lock);
+	return r;
+}
+
+static int check_whole(struct draft *d, struct err *err)
+{
+	return d->valid == d->text.len
+		       ? 0
+		       : err_set(err, -EILSEQ,
+				 "the prompt is not UTF-8: it ends inside a character");
+}
+
+int draft_flush(struct draft *d, struct err *err)
+{
+	struct err own = {0};
+	pthread_mutex_lock(&d->lock);
+	int r = d->poison;
+	if (r == 0 && d->text.len) {
+		r = check_whole(d, &own);
+		if (r < 0)
+			poison(d, r, &own);
+		else if (d->text.len > d->flushed)
+			make_pending(d);
+		d->flushed = d->text.len;
+	}
+	if (r < 0 && err)
+		*err = d->poison_err;
+	pthread_mutex_unlock(&d->lock);
+	return r;
+}
+
+/* ---- submitting ---- */
+
+/* The text becomes a request. With the draft's lock held. */
+static int submit(struct draft *d, struct err *err)
+{
+	struct session *s = d->session;
+	int r = check_whole(d, err);
+	size_t len = d->text.len;
+	if (r == 0 && d->text.data[len - 1] == '\n')
+		len--;
+	if (r == 0 && !len)
+		r = err_set(err, -EINVAL, "the prompt is empty");
+	if (r == 0 && atomic_load(&s->g->stopping))
+		r = err_set(err, -ESHUTDOWN, "llmfs is stopping");
+	if (r < 0)
+		return r;
+	struct text *prompt = text_new(d->text.data, len);
+	pthread_mutex_lock(&s->lock);
+	struct request *q = prompt ? request_new(s->g, prompt, &s->settings, d->uid) : NULL;
+	r = q ? session_submit(s, q, err) : err_set(err, -ENOMEM, "out of memory");
+	if (r == 0)
+		not_pending(d);
+	pthread_mutex_unlock(&s->lock);
+	text_put(prompt);
+	if (r < 0)
+		request_put(q);
+	return r;
+}
+
+static void empty(struct draft *d)
+{
+	buf_free(&d->text);
+	d->valid = d->counted = d->n_tok = d->flushed = 0;
+	d->poison = 0;
+	stop_timer(d);
+	pthread_mutex_lock(&d->session->lock);
+	not_pending(d);
+	pthread_mutex_unlock(&d->session->lock);
+}
+
+int draft_submit(struct draft *d, struct err *err)
+{
+	struct err own = {0};
+	pthread_mutex_lock(&d->lock);
+	int r = d->poison;
+	if (r == 0)
+		r = d->text.len ? submit(d, &own) : 1;
+	if (r < 0 && !d->poison)
+		poison(d, r, &own);
+	if (r < 0 && err)
+		*err = d->poison_err;
+	empty(d);
+	pthread_mutex_unlock(&d->lock);
+	return r;
+}
+
+struct draft *draft_drop(struct draft *d)
+{
+	if (!d)
+		return NULL;
+	pthread_mutex_lock(&d->lock);
+	empty(d);
+	pthread_mutex_unlock(&d->lock);
+	pthread_mutex_lock(&d->session->lock);
+	list_remove(&d->link);
+	pthread_mutex_unlock(&d->session->lock);
+	return draft_put(d);
+}
+
+struct draft *draft_commit(struct draft *d)
+{
+	if (d)
+		draft_submit(d, NULL);
+	return draft_drop(d);
+}
+
+int draft_submit_all(struct session *s, struct err *err)
+{
+	enum { MOST = 64 };
+	struct draft *open[MOST];
+	size_t n = 0;
+	pthread_mutex_lock(&s->lock);
+	list_for_each (link, &s->drafts) {
+		if (n < MOST)
+			open[n++] = draft_ref(list_entry(link, struct draft, link));
+	}
+	pthread_mutex_unlock(&s->lock);
+	int r = 0;
+	for (size_t i = 0; i < n; i++) {
+		struct err own = {0};
+		int e = draft_submit(open[i], &own);
+		if (e < 0 && r == 0)
+			r = err_set(err, e, "%s", own.text);
+		draft_put(open[i]);
+	}
+	return r;
+}

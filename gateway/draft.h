@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GATEWAY_DRAFT_H
+#define GATEWAY_DRAFT_H
+
+/* The drafts of a session, for the verb `submit`. The rest is in gateway.h. */
+
+#include "gateway/session.h"
+
+/* Submits what stands in each open draft of the session. 0, or the first refusal. Without locks. */
+int draft_submit_all(struct session *s, struct err *err);
+
+#endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is said of the whole: `status`, the plain numbers of metrics/, and the Prometheus text,
+ * which has the same numbers behind "llmfs_". Rates and percentiles are computed when they are
+ * read.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "gateway/session.h"
+
+void gateway_report(struct gateway *g, const char *key, const char *sentence)
+{
+	struct report *fresh = sentence ? calloc(1, sizeof *fresh) : NULL;
+	pthread_mutex_lock(&g->lock);
+	struct report **at = &g->reports;
+	while (*at && strcmp((*at)->key, key))
+		at = &(*at)->next;
+	struct report *old = *at;
+	if (old)
+		*at = old->next;
+	if (fresh) {
+		snprintf(fresh->key, sizeof fresh->key, "%s", key);
+		snprintf(fresh->sentence, sizeof fresh->sentence, "%s", sentence);
+		fresh->next = g->reports;
+		g->reports = fresh;
+	}
+	pthread_mutex_unlock(&g->lock);
+	free(old);
+}
+
+static int render_status(struct gateway *g, struct buf *out)
+{
+	struct err err = {0};
+	bool fine = store_state(g->store, &err) == 0;
+	int r = fine ? 0 : buf_printf(out, "degraded: %s\n", err.text);
+	pthread_mutex_lock(&g->lock);
+	for (const struct report *p = g->reports; r == 0 && p; p = p->next, fine = false)
+		r = buf_printf(out, "degraded: %s\n", p->sentence);
+	pthread_mutex_unlock(&g->lock);
+	return r || !fine ? r : buf_append_str(out, "ok\n");
+}
+
+struct totals {
+	uint64_t sessions, models, queued, running;
+	struct provider_stats engines;
+};
+
+static void add_up(struct gateway *g, struct totals *t)
+{
+	*t = (struct totals){0};
+	struct session **sessions = gateway_all_sessions(g);
+	for (size_t i = 0; sessions && sessions[i]; i++) {
+		pthread_mutex_lock(&sessions[i]->lock);
+		t->queued += sessions[i]->n_queued;
+		t->running += sessions[i]->running != NULL;
+		pthread_mutex_unlock(&sessions[i]->lock);
+		t->sessions++;
+	}
+	gateway_put_sessions(sessions);
+	struct model **models = gateway_all_models(g);
+	for (size_t i = 0; models && models[i]; i++) {
+		struct provider_stats s;
+		bool loaded;
+		model_stats(models[i], &s, &loaded);
+		t->models += loaded;
+		t->engines.kv_blocks_total += s.kv_blocks_total;
+		t->engines.kv_blocks_used += s.kv_blocks_used;
+		t->engines.kv_blocks_cached += s.kv_blocks_cached;
+		t->engines.preemptions += s.preemptions;
+	}
+	gateway_put_models(models);
+}
+
+struct number {
+	const char *name, *type, *help;
+	double (*read)(struct gateway *g, const struct totals *t);
+};
+
+#define NUMBER(name, value)                                                                        \
+	static double read_##name(struct gateway *g, const struct totals *t)                       \
+	{                                                                                          \
+		return (double)(value);                                                            \
+	}
+
+NUMBER(requests_total, metrics_sum(g->metrics, METRICS_DONE) +
+			       metrics_sum(g->metrics, METRICS_FAILED) +
+			       metrics_sum(g->metrics, METRICS_CANCELLED))
+NUMBER(requests_failed_total, metrics_sum(g->metrics, METRICS_FAILED))
+NUMBER(requests_cancelled_total, metrics_sum(g->metrics, METRICS_CANCELLED))
+NUMBER(prompt_tokens_total, metrics_sum(g->metrics, METRICS_PROMPT_TOK))
+NUMBER(cached_tokens_total, metrics_sum(g->metrics, METRICS_CACHED_TOK))
+NUMBER(output_tokens_total, metrics_sum(g->metrics, METRICS_OUTPUT_TOK))
+NUMBER(ttft_p50_ms, metrics_quantile_ms(g->metrics, METRICS_FIRST_TOKEN, 0.5))
+NUMBER(ttft_p95_ms, metrics_quantile_ms(g->metrics, METRICS_FIRST_TOKEN, 0.95))
+NUMBER(latency_p50_ms, metrics_quantile_ms(g->metrics, METRICS_LATENCY, 0.5))
+NUMBER(latency_p95_ms, metrics_quantile_ms(g->metrics, METRICS_LATENCY, 0.95))
+NUMBER(sessions, t->sessions)
+NUMBER(models_loaded, t->models)
+NUMBER(requests_running, t->running)
+NUMBER(requests_queued, t->queued)
+NUMBER(kv_blocks_total, t->engines.kv_blocks_total)
+NUMBER(kv_blocks_used, t->engines.kv_blocks_used)
+NUMBER(kv_blocks_cached, t->engines.kv_blocks_cached)
+NUMBER(preemptions, t->engines.preemptions)
+NUMBER(uptime_s, (clock_real_ns() - g->started_ns) / 1000000000u)
+
+static const struct number numbers[] = {
+	{"requests_total", "counter", "Requests that are over.", read_requests_total},
+	{"requests_failed_total", "counter", "Of these, failed.", read_requests_failed_total},
+	{"requests_cancelled_total", "counter", "Of these, cancelled.",
+		read_requests_cancelled_total},
+	{"prompt_tokens_total", "counter", "Tokens of prompts.", read_prompt_tokens_total},
+	{"cached_tokens_total", "counter", "Of these, found in the KV cache.",
+		read_cached_tokens_total},
+	{"output_tokens_total", "counter", "Tokens of answers.", read_output_tokens_total},
+	{"ttft_p50_ms", "gauge", "Time to first token, median of the last 256.", read_ttft_p50_ms},
+	{"ttft_p95_ms", "gauge", "Time to first token, 95th percentile of the last 256.",
+		read_ttft_p95_ms},
+	{"latency_p50_ms", "gauge", "Time to the end, median of the last 256.",
+		read_latency_p50_ms},
+	{"latency_p95_ms", "gauge", "Time to the end, 95th percentile of the last 256.",
+		read_latency_p95_ms},
+	{"sessions", "gauge", "Sessions.", read_sessions},
+	{"models_loaded", "gauge", "Models that are loaded.", read_models_loaded},
+	{"requests_running", "gauge", "Requests whose turn it is.", read_requests_running},
+	{"requests_queued", "gauge", "Requests behind others of their session.",
+		read_requests_queued},
+	{"kv_blocks_total", "gauge", "Blocks of KV cache.", read_kv_blocks_total},
+	{"kv_blocks_used", "gauge", "Of these, in use.", read_kv_blocks_used},
+	{"kv_blocks_cached", "gauge", "Of these, free with content that can be found.",
+		read_kv_blocks_cached},
+	{"preemptions", "gauge", "Sequences of loaded models that were computed again.",
+		read_preemptions},
+	{"uptime_s", "gauge", "Seconds since the start.", read_uptime_s},
+};
+
+enum { N_NUMBERS = sizeof numbers / sizeof *numbers };
+
+static const char *number_names[N_NUMBERS + 1];
+
+static void list_names(void)
+{
+	for (size_t i = 0; i < N_NUMBERS; i++)
+		number_names[i] = numbers[i].name;
+}
+
+const char *const *gateway_metric_names(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, list_names);
+	return number_names;
+}
+
+int gateway_metric(struct gateway *g, const char *name, struct buf *out)
+{
+	struct totals t;
+	for (size_t i = 0; i < N_NUMBERS; i++) {
+		if (strcmp(numbers[i].name, name))
+			continue;
+		add_up(g, &t);
+		return buf_printf(out, "%.15g\n", numbers[i].read(g, &t));
+	}
+	return -ENOENT;
+}
+
+static int render_prometheus(struct gateway *g, struct buf *out)
+{
+	struct model **models = gateway_all_models(g);
+	size_t n = 0;
+	while (models && models[n])
+		n++;
+	struct metrics **sets = calloc(n + 1, sizeof *sets);
+	const char **names = calloc(n + 1, sizeof *names);
+	int r = models && sets && names ? 0 : -ENOMEM;
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		sets[i] = model_metrics(models[i]);
+		names[i] = model_name(models[i]);
+	}
+	r = r ? r : metrics_render(sets, names, n, out);
+	free(names);
+	free(sets);
+	gateway_put_models(models);
+	struct totals t;
+	add_up(g, &t);
+	for (size_t i = 0; r == 0 && i < N_NUMBERS; i++) {
+		char name[64];
+		snprintf(name, sizeof name, "llmfs_%s", numbers[i].name);
+		r = metrics_head(out, name, numbers[i].type, numbers[i].help);
+		r = r ? r : buf_printf(out, "%s %.15g\n", name, numbers[i].read(g, &t));
+	}
+	return r;
+}
+
+int gateway_render(struct gateway *g, enum gateway_view view, struct buf *out)
+{
+	switch (view) {
+	case GATEWAY_STATUS:
+		return render_status(g, out);
+	case GATEWAY_PROMETHEUS:
+		return render_prometheus(g, out);
+	case GATEWAY_TRACE_RECENT:
+		break;
+	}
+	return trace_render(g->trace, out);
+}

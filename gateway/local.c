@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The engine in this process as a provider: translation of words, and nothing else. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/engine.h"
+#include "gateway/provider.h"
+
+static int local_load(void **handle, const struct provider_config *config,
+	const volatile bool *stop, struct err *err)
+{
+	struct engine_options options = {
+		.chat_family = config->chat_family,
+		.n_threads = config->n_threads,
+		.kv_bytes = config->kv_bytes,
+		.forbidden_device = config->forbidden_device,
+		.progress = config->progress,
+		.progress_arg = config->progress_arg,
+	};
+	struct engine *e = NULL;
+	int r = engine_open(&e, config->path, &options, stop, err);
+	*handle = e;
+	return r;
+}
+
+static void local_unload(void *handle)
+{
+	engine_free(handle);
+}
+
+static void local_limits(void *handle, struct provider_limits *out)
+{
+	const struct engine_info *info = engine_info(handle);
+	*out = (struct provider_limits){info->context_tok, info->max_token_bytes};
+}
+
+static void local_stats(void *handle, struct provider_stats *out)
+{
+	struct engine_stats s;
+	engine_stats(handle, &s);
+	*out = (struct provider_stats){
+		.running = s.running,
+		.waiting = s.waiting,
+		.kv_blocks_total = s.kv_blocks_total,
+		.kv_blocks_used = s.kv_blocks_used,
+		.kv_blocks_cached = s.kv_blocks_cached,
+		.preemptions = s.preemptions,
+	};
+}
+
+static int info_word(struct buf *out, const char *key, const char *value)
+{
+	int r = buf_printf(out, ",\n  \"%s\": ", key);
+	return r ? r : text_append_json(out, value, strlen(value));
+}
+
+static int local_info(void *handle, struct buf *out)
+{
+	const struct engine_info *i = engine_info(handle);
+	int r = info_word(out, "title", i->name);
+	r = r ? r : info_word(out, "architecture", i->architecture);
+	r = r ? r : info_word(out, "file_type", i->file_type);
+	r = r ? r : info_word(out, "tokenizer", i->tokenizer);
+	r = r ? r : info_word(out, "template", i->chat_family);
+	r = r ? r : info_word(out, "backend", i->backend);
+	r = r ? r
+	      : buf_printf(out,
+			",\n  \"parameters\": %" PRIu64 ",\n  \"file_bytes\": %" PRIu64
+			",\n  \"layers\": %" PRIu32 ",\n  \"embedding\": %" PRIu32
+			",\n  \"heads\": %" PRIu32 ",\n  \"kv_heads\": %" PRIu32
+			",\n  \"vocabulary\": %" PRIu32,
+			i->n_parameters, i->file_bytes, i->n_layers, i->n_embd, i->n_heads,
+			i->n_kv_heads, i->n_vocab);
+	return r ? r
+		 : buf_printf(out,
+			   ",\n  \"context\": %" PRIu32 ",\n  \"threads\": %" PRIu32
+			   ",\n  \"kv_block_tokens\": %" PRIu32 ",\n  \"kv_blocks\": %" PRIu32
+			   ",\n  \"kv_bytes\": %" PRIu64,
+			   i->context_tok, i->n_threads, i->kv_block_tok, i->kv_blocks,
+			   i->kv_bytes);
+}
+
+static int local_count(void *handle, const char *text, size_t len, size_t *n_tok, struct err *err)
+{
+	struct engine_tokens tokens = {0};
+	int r = engine_tokenize(handle, text, len, &tokens, err);
+	*n_tok = tokens.n;
+	free(tokens.ids);
+	return r;
+}
+
+static int local_render(void *handle, const struct provider_message *messages, size_t n,
+	struct provider_prompt *out, struct err *err)
+{
+	static const enum engine_role roles[] = {
+		[PROVIDER_SYSTEM] = ENGINE_SYSTEM,
+		[PROVIDER_USER] = ENGINE_USER,
+		[PROVIDER_ASSISTANT] = ENGINE_ASSISTANT,
+	};
+	struct engine_message *list = calloc(n ? n : 1, sizeof *list);
+	if (!list)
+		return err_set(err, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < n; i++)
+		list[i] = (struct engine_message){
+			roles[messages[i].role], messages[i].text, messages[i].len};
+	struct engine_tokens tokens = {0};
+	int r = engine_render(handle, list, n, true, &tokens, err);
+	free(list);
+	if (r == 0)
+		*out = (struct provider_prompt){tokens.ids, tokens.n};
+	return r;
+}
+
+/* The engine's request carries a provider's: only the event is told in other words. */
+struct relay {
+	provider_event_fn *event;
+	void *arg;
+};
+
+static void relay_event(void *arg, const struct engine_event *e)
+{
+	struct relay *relay = arg;
+	struct provider_event event = {
+		.kind = e->kind == ENGINE_END    ? PROVIDER_END
+			: e->kind == ENGINE_TEXT ? PROVIDER_TEXT
+						 : PROVIDER_STARTED,
+		.text = e->text,
+		.len = e->len,
+		.status = e->status,
+		.finish = e->finish == ENGINE_FINISH_STOP     ? "stop"
+			  : e->finish == ENGINE_FINISH_LENGTH ? "length"
+							      : "",
+		.usage = {e->usage.prompt_tok, e->usage.cached_tok, e->usage.output_tok},
+	};
+	relay->event(relay->arg, &event);
+	if (e->kind == ENGINE_END)
+		free(relay);
+}
+
+static int local_submit(
+	void *handle, const struct provider_request *q, uint64_t *id, struct err *err)
+{
+	struct relay *relay = malloc(sizeof *relay);
+	if (!relay)
+		return err_set(err, -ENOMEM, "out of memory");
+	*relay = (struct relay){q->event, q->arg};
+	struct engine_request request = {
+		.ids = q->prompt->ids,
+		.n_ids = q->prompt->n_tok,
+		.sampling = {.temperature = (float)q->temperature,
+			.top_k = q->top_k,
+			.top_p = (float)q->top_p,
+			.min_p = (float)q->min_p,
+			.seed = q->seed},
+		.max_tokens = q->max_tokens,
+		.ignore_eos = q->ignore_eos,
+		.json = q->json,
+		.stop = q->stop,
+		.n_stop = q->n_stop,
+		.salt = q->salt,
+		.event = relay_event,
+		.arg = relay,
+	};
+	int r = engine_submit(handle, &request, id, err);
+	if (r < 0)
+		free(relay);
+	return r;
+}
+
+static void local_cancel(void *handle, uint64_t id)
+{
+	engine_cancel(handle, id);
+}
+
+const struct provider local_provider = {
+	.load = local_load,
+	.unload = local_unload,
+	.limits = local_limits,
+	.stats = local_stats,
+	.info = local_info,
+	.count = local_count,
+	.render = local_render,
+	.submit = local_submit,
+	.cancel = local_cancel,
+};

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The JSON library does the reading and names the line; what is wrong with a message is named by
+ * its number. Nothing is taken unless all of it is right. */
+#include "gateway/messages.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <string.h>
+
+#include "base/utf8.h"
+
+struct message {
+	const char *role;
+	const char *content;
+	size_t len;
+};
+
+static int read_message(const json_t *array, size_t i, struct message *out, struct err *err)
+{
+	const json_t *o = json_array_get(array, i);
+	if (!json_is_object(o))
+		return err_set(err, -EINVAL, "message %zu: must be an object", i + 1);
+	const json_t *role = json_object_get(o, "role"), *content = json_object_get(o, "content");
+	if (!json_is_string(role) || !json_is_string(content))
+		return err_set(err, -EINVAL,
+			"message %zu: role and content must be there and be strings", i + 1);
+	*out = (struct message){
+		json_string_value(role), json_string_value(content), json_string_length(content)};
+	return 0;
+}
+
+static int add_turn(struct messages *m, const struct message *user, const struct message *answer)
+{
+	struct text *u = text_new(user->content, user->len);
+	struct text *a = answer && answer->len ? text_new(answer->content, answer->len) : NULL;
+	int r = -ENOMEM;
+	if (u && (!answer || !answer->len || a))
+		r = conversation_add(
+			&m->turns, u, NULL, answer ? TURN_DONE : TURN_OPEN, a, NULL, false);
+	text_put(u);
+	text_put(a);
+	return r;
+}
+
+static int read_messages(struct messages *m, const json_t *array, struct err *err)
+{
+	size_t n = json_array_size(array), i = 0;
+	struct message first, second;
+	int r = n ? read_message(array, 0, &first, err) : 0;
+	if (r == 0 && n && !strcmp(first.role, "system")) {
+		m->system = text_new(first.content, first.len);
+		r = m->system ? 0 : -ENOMEM;
+		i = 1;
+	}
+	for (; r == 0 && i < n; i += 2) {
+		bool answered = i + 1 < n;
+		r = read_message(array, i, &first, err);
+		if (r == 0 && strcmp(first.role, "user"))
+			r = err_set(err, -EINVAL, "message %zu: its role must be user", i + 1);
+		if (r == 0 && answered)
+			r = read_message(array, i + 1, &second, err);
+		if (r == 0 && answered && strcmp(second.role, "assistant"))
+			r = err_set(err, -EINVAL, "message %zu: its role must be assistant", i + 2);
+		if (r == 0)
+			r = add_turn(m, &first, answered ? &second : NULL);
+	}
+	return r == -ENOMEM ? err_set(err, r, "out of memory") : r;
+}
+
+int messages_parse(struct messages *m, const char *json, size_t len, struct err *err)
+{
+	json_error_t e;
+	size_t valid = utf8_valid_prefix(json, len);
+	if (valid != len)
+		return err_set(err, -EILSEQ, "byte %zu: not UTF-8", valid + 1);
+	json_t *array = json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
+	if (!array)
+		return err_set(err, -EINVAL, "line %d, column %d: %s", e.line, e.column, e.text);
+	int r = json_is_array(array)
+			? read_messages(m, array, err)
+			: err_set(err, -EINVAL,
+				  "must be an array of {\"role\", \"content\"} objects");
+	json_decref(array);
+	return r;
+}
+
+void messages_free(struct messages *m)
+{
+	m->system = text_put(m->system);
+	conversation_free(&m->turns);
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Counters, two histograms and the last 256 times of each kind, under a leaf lock. */
+#include "gateway/metrics.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { N_BUCKETS = 15, RECENT = 256 };
+
+static const double bounds_s[N_BUCKETS] = {
+	0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120};
+
+struct times {
+	uint64_t buckets[N_BUCKETS + 1], n;
+	double sum_s;
+	float recent_ms[RECENT];
+};
+
+struct metrics {
+	pthread_mutex_t lock;
+	uint64_t sums[N_METRICS_SUMS];
+	struct times times[N_METRICS_TIMES];
+};
+
+struct metrics *metrics_new(void)
+{
+	struct metrics *m = calloc(1, sizeof *m);
+	if (m)
+		pthread_mutex_init(&m->lock, NULL);
+	return m;
+}
+
+struct metrics *metrics_free(struct metrics *m)
+{
+	if (!m)
+		return NULL;
+	pthread_mutex_destroy(&m->lock);
+	free(m);
+	return NULL;
+}
+
+static void times_add(struct times *t, double ms)
+{
+	size_t i = 0;
+	while (i < N_BUCKETS && ms / 1e3 > bounds_s[i])
+		i++;
+	t->buckets[i]++;
+	t->recent_ms[t->n++ % RECENT] = (float)ms;
+	t->sum_s += ms / 1e3;
+}
+
+void metrics_add(struct metrics *m, const struct trace_record *c)
+{
+	enum metrics_sum status = !strcmp(c->status, "done")        ? METRICS_DONE
+				  : !strcmp(c->status, "cancelled") ? METRICS_CANCELLED
+								    : METRICS_FAILED;
+	pthread_mutex_lock(&m->lock);
+	m->sums[status]++;
+	m->sums[METRICS_PROMPT_TOK] += c->usage.prompt_tok;
+	m->sums[METRICS_CACHED_TOK] += c->usage.cached_tok;
+	m->sums[METRICS_OUTPUT_TOK] += c->usage.output_tok;
+	if (status == METRICS_DONE)
+		times_add(&m->times[METRICS_LATENCY],
+			trace_ms(c->times.submitted_ns, c->times.settled_ns));
+	if (c->times.first_ns)
+		times_add(&m->times[METRICS_FIRST_TOKEN],
+			trace_ms(c->times.submitted_ns, c->times.first_ns));
+	pthread_mutex_unlock(&m->lock);
+}
+
+uint64_t metrics_sum(struct metrics *m, enum metrics_sum sum)
+{
+	pthread_mutex_lock(&m->lock);
+	uint64_t n = m->sums[sum];
+	pthread_mutex_unlock(&m->lock);
+	return n;
+}
+
+static int compare(const void *a, const void *b)
+{
+	float x = *(const float *)a, y = *(const float *)b;
+	return (x > y) - (x < y);
+}
+
+double metrics_quantile_ms(struct metrics *m, enum metrics_time time, double p)
+{
+	float values[RECENT];
+	pthread_mutex_lock(&m->lock);
+	const struct times *t = &m->times[time];
+	size_t n = t->n < RECENT ? (size_t)t->n : RECENT;
+	memcpy(values, t->recent_ms, n * sizeof *values);
+	pthread_mutex_unlock(&m->lock);
+	if (!n)
+		return 0;
+	qsort(values, n, sizeof *values, compare);
+	size_t rank = (size_t)(p * (double)n);
+	return (double)values[rank < n ? rank : n - 1];
+}
+
+int metrics_head(struct buf *out, const char *name, const char *type, const char *help)
+{
+	return buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+struct label {
+	const char *value;
+	enum metrics_sum sum;
+};
+
+static int render_counters(struct metrics *const *sets, const char *const *models, size_t n,
+	const char *name, const char *label, const struct label labels[3], struct buf *out)
+{
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < n; i++)
+		for (size_t j = 0; r == 0 && j < 3; j++)
+			r = buf_printf(out, "%s{model=\"%s\",%s=\"%s\"} %" PRIu64 "\n", name,
+				models[i], label, labels[j].value,
+				metrics_sum(sets[i], labels[j].sum));
+	return r;
+}
+
+static int render_histogram(struct metrics *m, enum metrics_time time, const char *name,
+	const char *model, struct buf *out)
+{
+	pthread_mutex_lock(&m->lock);
+	struct times t = m->times[time];
+	pthread_mutex_unlock(&m->lock);
+	uint64_t below = 0;
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < N_BUCKETS; i++) {
+		below += t.buckets[i];
+		r = buf_printf(out, "%s_bucket{model=\"%s\",le=\"%g\"} %" PRIu64 "\n", name, model,
+			bounds_s[i], below);
+	}
+	return r ? r
+		 : buf_printf(out,
+			   "%s_bucket{model=\"%s\",le=\"+Inf\"} %" PRIu64
+			   "\n%s_sum{model=\"%s\"} %.6f\n%s_count{model=\"%s\"} %" PRIu64 "\n",
+			   name, model, t.n, name, model, t.sum_s, name, model, t.n);
+}
+
+int metrics_render(
+	struct metrics *const *sets, const char *const *models, size_t n, struct buf *out)
+{
+	static const struct label statuses[3] = {{"done", METRICS_DONE}, {"failed", METRICS_FAILED},
+		{"cancelled", METRICS_CANCELLED}};
+	static const struct label directions[3] = {{"prompt", METRICS_PROMPT_TOK},
+		{"cached", METRICS_CACHED_TOK}, {"output", METRICS_OUTPUT_TOK}};
+	static const char *const names[N_METRICS_TIMES] = {
+		"llm_request_latency_seconds", "llm_time_to_first_token_seconds"};
+	static const char *const help[N_METRICS_TIMES] = {
+		"From the submission to the end of a request that was answered.",
+		"From the submission to the first text."};
+	int r = metrics_head(out, "llm_requests_total", "counter", "Requests that are over.");
+	r = r ? r : render_counters(sets, models, n, "llm_requests_total", "status", statuses, out);
+	r = r ? r
+	      : metrics_head(out, "llm_tokens_total", "counter",
+			"Tokens; cached ones are prompt tokens that were not computed again.");
+	r = r ? r
+	      : render_counters(sets, models, n, "llm_tokens_total", "direction", directions, out);
+	for (size_t t = 0; r == 0 && t < N_METRICS_TIMES; t++) {
+		r = metrics_head(out, names[t], "histogram", help[t]);
+		for (size_t i = 0; r == 0 && i < n; i++)
+			r = render_histogram(
+				sets[i], (enum metrics_time)t, names[t], models[i], out);
+	}
+	return r;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GATEWAY_METRICS_H
+#define GATEWAY_METRICS_H
+
+/* Sums over requests: one set for the gateway, one for each model. */
+
+#include "gateway/trace.h"
+
+struct metrics;
+
+struct metrics *metrics_new(void);
+struct metrics *metrics_free(struct metrics *m); /* accepts NULL, returns NULL */
+/* A request is over. */
+void metrics_add(struct metrics *m, const struct trace_record *record);
+
+enum metrics_sum {
+	METRICS_DONE,
+	METRICS_FAILED,
+	METRICS_CANCELLED,
+	METRICS_PROMPT_TOK,
+	METRICS_CACHED_TOK,
+	METRICS_OUTPUT_TOK,
+	N_METRICS_SUMS
+};
+uint64_t metrics_sum(struct metrics *m, enum metrics_sum sum);
+
+enum metrics_time { METRICS_LATENCY, METRICS_FIRST_TOKEN, N_METRICS_TIMES };
+/* Milliseconds: the p-quantile of the last 256 values, nearest rank; 0 when there is none. */
+double metrics_quantile_ms(struct metrics *m, enum metrics_time time, double p);
+
+/* The Prometheus text of some models' sets: llm_requests_total{model,status},
+ * llm_tokens_total{model,direction}, llm_request_latency_seconds and
+ * llm_time_to_first_token_seconds (histograms). */
+int metrics_render(
+	struct metrics *const *sets, const char *const *models, size_t n, struct buf *out);
+/* "# HELP" and "# TYPE" lines. */
+int metrics_head(struct buf *out, const char *name, const char *type, const char *help);
+
+#endif

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GATEWAY_SESSION_H
+#define GATEWAY_SESSION_H
+
+/* A session, for the files of this folder. */
+
+#include "gateway/conversation.h"
+#include "gateway/request.h"
+
+enum { N_SESSION_VIEWS = SESSION_EVENTS + 1 };
+
+struct session_sums {
+	uint64_t requests, prompt_tok, cached_tok, output_tok;
+};
+
+struct session {
+	atomic_uint refs;
+	struct gateway *g; /* a reference */
+	char id[TEXT_NAME_SIZE];
+	bool ask; /* unlisted, not stored, without history */
+
+	pthread_mutex_t lock; /* guards down to `flags` */
+	struct session_attr attr;
+	bool removed;
+	struct settings settings;
+	struct conversation conversation;
+	struct list queue; /* struct request, in the order of their commit */
+	uint32_t n_queued;
+	struct request *running; /* its turn is the conversation's last; a reference */
+	struct request *newest;  /* a reference */
+	struct text *note;       /* the sentence of a refused setting */
+	struct list drafts;      /* struct draft */
+	uint32_t n_pending;      /* drafts that hold readers back */
+	struct buf events;
+	struct session_sums sums;
+	uint64_t view_bytes[N_SESSION_VIEWS], view_ns[N_SESSION_VIEWS];
+	unsigned flags;
+
+	struct list newest_watch, chat_watch, events_watch; /* the watch table's */
+	struct loop_work work;
+};
+
+enum { /* what session->work has to do */
+	SESSION_NEWEST_CHANGED = 1,
+	SESSION_CHAT_CHANGED = 2,
+	SESSION_EVENTS_GREW = 4,
+	SESSION_EVENTS_CHANGED = 8, /* not only at its end */
+	SESSION_CHAT_GREW = 16,
+};
+
+/* new, all defaults, in no table. NULL when memory is out. */
+struct session *session_make(struct gateway *g, const char *id, bool ask);
+
+/* Asks the loop to look after the session: told watchers by flags, start the next request. With the
+ * lock held. */
+void session_poke(struct session *s, unsigned flags);
+
+/* With the lock held: */
+void session_touch(struct session *s); /* changed now; stores the session's entry */
+void session_store_turn(struct session *s, const struct turn *t);
+void session_drop_turn(struct session *s); /* the last one, from the store too */
+void session_event(struct session *s, const char *event, const struct request *r);
+/* r becomes the newest request (steals the reference). */
+void session_set_newest(struct session *s, struct request *r);
+void session_set_note(struct session *s, const char *sentence); /* NULL: none */
+/* Takes r (steals a reference) to its end of the queue; it is the newest. 0, -EBUSY, -ENOENT. */
+int session_submit(struct session *s, struct request *r, struct err *err);
+/* Ends what runs and what is queued. */
+void session_cancel_all(struct session *s, const char *why);
+/* 0, or -ENOENT when it was removed. */
+int session_alive(const struct session *s, struct err *err);
+
+/* A request is refused before it was one: it is the newest now. Without the lock. */
+void session_refuse(struct session *s, uid_t uid, int code, const char *sentence);
+
+/* The stored form: session_store.c. With the lock held, but for the restoring. */
+void session_store(struct session *s);
+void session_store_setting(struct session *s, enum setting i);
+void session_store_all(struct session *s);
+void session_unstore(struct session *s);
+int session_restore_all(struct gateway *g, struct err *err);
+
+#endif

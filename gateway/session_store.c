@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sessions in the store. Three kinds of keys (store.h names them all):
+ *
+ *	s/ID          a line of numbers: uid gid mode created_ns changed_ns requests prompt cached
+ *	              output
+ *	c/ID/FILE     the value of a setting that was set
+ *	t/ID/SERIAL   a turn (conversation_encode)
+ *
+ * An entry that cannot be read is skipped with a warning; the rest of its session lives.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "gateway/session.h"
+
+enum { KEY_SIZE = 2 + TEXT_NAME_SIZE + 32 };
+
+static bool is_stored(const struct session *s)
+{
+	return !s->ask && !s->removed;
+}
+
+void session_store(struct session *s)
+{
+	if (!is_stored(s))
+		return;
+	char key[KEY_SIZE], value[256];
+	snprintf(key, sizeof key, "s/%s", s->id);
+	const struct session_attr *a = &s->attr;
+	int n = snprintf(value, sizeof value,
+		"%u %u %o %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64,
+		(unsigned)a->uid, (unsigned)a->gid, (unsigned)a->mode, a->created_ns, a->changed_ns,
+		s->sums.requests, s->sums.prompt_tok, s->sums.cached_tok, s->sums.output_tok);
+	store_put(s->g->store, key, value, (size_t)n);
+}
+
+static void setting_key(char key[KEY_SIZE], const struct session *s, enum setting i)
+{
+	snprintf(key, KEY_SIZE, "c/%s/%s", s->id, settings_name(i));
+}
+
+static void turn_key(char key[KEY_SIZE], const struct session *s, uint64_t serial)
+{
+	snprintf(key, KEY_SIZE, "t/%s/%016" PRIx64, s->id, serial);
+}
+
+void session_store_setting(struct session *s, enum setting i)
+{
+	if (!is_stored(s))
+		return;
+	char key[KEY_SIZE];
+	size_t len;
+	setting_key(key, s, i);
+	const char *value = settings_get(&s->settings, i, &len);
+	if (settings_is_set(&s->settings, i))
+		store_put(s->g->store, key, value, len);
+	else
+		store_delete(s->g->store, key);
+}
+
+void session_store_turn(struct session *s, const struct turn *t)
+{
+	if (!is_stored(s))
+		return;
+	char key[KEY_SIZE];
+	struct buf value = {0};
+	turn_key(key, s, t->serial);
+	if (conversation_encode(t, &value) == 0)
+		store_put(s->g->store, key, value.data, value.len);
+	else
+		log_error("session %s: out of memory: a turn is not stored", s->id);
+	buf_free(&value);
+}
+
+void session_drop_turn(struct session *s)
+{
+	char key[KEY_SIZE];
+	turn_key(key, s, conversation_drop_last(&s->conversation));
+	if (is_stored(s))
+		store_delete(s->g->store, key);
+}
+
+void session_store_all(struct session *s)
+{
+	for (int i = 0; i < N_SETTINGS; i++)
+		if (settings_is_set(&s->settings, (enum setting)i))
+			session_store_setting(s, (enum setting)i);
+	for (size_t i = 0; i < s->conversation.n; i++)
+		session_store_turn(s, &s->conversation.turns[i]);
+	session_touch(s);
+}
+
+void session_unstore(struct session *s)
+{
+	char key[KEY_SIZE];
+	while (s->conversation.n)
+		session_drop_turn(s);
+	for (int i = 0; i < N_SETTINGS; i++) {
+		setting_key(key, s, (enum setting)i);
+		if (settings_is_set(&s->settings, (enum setting)i))
+			store_delete(s->g->store, key);
+	}
+	snprintf(key, sizeof key, "s/%s", s->id);
+	store_delete(s->g->store, key);
+}
+
+/* ---- restoring ---- */
+
+/* Cuts "x/ID/REST" into id and rest (NULL when there is no second slash). */
+static bool cut_key(const char *key, size_t len, char id[TEXT_NAME_SIZE], char rest[32])
+{
+	const char *name = key + 2, *slash = memchr(name, '/', len - 2);
+	size_t id_len = slash ? (size_t)(slash - name) : len - 2;
+	size_t rest_len = slash ? len - 2 - id_len - 1 : 0;
+	if (!text_is_name(name, id_len) || rest_len >= 32)
+		return false;
+	memcpy(id, name, id_len);
+	id[id_len] = '\0';
+	if (slash)
+		memcpy(rest, slash + 1, rest_len);
+	rest[rest_len] = '\0';
+	return true;
+}
+
+static int skip(const char *key, size_t len)
+{
+	log_warn("store: entry %.*s is damaged and was skipped", len < 200 ? (int)len : 200, key);
+	return 0;
+}
+
+static int restore_session(
+	void *arg, const char *key, size_t key_len, const char *value, size_t value_len)
+{
+	struct gateway *g = arg;
+	char id[TEXT_NAME_SIZE], rest[32], line[256];
+	unsigned uid, gid, mode;
+	struct session_attr a = {0};
+	struct session_sums sums = {0};
+	if (!cut_key(key, key_len, id, rest) || *rest || value_len >= sizeof line)
+		return skip(key, key_len);
+	memcpy(line, value, value_len);
+	line[value_len] = '\0';
+	if (sscanf(line,
+		    "%u %u %o %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64,
+		    &uid, &gid, &mode, &a.created_ns, &a.changed_ns, &sums.requests,
+		    &sums.prompt_tok, &sums.cached_tok, &sums.output_tok) != 9)
+		return skip(key, key_len);
+	a.uid = uid;
+	a.gid = gid;
+	a.mode = mode & 07777;
+	struct session *s = session_make(g, id, false);
+	if (!s)
+		return -ENOMEM;
+	s->attr = a;
+	s->sums = sums;
+	for (size_t i = 0; i < N_SESSION_VIEWS; i++)
+		s->view_ns[i] = a.changed_ns;
+	int r = table_add(&g->sessions, s->id, s);
+	if (r < 0)
+		session_put(s);
+	return r;
+}
+
+static int restore_setting(
+	void *arg, const char *key, size_t key_len, const char *value, size_t value_len)
+{
+	struct gateway *g = arg;
+	char id[TEXT_NAME_SIZE], file[32];
+	bool fits = cut_key(key, key_len, id, file);
+	struct session *s = fits ? table_find(&g->sessions, id) : NULL;
+	enum setting i = fits ? settings_find(file) : N_SETTINGS;
+	if (!s || i == N_SETTINGS || settings_set(&s->settings, i, value, value_len, NULL) < 0)
+		return skip(key, key_len);
+	return 0;
+}
+
+static int restore_turn(
+	void *arg, const char *key, size_t key_len, const char *value, size_t value_len)
+{
+	struct gateway *g = arg;
+	char id[TEXT_NAME_SIZE], serial[32];
+	bool fits = cut_key(key, key_len, id, serial) && strlen(serial) == 16 &&
+		    strspn(serial, "0123456789abcdef") == 16;
+	struct session *s = fits ? table_find(&g->sessions, id) : NULL;
+	if (!s)
+		return skip(key, key_len);
+	int r = conversation_decode(&s->conversation, strtoull(serial, NULL, 16), value, value_len);
+	return r == -EBADMSG ? skip(key, key_len) : r;
+}
+
+/* The last turn is the newest request again, if it was one. */
+static int restore_newest(struct session *s)
+{
+	const struct turn *t = conversation_last(&s->conversation);
+	if (!t || !t->asked)
+		return 0;
+	enum request_state state = t->state == TURN_CANCELLED ? REQUEST_CANCELLED
+				   : t->state == TURN_FAILED  ? REQUEST_FAILED
+							      : REQUEST_DONE;
+	int code = state == REQUEST_CANCELLED ? -ECANCELED : state == REQUEST_FAILED ? -EIO : 0;
+	const char *why = t->error ? t->error->bytes : code ? "cancelled" : NULL;
+	s->newest = request_over(s->g, state, code, why, t->assistant, s->attr.uid);
+	return s->newest ? 0 : -ENOMEM;
+}
+
+int session_restore_all(struct gateway *g, struct err *err)
+{
+	int r = store_scan(g->store, "s/", restore_session, g);
+	r = r ? r : store_scan(g->store, "c/", restore_setting, g);
+	r = r ? r : store_scan(g->store, "t/", restore_turn, g);
+	for (size_t i = 0; r == 0 && i < g->sessions.n; i++)
+		r = restore_newest(g->sessions.rows[i].object);
+	return r ? err_set(err, r, "the sessions cannot be restored: %s", strerror(-r)) : 0;
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a session looks like: the texts behind its live files. The conversation is rendered from a
+ * copy that shares its texts, so that a reader of a long one holds up nobody.
+ *
+ * `usage`: the newest request's numbers, one "name value" a line, then the sums of the session:
+ *	prompt_tokens cached_tokens output_tokens queued_ms ttft_ms total_ms tokens_per_second
+ *	[seed] [finish] session_requests session_prompt_tokens session_cached_tokens
+ *	session_output_tokens
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "gateway/session.h"
+
+static int render_conversation(struct session *s, enum session_view view, struct buf *out)
+{
+	struct conversation copy = {0};
+	pthread_mutex_lock(&s->lock);
+	int r = conversation_snapshot(&copy, &s->conversation);
+	struct text *system = text_ref(s->settings.value[SETTING_SYSTEM]);
+	pthread_mutex_unlock(&s->lock);
+	if (r == 0 && view == SESSION_CHAT)
+		r = conversation_render_chat(&copy, out);
+	else if (r == 0)
+		r = conversation_render_messages(
+			&copy, system ? system->bytes : "", system ? system->len : 0, out);
+	conversation_free(&copy);
+	text_put(system);
+	return r;
+}
+
+static int render_error(const struct session *s, struct buf *out)
+{
+	const struct text *t = s->note ? s->note : s->newest ? s->newest->error : NULL;
+	int r = t ? buf_append(out, t->bytes, t->len) : 0;
+	return r || !t ? r : buf_append(out, "\n", 1);
+}
+
+static int render_request_usage(const struct request *r, struct buf *out)
+{
+	const struct trace_times *t = &r->times;
+	uint64_t end_ns = t->settled_ns ? t->settled_ns : clock_mono_ns();
+	uint64_t last_ns = t->generated_ns ? t->generated_ns : end_ns;
+	double decode_ms = trace_ms(t->first_ns, last_ns);
+	double rate = decode_ms > 0 && r->usage.output_tok > 1
+			      ? (double)(r->usage.output_tok - 1) / decode_ms * 1e3
+			      : 0;
+	uint64_t queued_to = t->running_ns ? t->running_ns : end_ns;
+	int e = buf_printf(out,
+		"prompt_tokens %" PRIu64 "\ncached_tokens %" PRIu64 "\noutput_tokens %" PRIu64 "\n",
+		r->usage.prompt_tok, r->usage.cached_tok, r->usage.output_tok);
+	e = e ? e
+	      : buf_printf(out,
+			"queued_ms %.3f\nttft_ms %.3f\ntotal_ms %.3f\ntokens_per_second %.1f\n",
+			trace_ms(t->submitted_ns, queued_to),
+			trace_ms(t->submitted_ns, t->first_ns), trace_ms(t->submitted_ns, end_ns),
+			rate);
+	if (e == 0 && r->seeded)
+		e = buf_printf(out, "seed %" PRIu64 "\n", r->seed);
+	if (e == 0 && *r->finish)
+		e = buf_printf(out, "finish %s\n", r->finish);
+	return e;
+}
+
+static int render_usage(const struct session *s, struct buf *out)
+{
+	int r = s->newest ? render_request_usage(s->newest, out) : 0;
+	return r ? r
+		 : buf_printf(out,
+			   "session_requests %" PRIu64 "\nsession_prompt_tokens %" PRIu64
+			   "\nsession_cached_tokens %" PRIu64 "\nsession_output_tokens %" PRIu64
+			   "\n",
+			   s->sums.requests, s->sums.prompt_tok, s->sums.cached_tok,
+			   s->sums.output_tok);
+}
+
+static int render_locked(struct session *s, enum session_view view, struct buf *out)
+{
+	switch (view) {
+	case SESSION_STATUS:
+		return buf_printf(out, "%s\n", s->newest ? request_state_word(s->newest) : "idle");
+	case SESSION_ERROR:
+		return render_error(s, out);
+	case SESSION_USAGE:
+		return render_usage(s, out);
+	case SESSION_TRACE:
+		return s->newest ? trace_render_stages(&s->newest->times, out) : 0;
+	case SESSION_EVENTS:
+		return s->events.len ? buf_append(out, s->events.data, s->events.len) : 0;
+	case SESSION_CHAT:
+	case SESSION_MESSAGES:
+		break;
+	}
+	return -EINVAL;
+}
+
+int session_render(struct session *s, enum session_view view, struct buf *out)
+{
+	size_t before = out->len;
+	int r;
+	if (view == SESSION_CHAT || view == SESSION_MESSAGES) {
+		r = render_conversation(s, view, out);
+	} else {
+		pthread_mutex_lock(&s->lock);
+		r = render_locked(s, view, out);
+		pthread_mutex_unlock(&s->lock);
+	}
+	pthread_mutex_lock(&s->lock);
+	s->view_bytes[view] = out->len - before;
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
+void session_view_size(
+	struct session *s, enum session_view view, uint64_t *bytes, uint64_t *changed_ns)
+{
+	pthread_mutex_lock(&s->lock);
+	*bytes = view == SESSION_CHAT     ? conversation_chat_bytes(&s->conversation)
+		 : view == SESSION_EVENTS ? s->events.len
+					  : s->view_bytes[view];
+	*changed_ns = s->view_ns[view];
+	pthread_mutex_unlock(&s->lock);
+}

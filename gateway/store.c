@@ -1,0 +1,453 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Write-behind with group commit. Callers add to one pending batch; the thread swaps it for an
+ * empty one and writes it whole, so whatever was queued while the disk was busy goes out together.
+ * A group is written without waiting for the disk (that is enough for kill -9) and its waiters are
+ * told; then, when nothing else waits or a second has passed, one fsync makes it safe from a power
+ * cut too. So an answer never ends before it is stored, and never waits for an fsync.
+ *
+ * After a failed write the log's tail is not to be trusted, so the database is closed and opened
+ * again, which replays the good part, before the same group is tried once more. Until that works
+ * the store is degraded: the waiters were told so, and callers refuse new work. The errno comes
+ * from a probe (a small file written beside the database), as LevelDB has only text.
+ *
+ * The database handle belongs to the thread; before the thread's first work it is the opener's.
+ *
+ * Lock: store->lock is a leaf; it is never held across I/O.
+ */
+#include "gateway/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <leveldb/c.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#define STORE_VERSION "1"
+static const uint64_t sync_interval_ns = 1000000000;
+
+struct store {
+	pthread_mutex_t lock;
+	pthread_cond_t filled; /* on CLOCK_MONOTONIC */
+	leveldb_writebatch_t *pending;
+	bool any_pending, closing;
+	struct store_waiter *waiters, **waiters_end;
+	int state; /* 0 or -errno */
+	char sentence[200];
+
+	char *dir, *database_dir;
+	int lock_fd;
+	leveldb_options_t *options;
+	leveldb_writeoptions_t *plain, *synced;
+	leveldb_t *db;               /* NULL while it cannot be opened */
+	leveldb_writebatch_t *stuck; /* the group that could not be written */
+	uint64_t unsynced_since_ns;  /* 0: all is on the disk */
+	bool started;
+	pthread_t thread;
+};
+
+/* ---- opening ---- */
+
+static int lock_directory(struct store *s, struct err *err)
+{
+	char *path = NULL;
+	if (asprintf(&path, "%s/lock", s->dir) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int e = errno;
+	free(path);
+	if (s->lock_fd < 0)
+		return err_set(err, -e, "state directory %s: %s", s->dir, strerror(e));
+	char pid[32];
+	if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+		e = errno;
+		ssize_t n = pread(s->lock_fd, pid, sizeof pid - 1, 0);
+		pid[n > 0 ? n : 0] = '\0';
+		pid[strcspn(pid, "\n")] = '\0';
+		if (e != EWOULDBLOCK)
+			return err_set(err, -e, "state directory %s: %s", s->dir, strerror(e));
+		return err_set(err, -EBUSY,
+			"state directory %s is in use by another llmfs, process %s", s->dir,
+			*pid ? pid : "unknown");
+	}
+	int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
+	if (ftruncate(s->lock_fd, 0) < 0 || pwrite(s->lock_fd, pid, (size_t)n, 0) != n)
+		return err_set(err, errno == ENOSPC || errno == EDQUOT ? -ENOSPC : -EIO,
+			"state directory %s: %s", s->dir, strerror(errno));
+	return 0;
+}
+
+static int make_directory(const char *dir, struct err *err)
+{
+	char *path = strdup(dir);
+	if (!path)
+		return err_set(err, -ENOMEM, "out of memory");
+	int r = 0;
+	for (char *p = path + 1; r == 0; p++) {
+		char c = *p;
+		if (c && c != '/')
+			continue;
+		*p = '\0';
+		if (mkdir(path, 0700) < 0 && errno != EEXIST && (errno != EROFS || !c))
+			r = err_set(err, -errno, "state directory %s: %s", path, strerror(errno));
+		*p = c;
+		if (!c)
+			break;
+	}
+	struct stat st;
+	if (r == 0 && (stat(path, &st) < 0 || !S_ISDIR(st.st_mode)))
+		r = err_set(err, -ENOTDIR, "state directory %s is not a directory", path);
+	free(path);
+	return r;
+}
+
+/* What the kernel says of a small write beside the database. */
+static int probe(const struct store *s)
+{
+	char *path = NULL;
+	if (asprintf(&path, "%s/probe", s->dir) < 0)
+		return -EIO;
+	static const char zeros[8192];
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int r = 0;
+	if (fd < 0 || write(fd, zeros, sizeof zeros) != (ssize_t)sizeof zeros || fsync(fd) < 0)
+		r = errno == ENOSPC || errno == EDQUOT ? -ENOSPC : -EIO;
+	if (fd >= 0)
+		close(fd);
+	unlink(path);
+	free(path);
+	return r;
+}
+
+/* The sentence of a LevelDB failure; frees message. */
+static int explain(const struct store *s, char *message, struct err *err)
+{
+	int r = probe(s);
+	if (r == -ENOSPC)
+		err_set(err, r, "the state directory cannot be written: no space left in %s",
+			s->dir);
+	else
+		err_set(err, r = -EIO, "the state directory cannot be written: %s", message);
+	leveldb_free(message);
+	return r;
+}
+
+static int open_database(struct store *s, struct err *err)
+{
+	char *message = NULL;
+	s->db = leveldb_open(s->options, s->database_dir, &message);
+	return s->db ? 0 : explain(s, message, err);
+}
+
+static int check_version(struct store *s, struct err *err)
+{
+	char *message = NULL;
+	size_t n;
+	leveldb_readoptions_t *options = leveldb_readoptions_create();
+	char *value = leveldb_get(s->db, options, "version", 7, &n, &message);
+	leveldb_readoptions_destroy(options);
+	if (message)
+		return explain(s, message, err);
+	if (!value) {
+		leveldb_put(s->db, s->synced, "version", 7, STORE_VERSION, 1, &message);
+		return message ? explain(s, message, err) : 0;
+	}
+	bool ours = n == 1 && *value == *STORE_VERSION;
+	leveldb_free(value);
+	return ours ? 0
+		    : err_set(err, -ENOTSUP,
+			      "state directory %s was written by another version of llmfs", s->dir);
+}
+
+static void *store_main(void *arg);
+
+static int store_start(struct store *s, const char *state_dir, struct err *err)
+{
+	s->dir = strdup(state_dir);
+	if (!s->dir || asprintf(&s->database_dir, "%s/store", state_dir) < 0) {
+		s->database_dir = NULL;
+		return err_set(err, -ENOMEM, "out of memory");
+	}
+	int r = make_directory(s->dir, err);
+	if (r == 0)
+		r = lock_directory(s, err);
+	if (r < 0)
+		return r;
+	s->options = leveldb_options_create();
+	leveldb_options_set_create_if_missing(s->options, 1);
+	leveldb_options_set_write_buffer_size(s->options, (size_t)1 << 20);
+	leveldb_options_set_max_open_files(s->options, 64);
+	s->plain = leveldb_writeoptions_create();
+	s->synced = leveldb_writeoptions_create();
+	leveldb_writeoptions_set_sync(s->synced, 1);
+	s->pending = leveldb_writebatch_create();
+	r = open_database(s, err);
+	if (r == 0)
+		r = check_version(s, err);
+	if (r < 0)
+		return r;
+	r = -pthread_create(&s->thread, NULL, store_main, s);
+	if (r < 0)
+		return err_set(err, r, "cannot start a thread: %s", strerror(-r));
+	s->started = true;
+	pthread_setname_np(s->thread, "store");
+	return 0;
+}
+
+int store_open(struct store **out, const char *state_dir, struct err *err)
+{
+	struct store *s = calloc(1, sizeof *s);
+	if (!s)
+		return err_set(err, -ENOMEM, "out of memory");
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_condattr_t attr;
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&s->filled, &attr);
+	pthread_condattr_destroy(&attr);
+	s->waiters_end = &s->waiters;
+	s->lock_fd = -1;
+	int r = store_start(s, state_dir, err);
+	if (r < 0)
+		store_free(s);
+	else
+		*out = s;
+	return r;
+}
+
+void store_close(struct store *s)
+{
+	if (!s)
+		return;
+	pthread_mutex_lock(&s->lock);
+	s->closing = true;
+	pthread_cond_signal(&s->filled);
+	pthread_mutex_unlock(&s->lock);
+	if (s->started)
+		pthread_join(s->thread, NULL);
+	s->started = false;
+	if (s->db)
+		leveldb_close(s->db);
+	s->db = NULL;
+	if (s->lock_fd >= 0)
+		close(s->lock_fd);
+	s->lock_fd = -1;
+}
+
+struct store *store_free(struct store *s)
+{
+	if (!s)
+		return NULL;
+	store_close(s);
+	if (s->pending)
+		leveldb_writebatch_destroy(s->pending);
+	if (s->stuck)
+		leveldb_writebatch_destroy(s->stuck);
+	if (s->options)
+		leveldb_options_destroy(s->options);
+	if (s->plain)
+		leveldb_writeoptions_destroy(s->plain);
+	if (s->synced)
+		leveldb_writeoptions_destroy(s->synced);
+	free(s->dir);
+	free(s->database_dir);
+	pthread_cond_destroy(&s->filled);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+	return NULL;
+}
+
+int store_scan(struct store *s, const char *prefix, store_entry_fn *entry, void *arg)
+{
+	size_t n = strlen(prefix), key_len, value_len;
+	int r = 0;
+	leveldb_readoptions_t *options = leveldb_readoptions_create();
+	leveldb_iterator_t *it = leveldb_create_iterator(s->db, options);
+	for (leveldb_iter_seek(it, prefix, n); r == 0 && leveldb_iter_valid(it);
+		leveldb_iter_next(it)) {
+		const char *key = leveldb_iter_key(it, &key_len);
+		if (key_len < n || memcmp(key, prefix, n))
+			break;
+		const char *value = leveldb_iter_value(it, &value_len);
+		r = entry(arg, key, key_len, value, value_len);
+	}
+	char *message = NULL;
+	leveldb_iter_get_error(it, &message);
+	if (message) {
+		log_warn("store: part of it cannot be read: %s", message);
+		leveldb_free(message);
+	}
+	leveldb_iter_destroy(it);
+	leveldb_readoptions_destroy(options);
+	return r;
+}
+
+/* ---- writing ---- */
+
+static void set_state(struct store *s, int state, const char *sentence)
+{
+	pthread_mutex_lock(&s->lock);
+	bool changed = s->state != state;
+	s->state = state;
+	snprintf(s->sentence, sizeof s->sentence, "%s", sentence);
+	pthread_mutex_unlock(&s->lock);
+	if (changed && state < 0)
+		log_error("%s", sentence);
+	else if (changed)
+		log_info("the state directory can be written again");
+}
+
+static int write_group(struct store *s, leveldb_writebatch_t *group, bool sync, struct err *err)
+{
+	int r = s->db ? 0 : open_database(s, err);
+	if (r < 0)
+		return r;
+	char *message = NULL;
+	leveldb_write(s->db, sync ? s->synced : s->plain, group, &message);
+	if (!message)
+		return 0;
+	r = explain(s, message, err);
+	leveldb_close(s->db);
+	s->db = NULL;
+	return r;
+}
+
+/* Writes the group, together with one that was stuck before. Steals group. */
+static int commit(struct store *s, leveldb_writebatch_t *group)
+{
+	struct err err = {0};
+	if (s->stuck) {
+		leveldb_writebatch_append(s->stuck, group);
+		leveldb_writebatch_destroy(group);
+		group = s->stuck;
+		s->stuck = NULL;
+	}
+	int r = write_group(s, group, false, &err);
+	if (r < 0) {
+		s->stuck = group;
+	} else {
+		leveldb_writebatch_destroy(group);
+		if (!s->unsynced_since_ns)
+			s->unsynced_since_ns = clock_mono_ns();
+	}
+	set_state(s, r, err.text);
+	return r;
+}
+
+static void sync_now(struct store *s)
+{
+	struct err err = {0};
+	leveldb_writebatch_t *nothing = leveldb_writebatch_create();
+	int r = write_group(s, nothing, true, &err);
+	leveldb_writebatch_destroy(nothing);
+	s->unsynced_since_ns = 0;
+	if (r < 0)
+		set_state(s, r, err.text);
+}
+
+static void tell(struct store_waiter *w, int status)
+{
+	while (w) {
+		struct store_waiter *next = w->next;
+		w->done(w, status);
+		w = next;
+	}
+}
+
+/* Until there is something to write, or to retry. With the lock held. */
+static void wait_for_work(struct store *s)
+{
+	while (!s->any_pending && !s->waiters && !s->closing) {
+		if (s->state == 0) {
+			pthread_cond_wait(&s->filled, &s->lock);
+			continue;
+		}
+		struct timespec until;
+		clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_sec++;
+		if (pthread_cond_timedwait(&s->filled, &s->lock, &until) == ETIMEDOUT)
+			return;
+	}
+}
+
+static void *store_main(void *arg)
+{
+	struct store *s = arg;
+	pthread_mutex_lock(&s->lock);
+	for (;;) {
+		bool idle = !s->any_pending && !s->waiters;
+		if (s->unsynced_since_ns &&
+			(idle || clock_mono_ns() - s->unsynced_since_ns > sync_interval_ns)) {
+			pthread_mutex_unlock(&s->lock);
+			sync_now(s);
+			pthread_mutex_lock(&s->lock);
+			continue;
+		}
+		if (idle && s->closing)
+			break;
+		wait_for_work(s);
+		leveldb_writebatch_t *group = s->pending;
+		struct store_waiter *waiters = s->waiters;
+		s->pending = leveldb_writebatch_create();
+		s->any_pending = false;
+		s->waiters = NULL;
+		s->waiters_end = &s->waiters;
+		pthread_mutex_unlock(&s->lock);
+		tell(waiters, commit(s, group));
+		pthread_mutex_lock(&s->lock);
+	}
+	pthread_mutex_unlock(&s->lock);
+	if (s->stuck)
+		commit(s, leveldb_writebatch_create());
+	return NULL;
+}
+
+void store_put(struct store *s, const char *key, const char *value, size_t value_len)
+{
+	pthread_mutex_lock(&s->lock);
+	if (!s->closing) {
+		leveldb_writebatch_put(s->pending, key, strlen(key), value, value_len);
+		s->any_pending = true;
+		pthread_cond_signal(&s->filled);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+void store_delete(struct store *s, const char *key)
+{
+	pthread_mutex_lock(&s->lock);
+	if (!s->closing) {
+		leveldb_writebatch_delete(s->pending, key, strlen(key));
+		s->any_pending = true;
+		pthread_cond_signal(&s->filled);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+void store_after(struct store *s, struct store_waiter *w)
+{
+	pthread_mutex_lock(&s->lock);
+	w->next = NULL;
+	*s->waiters_end = w;
+	s->waiters_end = &w->next;
+	pthread_cond_signal(&s->filled);
+	pthread_mutex_unlock(&s->lock);
+}
+
+int store_state(struct store *s, struct err *err)
+{
+	pthread_mutex_lock(&s->lock);
+	int r = s->state;
+	if (r < 0)
+		err_set(err, r, "%s", s->sentence);
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GATEWAY_STORE_H
+#define GATEWAY_STORE_H
+
+/*
+ * What survives kill -9: LevelDB in STATE/store, written by a thread of its own.
+ *
+ * Keys
+ *   version              "1"; another one is refused
+ *   s/SESSION            a session: JSON (owner, mode, times, settings, sums)
+ *   t/SESSION/SERIAL     a turn of its conversation; SERIAL: 16 hexadecimal digits, in order
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+
+struct store;
+
+/* new *out. Locks the directory (made with mode 0700 when missing). -EBUSY with the other daemon's
+ * pid; -EACCES, -EIO, -ENOSPC ...: it cannot be used; -ENOTSUP: written by another version. */
+int store_open(struct store **out, const char *state_dir, struct err *err);
+/* Writes what is pending (gives up at once if it cannot be written), ends the thread, unlocks the
+ * directory. What is queued later is dropped. Accepts NULL. */
+void store_close(struct store *s);
+/* Closes and frees. Accepts NULL, returns NULL. */
+struct store *store_free(struct store *s);
+
+/* Calls entry for each key that begins with prefix, in order. Only before the first write. An entry
+ * that returns < 0 ends it with that. */
+typedef int store_entry_fn(
+	void *arg, const char *key, size_t key_len, const char *value, size_t value_len);
+int store_scan(struct store *s, const char *prefix, store_entry_fn *entry, void *arg);
+
+/* Queues a change; copied; never waits. Changes are written in the order in which they were queued,
+ * those that wait together in one atomic group. */
+void store_put(struct store *s, const char *key, const char *value, size_t value_len);
+void store_delete(struct store *s, const char *key);
+
+/* done(arg, status), on the store's thread and without locks, once everything queued so far is
+ * written (it survives a kill -9 then; the disk is told to keep it soon after), or could not be:
+ * -ENOSPC, -EIO. Must not block. */
+struct store_waiter {
+	struct store_waiter *next;
+	void (*done)(struct store_waiter *w, int status);
+};
+void store_after(struct store *s, struct store_waiter *w);
+
+/* 0, or why nothing can be written at the moment (-ENOSPC, -EIO, with a sentence): new requests and
+ * changes are refused with it. The store tries again by itself every second. */
+int store_state(struct store *s, struct err *err);
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GATEWAY_TEXT_H
+#define GATEWAY_TEXT_H
+
+/* Immutable, reference-counted bytes: prompts, answers that are complete, values of settings. One
+ * allocation each; any thread may hold references. */
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/buf.h"
+
+struct text {
+	atomic_uint refs;
+	size_t len;
+	char bytes[]; /* [len], then a NUL that is not counted */
+};
+
+/* new; NULL when memory is out. */
+struct text *text_new(const char *bytes, size_t len);
+/* Both accept NULL; text_put returns NULL. */
+struct text *text_ref(struct text *t);
+struct text *text_put(struct text *t);
+
+/* Appends a JSON string with its quotes. The bytes must be valid UTF-8. Errors as buf_append. */
+int text_append_json(struct buf *out, const char *bytes, size_t len);
+
+/* A name of a session or model: [A-Za-z0-9._-]{1,64}, neither "." nor "..". */
+bool text_is_name(const char *bytes, size_t len);
+#define TEXT_NAME_MAX 64
+#define TEXT_NAME_SIZE (TEXT_NAME_MAX + 1)
+
+#endif

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A ring of fixed-size records under a leaf lock; they become text only when somebody reads. */
+#include "gateway/trace.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { RECENT = 256 };
+
+struct trace {
+	pthread_mutex_t lock;
+	uint64_t n; /* ever added */
+	struct trace_record ring[RECENT];
+};
+
+struct trace *trace_new(void)
+{
+	struct trace *t = calloc(1, sizeof *t);
+	if (t)
+		pthread_mutex_init(&t->lock, NULL);
+	return t;
+}
+
+struct trace *trace_free(struct trace *t)
+{
+	if (!t)
+		return NULL;
+	pthread_mutex_destroy(&t->lock);
+	free(t);
+	return NULL;
+}
+
+void trace_add(struct trace *t, const struct trace_record *record)
+{
+	pthread_mutex_lock(&t->lock);
+	t->ring[t->n++ % RECENT] = *record;
+	pthread_mutex_unlock(&t->lock);
+}
+
+double trace_ms(uint64_t from_ns, uint64_t to_ns)
+{
+	return from_ns && to_ns > from_ns ? (double)(to_ns - from_ns) / 1e6 : 0;
+}
+
+struct stage {
+	const char *name;
+	uint64_t from_ns, to_ns;
+};
+
+enum { N_STAGES = 7 };
+
+static void stages(const struct trace_times *t, struct stage out[N_STAGES])
+{
+	uint64_t generating = t->first_ns ? t->first_ns : t->generated_ns;
+	out[0] = (struct stage){"session", t->submitted_ns, t->started_ns};
+	out[1] = (struct stage){"load", t->started_ns, t->ready_ns};
+	out[2] = (struct stage){"render", t->ready_ns, t->rendered_ns};
+	out[3] = (struct stage){"queue", t->rendered_ns, t->running_ns};
+	out[4] = (struct stage){"prefill", t->running_ns, generating};
+	out[5] = (struct stage){"decode", t->first_ns, t->generated_ns};
+	out[6] = (struct stage){"store", t->generated_ns, t->settled_ns};
+}
+
+int trace_render_stages(const struct trace_times *times, struct buf *out)
+{
+	struct stage s[N_STAGES];
+	stages(times, s);
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < N_STAGES; i++)
+		if (s[i].from_ns && s[i].to_ns)
+			r = buf_printf(
+				out, "%s_ms %.3f\n", s[i].name, trace_ms(s[i].from_ns, s[i].to_ns));
+	if (r == 0 && times->submitted_ns && times->settled_ns)
+		r = buf_printf(
+			out, "total_ms %.3f\n", trace_ms(times->submitted_ns, times->settled_ns));
+	return r;
+}
+
+static int render_record(const struct trace_record *c, struct buf *out)
+{
+	const struct trace_times *t = &c->times;
+	int r = buf_printf(out,
+		"{\"time\": %.3f, \"id\": %" PRIu64 ", \"session\": \"%s\", \"model\": \"%s\", "
+		"\"uid\": %u, \"status\": \"%s\", \"errno\": %d, \"finish\": \"%s\"",
+		(double)c->real_ns / 1e9, c->id, c->session, c->model, (unsigned)c->uid, c->status,
+		-c->code, c->finish);
+	r = r ? r
+	      : buf_printf(out,
+			", \"prompt_tokens\": %" PRIu64 ", \"cached_tokens\": %" PRIu64
+			", \"output_tokens\": %" PRIu64,
+			c->usage.prompt_tok, c->usage.cached_tok, c->usage.output_tok);
+	struct stage s[N_STAGES];
+	stages(t, s);
+	for (size_t i = 0; r == 0 && i < N_STAGES; i++)
+		if (s[i].from_ns && s[i].to_ns)
+			r = buf_printf(out, ", \"%s_ms\": %.3f", s[i].name,
+				trace_ms(s[i].from_ns, s[i].to_ns));
+	return r ? r
+		 : buf_printf(out, ", \"ttft_ms\": %.3f, \"total_ms\": %.3f}\n",
+			   trace_ms(t->submitted_ns, t->first_ns),
+			   trace_ms(t->submitted_ns, t->settled_ns));
+}
+
+int trace_render(struct trace *t, struct buf *out)
+{
+	struct trace_record *copy = malloc(sizeof t->ring);
+	if (!copy)
+		return -ENOMEM;
+	pthread_mutex_lock(&t->lock);
+	uint64_t n = t->n;
+	memcpy(copy, t->ring, sizeof t->ring);
+	pthread_mutex_unlock(&t->lock);
+	int r = 0;
+	for (uint64_t i = n > RECENT ? n - RECENT : 0; r == 0 && i < n; i++)
+		r = render_record(&copy[i % RECENT], out);
+	free(copy);
+	return r;
+}

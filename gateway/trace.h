@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GATEWAY_TRACE_H
+#define GATEWAY_TRACE_H
+
+/* What happened to a request, in numbers, and the last 256 requests as JSON lines. No text of a
+ * user is in it. */
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/buf.h"
+#include "gateway/text.h"
+
+/* Times are CLOCK_MONOTONIC; 0: it never came that far. */
+struct trace_times {
+	uint64_t submitted_ns, started_ns; /* its turn came in its session */
+	uint64_t ready_ns;                 /* the model was loaded */
+	uint64_t rendered_ns;              /* the conversation was tokens */
+	uint64_t running_ns;               /* it left the engine's queue */
+	uint64_t first_ns;                 /* its first text was there */
+	uint64_t generated_ns;             /* its last text was there */
+	uint64_t settled_ns;               /* stored, over */
+};
+
+struct trace_usage {
+	uint64_t prompt_tok, cached_tok, output_tok;
+};
+
+struct trace_record {
+	uint64_t id;
+	uint64_t real_ns; /* CLOCK_REALTIME of its end */
+	uid_t uid;
+	const char *status; /* static: "done" ... */
+	const char *finish; /* static: "stop", "length", "" */
+	int code;           /* 0 or -errno */
+	char session[TEXT_NAME_SIZE], model[TEXT_NAME_SIZE];
+	struct trace_times times;
+	struct trace_usage usage;
+};
+
+struct trace;
+
+struct trace *trace_new(void);
+struct trace *trace_free(struct trace *t); /* accepts NULL, returns NULL */
+void trace_add(struct trace *t, const struct trace_record *record);
+/* JSON lines, oldest first. */
+int trace_render(struct trace *t, struct buf *out);
+
+/* The stages of one request, "name 1.234 ms" lines; a stage that is under way is not there. */
+int trace_render_stages(const struct trace_times *times, struct buf *out);
+/* Milliseconds between two times; 0 when either is not there. */
+double trace_ms(uint64_t from_ns, uint64_t to_ns);
+
+#endif
