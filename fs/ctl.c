@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ctl of sessions and models: a verb a line, carried out by the write that completes the line; a
+ * last line without a newline by the close. A refused verb poisons the handle: what follows in the
+ * same open was meant to come after it.
+ */
+#include "fs/handle.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define MAX_LINE 4096
+
+static int verb(struct handle *h, const char *line, size_t n)
+{
+	while (n && (line[n - 1] == ' ' || line[n - 1] == '\r'))
+		n--;
+	if (n == 0)
+		return 0;
+	if (h->node.row->place == TABLE_MODEL)
+		return model_ctl(h->node.object->model, line, n, NULL);
+	return session_ctl(h->node.object->session, h->uid, h->gid, line, n, NULL);
+}
+
+/* Carries out the whole lines of h->text, with `all` also what stands behind them. */
+static int verbs(struct handle *h, bool all)
+{
+	int r = 0;
+	while (r == 0 && h->text.len) {
+		const char *end = memchr(h->text.data, '\n', h->text.len);
+		if (!end && !all)
+			return h->text.len > MAX_LINE ? -EINVAL : 0;
+		size_t n = end ? (size_t)(end - h->text.data) : h->text.len;
+		r = verb(h, h->text.data, n);
+		buf_consume(&h->text, end ? n + 1 : n);
+	}
+	return r;
+}
+
+static int ctl_write(struct handle *h, uint64_t offset, const char *bytes, size_t n)
+{
+	pthread_mutex_lock(&h->lock);
+	int r = h->poison;
+	if (r == 0)
+		r = buf_append(&h->text, bytes, n);
+	if (r == 0)
+		r = verbs(h, false);
+	h->poison = r;
+	pthread_mutex_unlock(&h->lock);
+	return r;
+}
+
+static int ctl_flush(struct handle *h)
+{
+	pthread_mutex_lock(&h->lock);
+	if (h->poison == 0)
+		h->poison = verbs(h, true);
+	int r = h->poison;
+	pthread_mutex_unlock(&h->lock);
+	return r;
+}
+
+static int ctl_read(
+	struct handle *h, uint64_t offset, size_t size, struct reply *out, struct wait *w)
+{
+	return 0;
+}
+
+const struct file_ops ctl_ops = {
+	.direct = true,
+	.read = ctl_read,
+	.write = ctl_write,
+	.flush = ctl_flush,
+};

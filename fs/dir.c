@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Looking up and listing. A listing is a snapshot of names, taken when it is read from its start,
+ * so what is made or removed meanwhile neither hides nor doubles others; offsets are positions in
+ * that snapshot.
+ */
+#include "fs/dir.h"
+
+#include "fs/attr.h"
+#include "fs/names.h"
+#include "fs/node.h"
+#include "fs/scratch.h"
+
+#include "gateway/gateway.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+/* One open directory. */
+struct listing {
+	pthread_mutex_t lock;
+	struct node dir;
+	char **names; /* "." and ".." first */
+	size_t n, cap;
+};
+
+/* ---- look-ups ---- */
+
+void dir_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct fs *fs = fs_of(req);
+	struct node dir, node = {0};
+	int r = node_of_ino(fs->nodes, parent, &dir);
+	if (r == 0) {
+		r = node_child(fs->nodes, &dir, name, &node);
+		node_put(fs->nodes, &dir);
+	}
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	struct fuse_entry_param entry;
+	attr_entry(fs, &node, &entry);
+	node_looked_up(fs->nodes, &node);
+	if (fuse_reply_entry(req, &entry) < 0)
+		node_forget(fs->nodes, entry.ino, 1);
+	node_put(fs->nodes, &node);
+}
+
+void dir_op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
+{
+	node_forget(fs_of(req)->nodes, ino, n);
+	fuse_reply_none(req);
+}
+
+void dir_op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	for (size_t i = 0; i < count; i++)
+		node_forget(fs_of(req)->nodes, forgets[i].ino, forgets[i].nlookup);
+	fuse_reply_none(req);
+}
+
+/* ---- listings ---- */
+
+static int add(struct listing *l, const char *name)
+{
+	if (l->n + 1 >= l->cap) {
+		size_t cap = l->cap ? 2 * l->cap : 64;
+		char **names = realloc(l->names, cap * sizeof *names);
+		if (!names)
+			return -ENOMEM;
+		l->names = names;
+		l->cap = cap;
+	}
+	l->names[l->n] = strdup(name);
+	if (!l->names[l->n])
+		return -ENOMEM;
+	l->names[++l->n] = NULL;
+	return 0;
+}
+
+/* Steals names. */
+static int add_all(struct listing *l, char **names)
+{
+	int r = names ? 0 : -ENOMEM;
+	for (size_t i = 0; r == 0 && names[i]; i++)
+		r = add(l, names[i]);
+	names_free(names);
+	return r;
+}
+
+static void dir_end(struct fs *fs, struct listing *l)
+{
+	node_put(fs->nodes, &l->dir);
+	names_free(l->names);
+	pthread_mutex_destroy(&l->lock);
+	free(l);
+}
+
+static int snapshot(struct fs *fs, struct listing *l)
+{
+	l->names = names_free(l->names);
+	l->n = l->cap = 0;
+	enum table_place place = (enum table_place)l->dir.row->view;
+	int r = add(l, ".");
+	if (r == 0)
+		r = add(l, "..");
+	for (size_t i = 0; r == 0 && i < table_n_rows; i++)
+		if (table_rows[i].place == place && !table_rows[i].pattern)
+			r = add(l, table_rows[i].name);
+	const char *const *numbers = gateway_metric_names();
+	for (size_t i = 0; r == 0 && place == TABLE_METRICS && numbers[i]; i++)
+		r = add(l, numbers[i]);
+	if (r == 0 && place == TABLE_SESSIONS)
+		r = add_all(l, gateway_session_names(fs->gateway));
+	if (r == 0 && place == TABLE_MODELS)
+		r = add_all(l, gateway_model_names(fs->gateway));
+	if (r == 0 && (place == TABLE_MODELS || place == TABLE_MODEL || place == TABLE_SESSION))
+		r = add_all(l, node_scratch_names(fs->nodes, &l->dir));
+	return r;
+}
+
+/* "." or "..": the kernel takes number and type only. */
+static void dots(const struct listing *l, size_t i, struct stat *st)
+{
+	const struct table_row *row = l->dir.row;
+	st->st_ino = i == 0 ? node_ino(&l->dir) : node_fixed_ino(table_root());
+	if (i == 1 && row->place != TABLE_ROOT && row->place != TABLE_NOWHERE)
+		st->st_ino = node_fixed_ino(table_dir_of(row->place));
+	st->st_mode = S_IFDIR;
+}
+
+/* Adds entry i to buf; the bytes it took, 0: skipped (it has gone), more than room: no room. */
+static size_t emit(
+	fuse_req_t req, const struct listing *l, size_t i, char *buf, size_t room, bool plus)
+{
+	struct fs *fs = fs_of(req);
+	struct fuse_entry_param entry = {0};
+	struct node node = {0};
+	if (i < 2)
+		dots(l, i, &entry.attr);
+	else if (node_child(fs->nodes, &l->dir, l->names[i], &node) < 0)
+		return 0;
+	size_t used;
+	off_t next = (off_t)i + 1;
+	if (!plus) {
+		if (node.object) {
+			entry.attr.st_ino = node_ino(&node);
+			entry.attr.st_mode = node.object->kind == OBJECT_SCRATCH
+						     ? scratch_mode(node.object->scratch)
+						     : node.row->mode;
+		}
+		used = fuse_add_direntry(req, buf, room, l->names[i], &entry.attr, next);
+	} else {
+		if (node.object)
+			attr_entry(fs, &node, &entry);
+		used = fuse_add_direntry_plus(req, buf, room, l->names[i], &entry, next);
+		if (used <= room && node.object)
+			node_looked_up(fs->nodes, &node);
+	}
+	node_put(fs->nodes, &node);
+	return used;
+}
+
+static void readdir_any(
+	fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *fi, bool plus)
+{
+	struct listing *l = (struct listing *)(uintptr_t)fi->fh;
+	char *buf = malloc(size);
+	size_t used = 0;
+	pthread_mutex_lock(&l->lock);
+	int r = buf ? 0 : -ENOMEM;
+	if (r == 0 && (offset == 0 || !l->names))
+		r = snapshot(fs_of(req), l);
+	for (size_t i = (size_t)offset; r == 0 && i < l->n; i++) {
+		size_t took = emit(req, l, i, buf + used, size - used, plus);
+		if (took > size - used)
+			break;
+		used += took;
+	}
+	pthread_mutex_unlock(&l->lock);
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_buf(req, buf, used);
+	free(buf);
+}
+
+void dir_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct listing *l = calloc(1, sizeof *l);
+	int r = l ? node_of_ino(fs->nodes, ino, &l->dir) : -ENOMEM;
+	if (r < 0) {
+		free(l);
+		fuse_reply_err(req, -r);
+		return;
+	}
+	pthread_mutex_init(&l->lock, NULL);
+	fi->fh = (uintptr_t)l;
+	if (fuse_reply_open(req, fi) < 0)
+		dir_end(fs, l);
+}
+
+void dir_op_readdir(
+	fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	readdir_any(req, size, offset, fi, false);
+}
+
+void dir_op_readdirplus(
+	fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	readdir_any(req, size, offset, fi, true);
+}
+
+void dir_op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	dir_end(fs_of(req), (struct listing *)(uintptr_t)fi->fh);
+	fuse_reply_err(req, 0);
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef FS_HANDLE_H
+#define FS_HANDLE_H
+
+#include "fs/fs.h"
+#include "fs/node.h"
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "gateway/gateway.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * One open of a file, and the operations of its kind. Everything that a program sees of a file
+ * between open and close is here; what outlives it is the gateway's.
+ */
+
+struct handle;
+
+/* The bytes of an answer to a read: small ones without an allocation. */
+struct reply {
+	char small[8192];
+	char *data; /* small, or allocated */
+	size_t len;
+};
+/* Room for size bytes at r->data, or NULL. */
+char *reply_room(struct reply *r, size_t size);
+/* Takes bytes[offset..) of n, at most size of them. 0 or -ENOMEM. */
+int reply_slice(struct reply *r, const char *bytes, size_t n, uint64_t offset, size_t size);
+void reply_end(struct reply *r);
+
+/* A registration at the gateway: who is woken, and how to take it back. */
+struct wait {
+	gateway_wake_fn *wake;
+	void *arg;
+	gateway_waiter id;       /* 0: nothing is registered */
+	struct session *session; /* references to what id belongs to; one of them is NULL */
+	struct answer *answer;
+};
+/* Takes back what is registered, drops the reference. */
+void wait_end(struct wait *w);
+
+/* Operations of a kind; each may be NULL where noted. All are called without the handle's lock. */
+struct file_ops {
+	bool direct; /* every read and write comes to us as the program made it */
+	/* NULL: nothing to do. 0 or -errno. */
+	int (*open)(struct handle *h);
+	/*
+	 * Bytes from offset. 0 (no bytes: the end) or -errno. Where `waits` is set also 1: nothing
+	 * there yet and w->wake(w->arg) is registered, w filled. w->wake may have been called
+	 * already when it returns.
+	 */
+	int (*read)(
+		struct handle *h, uint64_t offset, size_t size, struct reply *out, struct wait *w);
+	bool waits;
+	/* For poll: 1: readable; 0: w->wake is registered. NULL: always readable. */
+	int (*ready)(struct handle *h, struct wait *w);
+	/* 0 or -errno; all bytes or none. NULL: -EBADF. */
+	int (*write)(struct handle *h, uint64_t offset, const char *bytes, size_t n);
+	/* A descriptor was closed, or fsync. NULL: 0. */
+	int (*flush)(struct handle *h);
+	/* ftruncate, and h NULL for truncate(2) by name. NULL: accepted, without effect. */
+	int (*truncate)(struct fs *fs, const struct node *node, struct handle *h, uint64_t size);
+	/* The last close. NULL: nothing to do. */
+	void (*release)(struct handle *h);
+};
+
+struct handle {
+	/* never changes */
+	struct fs *fs;
+	struct node node;
+	const struct file_ops *ops;
+	uid_t uid; /* of the open: RELEASE carries none */
+	gid_t gid;
+	int flags; /* of the open */
+
+	struct list link; /* of all handles */
+	_Atomic unsigned refs;
+	_Atomic uint64_t position; /* end of the last read: what poll is about */
+	_Atomic uint64_t poll_id;  /* the parked poll, park.h */
+
+	pthread_mutex_t lock;    /* of what follows, whose meaning is the kind's; a leaf but for the
+				    gateway's own locks */
+	struct draft *draft;     /* in, channel */
+	struct answer *answer;   /* out, channel: whose bytes are read */
+	struct session *private; /* channel */
+	struct buf text;         /* view: the snapshot; setting: what is written; ctl: the line */
+	uint64_t base;           /* setting: offset of text; channel: position in the answer */
+	int poison;              /* setting, ctl: the errno of all later writes; channel: of the
+				    next read; or 0 */
+	unsigned empty_flushes;  /* setting */
+	bool loaded, written, dirty, truncated;
+};
+
+/* The operations of a kind of row; NULL: it is not a file. */
+const struct file_ops *handle_ops(enum table_kind kind);
+
+/* new *out; node: a reference more is taken. -EACCES: opened in a way the file does not have. */
+int handle_open(struct handle **out, struct fs *fs, const struct node *node, int flags, uid_t uid,
+	gid_t gid);
+struct handle *handle_ref(struct handle *h);
+struct handle *handle_put(struct handle *h); /* accepts NULL, returns NULL */
+
+/* Ends what programs still had open when the mount went. No request may come any more. */
+void handle_end_all(void);
+
+static inline bool handle_writes(const struct handle *h)
+{
+	return (h->flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* The kinds, one file each. */
+extern const struct file_ops in_ops, out_ops, channel_ops, ctl_ops, log_ops, scratch_file_ops,
+	setting_ops, view_ops;
+
+#endif

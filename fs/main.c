@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* llmfs(1): arguments, foreground or background, and one mount. */
+#include "fs/daemon.h"
+#include "fs/mount.h"
+#include "fs/options.h"
+#include "fs/table.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int serve(const struct options *o)
+{
+	struct mount *m = NULL;
+	struct err err = {{0}};
+	int fd = -1;
+	if (!o->foreground) {
+		fd = daemon_begin();
+		if (fd < 0) {
+			fprintf(stderr, "llmfs: cannot go to the background: %s\n", strerror(-fd));
+			return EXIT_FAILURE;
+		}
+		log_use_syslog("llmfs");
+	}
+	int r = mount_open(&m, o, &err);
+	if (fd >= 0)
+		daemon_ready(fd, r, &err);
+	else if (r < 0)
+		fprintf(stderr, "llmfs: %s\n", err.text);
+	if (r == 0)
+		r = mount_serve(m);
+	mount_free(m);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = {0};
+	struct err err = {{0}};
+	int status = EXIT_SUCCESS;
+	if (options_parse(&o, argc, argv, &err) < 0) {
+		fprintf(stderr, "llmfs: %s\n", err.text);
+		status = EXIT_FAILURE;
+	} else if (o.help) {
+		options_help();
+	} else if (o.version) {
+		printf("llmfs %s\n", LLMFS_VERSION);
+	} else if (o.files) {
+		table_print();
+	} else {
+		log_set_level(o.debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+		status = serve(&o);
+	}
+	options_free(&o);
+	return status;
+}

@@ -1,0 +1,528 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Objects by number and by name. The gateway is the truth about which sessions and models exist;
+ * an object here is only the number that the kernel knows one by. It is made at the first look-up
+ * or listing and lives as long as it can be found by name, the kernel holds one of its inodes, or a
+ * handle holds a reference. A name that was removed and made again is another object: the pointer
+ * of the gateway's object tells them apart, and a reference keeps that pointer from being reused.
+ *
+ * An inode number is id << 16 | sub << 8 | (row + 1): the root, object 0 and row 0, is 1, as FUSE
+ * wants it.
+ *
+ * One lock, a leaf: nothing of the gateway is called with it held.
+ */
+#include "fs/node.h"
+
+#include "fs/fs.h"
+#include "fs/scratch.h"
+
+#include "base/clock.h"
+#include "gateway/gateway.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define N_BUCKETS 4096
+#define MAX_SCRATCHES 16 /* a directory */
+
+struct nodes {
+	struct gateway *gateway;
+	pthread_mutex_t lock;
+	uint64_t next_id;
+	struct object fixed;
+	struct list by_id[N_BUCKETS], by_name[N_BUCKETS];
+};
+
+static struct list *id_bucket(struct nodes *nodes, uint64_t id)
+{
+	return &nodes->by_id[id % N_BUCKETS];
+}
+
+static struct list *name_bucket(struct nodes *nodes, enum object_kind kind, const char *name)
+{
+	uint64_t hash = 1469598103934665603u + kind;
+	for (; *name; name++)
+		hash = (hash ^ (unsigned char)*name) * 1099511628211u;
+	return &nodes->by_name[hash % N_BUCKETS];
+}
+
+struct nodes *nodes_new(struct gateway *gateway)
+{
+	struct nodes *nodes = calloc(1, sizeof *nodes);
+	if (!nodes)
+		return NULL;
+	nodes->gateway = gateway;
+	nodes->next_id = 1;
+	pthread_mutex_init(&nodes->lock, NULL);
+	nodes->fixed.refs = 1;
+	nodes->fixed.created_ns = clock_real_ns();
+	list_init(&nodes->fixed.scratches);
+	for (size_t i = 0; i < N_BUCKETS; i++) {
+		list_init(&nodes->by_id[i]);
+		list_init(&nodes->by_name[i]);
+	}
+	return nodes;
+}
+
+static struct object *object_free(struct object *o)
+{
+	if (!o)
+		return NULL;
+	session_put(o->session);
+	model_put(o->model);
+	scratch_free(o->scratch);
+	free(o->name);
+	free(o);
+	return NULL;
+}
+
+struct nodes *nodes_free(struct nodes *nodes)
+{
+	if (!nodes)
+		return NULL;
+	for (size_t i = 0; i < N_BUCKETS; i++)
+		list_for_each (link, &nodes->by_id[i])
+			object_free(list_entry(link, struct object, by_id));
+	pthread_mutex_destroy(&nodes->lock);
+	free(nodes);
+	return NULL;
+}
+
+/* ---- life of an object; all under the lock ---- */
+
+/* Takes o out of the tables if nothing holds it. True: the caller frees it, without the lock. */
+static bool unused(struct object *o)
+{
+	if (o->kind == OBJECT_FIXED || o->refs || o->lookups || o->listed)
+		return false;
+	list_remove(&o->by_id);
+	return true;
+}
+
+static void unlist(struct object *o)
+{
+	o->listed = false;
+	list_remove(&o->by_name);
+}
+
+static struct object *by_name(struct nodes *nodes, enum object_kind kind, const char *name)
+{
+	list_for_each (link, name_bucket(nodes, kind, name)) {
+		struct object *o = list_entry(link, struct object, by_name);
+		if (o->kind == kind && strcmp(o->name, name) == 0)
+			return o;
+	}
+	return NULL;
+}
+
+static struct object *by_id(struct nodes *nodes, uint64_t id)
+{
+	if (id == 0)
+		return &nodes->fixed;
+	list_for_each (link, id_bucket(nodes, id)) {
+		struct object *o = list_entry(link, struct object, by_id);
+		if (o->id == id)
+			return o;
+	}
+	return NULL;
+}
+
+static struct object *scratch_named(const struct object *dir, const char *name)
+{
+	list_for_each (link, &dir->scratches) {
+		struct object *o = list_entry(link, struct object, siblings);
+		if (strcmp(o->name, name) == 0)
+			return o;
+	}
+	return NULL;
+}
+
+/* Drops a reference and what hangs on it: the last of a scratch file drops one of its directory. */
+static void object_put(struct nodes *nodes, struct object *o)
+{
+	while (o) {
+		pthread_mutex_lock(&nodes->lock);
+		o->refs--;
+		bool dead = unused(o);
+		struct object *dir = dead ? o->dir : NULL;
+		pthread_mutex_unlock(&nodes->lock);
+		if (dead)
+			object_free(o);
+		o = dir;
+	}
+}
+
+/* A directory that can no longer be found takes its scratch files with it. Adds what is to be put
+ * afterwards to *drop. */
+static void scratch_detach(struct object *o, struct list *drop)
+{
+	o->dir->n_scratches--;
+	o->listed = false;
+	o->refs++; /* the caller's, so that it is put once more */
+	list_remove(&o->siblings);
+	list_append(drop, &o->siblings);
+}
+
+static void unlist_dir(struct object *o, struct list *drop)
+{
+	unlist(o);
+	list_for_each (link, &o->scratches)
+		scratch_detach(list_entry(link, struct object, siblings), drop);
+}
+
+static void drop_all(struct nodes *nodes, struct list *drop)
+{
+	while (!list_empty(drop)) {
+		struct object *o = list_entry(drop->next, struct object, siblings);
+		list_remove(&o->siblings);
+		object_put(nodes, o);
+	}
+}
+
+static struct object *object_new(struct nodes *nodes, enum object_kind kind, const char *name)
+{
+	struct object *o = calloc(1, sizeof *o);
+	if (o)
+		o->name = strdup(name);
+	if (!o || !o->name) {
+		free(o);
+		return NULL;
+	}
+	o->kind = kind;
+	o->refs = 1;
+	o->created_ns = clock_real_ns();
+	list_init(&o->siblings);
+	list_init(&o->scratches);
+	list_init(&o->by_id);
+	list_init(&o->by_name);
+	return o;
+}
+
+/* Gives it a number and, but for scratch files, a name to be found by. */
+static void enlist(struct nodes *nodes, struct object *o)
+{
+	o->id = nodes->next_id++;
+	o->listed = true;
+	list_append(id_bucket(nodes, o->id), &o->by_id);
+	if (o->kind != OBJECT_SCRATCH)
+		list_append(name_bucket(nodes, o->kind, o->name), &o->by_name);
+}
+
+/* ---- numbers ---- */
+
+static uint64_t number(uint64_t id, unsigned sub, const struct table_row *row)
+{
+	return id << 16 | (uint64_t)sub << 8 | (uint64_t)(row - table_rows + 1);
+}
+
+uint64_t node_ino(const struct node *node)
+{
+	return number(node->object->id, node->sub, node->row);
+}
+
+uint64_t node_fixed_ino(const struct table_row *row)
+{
+	return number(0, 0, row);
+}
+
+int node_of_ino(struct nodes *nodes, uint64_t ino, struct node *out)
+{
+	size_t row = ino & 0xff;
+	if (row == 0 || row > table_n_rows)
+		return -ESTALE;
+	pthread_mutex_lock(&nodes->lock);
+	struct object *o = by_id(nodes, ino >> 16);
+	if (o)
+		o->refs++;
+	pthread_mutex_unlock(&nodes->lock);
+	if (!o)
+		return -ESTALE;
+	*out = (struct node){o, &table_rows[row - 1], ino >> 8 & 0xff};
+	return 0;
+}
+
+uint64_t node_find_ino(
+	struct nodes *nodes, enum object_kind kind, const char *name, const char *file)
+{
+	enum table_place place = kind == OBJECT_MODEL ? TABLE_MODEL : TABLE_SESSION;
+	const struct table_row *row = file ? table_row_named(place, file) : table_dir_of(place);
+	if (!row)
+		return 0;
+	pthread_mutex_lock(&nodes->lock);
+	struct object *o = by_name(nodes, kind, name);
+	uint64_t ino = o && o->lookups ? number(o->id, 0, row) : 0;
+	pthread_mutex_unlock(&nodes->lock);
+	return ino;
+}
+
+struct node node_ref(struct nodes *nodes, const struct node *node)
+{
+	pthread_mutex_lock(&nodes->lock);
+	node->object->refs++;
+	pthread_mutex_unlock(&nodes->lock);
+	return *node;
+}
+
+struct node node_with_row(struct nodes *nodes, const struct node *node, const struct table_row *row)
+{
+	struct node copy = node_ref(nodes, node);
+	copy.row = row;
+	copy.sub = 0;
+	return copy;
+}
+
+void node_put(struct nodes *nodes, struct node *node)
+{
+	if (node->object)
+		object_put(nodes, node->object);
+	*node = (struct node){0};
+}
+
+void node_looked_up(struct nodes *nodes, const struct node *node)
+{
+	pthread_mutex_lock(&nodes->lock);
+	node->object->lookups++;
+	pthread_mutex_unlock(&nodes->lock);
+}
+
+void node_forget(struct nodes *nodes, uint64_t ino, uint64_t n)
+{
+	pthread_mutex_lock(&nodes->lock);
+	struct object *o = by_id(nodes, ino >> 16);
+	if (o) {
+		o->lookups -= n < o->lookups ? n : o->lookups;
+		o->refs++;
+	}
+	pthread_mutex_unlock(&nodes->lock);
+	object_put(nodes, o);
+}
+
+/* ---- names ---- */
+
+/* The object of the gateway's session or model; steals that reference. */
+static int object_of(struct nodes *nodes, enum object_kind kind, const char *name, void *theirs,
+	struct object **out)
+{
+	struct object *fresh = object_new(nodes, kind, name);
+	struct list drop = LIST_INIT(drop);
+	pthread_mutex_lock(&nodes->lock);
+	struct object *o = by_name(nodes, kind, name);
+	void *known = o ? kind == OBJECT_MODEL ? (void *)o->model : (void *)o->session : NULL;
+	struct object *old = NULL;
+	if (o && known == theirs) {
+		o->refs++;
+	} else if (fresh) {
+		if (o) {
+			old = o;
+			old->refs++;
+			unlist_dir(old, &drop);
+		}
+		o = fresh;
+		fresh = NULL;
+		if (kind == OBJECT_MODEL)
+			o->model = theirs;
+		else
+			o->session = theirs;
+		theirs = NULL;
+		enlist(nodes, o);
+	} else {
+		o = NULL;
+	}
+	pthread_mutex_unlock(&nodes->lock);
+	drop_all(nodes, &drop);
+	object_put(nodes, old);
+	object_free(fresh);
+	if (theirs && kind == OBJECT_MODEL)
+		model_put(theirs);
+	else if (theirs)
+		session_put(theirs);
+	*out = o;
+	return o ? 0 : -ENOMEM;
+}
+
+static int child_object(
+	struct nodes *nodes, enum object_kind kind, const char *name, struct object **out)
+{
+	/* `default` is a name of the gateway's too, but here it is the symlink. */
+	void *theirs = kind == OBJECT_MODEL ? (void *)gateway_model_find(nodes->gateway, name)
+					    : (void *)gateway_session_find(nodes->gateway, name);
+	if (theirs)
+		return object_of(nodes, kind, name, theirs, out);
+	node_unlist(nodes, kind, name);
+	return -ENOENT;
+}
+
+static int child_scratch(
+	struct nodes *nodes, struct object *dir, const char *name, struct object **out)
+{
+	pthread_mutex_lock(&nodes->lock);
+	*out = scratch_named(dir, name);
+	if (*out)
+		(*out)->refs++;
+	pthread_mutex_unlock(&nodes->lock);
+	return *out ? 0 : -ENOENT;
+}
+
+static int child_number(const char *name, unsigned *sub)
+{
+	const char *const *names = gateway_metric_names();
+	for (unsigned i = 0; names[i] && i < 254; i++) {
+		if (strcmp(names[i], name) == 0) {
+			*sub = i + 1;
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
+static bool exists(const struct nodes *nodes, const struct table_row *row)
+{
+	if (row->kind != TABLE_LINK)
+		return true;
+	struct buf name = {0};
+	gateway_default(nodes->gateway, &name);
+	bool is = name.len > 0;
+	buf_free(&name);
+	return is;
+}
+
+int node_child(struct nodes *nodes, const struct node *dir, const char *name, struct node *out)
+{
+	*out = (struct node){0};
+	if (dir->row->kind != TABLE_DIR)
+		return -ENOTDIR;
+	if (strlen(name) > FS_NAME_MAX)
+		return -ENAMETOOLONG;
+	enum table_place place = (enum table_place)dir->row->view;
+	const struct table_row *row = table_row_named(place, name);
+	if (row) {
+		if (!exists(nodes, row))
+			return -ENOENT;
+		*out = node_with_row(nodes, dir, row);
+		return 0;
+	}
+	row = table_pattern(place);
+	int r = -ENOENT;
+	if (place == TABLE_MODELS || place == TABLE_SESSIONS) {
+		enum object_kind kind = place == TABLE_MODELS ? OBJECT_MODEL : OBJECT_SESSION;
+		r = child_object(nodes, kind, name, &out->object);
+		if (r == -ENOENT && place == TABLE_MODELS) {
+			row = table_scratch();
+			r = child_scratch(nodes, dir->object, name, &out->object);
+		}
+	} else if (place == TABLE_MODEL || place == TABLE_SESSION) {
+		row = table_scratch();
+		r = child_scratch(nodes, dir->object, name, &out->object);
+	} else if (place == TABLE_METRICS && (r = child_number(name, &out->sub)) == 0) {
+		out->object = node_ref(nodes, dir).object;
+	}
+	out->row = row;
+	return r;
+}
+
+void node_unlist(struct nodes *nodes, enum object_kind kind, const char *name)
+{
+	struct list drop = LIST_INIT(drop);
+	pthread_mutex_lock(&nodes->lock);
+	struct object *o = by_name(nodes, kind, name);
+	if (o) {
+		o->refs++;
+		unlist_dir(o, &drop);
+	}
+	pthread_mutex_unlock(&nodes->lock);
+	drop_all(nodes, &drop);
+	object_put(nodes, o);
+}
+
+/* ---- scratch files ---- */
+
+int node_scratch_add(struct nodes *nodes, const struct node *dir, const char *name,
+	struct scratch *scratch, struct node *out)
+{
+	struct object *o = object_new(nodes, OBJECT_SCRATCH, name);
+	if (!o) {
+		scratch_free(scratch);
+		return -ENOMEM;
+	}
+	o->scratch = scratch;
+	struct object *d = dir->object;
+	int r = 0;
+	pthread_mutex_lock(&nodes->lock);
+	if (d->kind != OBJECT_FIXED && !d->listed)
+		r = -ENOENT;
+	else if (scratch_named(d, name))
+		r = -EEXIST;
+	else if (d->n_scratches >= MAX_SCRATCHES)
+		r = -ENOSPC;
+	if (r == 0) {
+		enlist(nodes, o);
+		list_append(&d->scratches, &o->siblings);
+		d->n_scratches++;
+		o->dir = d;
+		d->refs++;
+	}
+	pthread_mutex_unlock(&nodes->lock);
+	if (r < 0)
+		object_free(o);
+	else
+		*out = (struct node){o, table_scratch(), 0};
+	return r;
+}
+
+int node_scratch_remove(struct nodes *nodes, const struct node *dir, const char *name)
+{
+	struct list drop = LIST_INIT(drop);
+	pthread_mutex_lock(&nodes->lock);
+	struct object *o = scratch_named(dir->object, name);
+	if (o)
+		scratch_detach(o, &drop);
+	pthread_mutex_unlock(&nodes->lock);
+	drop_all(nodes, &drop);
+	return o ? 0 : -ENOENT;
+}
+
+int node_scratch_rename(struct nodes *nodes, const struct node *dir, const char *from,
+	const char *to, bool noreplace)
+{
+	char *name = strdup(to);
+	if (!name)
+		return -ENOMEM;
+	struct list drop = LIST_INIT(drop);
+	int r = 0;
+	pthread_mutex_lock(&nodes->lock);
+	struct object *o = scratch_named(dir->object, from), *old = scratch_named(dir->object, to);
+	if (!o) {
+		r = -ENOENT;
+	} else if (old && noreplace) {
+		r = -EEXIST;
+	} else if (o != old) {
+		if (old)
+			scratch_detach(old, &drop);
+		char *was = o->name;
+		o->name = name;
+		name = was;
+	}
+	pthread_mutex_unlock(&nodes->lock);
+	free(name);
+	drop_all(nodes, &drop);
+	return r;
+}
+
+char **node_scratch_names(struct nodes *nodes, const struct node *dir)
+{
+	size_t n = 0;
+	pthread_mutex_lock(&nodes->lock);
+	char **names = calloc(dir->object->n_scratches + 1, sizeof *names);
+	if (names) {
+		list_for_each (link, &dir->object->scratches) {
+			const struct object *o = list_entry(link, struct object, siblings);
+			names[n] = strdup(o->name);
+			if (names[n])
+				n++;
+		}
+	}
+	pthread_mutex_unlock(&nodes->lock);
+	return names;
+}

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * llmfs [TREE] MOUNTPOINT [-o ...], by hand, from fstab (`mount -t fuse.llmfs`, which hands over
+ * words that mean something to mount(8) only) or from a service.
+ */
+#include "fs/options.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { KEY_FOREGROUND, KEY_DEBUG, KEY_HELP, KEY_VERSION, KEY_FILES, KEY_IGNORED };
+
+#define FIELD(template, field)                                                                     \
+	{                                                                                          \
+		template, offsetof(struct options, field), 0                                       \
+	}
+
+static const struct fuse_opt spec[] = {
+	FUSE_OPT_KEY("-f", KEY_FOREGROUND),
+	FUSE_OPT_KEY("-d", KEY_DEBUG),
+	FUSE_OPT_KEY("debug", KEY_DEBUG),
+	FUSE_OPT_KEY("-h", KEY_HELP),
+	FUSE_OPT_KEY("--help", KEY_HELP),
+	FUSE_OPT_KEY("-V", KEY_VERSION),
+	FUSE_OPT_KEY("--version", KEY_VERSION),
+	FUSE_OPT_KEY("--files", KEY_FILES),
+	FIELD("state=%s", state),
+	FIELD("max_threads=%u", max_threads),
+	/* Of mount(8) and fstab. */
+	FUSE_OPT_KEY("-n", KEY_IGNORED),
+	FUSE_OPT_KEY("-v", KEY_IGNORED),
+	FUSE_OPT_KEY("defaults", KEY_IGNORED),
+	FUSE_OPT_KEY("auto", KEY_IGNORED),
+	FUSE_OPT_KEY("noauto", KEY_IGNORED),
+	FUSE_OPT_KEY("nofail", KEY_IGNORED),
+	FUSE_OPT_KEY("_netdev", KEY_IGNORED),
+	FUSE_OPT_KEY("user", KEY_IGNORED),
+	FUSE_OPT_KEY("nouser", KEY_IGNORED),
+	FUSE_OPT_KEY("users", KEY_IGNORED),
+	FUSE_OPT_KEY("owner", KEY_IGNORED),
+	FUSE_OPT_KEY("group", KEY_IGNORED),
+	FUSE_OPT_END,
+};
+
+static int take(void *data, const char *arg, int key, struct fuse_args *out)
+{
+	struct options *o = data;
+	switch (key) {
+	case KEY_FOREGROUND:
+		o->foreground = true;
+		return 0;
+	case KEY_DEBUG:
+		o->debug = o->foreground = true;
+		return 0;
+	case KEY_HELP:
+		o->help = true;
+		return 0;
+	case KEY_VERSION:
+		o->version = true;
+		return 0;
+	case KEY_FILES:
+		o->files = true;
+		return 0;
+	case KEY_IGNORED:
+		return 0;
+	case FUSE_OPT_KEY_NONOPT:
+		if (o->tree)
+			return -1;
+		*(o->mountpoint ? &o->tree : &o->mountpoint) = strdup(arg);
+		return 0;
+	default:
+		return strncmp(arg, "x-", 2) == 0 ? 0 : 1;
+	}
+}
+
+/* The first positional argument is TREE if there are two. */
+static void order(struct options *o)
+{
+	if (o->tree) {
+		char *first = o->mountpoint;
+		o->mountpoint = o->tree;
+		o->tree = first;
+	}
+}
+
+/* ---- defaults ---- */
+
+/* Where the example lies: beside an installed program, or in the source tree it was built in. */
+static char *default_tree(void)
+{
+	char path[PATH_MAX + 32];
+	if (access(LLMFS_EXAMPLE_TREE, F_OK) == 0)
+		return strdup(LLMFS_EXAMPLE_TREE);
+	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 1);
+	if (n <= 0)
+		return NULL;
+	path[n] = '\0';
+	char *slash = strrchr(path, '/');
+	if (!slash)
+		return NULL;
+	strcpy(slash, "/../mnt-example");
+	return access(path, F_OK) == 0 ? strdup(path) : NULL;
+}
+
+/* Makes the directory and those above it. */
+static int make_path(char *path)
+{
+	for (char *p = path + 1;; p++) {
+		if (*p != '/' && *p)
+			continue;
+		char was = *p;
+		*p = '\0';
+		if (mkdir(path, 0700) < 0 && errno != EEXIST)
+			return -errno;
+		*p = was;
+		if (!was)
+			return 0;
+	}
+}
+
+/* One state directory per TREE: its last name for the person, a hash of its path for the rest. */
+static int default_state(struct options *o)
+{
+	const char *base = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+	char parent[PATH_MAX], path[PATH_MAX + 300];
+	if (geteuid() == 0)
+		snprintf(parent, sizeof parent, "/var/lib/llmfs");
+	else if (base && *base == '/')
+		snprintf(parent, sizeof parent, "%s/llmfs", base);
+	else if (home && *home == '/')
+		snprintf(parent, sizeof parent, "%s/.local/state/llmfs", home);
+	else
+		return -ENOENT;
+	uint64_t hash = 1469598103934665603u;
+	for (const char *c = o->tree; *c; c++)
+		hash = (hash ^ (unsigned char)*c) * 1099511628211u;
+	const char *name = strrchr(o->tree, '/');
+	snprintf(path, sizeof path, "%s/%.200s-%016llx", parent,
+		name && name[1] ? name + 1 : "root", (unsigned long long)hash);
+	o->state = strdup(path);
+	return o->state ? make_path(parent) : -ENOMEM;
+}
+
+/* Makes *path absolute; what does not exist yet keeps its last name. */
+static int absolute(char **path)
+{
+	char *real = realpath(*path, NULL);
+	if (!real && errno == ENOENT && **path != '/') {
+		char *here = getcwd(NULL, 0);
+		if (!here || asprintf(&real, "%s/%s", here, *path) < 0)
+			real = NULL;
+		free(here);
+	} else if (!real && errno == ENOENT) {
+		real = strdup(*path);
+	}
+	if (!real)
+		return -errno;
+	free(*path);
+	*path = real;
+	return 0;
+}
+
+static int complete(struct options *o, struct err *err)
+{
+	if (!o->mountpoint)
+		return err_set(err, -EINVAL, "no mount point given; see llmfs --help");
+	if (!o->tree)
+		o->tree = default_tree();
+	if (!o->tree)
+		return err_set(err, -ENOENT,
+			"no TREE given, and the example that comes with llmfs is not there");
+	char *real = realpath(o->tree, NULL);
+	if (!real)
+		return err_set(err, -errno, "TREE %s: %s", o->tree, strerror(errno));
+	free(o->tree);
+	o->tree = real;
+	real = realpath(o->mountpoint, NULL);
+	if (!real)
+		return err_set(err, -errno, "mount point %s: %s", o->mountpoint, strerror(errno));
+	free(o->mountpoint);
+	o->mountpoint = real;
+	int r = o->state ? absolute(&o->state) : default_state(o);
+	if (r < 0)
+		return err_set(
+			err, r, "state directory %s: %s", o->state ? o->state : "", strerror(-r));
+	return 0;
+}
+
+int options_parse(struct options *o, int argc, char **argv, struct err *err)
+{
+	o->args = (struct fuse_args)FUSE_ARGS_INIT(argc, argv);
+	o->max_threads = 10;
+	if (fuse_opt_parse(&o->args, o, spec, take) < 0)
+		return err_set(err, -EINVAL, "bad arguments; see llmfs --help");
+	order(o);
+	if (o->help || o->version || o->files)
+		return 0;
+	if (o->max_threads == 0 || o->max_threads > 1000)
+		return err_set(err, -EINVAL, "max_threads must be 1 to 1000");
+	return complete(o, err);
+}
+
+void options_free(struct options *o)
+{
+	free(o->tree);
+	free(o->mountpoint);
+	free(o->state);
+	fuse_opt_free_args(&o->args);
+}
+
+void options_help(void)
+{
+	puts("usage: llmfs [options] [TREE] MOUNTPOINT\n"
+	     "\n"
+	     "Mounts the configuration directory TREE (default: the example that comes with\n"
+	     "llmfs) as a live stack of language models.\n"
+	     "\n"
+	     "    -f                  stay in the foreground, log to standard error\n"
+	     "    -d                  print each request; implies -f\n"
+	     "    -o state=DIR        where conversations are kept\n"
+	     "    -o allow_other      let other users in; mode bits decide what they see\n"
+	     "    -o max_threads=N    threads that serve requests (10)\n"
+	     "    -o OPTION,...       other options of FUSE, see mount.fuse3(8)\n"
+	     "    --files             print the table of files, and exit\n"
+	     "    --help, --version\n"
+	     "\n"
+	     "    fusermount3 -u MOUNTPOINT    unmounts");
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef FS_OPTIONS_H
+#define FS_OPTIONS_H
+
+#define FUSE_USE_VERSION 314
+#include <fuse3/fuse_opt.h>
+
+#include "base/err.h"
+
+#include <stdbool.h>
+
+/* The command line. */
+struct options {
+	char *tree, *mountpoint, *state; /* absolute once options_parse is done */
+	bool foreground, debug, help, version, files;
+	unsigned max_threads;
+	struct fuse_args args; /* what is libfuse's */
+};
+
+/* Fills *o, which is zeroed. -EINVAL and others with a sentence. With help, version or files
+ * nothing else is looked at. Ended by options_free in any case. */
+int options_parse(struct options *o, int argc, char **argv, struct err *err);
+void options_free(struct options *o);
+
+/* Prints the help to standard output. */
+void options_help(void);
+
+#endif

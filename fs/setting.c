@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A setting is written whole. The handle gathers what is written; as soon as that is a whole value
+ * (a line that has ended, JSON whose last bracket has closed) it is judged and put in force by that
+ * very write, because shells ignore errors of close; what is not whole by then, at the close. A
+ * write that is refused poisons its handle and changes nothing.
+ *
+ * Settings of one line ignore offsets: `>>` replaces. Those of several lines and messages.json are
+ * edited as files are: what is not truncated stays.
+ *
+ * Truncating without writing resets, but not at once: every redirection truncates, closes a copy of
+ * the descriptor (an empty FLUSH) and only then writes, and a refused value must not have changed
+ * anything. The second empty FLUSH, or the last close, resets.
+ */
+#include "fs/setting.h"
+
+#include "fs/handle.h"
+#include "fs/sync.h"
+#include "fs/tree.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define MAX_VALUE ((size_t)1 << 20)
+
+bool setting_is_messages(const struct table_row *row)
+{
+	return row->kind == TABLE_SETTING && row->view == SESSION_MESSAGES;
+}
+
+int setting_text(struct fs *fs, const struct node *node, struct buf *out)
+{
+	const struct object *o = node->object;
+	size_t before = out->len;
+	int r;
+	if (setting_is_messages(node->row))
+		return session_render(o->session, SESSION_MESSAGES, out);
+	if (o->kind == OBJECT_SESSION)
+		r = session_setting_get(o->session, node->row->name, out);
+	else
+		r = tree_setting_get(fs->tree, model_name(o->model), node->row->name, out);
+	if (r == -ENOENT && o->kind == OBJECT_MODEL)
+		r = 0;
+	return r < 0 || out->len == before ? r : buf_append(out, "\n", 1);
+}
+
+int setting_reset(struct fs *fs, const struct node *node)
+{
+	const struct object *o = node->object;
+	if (setting_is_messages(node->row))
+		return 0;
+	if (o->kind == OBJECT_SESSION)
+		return session_setting_reset(o->session, node->row->name);
+	return sync_setting_set(fs, model_name(o->model), node->row->name, "", 0, NULL);
+}
+
+int setting_store(struct fs *fs, const struct node *node, const char *text, size_t len)
+{
+	const struct object *o = node->object;
+	if (setting_is_messages(node->row))
+		return session_messages_set(o->session, text, len, NULL);
+	if (len && text[len - 1] == '\n')
+		len--;
+	if (len == 0)
+		return setting_reset(fs, node);
+	if (o->kind == OBJECT_SESSION)
+		return session_setting_set(o->session, node->row->name, text, len, NULL);
+	return sync_setting_set(fs, model_name(o->model), node->row->name, text, len, NULL);
+}
+
+static uint64_t ns_of(const struct timespec *t)
+{
+	return (uint64_t)t->tv_sec * 1000000000u + (uint64_t)t->tv_nsec;
+}
+
+void setting_size(struct fs *fs, const struct node *node, uint64_t *bytes, uint64_t *changed_ns)
+{
+	struct object *o = node->object;
+	struct buf text = {0};
+	*changed_ns = o->created_ns;
+	if (o->kind == OBJECT_SESSION) {
+		struct session_attr attr;
+		session_attr(o->session, &attr);
+		*changed_ns = attr.changed_ns;
+	} else {
+		struct stat st;
+		if (tree_setting_stat(fs->tree, model_name(o->model), node->row->name, &st) == 0)
+			*changed_ns = ns_of(&st.st_mtim);
+	}
+	/* A long conversation is rendered again only when it has changed. */
+	_Atomic uint64_t *known = &o->view_hash[SESSION_MESSAGES],
+			 *known_ns = &o->view_ns[SESSION_MESSAGES];
+	if (setting_is_messages(node->row) && *known_ns == *changed_ns) {
+		*bytes = *known;
+		return;
+	}
+	setting_text(fs, node, &text);
+	*bytes = text.len;
+	if (setting_is_messages(node->row)) {
+		*known = text.len;
+		*known_ns = *changed_ns;
+	}
+	buf_free(&text);
+}
+
+bool setting_json_whole(const char *text, size_t len)
+{
+	int depth = 0;
+	bool in_string = false;
+	for (size_t i = 0; i < len; i++) {
+		char c = text[i];
+		if (in_string && c == '\\')
+			i++;
+		else if (in_string)
+			in_string = c != '"';
+		else if (c == ' ' || c == '\t' || c == '\r' || c == '\n')
+			continue;
+		else if (depth == 0 && c != '[')
+			return true;
+		else if (c == '"')
+			in_string = true;
+		else if (c == '[' || c == '{')
+			depth++;
+		else if ((c == ']' || c == '}') && --depth == 0)
+			return true;
+	}
+	return false;
+}
+
+/* ---- the handle ---- */
+
+static int setting_open(struct handle *h)
+{
+	h->text.max = setting_is_messages(h->node.row) ? BUF_MAX_DEFAULT : MAX_VALUE;
+	return 0;
+}
+
+static int setting_read(
+	struct handle *h, uint64_t offset, size_t size, struct reply *out, struct wait *w)
+{
+	pthread_mutex_lock(&h->lock);
+	int r = 0;
+	/* Written text is what this handle reads; else what is in force at the read's start. */
+	if (!h->written && (offset == 0 || !h->loaded)) {
+		buf_clear(&h->text);
+		r = setting_text(h->fs, &h->node, &h->text);
+		h->loaded = r == 0;
+	}
+	if (r == 0)
+		r = reply_slice(out, h->text.data, h->text.len, offset, size);
+	pthread_mutex_unlock(&h->lock);
+	return r;
+}
+
+/* Under the lock, before the first write: what the text starts from. */
+static int begin(struct handle *h, uint64_t offset)
+{
+	if (h->written)
+		return 0;
+	h->written = true;
+	buf_clear(&h->text);
+	h->base = 0;
+	if (!h->node.row->lines)
+		h->base = offset;
+	else if (!h->truncated)
+		return setting_text(h->fs, &h->node, &h->text);
+	return 0;
+}
+
+/* Under the lock. */
+static int place(struct handle *h, uint64_t offset, const char *bytes, size_t n)
+{
+	if (offset < h->base) {
+		h->base = offset;
+		buf_clear(&h->text);
+	}
+	/* O_APPEND counts from a size that may be a moment old. */
+	size_t at = offset - h->base < h->text.len ? (size_t)(offset - h->base) : h->text.len;
+	size_t inside = h->text.len - at < n ? h->text.len - at : n;
+	int r = buf_append(&h->text, bytes + inside, n - inside);
+	if (r == 0 && inside)
+		memcpy(h->text.data + at, bytes, inside);
+	return r;
+}
+
+/* Whether what was written so far can be judged. */
+static bool whole(const struct handle *h)
+{
+	if (h->text.len == 0)
+		return false;
+	if (!setting_is_messages(h->node.row))
+		return h->text.data[h->text.len - 1] == '\n';
+	return setting_json_whole(h->text.data, h->text.len);
+}
+
+static int apply(struct handle *h)
+{
+	int r = setting_store(h->fs, &h->node, h->text.data ? h->text.data : "", h->text.len);
+	if (r == 0)
+		h->dirty = false;
+	return r;
+}
+
+static int setting_write(struct handle *h, uint64_t offset, const char *bytes, size_t n)
+{
+	pthread_mutex_lock(&h->lock);
+	int r = h->poison;
+	if (r == 0)
+		r = begin(h, offset);
+	if (r == 0)
+		r = place(h, offset, bytes, n);
+	if (r == 0) {
+		h->dirty = true;
+		if (whole(h))
+			r = apply(h);
+	}
+	h->poison = r;
+	pthread_mutex_unlock(&h->lock);
+	return r;
+}
+
+static int setting_flush(struct handle *h)
+{
+	pthread_mutex_lock(&h->lock);
+	int r = h->poison;
+	if (r == 0 && h->dirty)
+		r = apply(h);
+	else if (r == 0 && h->truncated && !h->written && ++h->empty_flushes == 2)
+		r = setting_reset(h->fs, &h->node);
+	pthread_mutex_unlock(&h->lock);
+	return r;
+}
+
+static int truncate_by_name(struct fs *fs, const struct node *node, uint64_t size)
+{
+	if (size == 0)
+		return setting_reset(fs, node);
+	struct buf text = {0};
+	int r = setting_text(fs, node, &text);
+	if (r == 0 && size > text.len)
+		r = -EINVAL;
+	if (r == 0)
+		r = setting_store(fs, node, text.data, (size_t)size);
+	buf_free(&text);
+	return r;
+}
+
+static int setting_truncate(struct fs *fs, const struct node *node, struct handle *h, uint64_t size)
+{
+	if (!h)
+		return truncate_by_name(fs, node, size);
+	int r = 0;
+	pthread_mutex_lock(&h->lock);
+	if (size == 0) {
+		h->truncated = true;
+		h->base = 0;
+		buf_clear(&h->text);
+		h->dirty = h->written;
+	} else {
+		r = begin(h, 0);
+		if (r == 0 && size > h->text.len)
+			r = -EINVAL;
+		if (r == 0 && size < h->text.len) {
+			h->text.data[h->text.len = (size_t)size] = '\0';
+			h->dirty = true;
+		}
+	}
+	pthread_mutex_unlock(&h->lock);
+	return r;
+}
+
+static void setting_release(struct handle *h)
+{
+	pthread_mutex_lock(&h->lock);
+	if (h->truncated && !h->written && h->empty_flushes < 2)
+		setting_reset(h->fs, &h->node);
+	else if (h->dirty && h->poison == 0)
+		apply(h);
+	pthread_mutex_unlock(&h->lock);
+}
+
+const struct file_ops setting_ops = {
+	.direct = true,
+	.open = setting_open,
+	.read = setting_read,
+	.write = setting_write,
+	.flush = setting_flush,
+	.truncate = setting_truncate,
+	.release = setting_release,
+};

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef FS_SETTING_H
+#define FS_SETTING_H
+
+#include "fs/fs.h"
+#include "fs/node.h"
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Files that are written whole: settings of sessions and models, and messages.json. */
+
+/* True for messages.json: it changes by itself, and is JSON. */
+bool setting_is_messages(const struct table_row *row);
+
+/* Appends the text as the file shows it (a newline at the end of a value that is not empty). */
+int setting_text(struct fs *fs, const struct node *node, struct buf *out);
+/* Puts a whole text in force; one trailing newline is not part of the value, and an empty text
+ * resets. 0 or -errno, and nothing changed. */
+int setting_store(struct fs *fs, const struct node *node, const char *text, size_t len);
+/* To its default; nothing happens to messages.json. */
+int setting_reset(struct fs *fs, const struct node *node);
+/* Size and time. */
+void setting_size(struct fs *fs, const struct node *node, uint64_t *bytes, uint64_t *changed_ns);
+
+/* Whether text holds a whole JSON array, or begins with something that can never become one. */
+bool setting_json_whole(const char *text, size_t len);
+
+#endif

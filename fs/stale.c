@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A mount without a daemon answers ENOTCONN to everything; only what is mounted as fuse.llmfs is
+ * ours to remove. */
+#include "fs/stale.h"
+
+#include <errno.h>
+#include <mntent.h>
+#include <spawn.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+/* The type of what is mounted there last. */
+static bool mounted_type(const char *mountpoint, char *type, size_t size)
+{
+	FILE *f = setmntent("/proc/self/mounts", "r");
+	bool found = false;
+	struct mntent entry;
+	char line[8192];
+	while (f && getmntent_r(f, &entry, line, sizeof line)) {
+		if (strcmp(entry.mnt_dir, mountpoint) == 0) {
+			snprintf(type, size, "%s", entry.mnt_type);
+			found = true;
+		}
+	}
+	if (f)
+		endmntent(f);
+	return found;
+}
+
+static int detach(const char *mountpoint)
+{
+	if (umount2(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
+		return 0;
+	if (errno != EPERM)
+		return -errno;
+	char program[] = "fusermount3", unmount[] = "-uzq", end[] = "--", path[4096];
+	snprintf(path, sizeof path, "%s", mountpoint);
+	char *argv[] = {program, unmount, end, path, NULL};
+	pid_t pid;
+	int status, r = posix_spawnp(&pid, program, NULL, NULL, argv, environ);
+	if (r != 0)
+		return -r;
+	if (waitpid(pid, &status, 0) < 0)
+		return -errno;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EPERM;
+}
+
+int stale_clear(const char *mountpoint, struct err *err)
+{
+	/* Several may lie on top of one another. */
+	for (int i = 0; i < 16; i++) {
+		struct stat st;
+		char type[64];
+		if (stat(mountpoint, &st) == 0)
+			return S_ISDIR(st.st_mode)
+				       ? 0
+				       : err_set(err, -ENOTDIR, "mount point %s is not a directory",
+						 mountpoint);
+		if (errno != ENOTCONN)
+			return err_set(
+				err, -errno, "mount point %s: %s", mountpoint, strerror(errno));
+		if (!mounted_type(mountpoint, type, sizeof type) || strcmp(type, "fuse.llmfs") != 0)
+			return err_set(err, -ENOTCONN,
+				"mount point %s: a dead mount that is not of llmfs is in the way",
+				mountpoint);
+		int r = detach(mountpoint);
+		if (r < 0)
+			return err_set(err, r, "mount point %s: the dead mount there stays: %s",
+				mountpoint, strerror(-r));
+	}
+	return err_set(err, -ENOTCONN, "mount point %s: too many dead mounts", mountpoint);
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A view is rendered when a handle reads from its start, and that handle goes on reading the same
+ * text, so a program with a small buffer never sees halves of two renderings; reading from the
+ * start again shows it anew, as in /proc.
+ *
+ * A text's time is the moment at which a rendering first differed from the one before. So a
+ * listing, which renders to know the size, does not make files look younger than they are.
+ *
+ * Logs grow at their end: their handle renders again when the reader reaches the end of what it
+ * has, which is what `tail -f` does.
+ */
+#include "fs/view.h"
+
+#include "fs/handle.h"
+#include "fs/tree.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <string.h>
+
+static const char readme[] =
+	"llmfs: language models as files.\n"
+	"\n"
+	"  echo 'Why is the sky blue?' > sessions/main/in\n"
+	"  cat sessions/main/out\n"
+	"\n"
+	"mkdir sessions/NAME makes a conversation, rmdir ends it; models/ holds the models,\n"
+	"models/default is a symlink to the one that answers. The manual: llmfs-files(7).\n";
+
+static int render_own(struct fs *fs, int view, struct buf *out)
+{
+	if (view == TABLE_VERSION)
+		return buf_printf(out, "llmfs %s\nlibfuse %s\ncompiler %s\n", LLMFS_VERSION,
+			fuse_pkgversion(), __VERSION__);
+	int r = tree_readme(fs->tree, out);
+	return r == -ENOENT ? buf_append_str(out, readme) : r;
+}
+
+int view_render(struct fs *fs, const struct node *node, struct buf *out)
+{
+	const struct table_row *row = node->row;
+	switch (row->place) {
+	case TABLE_MODEL:
+		return model_render(node->object->model, (enum model_view)row->view, out);
+	case TABLE_SESSION:
+		return session_render(node->object->session, (enum session_view)row->view, out);
+	case TABLE_METRICS:
+		if (node->sub)
+			return gateway_metric(
+				fs->gateway, gateway_metric_names()[node->sub - 1], out);
+		return gateway_render(fs->gateway, (enum gateway_view)row->view, out);
+	default:
+		if (row->view >= TABLE_README)
+			return render_own(fs, row->view, out);
+		return gateway_render(fs->gateway, (enum gateway_view)row->view, out);
+	}
+}
+
+/* ---- sizes and times ---- */
+
+/* What is remembered of a rendering: when its text was first seen. */
+struct stamp {
+	_Atomic uint64_t hash, ns;
+};
+
+/* Of the fixed tree, by number or, behind them, by view. */
+static struct stamp fixed_stamps[256 + OBJECT_VIEWS];
+
+static uint64_t hash_of(const struct buf *text)
+{
+	uint64_t hash = 1469598103934665603u;
+	for (size_t i = 0; i < text->len; i++)
+		hash = (hash ^ (unsigned char)text->data[i]) * 1099511628211u;
+	return hash;
+}
+
+static uint64_t stamp(
+	_Atomic uint64_t *hash, _Atomic uint64_t *ns, const struct buf *text, uint64_t first_ns)
+{
+	uint64_t now = hash_of(text), before = atomic_exchange(hash, now);
+	if (*ns == 0)
+		*ns = first_ns;
+	else if (before != now)
+		*ns = clock_real_ns();
+	return *ns;
+}
+
+static uint64_t remember(const struct node *node, const struct buf *text)
+{
+	struct object *o = node->object;
+	unsigned i = (unsigned)node->row->view % OBJECT_VIEWS;
+	if (o->kind != OBJECT_FIXED)
+		return stamp(&o->view_hash[i], &o->view_ns[i], text, clock_real_ns());
+	struct stamp *s = &fixed_stamps[node->sub ? node->sub : 256 + i];
+	return stamp(&s->hash, &s->ns, text, o->created_ns);
+}
+
+void view_size(struct fs *fs, const struct node *node, uint64_t *bytes, uint64_t *changed_ns)
+{
+	if (node->row->kind == TABLE_LOG) {
+		session_view_size(node->object->session, (enum session_view)node->row->view, bytes,
+			changed_ns);
+		return;
+	}
+	struct buf text = {0};
+	view_render(fs, node, &text);
+	*bytes = text.len;
+	*changed_ns = remember(node, &text);
+	buf_free(&text);
+}
+
+/* ---- the kinds ---- */
+
+static int render_into(struct handle *h)
+{
+	buf_clear(&h->text);
+	int r = view_render(h->fs, &h->node, &h->text);
+	if (r == 0 && h->node.row->kind == TABLE_VIEW)
+		remember(&h->node, &h->text);
+	return r;
+}
+
+static int view_read(
+	struct handle *h, uint64_t offset, size_t size, struct reply *out, struct wait *w)
+{
+	pthread_mutex_lock(&h->lock);
+	int r = 0;
+	if (offset == 0 || !h->loaded) {
+		r = render_into(h);
+		h->loaded = r == 0;
+	}
+	if (r == 0)
+		r = reply_slice(out, h->text.data, h->text.len, offset, size);
+	pthread_mutex_unlock(&h->lock);
+	return r;
+}
+
+static int log_read(
+	struct handle *h, uint64_t offset, size_t size, struct reply *out, struct wait *w)
+{
+	pthread_mutex_lock(&h->lock);
+	int r = 0;
+	if (offset == 0 || offset >= h->text.len)
+		r = render_into(h);
+	if (r == 0)
+		r = reply_slice(out, h->text.data, h->text.len, offset, size);
+	pthread_mutex_unlock(&h->lock);
+	return r;
+}
+
+static int log_ready(struct handle *h, struct wait *w)
+{
+	struct session *s = h->node.object->session;
+	int r = session_watch(
+		s, (enum session_view)h->node.row->view, h->position, w->wake, w->arg, &w->id);
+	if (r == 0)
+		w->session = session_ref(s);
+	return r == 0 ? 0 : 1;
+}
+
+const struct file_ops view_ops = {.direct = true, .read = view_read};
+
+const struct file_ops log_ops = {.direct = true, .read = log_read, .ready = log_ready};
