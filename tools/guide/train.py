@@ -24,8 +24,8 @@ IM_START, IM_END = 1, 2
 
 
 class Batches:
-    def __init__(self, out, seed, corpus, shares):
-        self.c, self.seed, self.shares = corpus, seed, shares
+    def __init__(self, out, seed, corpus, shares, short):
+        self.c, self.seed, self.shares, self.short = corpus, seed, shares, short
         path = os.path.join(out, "tokenizer.json")
         self.tok, self.drop = tk.load(path), tk.load(path, 0.1)
         self.fixed = {}
@@ -46,8 +46,11 @@ class Batches:
                 body = self.ids(text)
             else:
                 body = (self.drop if rng.random() < 0.3 else self.tok).encode(text, add_special_tokens=False).ids
+            whole = not good or rng.random() >= self.short
+            if not whole:
+                body = body[:rng.randint(5, 12)]
             ids += head + body + [IM_END] + self.nl
-            learn += [0] * len(head) + [int(good)] * (len(body) + 1) + [0] * len(self.nl)
+            learn += [0] * len(head) + [int(good)] * len(body) + [int(good and whole)] + [0] * len(self.nl)
             if len(ids) > length:
                 break
         return ids[:length + 1], learn[:length + 1]
@@ -66,6 +69,7 @@ def main():
     ap.add_argument("--out", default="build-guide")
     ap.add_argument("--steps", type=int, default=6000)
     ap.add_argument("--lr", type=float, default=2e-3)
+    ap.add_argument("--muon", type=float, default=0.0, help="learning rate of Muon for the layers' matrices (0: AdamW for all); falls as --lr does")
     ap.add_argument("--lr-end", type=float, default=8e-4, help="lr falls from --lr to this between the stage's first step and --steps")
     ap.add_argument("--first", type=int, help="the stage's first step, when a stage is taken up again")
     ap.add_argument("--until", type=int, help="stop the stage at this step, before --steps")
@@ -74,6 +78,7 @@ def main():
     ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--layers", type=int, default=6)
     ap.add_argument("--shares", default="65,23,12", help="percent of steps with rows of 256, 1024, 4096 tokens")
+    ap.add_argument("--short", type=float, default=0.6, help="share of answers cut after 5-12 tokens: what decides which answer it is stands there")
     ap.add_argument("--all", action="store_true", help="train on the held-out lines too")
     ap.add_argument("--boost", help="JSON file: intent name -> weight")
     ap.add_argument("--save-every", type=int, default=200)
@@ -86,18 +91,22 @@ def main():
         tk.train(os.path.join(a.out, "tokenizer.json"))
     if a.boost:
         Corpus.boosts = json.load(open(a.boost))
-    data = Batches(a.out, a.seed, Corpus(holdout=not a.all), [float(s) for s in a.shares.split(",")])
+    data = Batches(a.out, a.seed, Corpus(holdout=not a.all), [float(s) for s in a.shares.split(",")], a.short)
     cfg = Config(vocab=data.tok.get_vocab_size(), layers=a.layers)
     net = Guide(cfg)
-    decay = [p for p in net.parameters() if p.dim() == 2]
-    other = [p for p in net.parameters() if p.dim() == 1]
-    opt = torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": other, "weight_decay": 0.0}],
-                            lr=a.lr, betas=(0.9, 0.98), fused=True)
+    inner = [p for n, p in net.named_parameters() if p.dim() == 2 and n != "embd.weight"]
+    norms = [p for p in net.parameters() if p.dim() == 1]
+    groups = [{"params": [net.embd.weight] + ([] if a.muon else inner), "weight_decay": 0.05}, {"params": norms, "weight_decay": 0.0}]
+    opts = {"opt": torch.optim.AdamW(groups, lr=a.lr, betas=(0.9, 0.98), fused=True)}
+    if a.muon:
+        opts["muon"] = torch.optim.Muon(inner, lr=a.muon, weight_decay=0.02, momentum=0.95, nesterov=True)
     step, path = 0, os.path.join(a.out, "last.pt")
     if os.path.exists(path):
         ck = torch.load(path, weights_only=False)
         net.load_state_dict(ck["net"])
-        opt.load_state_dict(ck["opt"])
+        if ("muon" in ck) == bool(a.muon):       # another optimizer begins afresh
+            for name, opt in opts.items():
+                opt.load_state_dict(ck[name])
         step = ck["step"]
         print("resumed at step", step, flush=True)
     print(sum(p.numel() for p in net.parameters()), "parameters", cfg, flush=True)
@@ -106,15 +115,16 @@ def main():
 
     def save():
         tmp = path + ".tmp"
-        torch.save({"net": net.state_dict(), "opt": opt.state_dict(), "step": step, "cfg": vars(cfg), "args": vars(a)}, tmp)
+        torch.save({"net": net.state_dict(), **{k: o.state_dict() for k, o in opts.items()}, "step": step, "cfg": vars(cfg), "args": vars(a)}, tmp)
         os.replace(tmp, path)
 
     t0, tokens, loss_sum, count, first = time.time(), 0, 0.0, 0, step if a.first is None else a.first
     while step < (a.until or a.steps):
         frac = (step - first) / (a.steps - first)
         lr = (a.lr + (a.lr_end - a.lr) * frac) * min(1, (step + 1) / a.warmup)
-        for g in opt.param_groups:
-            g["lr"] = lr
+        for name, opt in opts.items():
+            for g in opt.param_groups:
+                g["lr"] = lr if name == "opt" else a.muon * lr / a.lr
         x, y, m = data.batch(step)
         with torch.autocast("cpu", torch.bfloat16):
             h = net.hidden(x)
@@ -123,8 +133,9 @@ def main():
         loss.backward()
         tokens, loss_sum, count = tokens + x.numel(), loss_sum + loss.item(), count + 1
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        opt.step()
-        opt.zero_grad(set_to_none=True)
+        for opt in opts.values():
+            opt.step()
+            opt.zero_grad(set_to_none=True)
         step += 1
         if step % 20 == 0:
             dt = time.time() - t0
