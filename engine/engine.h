@@ -188,6 +188,7 @@ struct engine_stats {
 	uint32_t kv_blocks_total, kv_blocks_used,
 		kv_blocks_cached; /* cached: free, but their content can be found */
 	uint64_t steps, prompt_tok, cached_tok, output_tok, preemptions;
+	uint64_t step_ns, model_ns; /* time in steps; of it in the model itself */
 };
 
 void engine_stats(const struct engine *e, struct engine_stats *out);

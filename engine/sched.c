@@ -8,7 +8,8 @@
  * A step has a budget of rows. Sequences that miss one token come first, as somebody reads along.
  * Then the queue is let in as far as blocks reach. The rest of the budget goes to those that miss
  * more, the shortest first, so a short question does not wait behind a long document; but the
- * oldest of them always gets a quarter, so the document gets on too.
+ * oldest of them always gets a quarter, so the document gets on too. What a row costs is measured,
+ * and the budget kept so small that a step lasts about STEP_NS.
  *
  * Blocks are taken as they are needed. `running` is in order of arrival. When a sequence finds no
  * block, the newest one behind it is preempted: its blocks are freed (what is full stays findable),
@@ -29,6 +30,11 @@
 
 #define OLDEST_SHARE 4 /* the oldest prefill gets at least 1/4 of what decodes leave */
 
+/* A step should take no longer than this, as decodes and newcomers wait for its end ... */
+#define STEP_NS 150000000u
+/* ... but many rows at once share the reading of the weights: below this they cost more each. */
+#define MIN_STEP_TOK 64u
+
 struct sched {
 	struct sched_options o;
 	struct kv *kv;
@@ -43,6 +49,7 @@ struct sched {
 	struct token_list control, end; /* never sampled; not sampled with ignore_eos */
 	struct buf scratch;
 	struct engine_stats stats;
+	uint64_t row_ns; /* what a row of a large step took lately; 0: not known yet */
 };
 
 static struct seq *seq_at(struct list *link)
@@ -402,9 +409,26 @@ static void plan_prefills(struct sched *s, uint32_t budget)
 	}
 }
 
+/* Rows for this step. */
+static uint32_t step_budget(const struct sched *s)
+{
+	uint64_t n = s->row_ns ? STEP_NS / s->row_ns : MIN_STEP_TOK;
+
+	n = n < MIN_STEP_TOK ? MIN_STEP_TOK : n;
+	n = n < s->n_running ? s->n_running : n;
+	return n < s->o.step_budget_tok ? (uint32_t)n : s->o.step_budget_tok;
+}
+
+static void measure(struct sched *s, uint64_t ns, uint32_t n_rows)
+{
+	s->stats.model_ns += ns;
+	if (n_rows >= MIN_STEP_TOK || n_rows == s->o.step_budget_tok)
+		s->row_ns = s->row_ns ? (3 * s->row_ns + ns / n_rows) / 4 : ns / n_rows + 1;
+}
+
 static void plan(struct sched *s)
 {
-	uint32_t budget = s->o.step_budget_tok, promised;
+	uint32_t budget = step_budget(s), promised;
 
 	list_for_each (at, &s->running)
 		seq_at(at)->n_planned = 0;
@@ -493,13 +517,18 @@ static void answer(struct sched *s, struct seq *q, float *logits)
 int sched_step(struct sched *s)
 {
 	float *logits = s->logits;
-	uint32_t n;
+	uint64_t start = clock_mono_ns(), before;
+	uint32_t n, n_rows = 0;
 
 	plan(s);
 	n = list_runs(s);
 	if (n == 0)
 		return 0;
+	for (uint32_t i = 0; i < n; i++)
+		n_rows += s->runs[i].n;
+	before = clock_mono_ns();
 	model_step(s->o.model, s->runs, n, s->logits);
+	measure(s, clock_mono_ns() - before, n_rows);
 	s->stats.steps++;
 	if (gguf_damaged(s->o.gguf)) {
 		sched_end_all(s, ENGINE_FINISH_ERROR, -EBADMSG,
@@ -518,6 +547,7 @@ int sched_step(struct sched *s)
 		answer(s, q, logits);
 		logits += s->n_vocab;
 	}
+	s->stats.step_ns += clock_mono_ns() - start;
 	return 0;
 }
 
