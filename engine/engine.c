@@ -101,6 +101,7 @@ static void forget(void *arg, struct seq *q)
 	pthread_mutex_lock(&e->lock);
 	table_remove(e, q);
 	list_remove(&q->cancel_link);
+	sched_stats(e->sched, &e->stats); /* who hears the end finds it counted */
 	pthread_mutex_unlock(&e->lock);
 }
 

@@ -85,5 +85,5 @@ void quant_to_f32(enum tensor_type type, const void *src, size_t n, float *dst)
 		q4_0_to_f32(bytes, n, dst);
 		return;
 	}
-	assert(!"a type without a row in tensor_type_info");
+	assert(0 && "a type without a row in tensor_type_info");
 }

@@ -1,0 +1,470 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The door, on a tiny random model. */
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/engine/engine_harness.h"
+#include "tests/run_suite.h"
+
+static const struct tiny_llama model = {.seed = 12};
+static uint32_t ids[2048];
+
+static void make_ids(void)
+{
+	uint32_t random = 21;
+
+	harness_ids(&random, ids, 2048);
+}
+
+START_TEST(a_second_prompt_with_the_same_beginning_computes_only_the_rest)
+{
+	struct engine *e = harness_open(&model, NULL);
+	struct engine_stats stats;
+	struct answer a, b;
+	struct engine_request r = harness_request(&a, ids, 100);
+
+	r.max_tokens = 10;
+	r.ignore_eos = true;
+	harness_ask(e, &r, &a);
+	ck_assert_uint_eq(a.usage.cached_tok, 0);
+	ck_assert_uint_eq(a.usage.prompt_tok, 100);
+	ck_assert_uint_eq(a.usage.output_tok, 10);
+	r.arg = &b;
+	memset(&b, 0, sizeof(b));
+	harness_ask(e, &r, &b);
+	ck_assert_uint_eq(b.usage.cached_tok, 96);
+	ck_assert_uint_eq(a.text.len, b.text.len);
+	ck_assert(!memcmp(a.text.data, b.text.data, a.text.len));
+	harness_free(&b);
+	/* All of a prompt of whole blocks but the last one: the last token has to be computed. */
+	r = harness_request(&b, ids, 96);
+	r.max_tokens = 1;
+	harness_ask(e, &r, &b);
+	ck_assert_uint_eq(b.usage.cached_tok, 80);
+	engine_stats(e, &stats);
+	ck_assert_uint_eq(stats.cached_tok, 176);
+	ck_assert_uint_eq(stats.prompt_tok, 296);
+	engine_free(e);
+	harness_free(&a);
+	harness_free(&b);
+}
+END_TEST
+
+START_TEST(a_prefix_is_shared_while_the_other_sequence_still_runs)
+{
+	struct engine *e = harness_open(&model, NULL);
+	struct answer a, b;
+	struct engine_request r = harness_request(&a, ids, 200);
+
+	r.ignore_eos = true;
+	harness_submit(e, &r, &a);
+	harness_wait_text(&a);
+	r = harness_request(&b, ids, 180);
+	r.max_tokens = 2;
+	harness_ask(e, &r, &b);
+	ck_assert_uint_eq(b.usage.cached_tok, 176);
+	ck_assert_int_eq(a.n_ends, 0);
+	engine_cancel(e, a.id);
+	harness_wait(&a);
+	engine_free(e);
+	harness_free(&a);
+	harness_free(&b);
+}
+END_TEST
+
+START_TEST(the_next_turn_finds_prompt_and_answer)
+{
+	struct engine *e = harness_open(&model, NULL);
+	uint32_t turn[80], n_found = 0;
+
+	for (uint32_t i = 0; i < 400; i++) {
+		struct answer a;
+		struct engine_tokens said;
+		struct engine_request r = harness_request(&a, ids + i, 59);
+
+		r.max_tokens = 6;
+		r.ignore_eos = true;
+		harness_ask(e, &r, &a);
+		ck_assert_int_eq(engine_tokenize(e, a.text.data, a.text.len, &said, NULL), 0);
+		/* Only where the text stands for the very tokens that were sampled. */
+		if (said.n == 6 && !memchr(a.text.data, 0xEF, a.text.len)) {
+			harness_free(&a);
+			memcpy(turn, ids + i, 59 * sizeof(*turn));
+			memcpy(turn + 59, said.ids, 6 * sizeof(*turn));
+			memcpy(turn + 65, ids, 15 * sizeof(*turn));
+			r = harness_request(&a, turn, 80);
+			r.max_tokens = 1;
+			harness_ask(e, &r, &a);
+			n_found += a.usage.cached_tok == 64;
+		}
+		harness_free(&a);
+		free(said.ids);
+	}
+	ck_assert_uint_gt(n_found, 0);
+	engine_free(e);
+}
+END_TEST
+
+START_TEST(eight_equal_prompts_at_once_are_computed_once)
+{
+	struct engine *e = harness_open(&model, NULL);
+	static struct answer answers[8];
+	uint32_t cached = 0;
+
+	for (int i = 0; i < 8; i++) {
+		struct engine_request r = harness_request(&answers[i], ids, 400);
+
+		r.max_tokens = 3;
+		harness_submit(e, &r, &answers[i]);
+	}
+	for (int i = 0; i < 8; i++) {
+		harness_wait(&answers[i]);
+		cached += answers[i].usage.cached_tok;
+		harness_free(&answers[i]);
+	}
+	ck_assert_uint_eq(cached, 7 * 384);
+	engine_free(e);
+}
+END_TEST
+
+START_TEST(a_salt_of_its_own_shares_nothing)
+{
+	struct engine *e = harness_open(&model, NULL);
+	struct answer a;
+	static const uint64_t salts[] = {0, 1, 0, 1, 2};
+	static const uint32_t cached[] = {0, 0, 96, 96, 0};
+
+	for (int i = 0; i < 5; i++) {
+		struct engine_request r = harness_request(&a, ids, 100);
+
+		r.max_tokens = 1;
+		r.salt = salts[i];
+		harness_ask(e, &r, &a);
+		ck_assert_uint_eq(a.usage.cached_tok, cached[i]);
+		harness_free(&a);
+	}
+	engine_free(e);
+}
+END_TEST
+
+START_TEST(a_stop_string_over_several_tokens_ends_the_answer_before_it)
+{
+	struct engine *e = harness_open(&model, NULL);
+	struct answer whole, cut;
+	struct engine_request r = harness_request(&whole, ids, 30);
+	char stop[16] = "";
+	const char *const stops[] = {"never in there, surely", stop};
+	size_t from, n = 0;
+
+	r.max_tokens = 60;
+	r.ignore_eos = true;
+	harness_ask(e, &r, &whole);
+	ck_assert_int_eq(whole.finish, ENGINE_FINISH_LENGTH);
+	/* Some four whole characters in the middle of it. */
+	for (from = whole.text.len / 2; (whole.text.data[from] & 0xC0) == 0x80; from++)
+		;
+	for (int chars = 0; chars < 4; chars++)
+		do
+			stop[n] = whole.text.data[from + n], n++;
+		while ((whole.text.data[from + n] & 0xC0) == 0x80);
+	from = (size_t)((char *)memmem(whole.text.data, whole.text.len, stop, n) - whole.text.data);
+	r = harness_request(&cut, ids, 30);
+	r.max_tokens = 60;
+	r.ignore_eos = true;
+	r.stop = stops;
+	r.n_stop = 2;
+	harness_ask(e, &r, &cut);
+	ck_assert_int_eq(cut.finish, ENGINE_FINISH_STOP);
+	ck_assert_int_eq(cut.status, 0);
+	ck_assert_uint_eq(cut.text.len, from);
+	ck_assert(from == 0 || !memcmp(cut.text.data, whole.text.data, from));
+	ck_assert_uint_lt(cut.usage.output_tok, 60);
+	engine_free(e);
+	harness_free(&whole);
+	harness_free(&cut);
+}
+END_TEST
+
+START_TEST(ignore_eos_never_ends_early_and_without_it_end_tokens_do)
+{
+	struct engine *e = harness_open(&model, NULL);
+	uint32_t n_stopped = 0;
+
+	for (uint64_t seed = 0; seed < 20; seed++) {
+		struct answer a;
+		struct engine_request r = harness_request(&a, ids, 5);
+
+		r.sampling.temperature = 20;
+		r.sampling.seed = seed;
+		r.max_tokens = 200;
+		harness_ask(e, &r, &a);
+		n_stopped += a.finish == ENGINE_FINISH_STOP;
+		harness_free(&a);
+		r = harness_request(&a, ids, 5);
+		r.sampling.temperature = 20;
+		r.sampling.seed = seed;
+		r.max_tokens = 200;
+		r.ignore_eos = true;
+		harness_ask(e, &r, &a);
+		ck_assert_int_eq(a.finish, ENGINE_FINISH_LENGTH);
+		ck_assert_uint_eq(a.usage.output_tok, 200);
+		harness_free(&a);
+	}
+	ck_assert_uint_gt(n_stopped, 3);
+	engine_free(e);
+}
+END_TEST
+
+START_TEST(the_context_end_is_a_normal_end)
+{
+	struct engine *e = harness_open(&model, &(struct engine_options){.context_tok = 100});
+	static const uint32_t max_tokens[] = {0, 1000, 40};
+	struct answer a;
+
+	for (int i = 0; i < 3; i++) {
+		struct engine_request r = harness_request(&a, ids, 90);
+
+		r.max_tokens = max_tokens[i];
+		r.ignore_eos = true;
+		harness_ask(e, &r, &a);
+		ck_assert_int_eq(a.finish, ENGINE_FINISH_LENGTH);
+		ck_assert_int_eq(a.status, 0);
+		ck_assert_uint_eq(a.usage.output_tok, 10);
+		harness_free(&a);
+	}
+	engine_free(e);
+}
+END_TEST
+
+START_TEST(the_same_seed_gives_the_same_text_and_another_one_another)
+{
+	struct engine *e = harness_open(&model, NULL);
+	struct answer a[3];
+
+	for (int i = 0; i < 3; i++) {
+		struct engine_request r = harness_request(&a[i], ids, 20);
+
+		r.sampling.temperature = 1;
+		r.sampling.seed = i / 2;
+		r.max_tokens = 50;
+		r.ignore_eos = true;
+		harness_ask(e, &r, &a[i]);
+	}
+	ck_assert_uint_eq(a[0].text.len, a[1].text.len);
+	ck_assert(!memcmp(a[0].text.data, a[1].text.data, a[0].text.len));
+	ck_assert(a[0].text.len != a[2].text.len ||
+		  memcmp(a[0].text.data, a[2].text.data, a[0].text.len));
+	engine_free(e);
+	for (int i = 0; i < 3; i++)
+		harness_free(&a[i]);
+}
+END_TEST
+
+START_TEST(bad_requests_are_refused_with_a_sentence)
+{
+	struct engine *e = harness_open(&model, NULL);
+	static const char *const empty[] = {""};
+	struct answer a;
+	struct engine_request bad[6];
+	static const int expected[6] = {-EINVAL, -EINVAL, -EINVAL, -EINVAL, -EMSGSIZE, -EINVAL};
+	static uint32_t beyond[] = {1, 320};
+	static uint32_t too_many[4096];
+
+	for (int i = 0; i < 6; i++)
+		bad[i] = harness_request(&a, ids, 10);
+	bad[0].n_ids = 0;
+	bad[1].ids = beyond;
+	bad[1].n_ids = 2;
+	bad[2].sampling.temperature = -1;
+	bad[3].stop = empty;
+	bad[3].n_stop = 1;
+	bad[4].ids = too_many;
+	bad[4].n_ids = 2048;
+	bad[5].sampling.top_p = 2;
+	for (int i = 0; i < 6; i++) {
+		struct err err = {""};
+		uint64_t id;
+
+		ck_assert_int_eq(engine_submit(e, &bad[i], &id, &err), expected[i]);
+		ck_assert_str_ne(err.text, "");
+	}
+	engine_cancel(e, 0);
+	engine_cancel(e, UINT64_MAX);
+	engine_free(e);
+	ck_assert_int_eq(a.n_started + a.n_ends, 0);
+}
+END_TEST
+
+START_TEST(freeing_the_engine_ends_each_request_with_ecanceled)
+{
+	static struct answer answers[100];
+	struct engine *e = harness_open(&model, &(struct engine_options){.max_sequences = 8});
+
+	for (int i = 0; i < 100; i++) {
+		struct engine_request r = harness_request(&answers[i], ids, 50);
+
+		r.ignore_eos = true;
+		harness_submit(e, &r, &answers[i]);
+	}
+	harness_wait_text(&answers[0]);
+	engine_free(e);
+	for (int i = 0; i < 100; i++) {
+		ck_assert_int_eq(answers[i].n_ends, 1);
+		ck_assert_int_eq(answers[i].status, -ECANCELED);
+		harness_free(&answers[i]);
+	}
+}
+END_TEST
+
+START_TEST(a_file_truncated_while_mapped_ends_its_requests_with_ebadmsg)
+{
+	static const struct tiny_llama larger = {.n_embd = 256, .n_layers = 4, .seed = 2};
+	char path[] = "/tmp/tiny-llama-XXXXXX";
+	struct engine *e;
+	struct answer a[3];
+	struct engine_request r;
+	struct err err = {""};
+	uint64_t id;
+	int fd = mkstemp(path);
+
+	ck_assert_int_ge(fd, 0);
+	tiny_llama_write(&larger, path);
+	ck_assert_int_eq(engine_open(&e, path, NULL, NULL, &err), 0);
+	for (int i = 0; i < 3; i++) {
+		r = harness_request(&a[i], ids, 20);
+		r.ignore_eos = true;
+		harness_submit(e, &r, &a[i]);
+	}
+	harness_wait_text(&a[0]);
+	ck_assert_int_eq(truncate(path, 4096), 0);
+	for (int i = 0; i < 3; i++) {
+		harness_wait(&a[i]);
+		ck_assert_int_eq(a[i].status, -EBADMSG);
+		ck_assert_int_eq(a[i].finish, ENGINE_FINISH_ERROR);
+		ck_assert_str_ne(a[i].sentence, "");
+		harness_free(&a[i]);
+	}
+	/* The answer's end may be told a moment before the door is shut. */
+	for (int i = 0; i < 1000; i++) {
+		r = harness_request(&a[0], ids, 20);
+		err.text[0] = '\0';
+		if (engine_submit(e, &r, &id, &err) == -EBADMSG)
+			break;
+		harness_wait(&a[0]);
+		ck_assert_int_eq(a[0].status, -EBADMSG);
+	}
+	ck_assert_str_ne(err.text, "");
+	engine_free(e);
+	unlink(path);
+	close(fd);
+}
+END_TEST
+
+START_TEST(bad_files_and_options_are_refused_with_a_sentence)
+{
+	struct engine *e;
+	struct err err = {""};
+	char path[] = "/tmp/tiny-llama-XXXXXX";
+	struct stat st;
+	volatile bool stop = true;
+	int fd = mkstemp(path);
+
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+	ck_assert_int_eq(engine_open(&e, "/nonexistent/x.gguf", NULL, NULL, &err), -ENOENT);
+	ck_assert_ptr_null(e);
+	ck_assert_int_eq(engine_open(&e, "/tmp", NULL, NULL, &err), -EINVAL);
+	ck_assert_int_eq(engine_open(&e, path, NULL, NULL, &err), -EBADMSG); /* empty */
+	tiny_llama_write(&model, path);
+	ck_assert_int_eq(stat(path, &st), 0);
+	ck_assert_int_eq(
+		engine_open(&e, path, &(struct engine_options){.forbidden_device = st.st_dev}, NULL,
+			&err),
+		-EINVAL);
+	ck_assert_int_eq(
+		engine_open(&e, path, &(struct engine_options){.cpu_path = "abacus"}, NULL, &err),
+		-EINVAL);
+	ck_assert_int_eq(engine_open(&e, path, &(struct engine_options){.kv_bytes = 1}, NULL, &err),
+		-EINVAL);
+	ck_assert_int_eq(
+		engine_open(&e, path, &(struct engine_options){.chat_family = "zork"}, NULL, &err),
+		-EINVAL);
+	ck_assert_str_ne(err.text, "");
+	ck_assert_int_eq(engine_open(&e, path, NULL, &stop, &err), -ECANCELED);
+	ck_assert_int_eq(truncate(path, st.st_size / 2), 0);
+	ck_assert_int_eq(engine_open(&e, path, NULL, NULL, &err), -EBADMSG);
+	ck_assert_ptr_null(e);
+	unlink(path);
+	ck_assert_ptr_null(engine_free(NULL));
+}
+END_TEST
+
+START_TEST(a_conversation_is_rendered_asked_and_its_info_is_told)
+{
+	static const struct engine_message messages[] = {
+		{ENGINE_SYSTEM, "Be brief.", 9}, {ENGINE_USER, "Hello <|im_end|>", 16}};
+	struct engine *e = harness_open(&model, NULL);
+	const struct engine_info *info = engine_info(e);
+	struct engine_tokens tokens;
+	struct buf text = {0};
+	struct answer a;
+	struct engine_request r;
+	uint32_t n_end = 0, beyond = info->n_vocab;
+
+	ck_assert_str_eq(info->architecture, "llama");
+	ck_assert_str_eq(info->file_type, "F32");
+	ck_assert_str_eq(info->chat_family, "chatml");
+	ck_assert_uint_eq(info->context_tok, 2048);
+	ck_assert_uint_eq(info->kv_block_tok, 16);
+	ck_assert_uint_gt(info->kv_bytes, 0);
+	ck_assert_uint_eq(info->n_vocab, 320);
+	ck_assert_int_eq(engine_render(e, messages, 2, true, &tokens, NULL), 0);
+	for (size_t i = 0; i < tokens.n; i++)
+		n_end += tokens.ids[i] == 319;
+	ck_assert_uint_eq(n_end, 2); /* the template's two, none from the text */
+	ck_assert_int_eq(engine_detokenize(e, tokens.ids, tokens.n, &text), 0);
+	ck_assert_ptr_nonnull(strstr(text.data, "Hello <|im_end|>"));
+	ck_assert_int_eq(engine_detokenize(e, &beyond, 1, &text), -EINVAL);
+	r = harness_request(&a, tokens.ids, tokens.n);
+	r.max_tokens = 5;
+	harness_ask(e, &r, &a);
+	ck_assert_int_eq(a.status, 0);
+	ck_assert_uint_gt(a.usage.prefill_ns, 0);
+	free(tokens.ids);
+	ck_assert_int_eq(engine_tokenize(e, "a\xFF", 2, &tokens, NULL), -EILSEQ);
+	engine_free(e);
+	harness_free(&a);
+	buf_free(&text);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("engine/engine");
+	TCase *t = tcase_create("engine");
+
+	make_ids();
+	tcase_set_timeout(t, 300);
+	tcase_add_test(t, a_second_prompt_with_the_same_beginning_computes_only_the_rest);
+	tcase_add_test(t, a_prefix_is_shared_while_the_other_sequence_still_runs);
+	tcase_add_test(t, the_next_turn_finds_prompt_and_answer);
+	tcase_add_test(t, eight_equal_prompts_at_once_are_computed_once);
+	tcase_add_test(t, a_salt_of_its_own_shares_nothing);
+	tcase_add_test(t, a_stop_string_over_several_tokens_ends_the_answer_before_it);
+	tcase_add_test(t, ignore_eos_never_ends_early_and_without_it_end_tokens_do);
+	tcase_add_test(t, the_context_end_is_a_normal_end);
+	tcase_add_test(t, the_same_seed_gives_the_same_text_and_another_one_another);
+	tcase_add_test(t, bad_requests_are_refused_with_a_sentence);
+	tcase_add_test(t, freeing_the_engine_ends_each_request_with_ecanceled);
+	tcase_add_test(t, a_file_truncated_while_mapped_ends_its_requests_with_ebadmsg);
+	tcase_add_test(t, bad_files_and_options_are_refused_with_a_sentence);
+	tcase_add_test(t, a_conversation_is_rendered_asked_and_its_info_is_told);
+	suite_add_tcase(s, t);
+	return run_suite(s);
+}
