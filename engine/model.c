@@ -530,6 +530,11 @@ uint64_t model_n_parameters(const struct model *m)
 	return m->n_parameters;
 }
 
+struct pool *model_pool(struct model *m)
+{
+	return m->pool;
+}
+
 const char *model_file_type(const struct model *m)
 {
 	return m->file_type;

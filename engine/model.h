@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "engine/gguf.h"
+#include "engine/pool.h"
 
 #define KV_BLOCK_TOK 16
 
@@ -69,5 +70,8 @@ struct batch_run {
  * of n_logit_rows <= max_logit_rows. Never fails; the caller checks gguf_damaged() afterwards. One
  * thread at a time. */
 void model_step(struct model *m, const struct batch_run *runs, size_t n_runs, float *logits);
+
+/* borrows: the model's threads, for other work between two steps (sampling). */
+struct pool *model_pool(struct model *m);
 
 #endif

@@ -2,9 +2,9 @@
 /*
  * The sampler. Its work is proportional to the vocabulary with a small factor, as it runs once per
  * token of every sequence in the batch: exponentials and sums go four at a time, top-k keeps a heap
- * of k, and top-p sorts only as far as it needs. The trick for top-p: tokens less likely than
- * (1 - top_p) / n_vocab have together less than 1 - top_p, so the set asked for lies within the
- * others; these few go on a heap and come off it, best first, until their share is reached.
+ * of k, and top-p does not sort at all. Its trick: tokens less likely than (1 - top_p) / n_vocab
+ * have together less than 1 - top_p, so the set asked for lies within the others; among these few
+ * the place where the share is reached is found as quickselect finds a median.
  *
  * Weights are exp((logit - greatest) / temperature), in (0, 1], so nothing overflows. They are
  * summed in float within groups of SUM_GROUP, the groups in double, always in the same order: the
@@ -22,6 +22,7 @@
 #include <string.h>
 
 #define SUM_GROUP 256 /* multiple of 4 */
+#define SEARCH_GROUP 1024u
 
 typedef float vec __attribute__((vector_size(16), may_alias));
 typedef int32_t veci __attribute__((vector_size(16), may_alias));
@@ -114,17 +115,23 @@ static vec load_vec(const float *p)
 static float greatest_value(const float *logits, uint32_t n)
 {
 	vec a = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-	vec b = a, x;
+	vec b = a, c = a, d = a, x;
 	float best = -INFINITY;
 	uint32_t i = 0;
 
-	for (; i + 8 <= n; i += 8) {
+	for (; i + 16 <= n; i += 16) {
 		x = load_vec(logits + i);
 		a = select_vec(x > a, x, a);
 		x = load_vec(logits + i + 4);
 		b = select_vec(x > b, x, b);
+		x = load_vec(logits + i + 8);
+		c = select_vec(x > c, x, c);
+		x = load_vec(logits + i + 12);
+		d = select_vec(x > d, x, d);
 	}
 	a = select_vec(a > b, a, b);
+	c = select_vec(c > d, c, d);
+	a = select_vec(a > c, a, c);
 	for (int k = 0; k < 4; k++)
 		best = a[k] > best ? a[k] : best;
 	for (; i < n; i++)
@@ -134,14 +141,24 @@ static float greatest_value(const float *logits, uint32_t n)
 
 uint32_t sampler_greatest(const float *logits, uint32_t n)
 {
-	float best = greatest_value(logits, n);
+	float best = -INFINITY;
+	uint32_t at = 0;
 
+	/* In groups, so that only one of them is searched for the place. */
+	for (uint32_t i = 0; i < n; i += SEARCH_GROUP) {
+		float group =
+			greatest_value(logits + i, n - i < SEARCH_GROUP ? n - i : SEARCH_GROUP);
+
+		if (group > best) {
+			best = group;
+			at = i;
+		}
+	}
 	if (best == -INFINITY)
 		return SAMPLER_NONE;
-	for (uint32_t i = 0; i < n; i++)
-		if (logits[i] == best)
-			return i;
-	return SAMPLER_NONE;
+	while (logits[at] != best)
+		at++;
+	return at;
 }
 
 /* exp of four numbers <= 0, relative error below 3e-7; 0 below -87 and for NaN. */
@@ -232,8 +249,8 @@ static bool better(const struct candidate *a, const struct candidate *b)
 	return a->logit > b->logit || (a->logit == b->logit && a->id < b->id);
 }
 
-/* A heap with the best (or the worst) on top. */
-static void sift_down(struct candidate *heap, uint32_t n, uint32_t i, bool best_on_top)
+/* A heap with the worst on top. */
+static void sift_down(struct candidate *heap, uint32_t n, uint32_t i)
 {
 	struct candidate moved = heap[i];
 
@@ -242,9 +259,9 @@ static void sift_down(struct candidate *heap, uint32_t n, uint32_t i, bool best_
 
 		if (child >= n)
 			break;
-		if (child + 1 < n && better(&heap[child + 1], &heap[child]) == best_on_top)
+		if (child + 1 < n && better(&heap[child], &heap[child + 1]))
 			child++;
-		if (better(&moved, &heap[child]) == best_on_top)
+		if (!better(&moved, &heap[child]))
 			break;
 		heap[i] = heap[child];
 		i = child;
@@ -252,10 +269,10 @@ static void sift_down(struct candidate *heap, uint32_t n, uint32_t i, bool best_
 	heap[i] = moved;
 }
 
-static void heapify(struct candidate *heap, uint32_t n, bool best_on_top)
+static void heapify(struct candidate *heap, uint32_t n)
 {
 	for (uint32_t i = n / 2; i-- > 0;)
-		sift_down(heap, n, i, best_on_top);
+		sift_down(heap, n, i);
 }
 
 /* Puts the k best logits into the set, in no order; how many there are. */
@@ -271,10 +288,10 @@ static uint32_t select_top_k(struct sampler *s, const float *logits, uint32_t k)
 		if (n < k) {
 			s->set[n++] = c;
 			if (n == k)
-				heapify(s->set, n, false);
+				heapify(s->set, n);
 		} else if (c.logit > s->set[0].logit) { /* an equal one has the higher id */
 			s->set[0] = c;
-			sift_down(s->set, n, 0, false);
+			sift_down(s->set, n, 0);
 		}
 	}
 	return n;
@@ -311,39 +328,83 @@ static double weigh_set(struct sampler *s, uint32_t n, float best, float tempera
 	return total;
 }
 
-/* Keeps the best whose weights reach `share` of total, at least one: they are then set[from .. n),
- * the best last. Returns from. */
-static uint32_t keep_top_p(struct sampler *s, uint32_t n, double share, double total)
+static void swap(struct candidate *a, struct candidate *b)
 {
-	double sum = 0;
-	uint32_t left = n;
+	struct candidate c = *a;
 
-	heapify(s->set, n, true);
-	while (left > 0) {
-		struct candidate top = s->set[0];
-
-		s->set[0] = s->set[--left];
-		sift_down(s->set, left, 0, true);
-		s->set[left] = top;
-		sum += (double)top.weight;
-		if (sum >= share * total)
-			break;
-	}
-	return left;
+	*a = *b;
+	*b = c;
 }
 
-/* Draws from set[from .. to), of these only the ones of at least min_p (the best has weight 1). */
-static uint32_t draw_from_set(
-	const struct sampler *s, uint32_t from, uint32_t to, float min_p, double random)
+/* Of the first, middle and last of set[from .. to) the one between the others. */
+static struct candidate middle_one(const struct candidate *set, uint32_t from, uint32_t to)
+{
+	const struct candidate *a = &set[from], *b = &set[from + (to - from) / 2],
+			       *c = &set[to - 1];
+
+	if (better(b, a) == better(c, b))
+		return *b;
+	return better(b, a) == better(a, c) ? *a : *c;
+}
+
+/* Orders set[from .. to) so that the ones better than `pivot`, a member, come first; how many;
+ * *weight: theirs. */
+static uint32_t partition(struct candidate *set, uint32_t from, uint32_t to,
+	const struct candidate *pivot, double *weight)
+{
+	uint32_t at = from;
+
+	*weight = 0;
+	for (uint32_t i = from; i < to; i++) {
+		if (!better(&set[i], pivot))
+			continue;
+		*weight += (double)set[i].weight;
+		swap(&set[i], &set[at++]);
+	}
+	return at - from;
+}
+
+/* Puts the best whose weights reach `needed`, at least one, to the front of the set; how many.
+ * O(n): looks for the one that reaches it, as quickselect does, without sorting. */
+static uint32_t keep_top_p(struct candidate *set, uint32_t n, double needed)
+{
+	uint32_t from = 0, to = n;
+
+	while (to - from > 1) {
+		struct candidate pivot = middle_one(set, from, to);
+		double weight;
+		uint32_t n_better = partition(set, from, to, &pivot, &weight);
+
+		if (n_better > 0 && weight >= needed) {
+			to = from + n_better;
+			continue;
+		}
+		/* The pivot belongs to it. Then it is the last one, or the rest begins behind it.
+		 */
+		needed -= weight;
+		from += n_better;
+		for (uint32_t i = from; i < to; i++)
+			if (set[i].id == pivot.id)
+				swap(&set[i], &set[from]);
+		from++;
+		needed -= (double)pivot.weight;
+		if (needed <= 0)
+			return from;
+	}
+	return to;
+}
+
+/* Draws from set[0 .. n), of these only the ones of at least min_p (the best has weight 1). */
+static uint32_t draw_from_set(const struct sampler *s, uint32_t n, float min_p, double random)
 {
 	double total = 0;
 	uint32_t last = SAMPLER_NONE;
 
-	for (uint32_t i = from; i < to; i++)
+	for (uint32_t i = 0; i < n; i++)
 		if (s->set[i].weight >= min_p)
 			total += (double)s->set[i].weight;
 	total *= random;
-	for (uint32_t i = from; i < to; i++) {
+	for (uint32_t i = 0; i < n; i++) {
 		if (s->set[i].weight < min_p || s->set[i].weight <= 0)
 			continue;
 		last = s->set[i].id;
@@ -357,13 +418,14 @@ static uint32_t draw_from_set(
 uint32_t sampler_pick(struct sampler *s, const float *logits, const struct engine_sampling *how,
 	uint64_t position)
 {
-	float best = greatest_value(logits, s->n_vocab);
+	uint32_t n = sampler_greatest(logits, s->n_vocab);
 	double random, total;
-	uint32_t n, from = 0;
+	float best;
 
 	/* An infinite logit leaves nothing to weigh. */
-	if (how->temperature <= 0 || !isfinite(best))
-		return sampler_greatest(logits, s->n_vocab);
+	if (how->temperature <= 0 || n == SAMPLER_NONE || !isfinite(logits[n]))
+		return n;
+	best = logits[n];
 	random = sampler_random(how->seed, position);
 	if (how->top_k > 0 && how->top_k < s->n_vocab) {
 		n = select_top_k(s, logits, how->top_k);
@@ -378,6 +440,6 @@ uint32_t sampler_pick(struct sampler *s, const float *logits, const struct engin
 			s, logits, how->top_p < 1 ? rest * total / s->n_vocab : (double)how->min_p);
 	}
 	if (how->top_p < 1)
-		from = keep_top_p(s, n, (double)how->top_p, total);
-	return draw_from_set(s, from, n, how->min_p, random);
+		n = keep_top_p(s->set, n, (double)how->top_p * total);
+	return draw_from_set(s, n, how->min_p, random);
 }

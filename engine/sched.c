@@ -38,13 +38,15 @@
 struct sched {
 	struct sched_options o;
 	struct kv *kv;
-	struct sampler *sampler;
+	struct sampler **samplers; /* one for each thread of the model's pool */
 	struct list waiting, running;
-	uint32_t n_waiting, n_running;
+	uint32_t n_waiting, n_running, n_samplers;
 	struct seq **batch;     /* [max_sequences] in the order of runs */
 	struct seq **prefills;  /* [max_sequences] */
 	struct batch_run *runs; /* [max_sequences] */
 	float *logits;          /* [max_sequences][n_vocab] f32 */
+	struct seq **sampled;   /* [max_sequences] whose logits these are */
+	uint32_t *picked;       /* [max_sequences] their next tokens */
 	uint32_t n_vocab;
 	struct token_list control, end; /* never sampled; not sampled with ignore_eos */
 	struct buf scratch;
@@ -82,6 +84,7 @@ int sched_new(struct sched **out, const struct sched_options *options, struct er
 {
 	struct sched *s = calloc(1, sizeof(*s));
 	size_t n = options->max_sequences;
+	bool complete = true;
 
 	*out = NULL;
 	if (!s)
@@ -91,13 +94,20 @@ int sched_new(struct sched **out, const struct sched_options *options, struct er
 	list_init(&s->running);
 	s->n_vocab = model_config(options->model)->n_vocab;
 	s->kv = kv_new(options->kv_blocks, NULL);
-	s->sampler = sampler_new(s->n_vocab);
+	s->n_samplers = pool_threads(model_pool(options->model));
+	s->samplers = calloc(s->n_samplers, sizeof(struct sampler *));
+	for (uint32_t i = 0; s->samplers && i < s->n_samplers; i++) {
+		s->samplers[i] = sampler_new(s->n_vocab);
+		complete = complete && s->samplers[i];
+	}
+	s->sampled = calloc(n, sizeof(*s->sampled));
+	s->picked = calloc(n, sizeof(*s->picked));
 	s->batch = calloc(n, sizeof(*s->batch));
 	s->prefills = calloc(n, sizeof(*s->prefills));
 	s->runs = calloc(n, sizeof(*s->runs));
 	s->logits = calloc(n * s->n_vocab, sizeof(*s->logits));
-	if (!s->kv || !s->sampler || !s->batch || !s->prefills || !s->runs || !s->logits ||
-		list_tokens(s) < 0) {
+	if (!s->kv || !s->samplers || !complete || !s->sampled || !s->picked || !s->batch ||
+		!s->prefills || !s->runs || !s->logits || list_tokens(s) < 0) {
 		sched_free(s);
 		return err_set(err, -ENOMEM, "not enough memory for the scheduler");
 	}
@@ -110,7 +120,11 @@ struct sched *sched_free(struct sched *s)
 	if (!s)
 		return NULL;
 	kv_free(s->kv);
-	sampler_free(s->sampler);
+	for (uint32_t i = 0; s->samplers && i < s->n_samplers; i++)
+		sampler_free(s->samplers[i]);
+	free(s->samplers);
+	free(s->sampled);
+	free(s->picked);
 	free(s->batch);
 	free(s->prefills);
 	free(s->runs);
@@ -472,7 +486,8 @@ static void ban(float *logits, const struct token_list *ids)
 }
 
 /* Samples within JSON. Greedy tries the best few before it looks at the whole vocabulary. */
-static uint32_t pick_json(struct sched *s, const struct seq *q, float *logits)
+static uint32_t pick_json(
+	const struct sched *s, struct sampler *sampler, const struct seq *q, float *logits)
 {
 	uint32_t n_left = q->max_tok - q->n_tok - 1;
 
@@ -484,20 +499,32 @@ static uint32_t pick_json(struct sched *s, const struct seq *q, float *logits)
 		logits[id] = -INFINITY;
 	}
 	json_mask(s->o.json_vocab, &q->json_state, n_left, logits);
-	return sampler_pick(s->sampler, logits, &q->sampling, q->n_tok);
+	return sampler_pick(sampler, logits, &q->sampling, q->n_tok);
 }
 
-/* The next token of a sequence whose logits are there, and what follows from it. */
-static void answer(struct sched *s, struct seq *q, float *logits)
+/* Of the pool: the next tokens of sampled[first .. last). Changes nothing but their logits. */
+static void pick_tokens(void *arg, uint32_t first, uint32_t last, uint32_t thread)
 {
-	uint32_t id;
+	struct sched *s = arg;
+	struct sampler *sampler = s->samplers[thread];
+
+	for (uint32_t i = first; i < last; i++) {
+		const struct seq *q = s->sampled[i];
+		float *logits = s->logits + (size_t)i * s->n_vocab;
+
+		ban(logits, &s->control);
+		if (q->ignore_eos)
+			ban(logits, &s->end);
+		s->picked[i] = q->json ? pick_json(s, sampler, q, logits)
+				       : sampler_pick(sampler, logits, &q->sampling, q->n_tok);
+	}
+}
+
+/* What follows from the next token of a sequence. */
+static void answer(struct sched *s, struct seq *q, uint32_t id)
+{
 	int r;
 
-	ban(logits, &s->control);
-	if (q->ignore_eos)
-		ban(logits, &s->end);
-	id = q->json ? pick_json(s, q, logits)
-		     : sampler_pick(s->sampler, logits, &q->sampling, q->n_tok);
 	if (id == SAMPLER_NONE) {
 		end_running(s, q, ENGINE_FINISH_ERROR, -EIO,
 			q->json ? "the vocabulary has no token that continues the JSON value"
@@ -516,9 +543,8 @@ static void answer(struct sched *s, struct seq *q, float *logits)
 
 int sched_step(struct sched *s)
 {
-	float *logits = s->logits;
 	uint64_t start = clock_mono_ns(), before;
-	uint32_t n, n_rows = 0;
+	uint32_t n, n_rows = 0, n_sampled = 0;
 
 	plan(s);
 	n = list_runs(s);
@@ -542,11 +568,12 @@ int sched_step(struct sched *s)
 		if (q->n_computed > q->n_seen)
 			q->n_seen = q->n_computed;
 		publish_blocks(s, q);
-		if (!s->runs[i].n_logit_rows)
-			continue;
-		answer(s, q, logits);
-		logits += s->n_vocab;
+		if (s->runs[i].n_logit_rows)
+			s->sampled[n_sampled++] = q;
 	}
+	pool_run(model_pool(s->o.model), pick_tokens, s, n_sampled, 1);
+	for (uint32_t i = 0; i < n_sampled; i++)
+		answer(s, s->sampled[i], s->picked[i]);
 	s->stats.step_ns += clock_mono_ns() - start;
 	return 0;
 }

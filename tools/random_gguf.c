@@ -132,7 +132,9 @@ static void put_token(struct writer *w, uint32_t id, uint32_t n_vocab)
 
 	if (id >= n_vocab - 3)
 		snprintf(text, sizeof text, "%s", control[id - (n_vocab - 3)]);
-	else if (id >= 256)
+	else if (id == 256)
+		snprintf(text, sizeof text, "er"); /* the one merge joins to it */
+	else if (id > 256)
 		snprintf(text, sizeof text, "filler%u", id);
 	else
 		byte_text(id, text);
