@@ -16,10 +16,12 @@
  * Numbers are medians unless they say otherwise; each line is `name value`.
  */
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -216,41 +218,54 @@ static void make_session(const char *session)
 
 /* ---- overhead ---- */
 
+enum { ROUNDS = 300 };
+
+/* One question: microseconds from close(in) to the first byte, and the session's trace after it. */
+static double first_byte_us(char *trace, size_t size)
+{
+	char byte[64];
+	uint64_t begin;
+	double us;
+
+	write_file(path_of("sessions/first/ctl"), "clear\n");
+	int out = open(path_of("sessions/first/out"), O_RDONLY);
+	int in = open(path_of("sessions/first/in"), O_WRONLY | O_TRUNC);
+	if (out < 0 || in < 0 || write(in, "What is a session?\n", 19) != 19 || close(in) < 0)
+		die("asking");
+	begin = clock_mono_ns();
+	if (read(out, byte, sizeof(byte)) <= 0)
+		die("no first byte");
+	us = since_us(begin);
+	while (read(out, byte, sizeof(byte)) > 0)
+		;
+	close(out);
+	read_file(path_of("sessions/first/trace"), trace, size);
+	return us;
+}
+
 static void measure_overhead(void)
 {
-	enum { ROUNDS = 300 };
-	static double whole[ROUNDS], less_engine[ROUNDS], less_text[ROUNDS];
-	char byte[64], trace[4096];
+	static const char *const stages[] = {
+		"session_ms", "load_ms", "render_ms", "queue_ms", "prefill_ms"};
+	static double whole[ROUNDS], less_engine[ROUNDS], of_stage[5][ROUNDS];
+	char trace[4096];
 
 	make_session("first");
 	set("first", "max_tokens", "4\n");
-	for (int i = -20; i < ROUNDS; i++) {
-		write_file(path_of("sessions/first/ctl"), "clear\n");
-		int out = open(path_of("sessions/first/out"), O_RDONLY);
-		int in = open(path_of("sessions/first/in"), O_WRONLY | O_TRUNC);
-		if (out < 0 || in < 0 || write(in, "What is a session?\n", 19) != 19 ||
-			close(in) < 0)
-			die("overhead");
-		uint64_t begin = clock_mono_ns();
-		if (read(out, byte, sizeof(byte)) <= 0)
-			die("no first byte");
-		double us = since_us(begin);
-		while (read(out, byte, sizeof(byte)) > 0)
-			;
-		close(out);
-		read_file(path_of("sessions/first/trace"), trace, sizeof(trace));
-		if (i < 0)
-			continue;
-		double engine =
-			1e3 * (number_of(trace, "queue_ms") + number_of(trace, "prefill_ms"));
-		whole[i] = us;
-		less_engine[i] = us - engine;
-		less_text[i] = us - engine - 1e3 * number_of(trace, "render_ms");
+	for (int i = 0; i < 20; i++)
+		first_byte_us(trace, sizeof(trace));
+	for (int i = 0; i < ROUNDS; i++) {
+		whole[i] = first_byte_us(trace, sizeof(trace));
+		for (int k = 0; k < 5; k++)
+			of_stage[k][i] = 1e3 * number_of(trace, stages[k]);
+		less_engine[i] = whole[i] - of_stage[3][i] - of_stage[4][i];
 	}
 	printf("overhead_close_to_first_byte_us %.1f\n", quantile(whole, ROUNDS, 0.5));
+	for (int k = 0; k < 5; k++)
+		printf("overhead_stage_%.*s_us %.1f\n", (int)strlen(stages[k]) - 3, stages[k],
+			quantile(of_stage[k], ROUNDS, 0.5));
 	printf("overhead_less_engine_us %.1f\n", quantile(less_engine, ROUNDS, 0.5));
 	printf("overhead_less_engine_p90_us %.1f\n", quantile(less_engine, ROUNDS, 0.9));
-	printf("overhead_less_engine_and_tokenizer_us %.1f\n", quantile(less_text, ROUNDS, 0.5));
 }
 
 /* ---- read ---- */
@@ -265,17 +280,48 @@ static double one_read_us(int fd)
 	return since_us(begin);
 }
 
+/* All threads of a process onto one processor (or, with cpu -1, onto any). */
+static void pin(pid_t pid, int cpu)
+{
+	char path[64];
+	struct dirent *entry;
+	cpu_set_t set;
+	DIR *tasks;
+
+	CPU_ZERO(&set);
+	for (int i = 0; i < CPU_SETSIZE; i++)
+		if (cpu < 0 || i == cpu)
+			CPU_SET(i, &set);
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	tasks = opendir(path);
+	while (tasks && (entry = readdir(tasks)) != NULL)
+		if (entry->d_name[0] != '.')
+			sched_setaffinity(atoi(entry->d_name), sizeof(set), &set);
+	if (tasks)
+		closedir(tasks);
+}
+
+/* Who wakes whom on which processor decides more than what is compared here, so all three sit on
+ * one. */
+static void pin_all(int cpu)
+{
+	pin(getpid(), cpu);
+	pin(llmfs_pid, cpu);
+	pin(hello_pid, cpu);
+}
+
 static void measure_read(void)
 {
-	enum { ROUNDS = 40, READS = 500 };
-	static double ours[ROUNDS * READS], bare[ROUNDS * READS], ratio[ROUNDS];
+	enum { TURNS = 40, READS = 500 };
+	static double ours[TURNS * READS], bare[TURNS * READS], ratio[TURNS];
 	char path[256];
 
 	snprintf(path, sizeof(path), "%s/hello", hello_path);
 	int hello = open(path, O_RDONLY), out = open(path_of("sessions/first/out"), O_RDONLY);
 	if (hello < 0 || out < 0)
 		die("read");
-	for (int i = 0; i < ROUNDS; i++) {
+	pin_all(0);
+	for (int i = 0; i < TURNS; i++) {
 		double *a = ours + i * READS, *b = bare + i * READS, copy[READS];
 		for (int k = 0; k < READS; k++)
 			a[k] = one_read_us(out);
@@ -286,11 +332,12 @@ static void measure_read(void)
 		memcpy(copy, b, sizeof(copy));
 		ratio[i] /= quantile(copy, READS, 0.5);
 	}
+	pin_all(-1);
 	close(hello);
 	close(out);
-	printf("read_there_us %.2f\n", quantile(ours, ROUNDS * READS, 0.5));
-	printf("read_hello_us %.2f\n", quantile(bare, ROUNDS * READS, 0.5));
-	printf("read_ratio %.2f\n", quantile(ratio, ROUNDS, 0.5));
+	printf("read_there_us %.2f\n", quantile(ours, TURNS * READS, 0.5));
+	printf("read_hello_us %.2f\n", quantile(bare, TURNS * READS, 0.5));
+	printf("read_ratio %.2f\n", quantile(ratio, TURNS, 0.5));
 }
 
 /* ---- stat ---- */
