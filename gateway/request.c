@@ -156,6 +156,9 @@ void request_post(struct request *r)
 static void settle_turn(struct request *r)
 {
 	struct session *s = r->session;
+	/* Cancelled before its turn: it is an unanswered one, so that it can be retried. */
+	if (r->state == REQUEST_CANCELLED && !r->in_turn && !r->finishing && !s->ask)
+		session_begin_turn(s, r);
 	if (!r->in_turn)
 		return;
 	r->in_turn = false;

@@ -112,8 +112,7 @@ static void fire(struct session *s, unsigned flags, uint64_t chat_bytes, uint64_
 			flags & SESSION_EVENTS_CHANGED ? WATCH_ALL : events_bytes);
 }
 
-/* Its turn in the conversation begins. 0 or -ENOMEM. With the lock held. */
-static int begin_turn(struct session *s, struct request *r)
+int session_begin_turn(struct session *s, struct request *r)
 {
 	struct conversation *c = &s->conversation;
 	struct turn *last = conversation_last(c);
@@ -136,7 +135,7 @@ static struct request *next_request(struct session *s)
 		list_remove(&r->link);
 		s->n_queued--;
 		s->running = r;
-		if (!s->ask && begin_turn(s, r) < 0) {
+		if (!s->ask && session_begin_turn(s, r) < 0) {
 			request_settle(r, REQUEST_FAILED, -ENOMEM, "out of memory", true);
 			continue;
 		}

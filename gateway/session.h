@@ -60,6 +60,8 @@ void session_touch(struct session *s); /* changed now; stores the session's entr
 void session_store_turn(struct session *s, const struct turn *t);
 void session_drop_turn(struct session *s); /* the last one, from the store too */
 void session_event(struct session *s, const char *event, const struct request *r);
+/* r's turn in the conversation begins; one that was not answered makes room. 0 or -ENOMEM. */
+int session_begin_turn(struct session *s, struct request *r);
 /* r becomes the newest request (steals the reference). */
 void session_set_newest(struct session *s, struct request *r);
 void session_set_note(struct session *s, const char *sentence); /* NULL: none */
