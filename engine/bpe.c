@@ -64,20 +64,25 @@ static int byte_of(uint32_t code)
 	return code == 67 ? 173 : (int)(127 + code - 33);
 }
 
-/* Writes the bytes a text stands for to out (may be text itself; never longer); false when it has a
- * character that stands for none. */
+/* Writes the bytes a text stands for to out (never more than the text has); false when it has a
+ * character that stands for none. All that stand for one are written with one or two bytes. */
 static bool decode(const char *text, size_t n, char *out, size_t *out_n)
 {
-	*out_n = 0;
-	for (size_t i = 0; i < n;) {
-		uint32_t code;
-		size_t len = utf8_decode(text + i, n - i, &code);
-		int byte = len ? byte_of(code) : -1;
+	const unsigned char *t = (const unsigned char *)text;
 
+	*out_n = 0;
+	for (size_t i = 0; i < n; i++) {
+		uint32_t code = t[i];
+
+		if (code >= 0x80) {
+			if (code < 0xc2 || code > 0xdf || i + 1 == n || (t[i + 1] & 0xc0) != 0x80)
+				return false;
+			code = (code & 0x1f) << 6 | (t[++i] & 0x3f);
+		}
+		int byte = byte_of(code);
 		if (byte < 0)
 			return false;
 		out[(*out_n)++] = (char)byte;
-		i += len;
 	}
 	return true;
 }

@@ -10,6 +10,7 @@
 #include "engine/gguf.h"
 #include "tests/engine/gguf_writer.h"
 #include "tests/engine/tiny_llama.h"
+#include "tests/run_suite.h"
 
 static struct err err;
 
@@ -511,9 +512,5 @@ int main(void)
 	tcase_add_test(t, half_floats_are_rounded_to_nearest_even);
 	tcase_set_timeout(t, 60);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return run_suite(s);
 }

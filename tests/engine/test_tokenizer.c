@@ -10,6 +10,7 @@
 #include "engine/tokenizer.h"
 #include "tests/engine/gguf_writer.h"
 #include "tests/engine/tiny_llama.h"
+#include "tests/run_suite.h"
 
 static struct err err;
 
@@ -456,9 +457,5 @@ int main(void)
 	tcase_add_test(t, scores_that_are_missing_or_no_numbers_are_refused);
 	tcase_set_timeout(t, 60);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return run_suite(s);
 }

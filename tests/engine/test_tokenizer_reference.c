@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "engine/tokenizer.h"
+#include "tests/run_suite.h"
 
 #define FOLDER FIXTURES "/tokenizer/"
 #define MIN_LINES 2000
@@ -189,9 +190,5 @@ int main(void)
 	tcase_add_loop_test(t, text_of_the_ids_is_the_line, 0, N_VOCABULARIES);
 	tcase_set_timeout(t, 60);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return run_suite(s);
 }
