@@ -10,19 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/utf8.h"
 #include "tests/engine/gguf_writer.h"
-
-#define N_CONTROL 3
-#define TOKEN_BYTES 16
-
-static const char *const control_text[N_CONTROL] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
-
-static const char chatml[] = "{% for message in messages %}{{'<|im_start|>' + message['role'] + "
-			     "'\\n' + message['content'] + "
-			     "'<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ "
-			     "'<|im_start|>assistant\\n' "
-			     "}}{% endif %}";
+#include "tests/engine/tiny_vocab.h"
 
 static uint64_t next_random(uint64_t *state) /* splitmix64 */
 {
@@ -37,77 +26,6 @@ static uint64_t next_random(uint64_t *state) /* splitmix64 */
 static float next_uniform(uint64_t *state)
 {
 	return (float)(next_random(state) >> 40) * 0x1p-23f - 1.0f;
-}
-
-/* The printable character that stands for a byte in byte-level vocabularies. */
-static size_t byte_character(unsigned byte, char out[4])
-{
-	unsigned code = byte;
-
-	if (byte <= 32)
-		code = 256 + byte;
-	else if (byte >= 127 && byte <= 160)
-		code = 256 + 33 + (byte - 127);
-	else if (byte == 173)
-		code = 256 + 33 + 34;
-	return utf8_encode(code, out);
-}
-
-/* Merge i: first all pairs of letters, then each pair with a third letter. */
-static void merge_parts(uint32_t i, char left[3], char right[2])
-{
-	static const char letters[] = "etaoinshrdlucmfwypvbgkqjxz";
-
-	memset(left, 0, 3);
-	memset(right, 0, 2);
-	if (i < 26 * 26) {
-		left[0] = letters[i / 26];
-		right[0] = letters[i % 26];
-	} else {
-		i -= 26 * 26;
-		left[0] = letters[i / 26 / 26 % 26];
-		left[1] = letters[i / 26 % 26];
-		right[0] = letters[i % 26];
-	}
-}
-
-static void add_vocabulary(struct gguf_writer *w, uint32_t n_vocab)
-{
-	uint32_t n_merges = n_vocab - 256 - N_CONTROL;
-	char(*text)[TOKEN_BYTES] = calloc(n_vocab + n_merges, TOKEN_BYTES);
-	const char **texts = calloc(n_vocab + n_merges, sizeof(*texts));
-	int32_t *types = calloc(n_vocab, sizeof(*types));
-
-	if (!text || !texts || !types)
-		exit(1);
-	for (uint32_t i = 0; i < n_vocab + n_merges; i++)
-		texts[i] = text[i];
-	for (uint32_t i = 0; i < n_vocab; i++)
-		types[i] = i < n_vocab - N_CONTROL ? 1 : 3;
-	for (unsigned i = 0; i < 256; i++)
-		byte_character(i, text[i]);
-	for (uint32_t i = 0; i < n_merges; i++) {
-		char left[3], right[2];
-
-		merge_parts(i, left, right);
-		snprintf(text[256 + i], TOKEN_BYTES, "%s%s", left, right);
-		snprintf(text[n_vocab + i], TOKEN_BYTES, "%s %s", left, right);
-	}
-	for (uint32_t i = 0; i < N_CONTROL; i++)
-		texts[n_vocab - N_CONTROL + i] = control_text[i];
-
-	gguf_writer_add_string(w, "tokenizer.ggml.model", "gpt2");
-	gguf_writer_add_string(w, "tokenizer.ggml.pre", "gpt-2");
-	gguf_writer_add_strings(w, "tokenizer.ggml.tokens", texts, NULL, n_vocab);
-	gguf_writer_add_ints(w, "tokenizer.ggml.token_type", types, n_vocab);
-	gguf_writer_add_strings(w, "tokenizer.ggml.merges", texts + n_vocab, NULL, n_merges);
-	gguf_writer_add_u32(w, "tokenizer.ggml.bos_token_id", n_vocab - 3);
-	gguf_writer_add_u32(w, "tokenizer.ggml.eos_token_id", n_vocab - 1);
-	gguf_writer_add_bool(w, "tokenizer.ggml.add_bos_token", false);
-	gguf_writer_add_string(w, "tokenizer.chat_template", chatml);
-	free(types);
-	free(texts);
-	free(text);
 }
 
 static void add_matrix(struct gguf_writer *w, const char *name, enum tensor_type type,
@@ -191,7 +109,7 @@ void tiny_llama_write(const struct tiny_llama *parameters, const char *path)
 	p.rope_base = p.rope_base > 0 ? p.rope_base : 10000.0f;
 
 	add_sizes(w, &p);
-	add_vocabulary(w, p.n_vocab);
+	tiny_vocab_add(w, TINY_VOCAB_GPT2, p.n_vocab);
 	add_matrix(w, "token_embd.weight", p.type, p.n_embd, p.n_vocab, &state);
 	for (uint32_t i = 0; i < p.n_layers; i++)
 		add_layer(w, &p, i, &state);

@@ -3,10 +3,13 @@
 /* seeds TARGET DIR: writes sound inputs for a fuzz target, so that it begins deep inside. A target
  * that is not known here begins with nothing. */
 
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/engine/tiny_llama.h"
+#include "tests/engine/tiny_vocab.h"
 
 static void write_text(const char *folder, const char *name, const char *text)
 {
@@ -40,6 +43,32 @@ static void write_model(const char *folder, const char *name, enum tensor_type t
 	tiny_llama_write(&tiny, path);
 }
 
+/* Length, vocabulary, text; and texts alone. */
+static void write_vocabularies(const char *folder)
+{
+	static const char text[] = "I'll say 12345 na\xc3\xafve words,\r\n  <tool> twice.";
+
+	for (unsigned kind = 0; kind < TINY_VOCAB_KINDS; kind++) {
+		char path[4096];
+		size_t size;
+		unsigned char *file = tiny_vocab_file(kind, &size);
+		uint32_t length = (uint32_t)size;
+
+		snprintf(path, sizeof(path), "%s/vocabulary%u", folder, kind);
+		FILE *f = fopen(path, "w");
+		if (f) {
+			fwrite(&length, sizeof(length), 1, f);
+			fwrite(file, 1, size, f);
+			fwrite(text, 1, sizeof(text) - 1, f);
+			fclose(f);
+		}
+		free(file);
+	}
+	write_text(folder, "text", text);
+	write_text(folder, "signs",
+		"\xe2\x96\x81 <|im_end|></s>\xf0\x9f\x91\xa9\xe2\x80\x8d\xf0\x9f\x92\xbb\n\n ");
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 3) {
@@ -50,6 +79,8 @@ int main(int argc, char **argv)
 		write_model(argv[2], "f32.gguf", TENSOR_F32, true);
 		write_model(argv[2], "q8_0.gguf", TENSOR_Q8_0, false);
 	}
+	if (strcmp(argv[1], "fuzz_tokenizer") == 0)
+		write_vocabularies(argv[2]);
 	if (strcmp(argv[1], "fuzz_utf8") == 0)
 		write_text(argv[2], "mixed", "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xed\xa0\x80");
 	return 0;
