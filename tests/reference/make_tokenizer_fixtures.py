@@ -315,6 +315,8 @@ def write_gguf(path, pairs):
         out += text(key)
         if isinstance(value, str):
             out += struct.pack("<I", 8) + text(value)
+        elif isinstance(value, bool):
+            out += struct.pack("<IB", 7, value)
         elif isinstance(value, int):
             out += struct.pack("<II", 4, value)
         elif value and isinstance(value[0], str) or not value:
