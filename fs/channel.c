@@ -78,15 +78,13 @@ static int channel_ready(struct handle *h, struct wait *w)
 {
 	pthread_mutex_lock(&h->lock);
 	int r = submit(h, w);
-	bool waits = r == 1;
+	bool ready = r != 1;
 	if (r < 0)
 		h->poison = r; /* the read says it */
-	if (r == 0 && h->answer && answer_wait(h->answer, h->base, w->wake, w->arg, &w->id) == 0) {
-		w->answer = answer_ref(h->answer);
-		waits = true;
-	}
+	else if (r == 0 && h->answer)
+		ready = out_answer_ready(h->answer, h->base, w) == 1;
 	pthread_mutex_unlock(&h->lock);
-	return waits ? 0 : 1;
+	return ready ? 1 : 0;
 }
 
 static void channel_release(struct handle *h)

@@ -59,7 +59,11 @@ struct file_ops {
 	int (*read)(
 		struct handle *h, uint64_t offset, size_t size, struct reply *out, struct wait *w);
 	bool waits;
-	/* For poll: 1: readable; 0: w->wake is registered. NULL: always readable. */
+	/*
+	 * For poll: 1: readable; 0: not yet. In both cases w->wake is registered for what comes
+	 * next (w->id is 0 when nothing can): an edge-triggered poller is told of new bytes also
+	 * while older ones are there. NULL: always readable.
+	 */
 	int (*ready)(struct handle *h, struct wait *w);
 	/* 0 or -errno; all bytes or none. NULL: -EBADF. */
 	int (*write)(struct handle *h, uint64_t offset, const char *bytes, size_t n);

@@ -247,15 +247,20 @@ void park_poll(struct handle *h, fuse_req_t req, struct fuse_pollhandle *ph, uns
 		return;
 	}
 	p->ph = ph;
-	struct wait w = {.wake = wake, .arg = (void *)(uintptr_t)p->id};
-	bool ready = h->ops->ready(h, &w) == 1;
 	h->poll_id = p->id;
-	if (ready || !ph || !let_go(p, &w)) {
-		/* A note: woken in between, or replaced by a newer poll, which has the same
-		 * sleepers. */
-		ready = ready || (ph && !is_interrupted(p));
+	bool ready;
+	for (;;) {
+		struct wait w = {.wake = wake, .arg = (void *)(uintptr_t)p->id};
+		ready = h->ops->ready(h, &w) == 1;
+		/* Interrupted: replaced by a newer poll, which serves the same sleepers. */
+		bool last = !ph || !w.id || is_interrupted(p);
+		if (!last && let_go(p, &w))
+			break;
 		wait_end(&w);
-		leave(p);
+		if (last) {
+			leave(p);
+			break;
+		}
 	}
 	fuse_reply_poll(req, revents | (ready ? POLLIN | POLLRDNORM : 0));
 }

@@ -4,6 +4,7 @@
 #include "fs/stale.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <mntent.h>
 #include <spawn.h>
 #include <stdbool.h>
@@ -56,13 +57,14 @@ int stale_clear(const char *mountpoint, struct err *err)
 {
 	/* Several may lie on top of one another. */
 	for (int i = 0; i < 16; i++) {
-		struct stat st;
+		struct statx st;
 		char type[64];
-		if (stat(mountpoint, &st) == 0)
-			return S_ISDIR(st.st_mode)
+		/* The kernel would still answer from its cache for a second. */
+		if (statx(AT_FDCWD, mountpoint, AT_STATX_FORCE_SYNC, STATX_TYPE, &st) == 0)
+			return S_ISDIR(st.stx_mode)
 				       ? 0
-				       : err_set(err, -ENOTDIR, "mount point %s is not a directory",
-						 mountpoint);
+				       : err_set(err, -ENOTDIR,
+						 "mount point %s is not a directory", mountpoint);
 		if (errno != ENOTCONN)
 			return err_set(
 				err, -errno, "mount point %s: %s", mountpoint, strerror(errno));

@@ -57,31 +57,6 @@ static int check_trust(const struct tree *t, const char *below, struct err *err)
 		(unsigned)(st.st_mode & 07777));
 }
 
-int tree_open(struct tree **out, const char *path, struct err *err)
-{
-	struct tree *t = calloc(1, sizeof *t);
-	if (!t)
-		return err_set(err, -ENOMEM, "out of memory");
-	t->fd = -1;
-	int r = 0;
-	t->path = realpath(path, NULL);
-	if (t->path)
-		t->fd = open(t->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (t->fd < 0) {
-		r = err_set(err, -errno, "TREE %s: %s", path, strerror(errno));
-	} else {
-		r = check_trust(t, "", err);
-		if (r == 0)
-			r = check_trust(t, "models", err);
-	}
-	if (r < 0) {
-		tree_free(t);
-		return r;
-	}
-	*out = t;
-	return 0;
-}
-
 const char *tree_path(const struct tree *t)
 {
 	return t->path;
@@ -206,6 +181,32 @@ char **tree_models(const struct tree *t)
 	if (names)
 		qsort(names, n, sizeof *names, compare);
 	return names;
+}
+
+int tree_open(struct tree **out, const char *path, struct err *err)
+{
+	struct tree *t = calloc(1, sizeof *t);
+	if (!t)
+		return err_set(err, -ENOMEM, "out of memory");
+	t->fd = -1;
+	int r = 0;
+	t->path = realpath(path, NULL);
+	if (t->path)
+		t->fd = open(t->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (t->fd < 0) {
+		r = err_set(err, -errno, "TREE %s: %s", path, strerror(errno));
+	} else {
+		/* A file below that others can write is not taken, see tree_trusted. */
+		r = check_trust(t, "", err);
+		if (r == 0)
+			r = check_trust(t, "models", err);
+	}
+	if (r < 0) {
+		tree_free(t);
+		return r;
+	}
+	*out = t;
+	return 0;
 }
 
 int tree_setting_get(const struct tree *t, const char *name, const char *file, struct buf *out)

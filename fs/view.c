@@ -153,11 +153,16 @@ static int log_read(
 static int log_ready(struct handle *h, struct wait *w)
 {
 	struct session *s = h->node.object->session;
-	int r = session_watch(
-		s, (enum session_view)h->node.row->view, h->position, w->wake, w->arg, &w->id);
+	enum session_view view = (enum session_view)h->node.row->view;
+	uint64_t bytes = h->position, changed_ns;
+	int ready = 0, r;
+	while ((r = session_watch(s, view, bytes, w->wake, w->arg, &w->id)) == 1) {
+		ready = 1;
+		session_view_size(s, view, &bytes, &changed_ns);
+	}
 	if (r == 0)
 		w->session = session_ref(s);
-	return r == 0 ? 0 : 1;
+	return r < 0 ? 1 : ready;
 }
 
 const struct file_ops view_ops = {.direct = true, .read = view_read};
