@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fs/options.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+#include "tests/fs/temporary.h"
+#include "tests/run_suite.h"
+
+static struct options o;
+static struct err err;
+
+static void setup(void)
+{
+	temporary_make();
+	temporary_sh("mkdir tree mnt");
+	setenv("XDG_STATE_HOME", temporary, 1);
+	ck_assert_int_eq(chdir(temporary), 0);
+	memset(&o, 0, sizeof o);
+	err.text[0] = '\0';
+}
+
+static void teardown(void)
+{
+	options_free(&o);
+	ck_assert_int_eq(chdir("/"), 0);
+	temporary_remove();
+}
+
+#define PARSE(...)                                                                                 \
+	({                                                                                         \
+		char *argv[] = {(char[]){"llmfs"}, __VA_ARGS__, NULL};                             \
+		options_parse(&o, (int)(sizeof argv / sizeof *argv) - 1, argv, &err);              \
+	})
+#define WORD(text) ((char[]){text})
+
+static void is_path(const char *path, const char *name)
+{
+	char want[128];
+	snprintf(want, sizeof want, "%s/%s", temporary, name);
+	ck_assert_str_eq(path, want);
+}
+
+START_TEST(paths_become_absolute)
+{
+	ck_assert_int_eq(PARSE(WORD("tree"), WORD("mnt"), WORD("-o"), WORD("state=new")), 0);
+	is_path(o.tree, "tree");
+	is_path(o.mountpoint, "mnt");
+	is_path(o.state, "new");
+	ck_assert(!o.foreground && !o.debug);
+}
+END_TEST
+
+START_TEST(words_of_mount_are_dropped_and_others_handed_on)
+{
+	ck_assert_int_eq(PARSE(WORD("tree"), WORD("mnt"), WORD("-n"), WORD("-o"),
+				 WORD("rw,_netdev,noauto,nofail,x-systemd.automount,allow_other,"
+				      "max_threads=3,state=s")),
+		0);
+	ck_assert_uint_eq(o.max_threads, 3);
+	char all[256] = "";
+	for (int i = 1; i < o.args.argc; i++)
+		strcat(strcat(all, o.args.argv[i]), " ");
+	ck_assert_str_eq(all, "-o rw,allow_other ");
+}
+END_TEST
+
+START_TEST(each_tree_has_a_state_directory_of_its_own)
+{
+	if (geteuid() == 0)
+		return; /* root's are below /var/lib */
+	temporary_sh("mkdir -p other/tree");
+	ck_assert_int_eq(PARSE(WORD("tree"), WORD("mnt")), 0);
+	char *first = strdup(o.state);
+	options_free(&o);
+	memset(&o, 0, sizeof o);
+	ck_assert_int_eq(PARSE(WORD("other/tree"), WORD("mnt")), 0);
+	ck_assert_str_ne(first, o.state);
+	ck_assert_ptr_nonnull(strstr(first, "/llmfs/tree-"));
+	free(first);
+}
+END_TEST
+
+START_TEST(what_is_missing_is_named)
+{
+	ck_assert_int_lt(PARSE(WORD("nothing"), WORD("mnt")), 0);
+	ck_assert_ptr_nonnull(strstr(err.text, "nothing"));
+	options_free(&o);
+	memset(&o, 0, sizeof o);
+	ck_assert_int_lt(PARSE(WORD("tree"), WORD("nowhere")), 0);
+	ck_assert_ptr_nonnull(strstr(err.text, "nowhere"));
+}
+END_TEST
+
+START_TEST(a_third_argument_is_refused)
+{
+	ck_assert_int_eq(PARSE(WORD("tree"), WORD("mnt"), WORD("more")), -EINVAL);
+}
+END_TEST
+
+START_TEST(debugging_stays_in_the_foreground)
+{
+	ck_assert_int_eq(
+		PARSE(WORD("-d"), WORD("tree"), WORD("mnt"), WORD("-o"), WORD("state=s")), 0);
+	ck_assert(o.debug && o.foreground);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("fs/options");
+	TCase *t = tcase_create("options");
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, paths_become_absolute);
+	tcase_add_test(t, words_of_mount_are_dropped_and_others_handed_on);
+	tcase_add_test(t, each_tree_has_a_state_directory_of_its_own);
+	tcase_add_test(t, what_is_missing_is_named);
+	tcase_add_test(t, a_third_argument_is_refused);
+	tcase_add_test(t, debugging_stays_in_the_foreground);
+	suite_add_tcase(s, t);
+	return run_suite(s);
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fs/tree.h"
+
+#include "fs/names.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+#include "tests/fs/temporary.h"
+#include "tests/run_suite.h"
+
+static struct tree *tree;
+
+static void setup(void)
+{
+	temporary_make();
+	temporary_sh("mkdir -p models/a models/b; echo m.gguf > models/a/path; "
+		     "ln -s a models/default; echo hello > README");
+	ck_assert_int_eq(tree_open(&tree, temporary, NULL), 0);
+}
+
+static void teardown(void)
+{
+	tree = tree_free(tree);
+	temporary_remove();
+}
+
+static int get(const char *name, const char *file, struct buf *out)
+{
+	buf_free(out);
+	return tree_setting_get(tree, name, file, out);
+}
+
+START_TEST(only_directories_with_good_names_are_models)
+{
+	temporary_sh("mkdir 'models/sp ace' models/.hidden; touch models/file; "
+		     "ln -s a models/link; mkdir models/$(printf 'x%.0s' $(seq 65))");
+	char **names = tree_models(tree);
+	ck_assert_uint_eq(names_count(names), 3);
+	ck_assert_str_eq(names[0], ".hidden");
+	ck_assert_str_eq(names[1], "a");
+	ck_assert_str_eq(names[2], "b");
+	names_free(names);
+}
+END_TEST
+
+START_TEST(a_setting_is_read_without_its_newline)
+{
+	struct buf text = {0};
+	ck_assert_int_eq(get("a", "path", &text), 0);
+	ck_assert_str_eq(text.data, "m.gguf");
+	ck_assert_int_eq(get("b", "path", &text), -ENOENT);
+	ck_assert_int_eq(get("nobody", "path", &text), -ENOENT);
+	ck_assert_int_eq(get("..", "path", &text), -ENOENT);
+	buf_free(&text);
+}
+END_TEST
+
+START_TEST(what_is_not_a_regular_file_is_refused_without_waiting)
+{
+	struct buf text = {0};
+	temporary_sh("mkfifo models/b/path; ln -s /etc/passwd models/b/template");
+	ck_assert_int_eq(get("b", "path", &text), -EINVAL);
+	ck_assert_int_eq(get("b", "template", &text), -EINVAL);
+	ck_assert_uint_eq(text.len, 0);
+	buf_free(&text);
+}
+END_TEST
+
+START_TEST(a_huge_file_is_refused)
+{
+	struct buf text = {0};
+	temporary_sh("head -c 100000 /dev/zero > models/b/path");
+	ck_assert_int_eq(get("b", "path", &text), -EFBIG);
+	ck_assert_uint_eq(text.len, 0);
+	buf_free(&text);
+}
+END_TEST
+
+START_TEST(a_setting_is_replaced_whole_and_removed_by_the_empty_text)
+{
+	struct buf text = {0};
+	ck_assert_int_eq(tree_setting_set(tree, "a", "path", "other.gguf", 10), 0);
+	ck_assert_int_eq(get("a", "path", &text), 0);
+	ck_assert_str_eq(text.data, "other.gguf");
+	temporary_sh("test \"$(ls -A models/a)\" = path");
+	ck_assert_int_eq(tree_setting_set(tree, "a", "path", "", 0), 0);
+	ck_assert_int_eq(tree_setting_set(tree, "a", "path", "", 0), 0);
+	ck_assert_int_eq(get("a", "path", &text), -ENOENT);
+	buf_free(&text);
+}
+END_TEST
+
+START_TEST(paths_are_relative_to_the_models_directory)
+{
+	struct buf path = {0};
+	char want[128];
+	ck_assert_int_eq(tree_resolve(tree, "a", "m.gguf", 6, &path), 0);
+	snprintf(want, sizeof want, "%s/models/a/m.gguf", tree_path(tree));
+	ck_assert_str_eq(path.data, want);
+	buf_clear(&path);
+	ck_assert_int_eq(tree_resolve(tree, "a", "/x.gguf", 7, &path), 0);
+	ck_assert_str_eq(path.data, "/x.gguf");
+	buf_clear(&path);
+	ck_assert_int_eq(tree_resolve(tree, "a", "", 0, &path), 0);
+	ck_assert_uint_eq(path.len, 0);
+	buf_free(&path);
+}
+END_TEST
+
+START_TEST(default_is_a_link_to_a_bare_name_or_nothing)
+{
+	struct buf name = {0};
+	ck_assert_int_eq(tree_default_get(tree, &name), 0);
+	ck_assert_str_eq(name.data, "a");
+	buf_clear(&name);
+	ck_assert_int_eq(tree_default_set(tree, "b"), 0);
+	temporary_sh("test $(readlink models/default) = b");
+	ck_assert_int_eq(tree_default_set(tree, "../b"), -EINVAL);
+	ck_assert_int_eq(tree_default_set(tree, NULL), 0);
+	ck_assert_int_eq(tree_default_set(tree, NULL), 0);
+	ck_assert_int_eq(tree_default_get(tree, &name), 0);
+	ck_assert_uint_eq(name.len, 0);
+	temporary_sh("ln -s /etc models/default");
+	ck_assert_int_eq(tree_default_get(tree, &name), 0);
+	ck_assert_uint_eq(name.len, 0);
+	buf_free(&name);
+}
+END_TEST
+
+START_TEST(a_model_with_files_of_the_user_is_not_removed)
+{
+	temporary_sh("touch models/a/weights.gguf");
+	ck_assert_int_eq(tree_model_remove(tree, "a"), -ENOTEMPTY);
+	temporary_sh("test -f models/a/path; rm models/a/weights.gguf");
+	ck_assert_int_eq(tree_model_remove(tree, "a"), 0);
+	temporary_sh("test ! -e models/a");
+	ck_assert_int_eq(tree_model_remove(tree, "a"), 0);
+	ck_assert_int_eq(tree_model_make(tree, "a"), 0);
+	ck_assert_int_eq(tree_model_make(tree, "a"), -EEXIST);
+	ck_assert_int_eq(tree_model_make(tree, "a/b"), -EINVAL);
+}
+END_TEST
+
+START_TEST(root_takes_nothing_that_others_can_write)
+{
+	struct tree *other = NULL;
+	struct err err = {{0}};
+	if (geteuid() != 0)
+		return; /* nobody else's rights are at stake */
+	ck_assert_int_eq(tree_trusted(tree, "a", "path", NULL), 0);
+	temporary_sh("chmod 666 models/a/path");
+	ck_assert_int_eq(tree_trusted(tree, "a", "path", &err), -EPERM);
+	ck_assert_ptr_nonnull(strstr(err.text, "models/a/path"));
+	temporary_sh("chmod 644 models/a/path; chmod 777 models/a");
+	ck_assert_int_eq(tree_trusted(tree, "a", "path", NULL), -EPERM);
+	temporary_sh("chown 12345 .");
+	ck_assert_int_eq(tree_open(&other, temporary, &err), -EPERM);
+	ck_assert_ptr_null(other);
+}
+END_TEST
+
+START_TEST(names_of_models_are_checked)
+{
+	static const char *const bad[] = {"", ".", "..", "default", "a/b", "a b", "\xc3\xa4"};
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		ck_assert_msg(!tree_name_ok(bad[i]), "%s", bad[i]);
+	ck_assert(tree_name_ok("Llama-3.1_8b"));
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("fs/tree");
+	TCase *t = tcase_create("tree");
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, only_directories_with_good_names_are_models);
+	tcase_add_test(t, a_setting_is_read_without_its_newline);
+	tcase_add_test(t, what_is_not_a_regular_file_is_refused_without_waiting);
+	tcase_add_test(t, a_huge_file_is_refused);
+	tcase_add_test(t, a_setting_is_replaced_whole_and_removed_by_the_empty_text);
+	tcase_add_test(t, paths_are_relative_to_the_models_directory);
+	tcase_add_test(t, default_is_a_link_to_a_bare_name_or_nothing);
+	tcase_add_test(t, a_model_with_files_of_the_user_is_not_removed);
+	tcase_add_test(t, root_takes_nothing_that_others_can_write);
+	tcase_add_test(t, names_of_models_are_checked);
+	suite_add_tcase(s, t);
+	return run_suite(s);
+}
