@@ -338,8 +338,10 @@ void engine_cancel(struct engine *e, uint64_t id)
 	pthread_mutex_lock(&e->lock);
 	if (place < e->n_table)
 		q = e->table[place];
-	if (q && q->id == id && list_empty(&q->cancel_link))
+	if (q && q->id == id && !q->cancelled) {
+		q->cancelled = true;
 		list_append(&e->cancelled, &q->cancel_link);
+	}
 	pthread_mutex_unlock(&e->lock);
 	pthread_cond_signal(&e->wake);
 }

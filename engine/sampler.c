@@ -37,7 +37,7 @@ struct sampler {
 	uint32_t n_vocab;
 	float *weights;        /* [n_vocab rounded up to SUM_GROUP] */
 	double *groups;        /* [groups of SUM_GROUP] their sums */
-	struct candidate *set; /* [n_vocab] */
+	struct candidate *set; /* [n_vocab + 1] */
 };
 
 static uint32_t n_groups(uint32_t n_vocab)
@@ -55,7 +55,7 @@ struct sampler *sampler_new(uint32_t n_vocab)
 	s->n_vocab = n_vocab;
 	s->weights = aligned_alloc(64, padded * sizeof(*s->weights));
 	s->groups = calloc(n_groups(n_vocab), sizeof(*s->groups));
-	s->set = calloc(n_vocab, sizeof(*s->set));
+	s->set = calloc((size_t)n_vocab + 1, sizeof(*s->set));
 	if (!s->weights || !s->groups || !s->set)
 		return sampler_free(s);
 	return s;
@@ -246,7 +246,7 @@ static uint32_t draw_from_all(const struct sampler *s, double total, double rand
 
 static bool better(const struct candidate *a, const struct candidate *b)
 {
-	return a->logit > b->logit || (a->logit == b->logit && a->id < b->id);
+	return (a->logit > b->logit) | ((a->logit == b->logit) & (a->id < b->id));
 }
 
 /* A heap with the worst on top. */
@@ -304,9 +304,13 @@ static uint32_t select_weight(struct sampler *s, const float *logits, double lea
 
 	if (least > 1) /* by rounding only: the best weighs 1 */
 		least = 1;
-	for (uint32_t i = 0; i < s->n_vocab; i++)
-		if (s->weights[i] > 0 && (double)s->weights[i] >= least)
-			s->set[n++] = (struct candidate){logits[i], s->weights[i], i};
+	/* Without branches: what is not kept is written over. */
+	for (uint32_t i = 0; i < s->n_vocab; i++) {
+		float w = s->weights[i];
+
+		s->set[n] = (struct candidate){logits[i], w, i};
+		n += (w > 0) & ((double)w >= least);
+	}
 	return n;
 }
 
@@ -353,14 +357,15 @@ static uint32_t partition(struct candidate *set, uint32_t from, uint32_t to,
 	const struct candidate *pivot, double *weight)
 {
 	uint32_t at = from;
+	double sum = 0;
 
-	*weight = 0;
 	for (uint32_t i = from; i < to; i++) {
 		if (!better(&set[i], pivot))
 			continue;
-		*weight += (double)set[i].weight;
+		sum += (double)set[i].weight;
 		swap(&set[i], &set[at++]);
 	}
+	*weight = sum;
 	return at - from;
 }
 

@@ -327,8 +327,13 @@ static bool admit(struct sched *s, uint32_t *promised)
 	return true;
 }
 
-/* True when another sequence computes in this step most of what q would: it waits a step then and
- * finds the blocks. */
+static uint32_t missing(const struct seq *q)
+{
+	return q->n_tok - q->n_computed;
+}
+
+/* True when another sequence computes in this step most of the n tokens that q would: it waits a
+ * step then and finds the blocks. */
 static bool somebody_computes(struct sched *s, const struct seq *q, uint32_t n)
 {
 	uint32_t common;
@@ -343,7 +348,7 @@ static bool somebody_computes(struct sched *s, const struct seq *q, uint32_t n)
 			parent_of(p, p->n_published) != parent_of(q, q->n_published))
 			continue;
 		common = 0;
-		while (common < n && common < p->n_planned &&
+		while (common < missing(q) && common < p->n_planned &&
 			p->ids[p->n_computed + common] == q->ids[q->n_computed + common])
 			common++;
 		common -= common % KV_BLOCK_TOK;
@@ -353,22 +358,19 @@ static bool somebody_computes(struct sched *s, const struct seq *q, uint32_t n)
 	return false;
 }
 
-/* Plans up to n rows of q from n_computed on. */
-static void plan_rows(struct sched *s, struct seq *q, uint32_t n)
+/* Plans up to n rows of q from n_computed on. A piece ends at a block's end, so that others can
+ * share it and it can share theirs; only the oldest takes less than gets it there. */
+static void plan_rows(struct sched *s, struct seq *q, uint32_t n, bool is_oldest)
 {
-	uint32_t end = q->n_computed + n;
+	uint32_t end = q->n_computed + n, whole = end - end % KV_BLOCK_TOK;
 
-	/* A piece ends at a block's end, so that others can share it and it can share theirs. */
-	if (end < q->n_tok && end - end % KV_BLOCK_TOK > q->n_computed)
-		end -= end % KV_BLOCK_TOK;
+	if (end < q->n_tok && whole > q->n_computed)
+		end = whole;
+	else if (end < q->n_tok && !is_oldest)
+		return;
 	if (!get_blocks(s, q, end) && end > q->n_blocks * KV_BLOCK_TOK)
 		end = q->n_blocks * KV_BLOCK_TOK;
 	q->n_planned = end - q->n_computed;
-}
-
-static uint32_t missing(const struct seq *q)
-{
-	return q->n_tok - q->n_computed;
 }
 
 static uint32_t min_u32(uint32_t a, uint32_t b)
@@ -418,7 +420,7 @@ static void plan_prefills(struct sched *s, uint32_t budget)
 		most = min_u32(missing(q), budget - reserved);
 		if (most == 0 || somebody_computes(s, q, most))
 			continue;
-		plan_rows(s, q, most);
+		plan_rows(s, q, most, q == oldest);
 		budget -= q->n_planned;
 	}
 }
@@ -435,7 +437,6 @@ static uint32_t step_budget(const struct sched *s)
 
 static void measure(struct sched *s, uint64_t ns, uint32_t n_rows)
 {
-	s->stats.model_ns += ns;
 	if (n_rows >= MIN_STEP_TOK || n_rows == s->o.step_budget_tok)
 		s->row_ns = s->row_ns ? (3 * s->row_ns + ns / n_rows) / 4 : ns / n_rows + 1;
 }
@@ -543,7 +544,7 @@ static void answer(struct sched *s, struct seq *q, uint32_t id)
 
 int sched_step(struct sched *s)
 {
-	uint64_t start = clock_mono_ns(), before;
+	uint64_t start = clock_mono_ns(), model_ns;
 	uint32_t n, n_rows = 0, n_sampled = 0;
 
 	plan(s);
@@ -552,9 +553,10 @@ int sched_step(struct sched *s)
 		return 0;
 	for (uint32_t i = 0; i < n; i++)
 		n_rows += s->runs[i].n;
-	before = clock_mono_ns();
+	model_ns = clock_mono_ns();
 	model_step(s->o.model, s->runs, n, s->logits);
-	measure(s, clock_mono_ns() - before, n_rows);
+	model_ns = clock_mono_ns() - model_ns;
+	measure(s, model_ns, n_rows);
 	s->stats.steps++;
 	if (gguf_damaged(s->o.gguf)) {
 		sched_end_all(s, ENGINE_FINISH_ERROR, -EBADMSG,
@@ -574,6 +576,7 @@ int sched_step(struct sched *s)
 	pool_run(model_pool(s->o.model), pick_tokens, s, n_sampled, 1);
 	for (uint32_t i = 0; i < n_sampled; i++)
 		answer(s, s->sampled[i], s->picked[i]);
+	s->stats.model_ns += model_ns;
 	s->stats.step_ns += clock_mono_ns() - start;
 	return 0;
 }

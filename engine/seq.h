@@ -18,7 +18,8 @@
 
 struct seq {
 	struct list link;        /* scheduler: in waiting or in running */
-	struct list cancel_link; /* engine: in its list of cancelled ones; under its lock */
+	struct list cancel_link; /* engine: in a list of cancelled ones */
+	bool cancelled;          /* engine: was put there; under its lock */
 	uint64_t id;
 
 	/* What was asked. */
