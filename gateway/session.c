@@ -254,11 +254,12 @@ void session_refuse(struct session *s, uid_t uid, int code, const char *sentence
 
 void session_cancel_all(struct session *s, const char *why)
 {
+	/* The one under way first: each becomes the conversation's last turn as it is settled. */
+	if (s->running)
+		request_settle(s->running, REQUEST_CANCELLED, -ECANCELED, why, false);
 	list_for_each (link, &s->queue)
 		request_settle(list_entry(link, struct request, link), REQUEST_CANCELLED,
 			-ECANCELED, why, false);
-	if (s->running)
-		request_settle(s->running, REQUEST_CANCELLED, -ECANCELED, why, false);
 }
 
 /* ---- owner, mode, settings ---- */
