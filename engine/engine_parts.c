@@ -83,7 +83,10 @@ static int resolve_sizes(
 {
 	size_t kv_bytes = o->kv_bytes ? o->kv_bytes : DEFAULT_KV_BYTES;
 	uint64_t blocks, most;
+	int r = model_check_file(g, err);
 
+	if (r < 0)
+		return r;
 	z->n_threads = o->n_threads ? o->n_threads : default_threads();
 	z->max_sequences = o->max_sequences ? o->max_sequences : DEFAULT_SEQUENCES;
 	z->step_budget_tok = o->step_budget_tok ? o->step_budget_tok : DEFAULT_STEP_BUDGET_TOK;

@@ -68,9 +68,14 @@ static int read_config(struct model_config *c, const struct gguf *g, struct err 
 
 	if (!arch)
 		return err_set(err, -EBADMSG, "the file does not say general.architecture");
-	if (len != 5 || memcmp(arch, "llama", 5) != 0)
-		return err_set(
-			err, -ENOTSUP, "the architecture is not llama, the only one supported");
+	if (len != 5 || memcmp(arch, "llama", 5) != 0) {
+		bool plain = len <= 32;
+		for (size_t i = 0; plain && i < len; i++)
+			plain = arch[i] > ' ' && arch[i] < 127;
+		return err_set(err, -ENOTSUP,
+			"the architecture is %.*s, and llama is the only one supported",
+			plain ? (int)len : 13, plain ? arch : "one not known");
+	}
 	int r = read_size(g, "llama.block_count", 0, 1024, &c->n_layers, err);
 	if (!r)
 		r = read_size(g, "llama.embedding_length", 0, 1 << 17, &c->n_embd, err);
@@ -112,6 +117,13 @@ static bool kv_is_f16(const struct gguf *g)
 static size_t kv_block_bytes(const struct model_config *c, bool f16)
 {
 	return (size_t)c->n_layers * c->n_kv_heads * 2 * KV_BLOCK_TOK * c->head_dim * (f16 ? 2 : 4);
+}
+
+int model_check_file(const struct gguf *g, struct err *err)
+{
+	struct model_config c = {0};
+
+	return read_config(&c, g, err);
 }
 
 size_t model_kv_block_bytes(const struct gguf *g)

@@ -45,6 +45,10 @@ const char *model_backend(const struct model *m); /* "cpu/avx512" */
 uint64_t model_n_parameters(const struct model *m);
 const char *model_file_type(const struct model *m);
 
+/* Whether the file's architecture and sizes are ones that model_new takes: it says so before
+ * anything is allocated. -EBADMSG, -ENOTSUP. */
+int model_check_file(const struct gguf *g, struct err *err);
+
 /* Bytes of KV cache a block of KV_BLOCK_TOK tokens takes: callable before model_new. 0 when the
  * file lacks the sizes. */
 size_t model_kv_block_bytes(const struct gguf *g);
