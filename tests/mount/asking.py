@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""models/NAME/ask: a channel. Opened read-write, private per open: write a text, read the result,
+again and again."""
+import errno
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+
+import harness
+from harness import claim, equal, read, refused
+
+
+@claim()
+def bash_asks_and_reads_on_one_descriptor(m):
+    done = m.sh("echo 8 > sessions/main/max_tokens; exec 3<> models/tiny/ask; echo hi >&3; "
+                "cat <&3 | head -c 100000 | wc -c", check=True)
+    assert int(done.stdout) > 0, done
+
+
+@claim()
+def a_channel_answers_again_and_again(m):
+    done = m.sh("exec 3<>models/default/ask\nfor i in 1 2 3; do echo question $i >&3; "
+                "cat <&3 > %s/a$i; done; exec 3>&-; wc -c < %s/a1" % (m.top, m.top), check=True)
+    assert int(done.stdout) > 0, done
+    for i in (1, 2, 3):
+        assert os.stat(os.path.join(m.top, "a%d" % i)).st_size, i
+
+
+@claim(tools=("dash",))
+def dash_asks_and_reads_on_one_descriptor(m):
+    done = m.sh("exec 3<>models/tiny/ask; echo hi >&3; head -c 5 <&3 | wc -c", "dash", check=True)
+    assert int(done.stdout) > 0, done
+
+
+def ask(fd, text):
+    os.write(fd, text)
+    got = b""
+    while True:
+        more = os.read(fd, 65536)
+        if not more:
+            return got
+        got += more
+
+
+@claim()
+def several_writes_before_a_read_are_one_text(m):
+    def total():
+        return int(read(m("metrics", "requests_total")))
+    before = total()
+    while time.sleep(0.3) or total() != before:  # what earlier claims left running
+        before = total()
+    fd = os.open(m("models", "tiny", "ask"), os.O_RDWR)
+    os.write(fd, b"one ")
+    os.write(fd, b"two")
+    assert ask(fd, b" three")
+    os.close(fd)
+    time.sleep(0.3)
+    equal(total(), before + 1)
+
+
+@claim()
+def offsets_are_ignored(m):
+    fd = os.open(m("models", "tiny", "ask"), os.O_RDWR)
+    os.pwrite(fd, b"hello", 12345)
+    first = os.pread(fd, 5, 99999)
+    assert first
+    os.close(fd)
+
+
+@claim()
+def the_result_ends_with_eof_and_eof_stays_until_more_is_written(m):
+    fd = os.open(m("models", "tiny", "ask"), os.O_RDWR)
+    assert ask(fd, b"hello")
+    equal(os.read(fd, 100), b"")
+    assert ask(fd, b"hello again")
+    os.close(fd)
+
+
+@claim()
+def the_result_ends_with_a_newline(m):
+    fd = os.open(m("models", "tiny", "ask"), os.O_RDWR)
+    for i in range(5):
+        assert ask(fd, b"hello %d" % i).endswith(b"\n")
+    os.close(fd)
+
+
+@claim()
+def two_opens_are_private(m):
+    a, b = (os.open(m("models", "tiny", "ask"), os.O_RDWR) for _ in "ab")
+    os.write(a, b"hello")
+    equal(os.read(b, 100), b"")
+    got = []
+    t = threading.Thread(target=lambda: got.append(ask(b, b"other")))
+    t.start()
+    assert ask(a, b" there")
+    t.join()
+    assert got[0]
+    os.close(a)
+    os.close(b)
+
+
+@claim()
+def a_read_before_any_write_is_empty(m):
+    equal(m.sh("cat models/tiny/ask", check=True).stdout, "")
+    equal(m.sh("grep -c x models/tiny/ask").stdout, "0\n")
+
+
+@claim()
+def a_refused_text_is_the_error_of_the_write_and_the_channel_goes_on(m):
+    fd = os.open(m("models", "tiny", "ask"), os.O_RDWR)
+    with refused(errno.EILSEQ):
+        os.write(fd, b"\xff")
+    with refused(errno.EILSEQ):
+        os.read(fd, 100)
+    assert ask(fd, b"fine again")
+    os.close(fd)
+
+
+@claim()
+def o_nonblock_and_poll_work_on_a_channel(m):
+    fd = os.open(m("models", "tiny", "ask"), os.O_RDWR | os.O_NONBLOCK)
+    os.write(fd, b"hello")
+    got = b""
+    end = time.monotonic() + 20 * harness.slow()
+    while time.monotonic() < end:
+        try:
+            more = os.read(fd, 4096)
+        except BlockingIOError:
+            assert select.select([fd], [], [], 10 * harness.slow())[0]
+            continue
+        if not more:
+            break
+        got += more
+    assert got
+    os.close(fd)
+
+
+@claim()
+def ctrl_c_on_a_channel_ends_the_reader_at_once(m):
+    p = subprocess.Popen(["bash", "-c", "exec 3<>%s; echo hello >&3; exec cat <&3"
+                          % m("models", "tiny", "ask")], stdout=subprocess.DEVNULL)
+    time.sleep(0.2)
+    begin = time.monotonic()
+    p.send_signal(signal.SIGINT)
+    p.wait()
+    assert time.monotonic() - begin < 0.1 * harness.slow()
+
+
+@claim()
+def closing_a_channel_in_mid_answer_does_no_harm(m):
+    for _ in range(10):
+        fd = os.open(m("models", "tiny", "ask"), os.O_RDWR)
+        os.write(fd, b"hello")
+        os.read(fd, 1)
+        os.close(fd)
+    fd = os.open(m("models", "tiny", "ask"), os.O_RDWR)
+    os.write(fd, b"never read")
+    os.close(fd)
+    assert m.session().ask("still there")
+
+
+@claim()
+def a_channel_leaves_no_session_behind(m):
+    before = os.listdir(m("sessions"))
+    fd = os.open(m("models", "tiny", "ask"), os.O_RDWR)
+    os.write(fd, b"hello")
+    os.read(fd, 1)
+    equal(os.listdir(m("sessions")), before)
+    os.close(fd)
+    equal(os.listdir(m("sessions")), before)
+
+
+@claim(limit=60)
+def thirty_two_channels_answer_at_once(m):
+    got = []
+
+    def one(k):
+        fd = os.open(m("models", "tiny", "ask"), os.O_RDWR)
+        os.write(fd, b"hello %d" % k)
+        got.append(os.read(fd, 4096))
+        os.close(fd)
+    ts = [threading.Thread(target=one, args=(k,)) for k in range(32)]
+    for t in ts:
+        t.start()
+    for t in ts:
+        t.join()
+    equal(len([g for g in got if g]), 32)
+
+
+harness.main()

@@ -1,0 +1,259 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Settings are edited with any editor, in the mount and in TREE; changes of TREE are in force
+within a second; SIGHUP rereads all; live names in a TREE are ignored."""
+import contextlib
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import time
+
+import harness
+from harness import MODEL, claim, equal, exists, read, wait_for, write
+
+
+def edited(m, script, **environment):
+    """The script, run with $F at a file that holds `old words`, makes it `new words`, in a session
+    and in a model."""
+    s = m.session(system="old words")
+    done = m.sh(script, F=s("system"), **environment)
+    equal((read(s("system")), done.stdout + done.stderr if done.returncode else ""),
+          ("new words\n", ""))
+    equal(set(os.listdir(s.path)), set(os.listdir(m("sessions", "main"))))
+    name = "edit%d" % m.n_sessions
+    os.mkdir(m("models", name))
+    write(m("models", name, "path"), "old words\n")
+    done = m.sh(script, F=m("models", name, "path"), **environment)
+    equal((read(m("models", name, "path")), done.stderr if done.returncode else ""),
+          ("new words\n", ""))
+    equal(read(os.path.join(m.tree, "models", name, "path")), "new words\n")
+    m.sh("rm -r models/%s" % name, check=True)
+
+
+@claim()
+def sed_i_edits_a_setting(m):
+    edited(m, "sed -i s/old/new/ $F")
+
+
+@claim()
+def sed_i_of_a_session_setting_by_a_relative_name(m):
+    edited(m, "cd $(dirname $F) && sed -i s/old/new/ $(basename $F)")
+
+
+@claim(tools=("ed",))
+def ed_edits_a_setting(m):
+    edited(m, "printf 's/old/new/\\nw\\nq\\n' | ed -s $F")
+
+
+@claim(tools=("vim",))
+def vim_edits_a_setting(m):
+    edited(m, "vim -u NONE -es -c '%s/old/new/' -c wq $F </dev/null")
+
+
+@claim(tools=("vim",))
+def vim_with_backups_and_renames_edits_a_setting(m):
+    edited(m, "vim -u NONE -es -c 'set backup writebackup backupcopy=no' -c '%s/old/new/' -c wq "
+           "$F </dev/null; rm -f $F~")
+
+
+@claim(tools=("nano",))
+def nano_edits_a_setting(m):
+    s = m.session(system="old words")
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.environ["TERM"] = "xterm"
+        os.execvp("nano", ["nano", "--ignorercfiles", s("system")])
+    time.sleep(0.5)
+    for keys in (b"\x0b", b"new words", b"\x0f", b"\r", b"\x18"):
+        os.write(fd, keys)
+        time.sleep(0.3)
+    try:
+        while os.read(fd, 4096):
+            pass
+    except OSError:
+        pass
+    os.waitpid(pid, 0)
+    equal(read(s("system")), "new words\n")
+
+
+@claim()
+def shell_redirects_cp_tee_and_python_edit_a_setting(m):
+    edited(m, "echo new words > $F")
+    edited(m, "echo new words > %s/new && cp %s/new $F" % (m.top, m.top))
+    edited(m, "echo new words | tee $F")
+    edited(m, "python3 -c 'import sys; open(sys.argv[1], \"w\").write(\"new words\\n\")' $F")
+
+
+@claim()
+def write_a_temporary_file_and_rename_it_over(m):
+    edited(m, "echo new words > $F.tmp && mv $F.tmp $F")
+
+
+@claim()
+def a_renamed_over_value_that_is_nonsense_is_refused_and_said(m):
+    s = m.session(temperature="0.5")
+    done = m.sh("echo hot > $S/t.tmp; mv $S/t.tmp $S/temperature", S=s.path)
+    assert done.returncode != 0 or read(s("error")).strip(), done
+    equal(read(s("temperature")), "0.5\n")
+
+
+# ---- TREE from outside ----
+
+def soon(done, what, explain=None):
+    wait_for(done, what + " within a second", 1.5, explain)
+
+
+@claim()
+def a_setting_changed_in_tree_is_in_force_within_a_second(m):
+    path = os.path.join(m.tree, "models", "tiny", "path")
+    read(m("models", "tiny", "path"))
+    other = os.path.join(m.top, "other.gguf")
+    shutil.copy(MODEL, other)
+    write(path, other + "\n")
+    soon(lambda: read(m("models", "tiny", "path")) == other + "\n", "new path")
+    equal(os.stat(m("models", "tiny", "path")).st_size, len(other) + 1)
+    write(path + ".tmp", MODEL + "\n")
+    os.rename(path + ".tmp", path)
+    soon(lambda: read(m("models", "tiny", "path")) == MODEL + "\n", "renamed path")
+
+
+@claim()
+def a_model_made_in_tree_appears_and_goes(m):
+    top = os.path.join(m.tree, "models", "outside")
+    os.mkdir(top)
+    write(os.path.join(top, "path"), MODEL + "\n")
+    soon(lambda: exists(m("models", "outside", "state")), "model")
+    soon(lambda: read(m("models", "outside", "path")) == MODEL + "\n", "path")
+    assert "outside" in os.listdir(m("models"))
+    assert m.session(model="outside", tokens=3).ask("hello")
+    shutil.rmtree(top)
+    soon(lambda: not exists(m("models", "outside")), "end of the model")
+    assert "outside" not in os.listdir(m("models"))
+
+
+@claim()
+def a_model_moved_into_tree_appears_with_its_settings(m):
+    top = os.path.join(m.top, "moved")
+    os.mkdir(top)
+    write(os.path.join(top, "path"), MODEL + "\n")
+    os.rename(top, os.path.join(m.tree, "models", "moved"))
+    soon(lambda: exists(m("models", "moved", "path"))
+         and read(m("models", "moved", "path")) == MODEL + "\n", "model")
+    os.rename(os.path.join(m.tree, "models", "moved"), top)
+    soon(lambda: not exists(m("models", "moved")), "end of the model")
+
+
+@claim()
+def the_default_link_moved_in_tree_is_in_force(m):
+    top = os.path.join(m.tree, "models", "second")
+    os.mkdir(top)
+    write(os.path.join(top, "path"), MODEL + "\n")
+    subprocess.run(["ln", "-sfn", "second", os.path.join(m.tree, "models", "default")], check=True)
+    soon(lambda: os.readlink(m("models", "default")) == "second", "new default")
+    subprocess.run(["ln", "-sfn", "tiny", os.path.join(m.tree, "models", "default")], check=True)
+    soon(lambda: os.readlink(m("models", "default")) == "tiny", "old default")
+    shutil.rmtree(top)
+
+
+@claim()
+def what_is_written_in_the_mount_is_in_tree(m):
+    m.sh("mkdir models/both && echo /somewhere > models/both/path", check=True)
+    equal(read(os.path.join(m.tree, "models", "both", "path")), "/somewhere\n")
+    m.sh("rm models/both/path", check=True)
+    assert not exists(os.path.join(m.tree, "models", "both", "path"))
+    m.sh("rmdir models/both", check=True)
+    assert not exists(os.path.join(m.tree, "models", "both"))
+
+
+@claim()
+def bad_settings_in_tree_do_no_harm(m):
+    top = os.path.join(m.tree, "models", "odd")
+    m.expects(".")
+    os.mkdir(top)
+    os.mkdir(os.path.join(top, "template"))
+    write(os.path.join(top, "path"), b"\xff\xfe\0" * 1000)
+    os.mkdir(os.path.join(m.tree, "models", "bad name!"))
+    os.mkfifo(os.path.join(m.tree, "models", "fifo"))
+    soon(lambda: exists(m("models", "odd")), "the odd model")
+    read(m("models", "odd", "state"))
+    assert m.session(tokens=3).ask("hello")
+    shutil.rmtree(top)
+    os.rmdir(os.path.join(m.tree, "models", "bad name!"))
+    os.unlink(os.path.join(m.tree, "models", "fifo"))
+
+
+@claim(own=True)
+def live_names_in_a_tree_are_ignored(Mount):
+    m = Mount(start=False)
+    for path in ("sessions/ghost", "metrics"):
+        os.makedirs(os.path.join(m.tree, path))
+    for path in ("version", "status", "sessions/ghost/in", "metrics/requests_total",
+                 "models/tiny/state", "models/tiny/ctl", "models/tiny/ask"):
+        write(os.path.join(m.tree, path), "from the tree\n")
+    with m.start():
+        assert not exists(m("sessions", "ghost"))
+        for path in ("version", "status", "metrics/requests_total", "models/tiny/state"):
+            assert "from the tree" not in read(m(path)), path
+        assert m.session(tokens=3).ask("hello")
+
+
+@claim(own=True)
+def sighup_rereads_the_tree(Mount):
+    with Mount() as m:
+        top = os.path.join(m.tree, "models", "late")
+        os.mkdir(top)
+        write(os.path.join(top, "path"), MODEL + "\n")
+        for _ in range(3):
+            m.kill(signal.SIGHUP)
+        soon(lambda: exists(m("models", "late", "path"))
+             and read(m("models", "late", "path")) == MODEL + "\n", "model")
+        s = m.session()
+        s.begin()
+        m.kill(signal.SIGHUP)
+        time.sleep(0.2)
+        equal(s.status(), "generating")
+        s.cancel()
+
+
+@claim(own=True)
+def readme_of_tree_is_the_readme_of_the_mount(Mount):
+    m = Mount(start=False)
+    write(os.path.join(m.tree, "README"), "a tour\n")
+    with m.start():
+        equal(read(m("README")), "a tour\n")
+
+
+@claim()
+def a_tree_in_git_sees_only_configuration(m):
+    s = m.session()
+    s.ask("hello")
+    names = set()
+    for top, dirs, files in os.walk(m.tree):
+        names |= {os.path.relpath(os.path.join(top, f), m.tree) for f in files + dirs}
+    for name in names:
+        assert name.split("/")[0] not in ("sessions", "metrics", "trace", "version", "status"), name
+        assert os.path.basename(name) not in ("state", "info", "metrics", "ctl", "ask"), name
+
+
+@claim()
+def statfs_and_fsync_work_as_editors_need(m):
+    s = m.session()
+    os.statvfs(m.path)
+    fd = os.open(s("system"), os.O_RDWR)
+    os.write(fd, b"synced\n")
+    os.fsync(fd)
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, b"again\n", 0)
+    os.fsync(fd)
+    os.close(fd)
+    equal(read(s("system")), "again\n")
+    m.sh("df $M > /dev/null; touch $S/system; chmod u+w $S/system", S=s.path)
+    equal(read(s("system")), "again\n")
+    with contextlib.suppress(OSError):
+        os.chmod(m("version"), 0o777)
+    equal(os.stat(m("version")).st_mode & 0o777, 0o444)
+
+
+harness.main()

@@ -1,0 +1,263 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""How a mount ends: SIGTERM, SIGINT, fusermount3 -u and -uz while busy, kill -9 in mid-answer; and
+what the next start finds."""
+import errno
+import os
+import signal
+import stat
+import subprocess
+import time
+
+import harness
+from harness import Session, claim, equal, exists, is_mounted, read, read_bytes, refused, wait_for
+from harness import shown, write
+
+
+def reader(s):
+    p = subprocess.Popen(["cat", s("out")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    time.sleep(0.2)
+    return p
+
+
+def ended_while_busy(Mount, number):
+    with Mount() as m:
+        s = m.session()
+        s.begin()
+        p = reader(s)
+        begin = time.monotonic()
+        m.kill(number)
+        equal(m.wait(), 0)
+        assert time.monotonic() - begin < 5 * harness.slow()
+        assert not is_mounted(m.path), "a mount is left"
+        p.wait(5)
+        assert p.returncode != 0 or p.stderr.read() == b""
+        m.check_log()
+        m.start()
+        assert s.status() in ("cancelled", "failed"), s.status()
+        equal(s.prompts() if s.messages() else ["tell me"], ["tell me"])
+        assert m.session(tokens=3).ask("again")
+
+
+@claim(own=True, limit=60)
+def sigterm_while_busy_leaves_no_mount_and_no_process(Mount):
+    ended_while_busy(Mount, signal.SIGTERM)
+
+
+@claim(own=True, limit=60)
+def sigint_while_busy_leaves_no_mount_and_no_process(Mount):
+    ended_while_busy(Mount, signal.SIGINT)
+
+
+@claim(own=True)
+def sigterm_while_idle_ends_within_a_second(Mount):
+    with Mount() as m:
+        begin = time.monotonic()
+        m.stop()
+        assert time.monotonic() - begin < 1 * harness.slow()
+
+
+@claim(own=True)
+def a_second_sigterm_does_no_harm(Mount):
+    with Mount() as m:
+        s = m.session()
+        s.begin()
+        for _ in range(5):
+            m.kill(signal.SIGTERM)
+            time.sleep(0.01)
+            if m.proc.poll() is not None:
+                break
+        equal(m.wait(), 0)
+
+
+@claim(own=True)
+def fusermount_u_while_idle_ends_the_daemon(Mount):
+    with Mount() as m:
+        subprocess.run(["fusermount3", "-u", m.path], check=True)
+        equal(m.wait(), 0)
+
+
+@claim(own=True)
+def fusermount_u_while_answers_run_without_readers_cancels_and_settles(Mount):
+    with Mount() as m:
+        s = m.session()
+        s.begin()
+        subprocess.run(["fusermount3", "-u", m.path], check=True)
+        equal(m.wait(), 0)
+        m.start()
+        assert s.status() in ("cancelled", "failed"), s.status()
+
+
+@claim(own=True)
+def fusermount_u_under_an_open_file_is_busy_and_harmless(Mount):
+    with Mount() as m:
+        s = m.session()
+        s.begin()
+        p = reader(s)
+        done = subprocess.run(["fusermount3", "-u", m.path], stderr=subprocess.PIPE)
+        assert done.returncode != 0 and b"busy" in done.stderr, done
+        equal(p.poll(), None)
+        s.cancel()
+        p.wait()
+
+
+@claim(own=True)
+def fusermount_uz_under_a_reader_ends_the_daemon_once_the_reader_is_gone(Mount):
+    with Mount() as m:
+        s = m.session(tokens=3000)
+        s.submit("tell me")
+        p = reader(s)
+        subprocess.run(["fusermount3", "-uz", m.path], check=True)
+        assert not is_mounted(m.path)
+        p.kill()
+        p.wait()
+        equal(m.wait(), 0)
+
+
+@claim(own=True, limit=60)
+def kill_9_in_mid_answer_keeps_the_conversation(Mount):
+    with Mount() as m:
+        s = m.session(temperature="0.25", system="be brief")
+        os.chmod(s.path, 0o750)
+        s.ask("the first")
+        before = s.messages()
+        s.begin("the second")
+        p = reader(s)
+        m.kill(signal.SIGKILL)
+        m.wait()
+        p.wait(5)
+        assert p.returncode == 1
+        assert is_mounted(m.path), "a killed daemon leaves a dead mount"
+        with refused(errno.ENOTCONN):
+            os.listdir(m.path)
+        m.start()
+        equal(s.status(), "failed")
+        equal(read(s("error")), "daemon restarted\n")
+        with refused(errno.EIO):
+            read_bytes(s("out"))
+        equal(s.messages()[:3], before)
+        equal(s.messages()[3], {"role": "user", "content": "the second"})
+        equal(read(s("temperature")), "0.25\n")
+        equal(read(s("system")), "be brief\n")
+        equal(stat.S_IMODE(os.stat(s.path).st_mode), 0o750)
+        write(s("ctl"), "retry\n")
+        assert read_bytes(s("out"))
+        equal(s.prompts(), ["the first", "the second"])
+
+
+@claim(own=True, limit=60)
+def kill_9_right_after_an_answer_keeps_it(Mount):
+    with Mount() as m:
+        s = m.session()
+        for i in range(3):
+            answer = s.ask("question %d" % i)
+            m.kill(signal.SIGKILL)
+            m.wait()
+            m.start()
+            equal(shown(s.messages()[-1]["content"]), answer)
+            equal(len(s.messages()), 2 * i + 2)
+            equal(read_bytes(s("out")), answer)
+            equal(s.status(), "done")
+
+
+@claim(own=True, limit=60)
+def kill_9_with_requests_queued_keeps_the_sessions(Mount):
+    with Mount() as m:
+        sessions = [m.session() for _ in range(5)]
+        for s in sessions:
+            s.begin()
+            s.submit("queued")
+        m.kill(signal.SIGKILL)
+        m.wait()
+        m.start()
+        for s in sessions:
+            equal(s.status(), "failed")
+            assert s.messages()[0]["content"] == "tell me"
+
+
+@claim(own=True, limit=60)
+def a_dead_mount_is_removed_by_the_next_start(Mount):
+    with Mount() as m:
+        for _ in range(2):
+            m.kill(signal.SIGKILL)
+            m.wait()
+            m.start()
+        assert exists(m("version"))
+        with open("/proc/self/mountinfo") as f:
+            equal(sum(line.split()[4] == m.path for line in f), 1)
+
+
+@claim(own=True, limit=60)
+def sessions_settings_and_answers_survive_a_restart(Mount):
+    with Mount() as m:
+        s = m.session("kept", stop="one\ntwo", system="gr\u00fc\u00dfe")
+        answer = s.ask("hello")
+        chat = read(s("chat"))
+        created = os.stat(s.path).st_mtime
+        m.stop()
+        m.start()
+        equal(read_bytes(s("out")), answer)
+        equal(read(s("chat")), chat)
+        equal(os.stat(s("chat")).st_size, len(read_bytes(s("chat"))))
+        equal(read(s("stop")), "one\ntwo\n")
+        equal(read(s("system")), "gr\u00fc\u00dfe\n")
+        assert abs(os.stat(s.path).st_mtime - created) < 5 * harness.slow()
+        s.ask("more")
+        equal(len(s.prompts()), 2)
+
+
+@claim(own=True, limit=60)
+def a_removed_session_stays_removed(Mount):
+    with Mount() as m:
+        s = m.session("gone")
+        s.ask("hello")
+        os.rmdir(s.path)
+        time.sleep(0.3)  # what is removed is written behind, within a moment
+        m.kill(signal.SIGKILL)
+        m.wait()
+        m.start()
+        assert not exists(s.path)
+        equal(Session(m, "main").messages(), [])
+
+
+@claim(own=True, root=True, tools=("mount", "umount"), limit=60)
+def a_full_disk_is_said_and_survived(Mount):
+    m = Mount(start=False, allow=["."])
+    os.makedirs(m.state)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", m.state])
+    if done.returncode:
+        raise harness.Skip("no tmpfs can be mounted here")
+    try:
+        m.start()
+        s = m.session(tokens=3)
+        answer = s.ask("hello")
+        with open(os.path.join(m.state, "filler"), "wb", buffering=0) as f, \
+                refused(errno.ENOSPC):
+            while True:
+                f.write(bytes(1 << 14))
+        said = 0
+        for i in range(40):
+            try:
+                s.ask("again %d " % i + "x" * 8000)
+            except OSError as e:
+                assert e.errno in (errno.ENOSPC, errno.EIO), e
+                said += 1
+        assert said, "nobody said that the disk is full"
+        assert read(m("status")).startswith("degraded"), read(m("status"))
+        equal(shown(s.messages()[1]["content"]), answer)
+        os.unlink(os.path.join(m.state, "filler"))
+        wait_for(lambda: recovered(s), "recovery once there is room", 10)
+        m.stop()
+    finally:
+        m.close()
+        subprocess.run(["umount", "-l", m.state], stderr=subprocess.DEVNULL)
+
+
+def recovered(s):
+    try:
+        return len(s.ask("room again")) > 0
+    except OSError:
+        return False
+
+
+harness.main()

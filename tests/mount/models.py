@@ -1,0 +1,316 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""models/: mkdir and rmdir, path, ctl, state, info, metrics, the default symlink; files that are no
+models."""
+import errno
+import json
+import os
+import shutil
+import subprocess
+import time
+
+import harness
+from harness import MODEL, claim, equal, exists, read, read_bytes, refused, wait_for, write
+
+COUNT = [0]
+
+
+def make(m, path=None, load=True):
+    """A new model directory with that path, and its state once loading has ended."""
+    COUNT[0] += 1
+    name = "m%d" % COUNT[0]
+    os.mkdir(m("models", name))
+    if path is not None:
+        write(m("models", name, "path"), path + "\n")
+    if load:
+        write(m("models", name, "ctl"), "load\n")
+        wait_for(lambda: not state(m, name).startswith("loading"), "end of loading", 20)
+    return name
+
+
+def state(m, name):
+    return read(m("models", name, "state")).strip()
+
+
+def fails(m, path, *words):
+    """A model with such a path fails with a sentence, its requests with EBADMSG or the like, and
+    the daemon lives."""
+    name = make(m, path)
+    said = state(m, name)
+    assert said.startswith("failed: ") and len(said) > 20, said
+    for word in words:
+        assert word in said, said
+    s = m.session(model=name)
+    with refused(errno.EBADMSG, errno.ENOTSUP, errno.EHOSTUNREACH):
+        s.submit("hello")
+        read_bytes(s("out"))
+    assert read(s("error")).strip()
+    os.rmdir(m("models", name))
+    return said
+
+
+def copy(m, name, n=None, change=None):
+    data = bytearray(read_bytes(MODEL)[:n])
+    if change:
+        change(data)
+    path = os.path.join(m.top, name)
+    write(path, bytes(data))
+    return path
+
+
+@claim()
+def mkdir_makes_a_model_and_rmdir_removes_it(m):
+    m.sh("mkdir models/new && echo %s > models/new/path && cat models/new/state" % MODEL,
+         check=True)
+    assert "new" in os.listdir(m("models"))
+    s = m.session(model="new")
+    assert s.ask("hello")
+    m.sh("rmdir models/new", check=True)
+    assert not exists(m("models", "new")) and "new" not in os.listdir(m("models"))
+    with refused(errno.EHOSTUNREACH):
+        s.submit("hello")
+
+
+@claim()
+def rm_r_removes_a_model(m):
+    m.sh("mkdir models/old && echo %s > models/old/path && rm -r models/old" % MODEL, check=True)
+    assert not exists(m("models", "old"))
+
+
+@claim()
+def a_new_model_is_a_directory_in_tree(m):
+    name = make(m, MODEL, load=False)
+    equal(read(os.path.join(m.tree, "models", name, "path")), MODEL + "\n")
+    os.rmdir(m("models", name))
+    assert not exists(os.path.join(m.tree, "models", name))
+
+
+@claim()
+def model_names_are_checked(m):
+    for name in ("x" * 65, "sp ace", "\u00e4", "auto", "cascade"):
+        with refused(errno.EINVAL, errno.ENAMETOOLONG):
+            os.mkdir(m("models", name))
+    with refused(errno.EEXIST):
+        os.mkdir(m("models", "tiny"))
+
+
+@claim()
+def load_and_unload_are_verbs_and_state_follows(m):
+    name = make(m, MODEL)
+    equal(state(m, name), "ready")
+    write(m("models", name, "ctl"), "unload\n")
+    wait_for(lambda: state(m, name) == "unloaded", "unloaded")
+    s = m.session(model=name)
+    assert s.ask("hello"), "the first request loads"
+    equal(state(m, name), "ready")
+    with refused(errno.EINVAL):
+        write(m("models", name, "ctl"), "explode\n")
+    os.rmdir(m("models", name))
+
+
+@claim()
+def unload_in_mid_answer_ends_it_with_an_error_or_waits(m):
+    name = make(m, MODEL)
+    s = m.session(model=name)
+    s.begin()
+    write(m("models", name, "ctl"), "unload\n")
+    s.idle()
+    assert s.status() in ("cancelled", "failed"), s.status()
+    os.rmdir(m("models", name))
+
+
+@claim()
+def rmdir_in_mid_answer_ends_the_answer(m):
+    name = make(m, MODEL)
+    s = m.session(model=name)
+    s.begin()
+    os.rmdir(m("models", name))
+    with refused(errno.ECANCELED, errno.EHOSTUNREACH):
+        read_bytes(s("out"))
+
+
+@claim()
+def info_is_json_and_metrics_are_prometheus_text(m):
+    m.session().ask("hello")
+    info = json.loads(read(m("models", "tiny", "info")))
+    equal(info["architecture"], "llama")
+    assert "ready" == state(m, "tiny")
+    assert any(isinstance(v, int) and v == 32768 for v in info.values()), info
+    for line in read(m("models", "tiny", "metrics")).splitlines():
+        if not line.startswith("#"):
+            float(line.rsplit(" ", 1)[1])
+
+
+@claim()
+def default_is_a_symlink_that_ln_sfn_moves(m):
+    name = make(m, MODEL)
+    equal(os.readlink(m("models", "default")), "tiny")
+    m.sh("ln -sfn %s models/default" % name, check=True)
+    equal(os.readlink(m("models", "default")), name)
+    equal(os.readlink(os.path.join(m.tree, "models", "default")), name)
+    assert m.session().ask("hello")
+    with refused(errno.EBUSY):
+        os.rmdir(m("models", name))
+    m.sh("ln -sfn tiny models/default", check=True)
+    equal(read(m("models", "default", "path")), MODEL + "\n")
+    os.rmdir(m("models", name))
+
+
+@claim()
+def default_points_only_to_a_bare_sibling(m):
+    for target in ("/etc", "../sessions", "a/b", ".", ".."):
+        m.sh("ln -sfn %s models/default" % target)
+        equal(os.readlink(m("models", "default")), "tiny")
+    with refused(errno.EPERM, errno.EINVAL, errno.EACCES):
+        os.symlink("tiny", m("sessions", "link"))
+
+
+@claim()
+def a_relative_path_is_relative_to_its_directory_in_tree(m):
+    name = make(m, load=False)
+    shutil.copy(MODEL, os.path.join(m.tree, "models", name, "here.gguf"))
+    write(m("models", name, "path"), "here.gguf\n")
+    write(m("models", name, "ctl"), "load\n")
+    wait_for(lambda: state(m, name) == "ready", "ready", 20, lambda: state(m, name))
+    equal(read(m("models", name, "path")), "here.gguf\n")
+    with refused(errno.ENOTEMPTY):
+        os.rmdir(m("models", name))
+    equal(state(m, name), "ready")
+    os.unlink(os.path.join(m.tree, "models", name, "here.gguf"))
+    os.rmdir(m("models", name))
+
+
+@claim()
+def a_missing_file_fails_with_a_sentence(m):
+    fails(m, "/nonexistent/model.gguf", "/nonexistent/model.gguf")
+
+
+@claim()
+def a_fifo_as_path_does_not_hang(m):
+    path = os.path.join(m.top, "fifo")
+    os.mkfifo(path)
+    fails(m, path, "regular")
+
+
+@claim()
+def a_device_or_directory_as_path_is_refused(m):
+    fails(m, "/dev/zero", "regular")
+    fails(m, "/dev/null", "regular")
+    fails(m, "/usr", "regular")
+
+
+@claim()
+def a_path_on_the_mount_itself_is_refused(m):
+    for target in (m("README"), m("sessions", "main", "chat"), m("sessions", "main", "out")):
+        fails(m, target)
+
+
+@claim()
+def garbage_and_empty_files_are_refused_with_a_sentence(m):
+    write(os.path.join(m.top, "empty"), b"")
+    fails(m, os.path.join(m.top, "empty"))
+    write(os.path.join(m.top, "garbage"), os.urandom(100000))
+    fails(m, os.path.join(m.top, "garbage"), "GGUF")
+    write(os.path.join(m.top, "magic"), b"GGUF\x03\0\0\0" + b"\xff" * 4096)
+    fails(m, os.path.join(m.top, "magic"))
+
+
+@claim(limit=60)
+def truncated_models_are_refused_with_a_sentence(m):
+    size = os.stat(MODEL).st_size
+    for n in (4, 23, 24, 1000, size // 2, size - 1):
+        fails(m, copy(m, "cut", n))
+
+
+@claim()
+def another_version_or_architecture_is_not_supported(m):
+    def version(d):
+        d[4] = 9
+    fails(m, copy(m, "v9", change=version), "version")
+
+    def architecture(d):
+        at = d.index(b"\x05\0\0\0\0\0\0\0llama")
+        d[at + 8:at + 13] = b"zebra"
+    fails(m, copy(m, "zebra", change=architecture), "zebra")
+
+
+@claim(limit=90)
+def flipped_bytes_never_take_the_daemon_down(m):
+    name = make(m, load=False)
+    for at in range(8, 2200, 97):
+        def flip(d, at=at):
+            d[at] ^= 0xff
+        write(m("models", name, "path"), copy(m, "flipped", change=flip) + "\n")
+        write(m("models", name, "ctl"), "load\n")
+        wait_for(lambda: not state(m, name).startswith("loading"), "end of loading", 20)
+        write(m("models", name, "ctl"), "unload\n")
+    os.rmdir(m("models", name))
+
+
+@claim()
+def a_repaired_file_loads_after_a_failure(m):
+    path = copy(m, "repaired", 1000)
+    name = make(m, path)
+    assert state(m, name).startswith("failed: ")
+    copy(m, "repaired")
+    write(m("models", name, "ctl"), "load\n")
+    wait_for(lambda: state(m, name) == "ready", "ready", 20, lambda: state(m, name))
+    os.rmdir(m("models", name))
+
+
+@claim(limit=60)
+def a_file_truncated_while_mapped_fails_its_model_not_the_daemon(m):
+    path = copy(m, "shrinks")
+    name = make(m, path)
+    s = m.session(model=name)
+    s.begin()
+    os.truncate(path, 5000)
+    s.idle()
+    equal(s.status(), "failed")
+    assert read(s("error")).strip()
+    with refused(errno.EBADMSG):
+        read_bytes(s("out"))
+    assert m.session().ask("the other model answers")
+    wait_for(lambda: state(m, name).startswith("failed"), "failed", 10, lambda: state(m, name))
+    os.rmdir(m("models", name))
+
+
+@claim()
+def load_without_a_path_says_what_is_missing(m):
+    name = make(m, load=False)
+    done = m.sh("echo load > models/%s/ctl" % name)
+    assert done.returncode != 0 and "write error" in done.stderr, done
+    os.rmdir(m("models", name))
+
+
+@claim()
+def an_unknown_template_can_be_named(m):
+    def other(d):
+        at = d.index(b"tokenizer.chat_template")
+        d[at:at + 400] = d[at:at + 400].replace(b"im_start", b"xx_start")
+    name = make(m, copy(m, "strange", change=other))
+    assert "template" in state(m, name), state(m, name)
+    m.sh("echo chatml > models/%s/template; echo load > models/%s/ctl" % (name, name), check=True)
+    wait_for(lambda: state(m, name) == "ready", "ready", 20, lambda: state(m, name))
+    with refused(errno.EINVAL):
+        write(m("models", name, "template"), "klingon\n")
+    os.rmdir(m("models", name))
+
+
+@claim(limit=60)
+def loading_does_not_hold_up_others(m):
+    s = m.session()
+    s.begin()
+    names = [make(m, MODEL, load=False) for _ in range(4)]
+    for name in names:
+        write(m("models", name, "ctl"), "load\n")
+    begin = time.monotonic()
+    m.sh("cat sessions/main/status; ls -l models", check=True)
+    assert time.monotonic() - begin < 2 * harness.slow()
+    for name in names:
+        wait_for(lambda: state(m, name) == "ready", "ready", 20, lambda: state(m, name))
+    s.cancel()
+    subprocess.run(["rmdir"] + [m("models", n) for n in names], check=True)
+
+
+harness.main(allow=["warning: model "])

@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of a session, one value a file: what is good comes back, nonsense is refused at the
+write and `error` says what is allowed, unlink resets."""
+import errno
+import os
+
+import harness
+from harness import claim, equal, read, refused, shown, write
+
+GOOD = {
+    "model": ["tiny", "default"],
+    "system": ["You are a pirate.", "two\nlines", "gr\u00fc\u00dfe \U0001f600"],
+    "temperature": ["0", "0.7", "1", "2"],
+    "top_p": ["0.1", "0.95", "1"],
+    "top_k": ["0", "1", "40"],
+    "min_p": ["0", "0.05", "1"],
+    "max_tokens": ["1", "256", "100000"],
+    "stop": ["END", "one\ntwo"],
+    "seed": ["0", "42", "18446744073709551615"],
+    "format": ["text", "json"],
+    "ignore_eos": ["0", "1"],
+    "truncate": ["oldest-turns", "middle", "off"],
+}
+BAD = {
+    "model": ["no/slash", "..", "x" * 65],
+    "temperature": ["-1", "hot", "nan", "inf", "1e999", "0.5x", "0,5"],
+    "top_p": ["1.5", "-0.1", "0", "most", "nan"],
+    "top_k": ["-1", "1.5", "many", "99999999999999999999"],
+    "min_p": ["2", "-0.1", "x"],
+    "max_tokens": ["-5", "1.5", "lots", "99999999999999999999", "0x10"],
+    "seed": ["-1", "luck", "1.5", "18446744073709551616"],
+    "format": ["xml", "JSON please"],
+    "ignore_eos": ["2", "yes please", "-1"],
+    "truncate": ["sometimes", "oldest"],
+}
+
+
+@claim()
+def every_setting_is_there(m):
+    s = m.session()
+    equal(set(GOOD) - set(os.listdir(s.path)), set())
+
+
+@claim(limit=60)
+def a_good_value_comes_back_with_a_newline(m):
+    s = m.session()
+    for name, values in GOOD.items():
+        for value in values:
+            write(s(name), value + "\n")
+            equal(read(s(name)), value + "\n")
+            write(s(name), value)
+            equal(read(s(name)), value + "\n")
+
+
+@claim(limit=60)
+def nonsense_is_refused_at_the_write_and_changes_nothing(m):
+    s = m.session()
+    for name, values in BAD.items():
+        write(s(name), GOOD[name][0] + "\n")
+        for value in values:
+            fd = os.open(s(name), os.O_WRONLY | os.O_TRUNC)
+            try:
+                os.write(fd, (value + "\n").encode())
+                raise AssertionError("%s took %r" % (name, value))
+            except OSError as e:
+                equal((name, value, e.errno), (name, value, errno.EINVAL))
+            finally:
+                try:
+                    os.close(fd)
+                except OSError as e:
+                    equal(e.errno, errno.EINVAL)
+            equal(read(s(name)), GOOD[name][0] + "\n")
+
+
+@claim()
+def error_says_what_is_allowed(m):
+    s = m.session()
+    for name, words in {"temperature": ["temperature", "0", "2"], "top_p": ["top_p", "0", "1"],
+                        "format": ["text", "json"], "ignore_eos": ["0", "1"],
+                        "truncate": ["oldest-turns", "middle", "off"]}.items():
+        with refused(errno.EINVAL):
+            write(s(name), BAD[name][0] + "\n")
+        said = read(s("error"))
+        for word in words:
+            assert word in said, "%s: %r" % (name, said)
+
+
+@claim()
+def bash_and_dash_print_the_refusal(m):
+    s = m.session()
+    for shell in ("bash", "dash"):
+        done = m.sh("echo hot > $S/temperature", shell, S=s.path)
+        assert done.returncode != 0
+        if shell == "bash":
+            assert "write error: Invalid argument" in done.stderr, done.stderr
+    done = m.sh("echo hot | tee $S/temperature", S=s.path)
+    assert done.returncode != 0 and "Invalid argument" in done.stderr, done
+
+
+@claim()
+def a_refused_value_leaves_no_trace_in_the_next_one(m):
+    s = m.session(temperature="0.5")
+    m.sh("echo hot > $S/temperature; echo 3.5 >> $S/temperature", S=s.path)
+    equal(read(s("temperature")), "0.5\n")
+
+
+@claim()
+def unlink_resets_to_the_default(m):
+    s = m.session()
+    fresh = os.path.join(m("sessions"), "fresh")
+    os.mkdir(fresh)
+    for name, values in GOOD.items():
+        default = read(os.path.join(fresh, name))
+        write(s(name), values[-1] + "\n")
+        os.unlink(s(name))
+        equal((name, read(s(name))), (name, default))
+
+
+@claim()
+def unlink_of_a_live_file_succeeds_without_effect(m):
+    s = m.session()
+    s.ask("hello")
+    for name in ("in", "out", "chat", "status", "error", "usage", "trace", "events", "ctl",
+                 "messages.json"):
+        os.unlink(s(name))
+    equal(len(s.messages()), 2)
+
+
+@claim()
+def a_value_written_byte_by_byte_is_one_value(m):
+    s = m.session()
+    m.sh("printf '0.25\\n' | dd bs=1 of=$S/temperature status=none", check=True, S=s.path)
+    equal(read(s("temperature")), "0.25\n")
+    m.sh("printf 'be brief\\n' | dd bs=1 of=$S/system status=none", check=True, S=s.path)
+    equal(read(s("system")), "be brief\n")
+
+
+@claim()
+def a_setting_is_in_force_with_the_next_request(m):
+    s = m.session(temperature=0)
+    write(s("max_tokens"), "3\n")
+    s.ask("hello")
+    equal(s.usage("output_tokens"), 3)
+    write(s("max_tokens"), "9\n")
+    s.ask("hello")
+    equal(s.usage("output_tokens"), 9)
+
+
+@claim()
+def the_same_seed_gives_the_same_answer(m):
+    texts = [m.session(tokens=40, temperature=1, seed=k).ask("hello") for k in (7, 7, 8)]
+    equal(texts[0], texts[1])
+    assert texts[1] != texts[2]
+
+
+@claim()
+def a_stop_string_ends_the_answer_and_is_not_part_of_it(m):
+    text = m.session(tokens=60, temperature=1, seed=3).ask("hello").decode()
+    stop = next(text[i:i + 3] for i in range(8, len(text) - 3)
+                if "\n" not in text[i:i + 3] and text[i:i + 3].isprintable()
+                and "\ufffd" not in text[i:i + 3] and text[i] not in " ")
+    got = m.session(tokens=60, temperature=1, seed=3, stop=stop).ask("hello").decode()
+    equal(got.encode(), shown(text[:text.index(stop)]))
+
+
+@claim()
+def format_json_gives_json(m):
+    s = m.session(temperature=1, seed=5, format="json", ignore_eos=0, tokens=400)
+    s.ask("hello")
+    if s.usage("output_tokens") < 400:
+        harness.json.loads(read(s("out")))
+
+
+@claim()
+def an_unknown_model_is_refused_at_the_write(m):
+    s = m.session()
+    with refused(errno.EINVAL):
+        write(s("model"), "nobody\n")
+    assert "nobody" in read(s("error")) or "models/" in read(s("error"))
+    assert s.ask("hello")
+
+
+@claim()
+def a_setting_that_is_not_utf8_is_refused(m):
+    s = m.session()
+    with refused(errno.EILSEQ, errno.EINVAL):
+        write(s("system"), b"\xff\xfe\n")
+    with refused(errno.EILSEQ, errno.EINVAL):
+        write(s("temperature"), b"\xff\n")
+
+
+@claim()
+def a_huge_value_is_refused_and_the_daemon_lives(m):
+    s = m.session()
+    for name in ("temperature", "model", "stop"):
+        with refused(errno.EINVAL, errno.EFBIG, errno.E2BIG):
+            write(s(name), "1" * (1 << 17))
+
+
+@claim()
+def settings_are_seen_at_once_by_others(m):
+    s = m.session()
+    for i in range(30):
+        write(s("top_k"), "%d\n" % (i + 1))
+        equal(m.sh("cat $S/top_k; stat -c %s $S/top_k", check=True, S=s.path).stdout,
+              "%d\n%d\n" % (i + 1, len(str(i + 1)) + 1))
+
+
+harness.main()

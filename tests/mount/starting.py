@@ -1,0 +1,253 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""How a mount begins: options, errors with a sentence and a status, two daemons, a TREE that
+another user can write, fstab's form."""
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import harness
+from harness import claim, equal, exists, is_mounted, read, wait_for, write
+
+
+def run(*args, cwd=None):
+    p = subprocess.run(harness.WRAP + [harness.LLMFS] + list(args), stdin=subprocess.DEVNULL,
+                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd,
+                       timeout=20 * harness.slow())
+    p.stdout, p.stderr = p.stdout.decode(), p.stderr.decode()
+    assert not harness.REPORT.search(p.stderr), p.stderr
+    return p
+
+
+def fails(m, words, *args, foreground=True):
+    """The start fails with a sentence that has the words, and leaves no mount."""
+    command = m.command(*args, foreground=foreground)
+    p = run(*command[len(harness.WRAP) + 1:])
+    assert p.returncode not in (0, None) and p.returncode > 0, p
+    for word in words:
+        assert word in p.stderr, p.stderr
+    return p
+
+
+@claim(own=True)
+def h_prints_usage_and_succeeds(Mount):
+    for arg in ("-h", "--help"):
+        p = run(arg)
+        equal(p.returncode, 0)
+        for word in ("llmfs", "TREE", "MOUNTPOINT", "-f", "-o", "state="):
+            assert word in p.stdout, p.stdout
+
+
+@claim(own=True)
+def version_is_printed(Mount):
+    for arg in ("-V", "--version"):
+        p = run(arg)
+        equal(p.returncode, 0)
+        assert p.stdout.startswith("llmfs "), p
+
+
+@claim(own=True)
+def an_unknown_option_is_an_error(Mount):
+    m = Mount(start=False)
+    for args in (["--frobnicate"], ["-Q"], ["-o", "frobnicate=1"]):
+        p = fails(m, ["llmfs"], *args)
+        assert args[-1].split("=")[0].lstrip("-") in p.stderr, p.stderr
+        assert not is_mounted(m.path)
+    p = run()
+    assert p.returncode > 0 and "--help" in p.stderr, p
+    m.close()
+
+
+@claim(own=True)
+def a_daemon_started_in_the_background_returns_once_the_mount_works(Mount):
+    m = Mount(start=False)
+    command = m.command(foreground=False)
+    p = run(*command[len(harness.WRAP) + 1:])
+    equal(p.returncode, 0)
+    assert exists(m("version")) and exists(m("sessions", "main", "in"))
+    pid = int(subprocess.run(["pgrep", "-f", m.path], stdout=subprocess.PIPE).stdout.split()[0])
+    harness.WARDEN.say(daemon=pid)
+    assert m.session(tokens=3).ask("hello")
+    subprocess.run(["fusermount3", "-u", m.path], check=True)
+    wait_for(lambda: not exists("/proc/%d" % pid), "the end of the daemon")
+    harness.WARDEN.say(ended=pid)
+    m.close()
+
+
+@claim(own=True)
+def a_background_start_that_fails_says_so_with_its_status(Mount):
+    m = Mount(start=False)
+    shutil.rmtree(m.tree)
+    fails(m, [m.tree], foreground=False)
+    m.close()
+    m = Mount(start=False)
+    os.rmdir(m.path)
+    fails(m, [m.path], foreground=False)
+    m.close()
+
+
+@claim(own=True)
+def a_missing_tree_or_mount_point_is_an_error_with_its_name(Mount):
+    m = Mount(start=False)
+    shutil.rmtree(m.tree)
+    fails(m, [m.tree])
+    write(m.tree, "a file")
+    fails(m, [m.tree])
+    m.close()
+
+
+@claim(own=True)
+def two_daemons_on_one_tree_the_second_names_the_first(Mount):
+    with Mount() as m:
+        second = Mount(start=False, tree=m.tree, state=m.state)
+        p = fails(second, [str(m.proc.pid)])
+        assert not is_mounted(second.path), p
+        assert exists(m("version"))
+        second.close()
+
+
+@claim(own=True)
+def the_default_state_directory_is_one_per_tree(Mount):
+    ms = [Mount(start=False), Mount(start=False)]
+    home = os.path.join(ms[0].top, "xdg")
+    os.environ["XDG_STATE_HOME"], old = home, os.environ.get("XDG_STATE_HOME")
+    try:
+        if os.getuid() == 0:
+            raise harness.Skip("root's states are in /var/lib")
+        for m in ms:
+            m.command = lambda *a, m=m, **k: [harness.LLMFS, "-f", m.tree, m.path]
+            m.start()
+        equal(len(os.listdir(os.path.join(home, "llmfs"))), 2)
+    finally:
+        for m in ms:
+            m.close()
+        os.environ.pop("XDG_STATE_HOME")
+        if old:
+            os.environ["XDG_STATE_HOME"] = old
+
+
+@claim(own=True)
+def the_state_directory_is_private(Mount):
+    with Mount() as m:
+        equal(os.stat(m.state).st_mode & 0o777, 0o700)
+
+
+@claim(own=True, root=True)
+def a_state_directory_that_cannot_be_used_is_an_error_with_its_name(Mount):
+    m = Mount(start=False)
+    write(m.state, "a file")
+    fails(m, [m.state])
+    m.close()
+
+
+@claim(own=True, root=True)
+def root_refuses_a_tree_that_others_can_write(Mount):
+    for spoil in (lambda m: os.chmod(m.tree, 0o777),
+                  lambda m: os.chown(m.tree, 12345, 12345),
+                  lambda m: os.chown(os.path.join(m.tree, "models"), 12345, 0)):
+        m = Mount(start=False)
+        spoil(m)
+        p = fails(m, ["writ"])
+        assert m.tree in p.stderr, p.stderr
+        m.close()
+
+
+@claim(own=True, root=True)
+def root_takes_no_setting_from_a_file_that_others_can_write(Mount):
+    m = Mount(start=False, allow=["models/tiny/path .*writ"])
+    os.chmod(os.path.join(m.tree, "models", "tiny", "path"), 0o666)
+    with m.start():
+        assert "models/tiny/path" in read(m("status")), read(m("status"))
+        with harness.refused(harness.errno.EHOSTUNREACH):
+            m.session().submit("hello")
+
+
+@claim(own=True)
+def mount_options_are_taken_as_every_fuse_program_does(Mount):
+    m = Mount("-o", "allow_other,default_permissions,noatime,fsname=mine,subtype=llmfs") \
+        if os.getuid() == 0 else Mount("-o", "noatime")
+    with m, open("/proc/self/mountinfo") as f:
+        line = next(x for x in f if x.split()[4] == m.path)
+        assert "fuse.llmfs" in line and "noatime" in line, line
+
+
+@claim(own=True)
+def options_of_fstab_are_taken_in_its_order(Mount):
+    """mount.fuse.llmfs TREE MOUNTPOINT -o rw,_netdev,..."""
+    m = Mount(start=False)
+    extra = "allow_other," if os.getuid() == 0 else ""
+    p = run(m.tree, m.path, "-o", "rw,%s_netdev,nosuid,nodev,state=%s" % (extra, m.state))
+    equal((p.returncode, p.stderr), (0, ""))
+    assert exists(m("version"))
+    pid = int(subprocess.run(["pgrep", "-f", m.path], stdout=subprocess.PIPE).stdout.split()[0])
+    harness.WARDEN.say(daemon=pid)
+    os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: not exists("/proc/%d" % pid), "the end of the daemon")
+    assert not is_mounted(m.path)
+    m.close()
+
+
+@claim(own=True)
+def relative_paths_are_understood(Mount):
+    m = Mount(start=False)
+    m.command = lambda *a, **k: harness.WRAP + [harness.LLMFS, "-f", "-o", "state=state", "tree",
+                                                "mnt"]
+    here = os.getcwd()
+    os.chdir(m.top)
+    try:
+        with m.start():
+            assert m.session(tokens=3).ask("hello")
+    finally:
+        os.chdir(here)
+
+
+@claim(own=True)
+def the_default_model_is_loaded_at_mount(Mount):
+    with Mount() as m:
+        wait_for(lambda: read(m("models", "tiny", "state")) == "ready\n", "ready", 20,
+                 lambda: read(m("models", "tiny", "state")))
+
+
+@claim(own=True)
+def an_empty_tree_mounts_and_says_how_to_go_on(Mount):
+    m = Mount(start=False)
+    shutil.rmtree(os.path.join(m.tree, "models"))
+    with m.start():
+        with harness.refused(harness.errno.EHOSTUNREACH):
+            m.session().submit("hello")
+        m.sh("mkdir models/mine && echo %s > models/mine/path && ln -sfn mine models/default"
+             % harness.MODEL, check=True)
+        assert m.session(tokens=3).ask("hello")
+
+
+@claim(own=True)
+def a_mount_point_that_is_not_empty_or_within_the_tree_does_no_harm(Mount):
+    m = Mount(start=False)
+    m.path = os.path.join(m.tree, "mnt")
+    os.mkdir(m.path)
+    harness.WARDEN.say(mount=m.path)
+    p = subprocess.Popen(m.command(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    harness.WARDEN.say(daemon=p.pid)
+    end = time.monotonic() + 10 * harness.slow()
+    while p.poll() is None and not is_mounted(m.path) and time.monotonic() < end:
+        time.sleep(0.01)
+    if p.poll() is None:
+        assert exists(m("version"))
+        p.terminate()
+    assert p.wait(20) is not None
+    harness.WARDEN.say(ended=p.pid)
+    m.close()
+
+
+@claim(own=True)
+def sanitizers_and_mounts_leave_no_temporary_files(Mount):
+    with Mount() as m:
+        m.session(tokens=3).ask("hello")
+        m.stop()
+        equal(sorted(os.listdir(m.top)), ["log", "mnt", "state", "tree"])
+        equal(os.listdir(m.path), [])
+
+
+harness.main()
