@@ -104,28 +104,25 @@ static void use(const struct gguf *g, const char *text, size_t n)
 	tokenizer_free(t);
 }
 
-/* The built-in vocabularies, loaded once. */
-static void use_built_in(const char *text, size_t n)
+/* One of the built-in vocabularies, loaded once. */
+static void use_built_in(unsigned kind, const char *text, size_t n)
 {
 	static struct tokenizer *loaded[TINY_VOCAB_KINDS];
+	bool lossy = kind == TINY_VOCAB_SENTENCEPIECE && memmem(text, n, "\xe2\x96\x81", 3);
 
-	for (unsigned i = 0; i < TINY_VOCAB_KINDS; i++) {
-		bool lossy = i == TINY_VOCAB_SENTENCEPIECE && memmem(text, n, "\xe2\x96\x81", 3);
+	if (!loaded[kind]) {
+		struct err err;
+		struct gguf *g;
+		size_t size;
+		unsigned char *file = tiny_vocab_file(kind, &size);
 
-		if (!loaded[i]) {
-			struct err err;
-			struct gguf *g;
-			size_t size;
-			unsigned char *file = tiny_vocab_file(i, &size);
-
-			must(gguf_parse(&g, file, size, &err) == 0);
-			must(tokenizer_new(&loaded[i], g, &err) == 0);
-			gguf_free(g);
-			free(file);
-		}
-		encode(loaded[i], text, n, !lossy);
-		render(loaded[i], text, n);
+		must(gguf_parse(&g, file, size, &err) == 0);
+		must(tokenizer_new(&loaded[kind], g, &err) == 0);
+		gguf_free(g);
+		free(file);
 	}
+	encode(loaded[kind], text, n, !lossy);
+	render(loaded[kind], text, n);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
@@ -137,7 +134,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	if (n >= sizeof(size))
 		memcpy(&size, data, sizeof(size));
 	if (n < sizeof(size) || size > n - sizeof(size)) {
-		use_built_in((const char *)data, n);
+		use_built_in(n > 0 ? data[0] % TINY_VOCAB_KINDS : 0, (const char *)data, n);
 		return 0;
 	}
 	data += sizeof(size);
