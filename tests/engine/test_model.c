@@ -28,6 +28,13 @@ static const struct tiny_llama shapes[] = {
 	{.n_layers = 1, .n_embd = 256, .n_heads = 8, .n_kv_heads = 1, .n_ff = 288, .n_vocab = 260},
 };
 
+/* A sanitizer finds what it can find in the first; the others are about bits. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#	define N_SHAPES 1
+#else
+#	define N_SHAPES (sizeof shapes / sizeof shapes[0])
+#endif
+
 static struct gguf *make_file(struct tiny_llama shape, enum tensor_type type)
 {
 	struct gguf *g = NULL;
@@ -170,12 +177,13 @@ static void check_shape(const struct tiny_llama *shape, enum tensor_type type)
 		check_against(expected, m, MAX_LEN, false, what);
 		model_free(m);
 	}
+	free_sequences(expected);
 	gguf_free(g);
 }
 
 START_TEST(every_path_and_batch_and_cut_gives_the_same_bits)
 {
-	for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++)
+	for (size_t s = 0; s < N_SHAPES; s++)
 		check_shape(&shapes[s], types[_i]);
 }
 END_TEST
