@@ -138,7 +138,7 @@ static void look_at_pieces(struct spm *s)
 			continue;
 		if (n > s->max_piece)
 			s->max_piece = n;
-		if (s->splits && has_inner_space(text, n))
+		if (s->splits && v->kinds[i] == VOCAB_NORMAL && has_inner_space(text, n))
 			s->splits = false;
 	}
 }

@@ -143,6 +143,22 @@ static uint64_t mix(uint64_t a, uint64_t b)
 	return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
+/* The last bytes of a text, fewer than 8, in one word; different for different texts of the same
+ * length. */
+static uint64_t tail(const char *text, size_t n)
+{
+	const unsigned char *t = (const unsigned char *)text;
+	uint32_t first, last;
+
+	if (n == 0)
+		return 0;
+	if (n < 4)
+		return t[0] | (uint64_t)t[n / 2] << 8 | (uint64_t)t[n - 1] << 16;
+	memcpy(&first, text, 4);
+	memcpy(&last, text + n - 4, 4);
+	return first | (uint64_t)last << 32;
+}
+
 static uint64_t hash(const struct vocab *v, const char *text, size_t n)
 {
 	uint64_t h = v->seed ^ n, word;
@@ -151,9 +167,7 @@ static uint64_t hash(const struct vocab *v, const char *text, size_t n)
 		memcpy(&word, text, 8);
 		h = mix(h ^ word, 0x9e3779b97f4a7c15u);
 	}
-	word = 0;
-	memcpy(&word, text, n);
-	return mix(h ^ word, v->seed | 0x4000000000000001u);
+	return mix(h ^ tail(text, n), v->seed | 0x4000000000000001u);
 }
 
 uint32_t vocab_find(const struct vocab *v, const char *text, size_t n)
