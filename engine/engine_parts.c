@@ -193,7 +193,9 @@ static int fill_info(struct engine_parts *p, const struct sizes *z, struct err *
 
 static int check_stop(const volatile bool *stop, struct err *err)
 {
-	return stop && *stop ? err_set(err, -ECANCELED, "loading was cancelled") : 0;
+	return stop && __atomic_load_n(stop, __ATOMIC_RELAXED)
+		       ? err_set(err, -ECANCELED, "loading was cancelled")
+		       : 0;
 }
 
 int engine_parts_open(struct engine_parts *p, const char *path,
