@@ -14,6 +14,11 @@
  * committed, for at most a second (flushes that follow one another closely count as one, for at
  * most two). The timer is the loop's and holds a reference.
  *
+ * Requests queue in the order of their last flush, which a program waits for, and not in that of
+ * their commits, which come from several threads at once and may overtake one another. A draft that
+ * is committed while an earlier one has just been flushed is `closed`: it goes on by itself when
+ * the earlier one is done, or (somebody may keep that open) after a tenth of a second.
+ *
  * Lock: draft->lock, outermost; `pending` and `link` are under the session's.
  */
 #include "gateway/draft.h"
@@ -27,6 +32,7 @@
 #include "base/utf8.h"
 
 static const uint64_t hold_ns = 1000000000, hold_again_ns = 100000000, hold_most_ns = 2000000000;
+static const uint64_t overtake_ns = 100000000; /* how long a commit may come after its flush */
 
 struct draft {
 	atomic_uint refs;
@@ -43,8 +49,11 @@ struct draft {
 	int poison;     /* 0 or -errno */
 	struct err poison_err;
 
-	bool pending, closed; /* under the session's lock */
-	uint64_t pending_since_ns;
+	/* under the session's lock */
+	bool pending, closed;
+	bool armed; /* the timer is, or it is about to run: it has a reference */
+	uint64_t pending_since_ns, closed_until_ns;
+	uint64_t flush_serial, flushed_ns; /* of the last flush; 0: nothing is flushed */
 	struct list link;
 };
 
@@ -77,27 +86,83 @@ static void not_pending(struct draft *d)
 		session_poke(d->session, SESSION_NEWEST_CHANGED);
 }
 
-static void hold_is_over(struct loop_timer *timer)
+/* With the session's lock held. */
+static void arm(struct draft *d, uint64_t at_ns)
 {
-	struct draft *d = list_entry(timer, struct draft, timer);
-	pthread_mutex_lock(&d->session->lock);
-	not_pending(d);
-	pthread_mutex_unlock(&d->session->lock);
-	draft_put(d);
+	if (!loop_arm(d->session->g->loop, &d->timer, at_ns))
+		return;
+	if (!d->armed)
+		draft_ref(d);
+	d->armed = true;
 }
 
-/* Without the session's lock. */
+/* With the session's lock held, and a reference beside the timer's. */
 static void stop_timer(struct draft *d)
 {
-	if (loop_disarm(d->session->g->loop, &d->timer))
+	if (d->armed && loop_disarm(d->session->g->loop, &d->timer)) {
+		d->armed = false;
 		draft_put(d);
+	}
+}
+
+/* It is submitted or refused: those that wait for it may look again. With the session's lock held.
+ */
+static void not_flushed(struct draft *d)
+{
+	if (!d->flush_serial)
+		return;
+	d->flush_serial = 0;
+	list_for_each (link, &d->session->drafts) {
+		struct draft *other = list_entry(link, struct draft, link);
+		if (other->closed)
+			arm(other, clock_mono_ns());
+	}
+}
+
+/* Whether an earlier one will be committed any moment. With the session's lock held. */
+static bool must_wait(const struct draft *d)
+{
+	uint64_t now = clock_mono_ns();
+	list_for_each (link, &d->session->drafts) {
+		const struct draft *other = list_entry(link, struct draft, link);
+		if (other->flush_serial && other->flush_serial < d->flush_serial &&
+			(other->closed || now - other->flushed_ns < overtake_ns))
+			return true;
+	}
+	return false;
+}
+
+/* On the loop: readers are held back no longer, or a closed draft goes on. */
+static void timer_is_due(struct loop_timer *timer)
+{
+	struct draft *d = list_entry(timer, struct draft, timer);
+	struct session *s = d->session;
+	pthread_mutex_lock(&s->lock);
+	loop_disarm(s->g->loop, timer); /* armed again meanwhile, with the same reference */
+	d->armed = false;
+	bool go_on = false;
+	if (!d->closed) {
+		not_pending(d);
+	} else if (must_wait(d) && clock_mono_ns() < d->closed_until_ns) {
+		arm(d, d->closed_until_ns);
+		go_on = !d->armed;
+	} else {
+		go_on = true;
+	}
+	if (go_on)
+		d->closed = false;
+	pthread_mutex_unlock(&s->lock);
+	if (go_on) {
+		draft_submit(d, NULL);
+		draft_drop(d);
+	}
+	draft_put(d);
 }
 
 static void make_pending(struct draft *d)
 {
 	struct session *s = d->session;
 	uint64_t now = clock_mono_ns();
-	stop_timer(d);
 	pthread_mutex_lock(&s->lock);
 	if (!d->pending) {
 		d->pending = true;
@@ -109,10 +174,17 @@ static void make_pending(struct draft *d)
 		until = now + hold_again_ns;
 	if (until > d->pending_since_ns + hold_most_ns)
 		until = d->pending_since_ns + hold_most_ns;
+	arm(d, until);
 	pthread_mutex_unlock(&s->lock);
-	draft_ref(d);
-	if (!loop_arm(s->g->loop, &d->timer, until))
-		draft_put(d);
+}
+
+/* Its place in the queue. */
+static void stamp(struct draft *d)
+{
+	pthread_mutex_lock(&d->session->lock);
+	d->flush_serial = ++d->session->flush_serial;
+	d->flushed_ns = clock_mono_ns();
+	pthread_mutex_unlock(&d->session->lock);
 }
 
 /* ---- writing ---- */
@@ -128,7 +200,7 @@ int draft_new(struct draft **out, struct session *s, uid_t uid, struct err *err)
 	d->text.max = s->g->options.max_prompt_bytes;
 	pthread_mutex_init(&d->lock, NULL);
 	list_init(&d->timer.link);
-	d->timer.run = hold_is_over;
+	d->timer.run = timer_is_due;
 	list_init(&d->link);
 	pthread_mutex_lock(&s->lock);
 	list_append(&s->drafts, &d->link);
@@ -146,6 +218,7 @@ static int poison(struct draft *d, int code, const struct err *err)
 	d->valid = d->counted = d->n_tok = d->flushed = 0;
 	pthread_mutex_lock(&d->session->lock);
 	not_pending(d);
+	not_flushed(d);
 	pthread_mutex_unlock(&d->session->lock);
 	session_refuse(d->session, d->uid, code, err->text);
 	return code;
@@ -282,6 +355,8 @@ int draft_flush(struct draft *d, struct err *err)
 			poison(d, r, &own);
 		else if (d->text.len > d->flushed)
 			make_pending(d);
+		if (r == 0)
+			stamp(d);
 		d->flushed = d->text.len;
 	}
 	if (r < 0 && err)
@@ -324,9 +399,10 @@ static void empty(struct draft *d)
 	buf_free(&d->text);
 	d->valid = d->counted = d->n_tok = d->flushed = 0;
 	d->poison = 0;
-	stop_timer(d);
 	pthread_mutex_lock(&d->session->lock);
+	stop_timer(d);
 	not_pending(d);
+	not_flushed(d);
 	pthread_mutex_unlock(&d->session->lock);
 }
 
@@ -361,8 +437,20 @@ struct draft *draft_drop(struct draft *d)
 
 struct draft *draft_commit(struct draft *d)
 {
-	if (d)
-		draft_submit(d, NULL);
+	if (!d)
+		return NULL;
+	struct session *s = d->session;
+	bool waits = false;
+	pthread_mutex_lock(&s->lock);
+	if (d->flush_serial && !atomic_load(&s->g->stopping) && must_wait(d)) {
+		d->closed_until_ns = clock_mono_ns() + overtake_ns;
+		arm(d, d->closed_until_ns);
+		waits = d->closed = d->armed;
+	}
+	pthread_mutex_unlock(&s->lock);
+	if (waits)
+		return NULL;
+	draft_submit(d, NULL);
 	return draft_drop(d);
 }
 

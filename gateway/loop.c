@@ -91,7 +91,8 @@ static void *loop_main(void *arg)
 	for (;;) {
 		struct loop_work *w = next_work(loop);
 		uint64_t now = clock_mono_ns();
-		struct loop_timer *t = w ? NULL : next_timer(loop, now);
+		struct loop_timer *t =
+			w ? NULL : next_timer(loop, loop->closing ? UINT64_MAX : now);
 		if (!w && !t) {
 			if (loop->closing)
 				break;

@@ -31,6 +31,7 @@ struct session {
 	struct text *note;       /* the sentence of a refused setting */
 	struct list drafts;      /* struct draft */
 	uint32_t n_pending;      /* drafts that hold readers back */
+	uint64_t flush_serial;   /* of the draft flushed last */
 	struct buf events;
 	struct session_sums sums;
 	uint64_t view_bytes[N_SESSION_VIEWS], view_ns[N_SESSION_VIEWS];

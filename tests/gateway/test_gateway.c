@@ -388,6 +388,52 @@ START_TEST(requests_of_one_session_are_answered_in_the_order_of_their_commit)
 }
 END_TEST
 
+START_TEST(requests_queue_in_the_order_of_their_flushes_when_commits_overtake)
+{
+	struct session *s = harness_session(&h, "a", "2");
+	struct draft *d[3];
+	int status;
+	for (size_t i = 0; i < 3; i++) {
+		const char text[] = {"123"[i], '\n'};
+		draft_new(&d[i], s, getuid(), NULL);
+		draft_write(d[i], text, 2, NULL);
+		draft_flush(d[i], NULL);
+	}
+	draft_commit(d[2]);
+	draft_commit(d[1]);
+	draft_commit(d[0]);
+	free(harness_read(s, &status));
+	ck_assert_int_eq(status, 0);
+	char *chat = harness_view(s, SESSION_CHAT);
+	const char *one = strstr(chat, "> 1\n"), *two = strstr(chat, "> 2\n");
+	const char *three = strstr(chat, "> 3\n");
+	ck_assert(one && two && three && one < two && two < three);
+	free(chat);
+	session_put(s);
+}
+END_TEST
+
+START_TEST(a_draft_that_stays_open_holds_up_later_ones_for_a_moment_only)
+{
+	struct session *s = harness_session(&h, "a", "2");
+	struct draft *open, *d;
+	int status;
+	draft_new(&open, s, getuid(), NULL);
+	draft_write(open, "open", 4, NULL);
+	draft_flush(open, NULL);
+	draft_new(&d, s, getuid(), NULL);
+	draft_write(d, "later", 5, NULL);
+	draft_flush(d, NULL);
+	draft_commit(d);
+	free(harness_read(s, &status));
+	ck_assert_int_eq(status, 0);
+	ck_assert(view_has(s, SESSION_CHAT, "> later\n"));
+	ck_assert(harness_usage(s, "session_requests") == 1);
+	draft_drop(open);
+	session_put(s);
+}
+END_TEST
+
 START_TEST(the_65th_queued_request_is_refused_at_the_write)
 {
 	struct session *s = long_session("a");
@@ -1024,6 +1070,8 @@ static void add_tests(TCase *t)
 	tcase_add_test(t, a_prompt_written_byte_by_byte_costs_no_more_than_a_moment);
 	tcase_add_test(t, a_prompt_too_long_for_a_model_not_loaded_fails_when_it_is_read);
 	tcase_add_test(t, requests_of_one_session_are_answered_in_the_order_of_their_commit);
+	tcase_add_test(t, requests_queue_in_the_order_of_their_flushes_when_commits_overtake);
+	tcase_add_test(t, a_draft_that_stays_open_holds_up_later_ones_for_a_moment_only);
 	tcase_add_test(t, the_65th_queued_request_is_refused_at_the_write);
 	tcase_add_test(t, a_refused_setting_changes_nothing_and_the_error_says_what_is_allowed);
 	tcase_add_test(t, max_tokens_and_seed_are_obeyed_and_the_seed_used_is_shown);
