@@ -179,15 +179,15 @@ static int open_checked(const char *path, dev_t forbidden, size_t *size, struct 
 
 	/* Looked at before it is opened, because opening a device can do things. */
 	if (stat(path, &st))
-		return err_set(err, -errno, "%.200s cannot be opened: %s", path, strerror(errno));
+		return err_set(err, -errno, "%.200s cannot be opened: %m", path);
 	r = check_kind(&st, path, forbidden, err);
 	if (r)
 		return r;
 	fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)
-		return err_set(err, -errno, "%.200s cannot be opened: %s", path, strerror(errno));
+		return err_set(err, -errno, "%.200s cannot be opened: %m", path);
 	if (fstat(fd, &st))
-		r = err_set(err, -errno, "%.200s: %s", path, strerror(errno));
+		r = err_set(err, -errno, "%.200s: %m", path);
 	else
 		r = check_kind(&st, path, forbidden, err);
 	if (r) {
@@ -214,15 +214,14 @@ int mapping_open(struct mapping **out, const char *path, dev_t forbidden_device,
 		m->bytes = mmap(NULL, m->size, PROT_READ, MAP_PRIVATE, fd, 0);
 		if (m->bytes == MAP_FAILED) {
 			m->bytes = NULL;
-			r = err_set(
-				err, -errno, "%.200s cannot be mapped: %s", path, strerror(errno));
+			r = err_set(err, -errno, "%.200s cannot be mapped: %m", path);
 		}
 	}
 	close(fd);
 	if (r == 0 && m->size > 0) {
 		r = slot_take(&m->slot, (uintptr_t)m->bytes, m->size);
 		if (r)
-			r = err_set(err, r, "%.200s: %s", path, strerror(-r));
+			r = err_set(err, r, "%.200s cannot be guarded against truncation", path);
 	}
 	if (r)
 		m = mapping_close(m);

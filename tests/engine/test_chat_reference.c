@@ -79,6 +79,24 @@ static struct tokenizer *load(const char *path)
 	return t;
 }
 
+/* Each time an answer was asked for, the model saw a beginning of what `whole` is. */
+static void assert_prefixes(const struct chat_family *family, const struct tokenizer *t,
+	const struct engine_message *messages, size_t n, const struct token_list *whole)
+{
+	struct err err;
+
+	for (size_t i = 0; i + 1 < n; i++) {
+		struct token_list part = {0};
+
+		if (messages[i].role != ENGINE_USER)
+			continue;
+		ck_assert_int_eq(chat_render(family, t, messages, i + 1, true, &part, &err), 0);
+		ck_assert_uint_lt(part.n, whole->n);
+		ck_assert_mem_eq(part.ids, whole->ids, part.n * sizeof(*part.ids));
+		token_list_free(&part);
+	}
+}
+
 static void assert_case(struct file *f, uint32_t number)
 {
 	struct engine_message messages[MAX_MESSAGES];
@@ -102,6 +120,7 @@ static void assert_case(struct file *f, uint32_t number)
 	struct tokenizer *t = load(path);
 	ck_assert_int_eq(chat_family_find(&family, name, NULL, 0, &err), 0);
 	ck_assert_int_eq(chat_render(family, t, messages, n_messages, generation, &ids, &err), 0);
+	assert_prefixes(family, t, messages, n_messages, &ids);
 	n = varint(f);
 	for (size_t i = 0; i < n; i++) {
 		size_t want = varint(f);
@@ -115,6 +134,7 @@ static void assert_case(struct file *f, uint32_t number)
 	tokenizer_free(t);
 }
 
+/* And each begins with the tokens it had one turn earlier. */
 START_TEST(renderings_equal_those_of_the_library)
 {
 	struct file f = read_file(FOLDER "cases.bin");
