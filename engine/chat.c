@@ -47,7 +47,8 @@ struct chat_family {
 	/* Texts that all stand in the family's templates, and one that does not; NULL: none. */
 	const char *needs[3];
 	const char *excludes;
-	bool folds_system; /* the system text stands in the first user turn; turns alternate */
+	bool folds_system;  /* the system text stands in the first user turn; turns alternate */
+	bool spaces_answer; /* with a SentencePiece vocabulary a space stands before an answer */
 	void (*render)(struct writer *w, const struct conversation *c);
 };
 
@@ -157,7 +158,7 @@ static void write_answer(struct writer *w, const char *before, struct engine_mes
 	flush(w);
 	/* Behind a control token SentencePiece puts a space of its own in front. */
 	if (w->at_start && m.len > 0 && m.text[0] == ' ' && *before == '\0' &&
-		strcmp(tokenizer_model(w->t), "llama") == 0) {
+		tokenizer_adds_space(w->t)) {
 		m.text++;
 		m.len--;
 	}
@@ -373,13 +374,14 @@ static void render_plain(struct writer *w, const struct conversation *c)
 
 /* In the order in which they are tried. */
 static const struct chat_family families[] = {
-	{"chatml", {"<|im_start|>"}, NULL, false, render_chatml},
-	{"llama3", {"<|start_header_id|>", "<|eot_id|>"}, NULL, false, render_llama3},
-	{"gemma", {"<start_of_turn>", "<end_of_turn>"}, NULL, true, render_gemma},
-	{"llama2", {"[INST]", "<<SYS>>"}, NULL, true, render_llama2},
-	{"mistral", {"[INST]", "[/INST]"}, "[SYSTEM_PROMPT]", true, render_mistral},
-	{"zephyr", {"<|user|>", "<|assistant|>", "eos_token"}, "<|end|>", false, render_zephyr},
-	{"plain", {NULL}, NULL, false, render_plain},
+	{"chatml", {"<|im_start|>"}, NULL, false, false, render_chatml},
+	{"llama3", {"<|start_header_id|>", "<|eot_id|>"}, NULL, false, false, render_llama3},
+	{"gemma", {"<start_of_turn>", "<end_of_turn>"}, NULL, true, false, render_gemma},
+	{"llama2", {"[INST]", "<<SYS>>"}, NULL, true, true, render_llama2},
+	{"mistral", {"[INST]", "[/INST]"}, "[SYSTEM_PROMPT]", true, true, render_mistral},
+	{"zephyr", {"<|user|>", "<|assistant|>", "eos_token"}, "<|end|>", false, false,
+		render_zephyr},
+	{"plain", {NULL}, NULL, false, false, render_plain},
 };
 
 #define N_FAMILIES (sizeof(families) / sizeof(families[0]))
@@ -419,6 +421,11 @@ int chat_family_find(const struct chat_family **out, const char *name, const cha
 const char *chat_family_name(const struct chat_family *f)
 {
 	return f->name;
+}
+
+bool chat_answer_has_space(const struct chat_family *f, const struct tokenizer *t)
+{
+	return f->spaces_answer && tokenizer_adds_space(t);
 }
 
 static int check(const struct chat_family *f, const struct conversation *c, struct err *err)

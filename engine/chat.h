@@ -5,6 +5,7 @@
 /* Chat templates, by family: which control tokens and texts stand around a message. The Jinja text
  * in a file is not executed, only recognised. */
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/err.h"
@@ -19,6 +20,10 @@ struct chat_family; /* a static row */
 int chat_family_find(const struct chat_family **out, const char *name, const char *template_text,
 	size_t n, struct err *err);
 const char *chat_family_name(const struct chat_family *f);
+
+/* True when the model begins an answer with a space that belongs to the template and not to the
+ * text: it is not shown, and chat_render puts it there again. */
+bool chat_answer_has_space(const struct chat_family *f, const struct tokenizer *t);
 
 /* Appends the rendered conversation. Errors as engine_render. */
 int chat_render(const struct chat_family *f, const struct tokenizer *t,

@@ -318,6 +318,7 @@ int engine_submit(
 		&q, request, e->parts.info.context_tok, tokenizer_size(e->parts.tokenizer), err);
 	if (r < 0)
 		return r;
+	q->drops_space = chat_answer_has_space(e->parts.family, e->parts.tokenizer);
 	pthread_mutex_lock(&e->lock);
 	r = admit(e, q, err);
 	if (r == 0)

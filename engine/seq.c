@@ -156,6 +156,10 @@ int seq_accept(struct seq *q, uint32_t id, const struct tokenizer *t, struct buf
 	if (tokenizer_is_end(t, id))
 		return SEQ_STOP;
 	text = tokenizer_text(t, id, &len);
+	if (q->drops_space && q->n_tok == q->n_prompt + 1 && len > 0 && *text == ' ') {
+		text++;
+		len--;
+	}
 	buf_clear(scratch);
 	r = detok_feed(q->detok, text, len, scratch);
 	if (r < 0)

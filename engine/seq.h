@@ -25,6 +25,7 @@ struct seq {
 	/* What was asked. */
 	struct engine_sampling sampling;
 	bool ignore_eos, json;
+	bool drops_space; /* a space that begins the answer is not shown: chat_answer_has_space */
 	uint64_t salt;
 	engine_event_fn *event;
 	void *arg;

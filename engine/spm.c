@@ -177,6 +177,11 @@ struct spm *spm_free(struct spm *s)
 	return NULL;
 }
 
+bool spm_adds_space(const struct spm *s)
+{
+	return s->adds_space;
+}
+
 /* ---- encoding ---- */
 
 static int put_bytes(struct encoding *e, const char *bytes, size_t n)

@@ -19,6 +19,8 @@ struct spm;
 int spm_new(struct spm **out, const struct vocab *v, const struct gguf *g, struct err *err);
 struct spm *spm_free(struct spm *s);
 
+bool spm_adds_space(const struct spm *s);
+
 /* As tokenizer_encode. */
 int spm_encode(
 	const struct spm *s, const char *text, size_t n, bool at_start, struct token_list *out);

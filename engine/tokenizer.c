@@ -253,6 +253,11 @@ bool tokenizer_adds_bos(const struct tokenizer *t)
 	return t->adds_bos;
 }
 
+bool tokenizer_adds_space(const struct tokenizer *t)
+{
+	return t->spm && spm_adds_space(t->spm);
+}
+
 bool tokenizer_is_end(const struct tokenizer *t, uint32_t id)
 {
 	return id < t->vocab.n && t->ends[id];

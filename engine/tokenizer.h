@@ -28,6 +28,8 @@ uint32_t tokenizer_max_bytes(const struct tokenizer *t); /* longest token, in by
 uint32_t tokenizer_bos(const struct tokenizer *t);       /* TOKENIZER_NONE when there is none */
 uint32_t tokenizer_eos(const struct tokenizer *t);
 bool tokenizer_adds_bos(const struct tokenizer *t);
+/* True when a text that opens a sequence gets a space in front (SentencePiece). */
+bool tokenizer_adds_space(const struct tokenizer *t);
 /* True for every token that ends a turn: eos, eot and their like (<|im_end|>, <|eot_id|>,
  * <|end_of_text|>, </s> ...). */
 bool tokenizer_is_end(const struct tokenizer *t, uint32_t id);

@@ -8,6 +8,7 @@
 #include "base/utf8.h"
 #include "engine/chat.h"
 #include "tests/engine/gguf_writer.h"
+#include "tests/engine/tiny_vocab.h"
 #include "tests/run_suite.h"
 
 static struct err err;
@@ -331,6 +332,67 @@ START_TEST(family_is_recognised_from_the_template)
 }
 END_TEST
 
+/* A file of the tiny vocabularies. */
+static struct tokenizer *load_tiny(enum tiny_vocab_kind kind)
+{
+	size_t n;
+	unsigned char *file = tiny_vocab_file(kind, &n);
+	struct tokenizer *t;
+	struct gguf *g;
+
+	ck_assert_int_eq(gguf_parse(&g, file, n, &err), 0);
+	ck_assert_int_eq(tokenizer_new(&t, g, &err), 0);
+	gguf_free(g);
+	free(file);
+	return t;
+}
+
+START_TEST(space_before_an_answer_belongs_to_some_templates)
+{
+	static const char *const spaced[] = {"llama2", "mistral"};
+	static const char *const others[] = {"chatml", "llama3", "zephyr", "gemma", "plain"};
+	struct tokenizer *spm = load_tiny(TINY_VOCAB_SENTENCEPIECE),
+			 *bpe = load_tiny(TINY_VOCAB_GPT2);
+
+	for (size_t i = 0; i < 2; i++) {
+		ck_assert(chat_answer_has_space(family(spaced[i]), spm));
+		ck_assert(!chat_answer_has_space(family(spaced[i]), bpe));
+	}
+	for (size_t i = 0; i < 5; i++)
+		ck_assert(!chat_answer_has_space(family(others[i]), spm));
+	tokenizer_free(spm);
+	tokenizer_free(bpe);
+}
+END_TEST
+
+/* The model's own tokens of an answer, space included, are those the next rendering has for its
+ * text without it. */
+START_TEST(answer_shown_without_its_space_is_found_again)
+{
+	static const char *const spaced[] = {"llama2", "mistral"};
+	static const struct turn turns[] = {
+		{ENGINE_USER, "tea"}, {ENGINE_ASSISTANT, "at ten"}, {ENGINE_USER, "no"}};
+	struct tokenizer *t = load_tiny(TINY_VOCAB_SENTENCEPIECE);
+
+	for (size_t i = 0; i < 2; i++) {
+		struct token_list seen = {0}, next = {0};
+		struct engine_message messages[3];
+
+		messages_of(turns, 3, messages);
+		ck_assert_int_eq(
+			chat_render(family(spaced[i]), t, messages, 1, true, &seen, &err), 0);
+		ck_assert_int_eq(tokenizer_encode(t, " at ten", 7, false, &seen), 0);
+		ck_assert_int_eq(
+			chat_render(family(spaced[i]), t, messages, 3, true, &next, &err), 0);
+		ck_assert_uint_gt(next.n, seen.n);
+		ck_assert_mem_eq(next.ids, seen.ids, seen.n * sizeof(*seen.ids));
+		token_list_free(&seen);
+		token_list_free(&next);
+	}
+	tokenizer_free(t);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("chat");
@@ -346,6 +408,8 @@ int main(void)
 	tcase_add_test(t, message_that_is_not_utf8_is_refused);
 	tcase_add_test(t, trimmed_like_the_templates_do);
 	tcase_add_test(t, family_is_recognised_from_the_template);
+	tcase_add_test(t, space_before_an_answer_belongs_to_some_templates);
+	tcase_add_test(t, answer_shown_without_its_space_is_found_again);
 	suite_add_tcase(s, t);
 	return run_suite(s);
 }
