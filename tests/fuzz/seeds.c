@@ -79,6 +79,10 @@ int main(int argc, char **argv)
 		write_model(argv[2], "f32.gguf", TENSOR_F32, true);
 		write_model(argv[2], "q8_0.gguf", TENSOR_Q8_0, false);
 	}
+	if (strcmp(argv[1], "fuzz_detok") == 0)
+		write_text(argv[2], "stops", "xab\n\nQ\xe2\x82\xac bca\xf0\x9f\x98\xff!aab");
+	if (strcmp(argv[1], "fuzz_json") == 0)
+		write_text(argv[2], "value", "{\"a\\u00e9\": [1, -2.5e-3, true], \"\": null}");
 	if (strcmp(argv[1], "fuzz_tokenizer") == 0)
 		write_vocabularies(argv[2]);
 	if (strcmp(argv[1], "fuzz_utf8") == 0)
