@@ -300,7 +300,7 @@ def builtin_intents():
     return out
 
 
-TOPIC_SHARE = {"unknown": 15, "smalltalk": 5, "facts": 15, "capitals": 2.5, "opposites": 1.5, "sums": 4}   # the rest: llmfs
+TOPIC_SHARE = {"unknown": 16, "smalltalk": 5, "facts": 14, "capitals": 3.5, "opposites": 2.5, "sums": 6}   # the rest: llmfs
 
 
 class Corpus:
