@@ -12,6 +12,11 @@
  * it. What would not match all the same is handed on as a word of its own. No pattern backtracks
  * more than once over what it has read, so splitting is linear.
  *
+ * What is a letter is PCRE2's word, and the libraries have a newer or older edition of Unicode: a
+ * character assigned between the two may be cut off from its neighbours by one and not by the
+ * other. The ids are the same all the same unless the vocabulary has merges of such characters with
+ * others.
+ *
  * The compiled patterns are shared by all threads; match data belongs to a call.
  */
 #include "engine/pretokenize.h"

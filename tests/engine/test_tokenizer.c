@@ -2,6 +2,7 @@
 #include <check.h>
 #include <errno.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -175,6 +176,51 @@ START_TEST(long_words_are_merged_as_short_ones)
 	token_list_free(&whole);
 	token_list_free(&part);
 	free(text);
+	tokenizer_free(t);
+}
+END_TEST
+
+struct encoder {
+	const struct tokenizer *tokenizer;
+	struct token_list ids;
+};
+
+static void *encode_in_thread(void *arg)
+{
+	static const char text[] =
+		"the tea and the hat in the rain, there and then; TEA 12 \xc3\xa9";
+	struct encoder *e = arg;
+
+	for (int i = 0; i < 200; i++) {
+		e->ids.n = 0;
+		if (tokenizer_encode(e->tokenizer, text, sizeof(text) - 1, true, &e->ids))
+			return e;
+	}
+	return NULL;
+}
+
+START_TEST(threads_share_a_tokenizer)
+{
+	struct tokenizer *t = load_tiny();
+	struct encoder encoders[4] = {0};
+	pthread_t threads[4];
+
+	for (size_t i = 0; i < 4; i++) {
+		encoders[i].tokenizer = t;
+		ck_assert_int_eq(
+			pthread_create(&threads[i], NULL, encode_in_thread, &encoders[i]), 0);
+	}
+	for (size_t i = 0; i < 4; i++) {
+		void *failed;
+
+		pthread_join(threads[i], &failed);
+		ck_assert_ptr_null(failed);
+		ck_assert_uint_eq(encoders[i].ids.n, encoders[0].ids.n);
+		ck_assert_mem_eq(encoders[i].ids.ids, encoders[0].ids.ids,
+			encoders[0].ids.n * sizeof(*encoders[0].ids.ids));
+	}
+	for (size_t i = 0; i < 4; i++)
+		token_list_free(&encoders[i].ids);
 	tokenizer_free(t);
 }
 END_TEST
@@ -442,6 +488,7 @@ int main(void)
 	tcase_add_test(t, every_pair_of_bytes_comes_back);
 	tcase_add_test(t, control_tokens_never_come_out_of_text);
 	tcase_add_test(t, ends_of_turn_are_known);
+	tcase_add_test(t, threads_share_a_tokenizer);
 	tcase_add_test(t, long_words_are_merged_as_short_ones);
 	tcase_add_test(t, lower_ranks_go_first_and_equals_from_the_left);
 	tcase_add_test(t, whole_word_is_taken_only_where_the_vocabulary_ignores_merges);
