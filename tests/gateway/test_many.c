@@ -259,6 +259,8 @@ START_TEST(after_a_kill_in_mid_answer_the_conversation_is_intact)
 }
 END_TEST
 
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+
 enum { N_IDLE = 1000 };
 
 START_TEST(an_idle_session_with_a_conversation_costs_at_most_sixteen_kilobytes)
@@ -295,6 +297,8 @@ START_TEST(an_idle_session_with_a_conversation_costs_at_most_sixteen_kilobytes)
 	ck_assert_uint_le(each, 16384);
 }
 END_TEST
+
+#endif
 
 int main(void)
 {
