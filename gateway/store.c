@@ -3,8 +3,9 @@
  * Write-behind with group commit. Callers add to one pending batch; the thread swaps it for an
  * empty one and writes it whole, so whatever was queued while the disk was busy goes out together.
  * A group is written without waiting for the disk (that is enough for kill -9) and its waiters are
- * told; then, when nothing else waits or a second has passed, one fsync makes it safe from a power
- * cut too. So an answer never ends before it is stored, and never waits for an fsync.
+ * told; an fsync follows within a second, for the power cut, and at the end. So an answer never
+ * ends before it is stored, and hardly ever waits for an fsync (4 ms here, where a write takes 30
+ * us).
  *
  * After a failed write the log's tail is not to be trusted, so the database is closed and opened
  * again, which replays the good part, before the same group is tried once more. Until that works
@@ -32,7 +33,8 @@
 #include "base/log.h"
 
 #define STORE_VERSION "1"
-static const uint64_t sync_interval_ns = 1000000000;
+static const uint64_t sync_interval_ns = 1000000000; /* at most so much is lost in a power cut */
+static const uint64_t retry_interval_ns = 1000000000;
 
 struct store {
 	pthread_mutex_t lock;
@@ -347,10 +349,13 @@ static void sync_now(struct store *s)
 	struct err err = {0};
 	leveldb_writebatch_t *nothing = leveldb_writebatch_create();
 	int r = write_group(s, nothing, true, &err);
-	leveldb_writebatch_destroy(nothing);
 	s->unsynced_since_ns = 0;
-	if (r < 0)
-		set_state(s, r, err.text);
+	if (r == 0) {
+		leveldb_writebatch_destroy(nothing);
+		return;
+	}
+	s->stuck = nothing; /* to be tried again, so that a better disk is noticed */
+	set_state(s, r, err.text);
 }
 
 static void tell(struct store_waiter *w, int status)
@@ -362,20 +367,41 @@ static void tell(struct store_waiter *w, int status)
 	}
 }
 
-/* Until there is something to write, or to retry. With the lock held. */
+static struct timespec timespec_of(uint64_t ns)
+{
+	return (struct timespec){(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+}
+
+/* Until there is something to write, to retry or to sync. With the lock held. */
 static void wait_for_work(struct store *s)
 {
+	uint64_t now = clock_mono_ns(), until_ns = 0;
+	if (s->stuck)
+		until_ns = now + retry_interval_ns;
+	else if (s->unsynced_since_ns)
+		until_ns = s->unsynced_since_ns + sync_interval_ns;
+	struct timespec until = timespec_of(until_ns);
 	while (!s->any_pending && !s->waiters && !s->closing) {
-		if (s->state == 0) {
+		if (!until_ns)
 			pthread_cond_wait(&s->filled, &s->lock);
-			continue;
-		}
-		struct timespec until;
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_sec++;
-		if (pthread_cond_timedwait(&s->filled, &s->lock, &until) == ETIMEDOUT)
+		else if (pthread_cond_timedwait(&s->filled, &s->lock, &until) == ETIMEDOUT)
 			return;
 	}
+}
+
+/* Takes what is pending, for the thread. With the lock held, which it gives back while it writes.
+ */
+static void write_pending(struct store *s)
+{
+	leveldb_writebatch_t *group = s->pending;
+	struct store_waiter *waiters = s->waiters;
+	s->pending = leveldb_writebatch_create();
+	s->any_pending = false;
+	s->waiters = NULL;
+	s->waiters_end = &s->waiters;
+	pthread_mutex_unlock(&s->lock);
+	tell(waiters, commit(s, group));
+	pthread_mutex_lock(&s->lock);
 }
 
 static void *store_main(void *arg)
@@ -384,29 +410,26 @@ static void *store_main(void *arg)
 	pthread_mutex_lock(&s->lock);
 	for (;;) {
 		bool idle = !s->any_pending && !s->waiters;
-		if (s->unsynced_since_ns &&
-			(idle || clock_mono_ns() - s->unsynced_since_ns > sync_interval_ns)) {
+		if (idle && s->closing)
+			break;
+		uint64_t since = s->unsynced_since_ns;
+		if (since && clock_mono_ns() - since >= sync_interval_ns) {
 			pthread_mutex_unlock(&s->lock);
 			sync_now(s);
 			pthread_mutex_lock(&s->lock);
-			continue;
+		} else if (idle && !s->stuck) {
+			wait_for_work(s);
+		} else {
+			if (idle)
+				wait_for_work(s);
+			write_pending(s);
 		}
-		if (idle && s->closing)
-			break;
-		wait_for_work(s);
-		leveldb_writebatch_t *group = s->pending;
-		struct store_waiter *waiters = s->waiters;
-		s->pending = leveldb_writebatch_create();
-		s->any_pending = false;
-		s->waiters = NULL;
-		s->waiters_end = &s->waiters;
-		pthread_mutex_unlock(&s->lock);
-		tell(waiters, commit(s, group));
-		pthread_mutex_lock(&s->lock);
 	}
 	pthread_mutex_unlock(&s->lock);
 	if (s->stuck)
 		commit(s, leveldb_writebatch_create());
+	if (s->unsynced_since_ns)
+		sync_now(s);
 	return NULL;
 }
 
