@@ -253,8 +253,15 @@ static const char state_letters[] = "RDCFO"; /* by enum turn_state */
 
 int conversation_encode(const struct turn *t, struct buf *out)
 {
-	int r = buf_printf(out, "%c%d %zu %zu %zu\n", state_letters[t->state], t->asked,
-		t->user->len, text_len(t->assistant), text_len(t->error));
+	const struct trace_packed *p = &t->trace;
+	int r = buf_printf(out, "%c%d %zu %zu %zu", state_letters[t->state], t->asked, t->user->len,
+		text_len(t->assistant), text_len(t->error));
+	r = r ? r
+	      : buf_printf(out, " %c %" PRIu32 " %" PRIu32 " %" PRIu32, p->finish ? p->finish : '-',
+			p->prompt_tok, p->cached_tok, p->output_tok);
+	for (size_t i = 0; r == 0 && i < TRACE_PACKED_TIMES; i++)
+		r = buf_printf(out, " %" PRIu32, p->us[i]);
+	r = r ? r : buf_append(out, "\n", 1);
 	r = r ? r : buf_append(out, t->user->bytes, t->user->len);
 	if (r == 0 && t->assistant)
 		r = buf_append(out, t->assistant->bytes, t->assistant->len);
@@ -270,29 +277,48 @@ static struct text *take(const char **bytes, size_t n)
 	return t;
 }
 
+struct header { /* the first line of a stored turn */
+	char letter;
+	unsigned asked;
+	size_t user_len, assistant_len, error_len;
+	struct trace_packed trace;
+};
+
+/* True when the line is a header and nothing else. */
+static bool read_header(const char *line, size_t len, struct header *h)
+{
+	char text[256];
+	size_t used = 0;
+	uint32_t *us = h->trace.us;
+	if (len >= sizeof text)
+		return false;
+	memcpy(text, line, len);
+	text[len] = '\0';
+	int n = sscanf(text,
+		"%c%1u %zu %zu %zu %c %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32
+		" %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 "%zn",
+		&h->letter, &h->asked, &h->user_len, &h->assistant_len, &h->error_len,
+		&h->trace.finish, &h->trace.prompt_tok, &h->trace.cached_tok, &h->trace.output_tok,
+		&us[0], &us[1], &us[2], &us[3], &us[4], &us[5], &us[6], &used);
+	return n == 9 + TRACE_PACKED_TIMES && used == len && h->asked <= 1 &&
+	       strchr("sl-", h->trace.finish);
+}
+
 int conversation_decode(struct conversation *c, uint64_t serial, const char *value, size_t len)
 {
-	char header[96], letter;
-	const char *end = memchr(value, '\n', len < sizeof header ? len : sizeof header - 1);
-	size_t user_len, assistant_len, error_len, used = 0;
-	unsigned asked;
-	if (!end)
+	struct header h = {0};
+	const char *end = memchr(value, '\n', len);
+	if (!end || !read_header(value, (size_t)(end - value), &h))
 		return -EBADMSG;
-	memcpy(header, value, (size_t)(end - value));
-	header[end - value] = '\0';
-	if (sscanf(header, "%c%1u %zu %zu %zu%zn", &letter, &asked, &user_len, &assistant_len,
-		    &error_len, &used) != 5 ||
-		used != (size_t)(end - value) || asked > 1)
-		return -EBADMSG;
-	const char *kind = strchr(state_letters, letter), *bytes = end + 1;
-	size_t left = len - used - 1;
-	if (!kind || !*kind || user_len > left || assistant_len > left - user_len ||
-		error_len != left - user_len - assistant_len)
+	const char *kind = strchr(state_letters, h.letter), *bytes = end + 1;
+	size_t left = len - (size_t)(bytes - value);
+	if (!kind || !*kind || h.user_len > left || h.assistant_len > left - h.user_len ||
+		h.error_len != left - h.user_len - h.assistant_len)
 		return -EBADMSG;
 	enum turn_state state = (enum turn_state)(kind - state_letters);
-	struct text *user = take(&bytes, user_len);
-	struct text *assistant = assistant_len ? take(&bytes, assistant_len) : NULL;
-	struct text *error = error_len ? take(&bytes, error_len) : NULL;
+	struct text *user = take(&bytes, h.user_len);
+	struct text *assistant = h.assistant_len ? take(&bytes, h.assistant_len) : NULL;
+	struct text *error = h.error_len ? take(&bytes, h.error_len) : NULL;
 	if (state == TURN_RUNNING) {
 		static const char why[] = "daemon restarted";
 		state = TURN_FAILED;
@@ -301,7 +327,9 @@ int conversation_decode(struct conversation *c, uint64_t serial, const char *val
 	}
 	uint64_t next = c->next_serial;
 	c->next_serial = serial;
-	int r = user ? conversation_add(c, user, NULL, state, assistant, error, asked) : -ENOMEM;
+	int r = user ? conversation_add(c, user, NULL, state, assistant, error, h.asked) : -ENOMEM;
+	if (r == 0)
+		conversation_last(c)->trace = h.trace;
 	if (r < 0 || c->next_serial < next)
 		c->next_serial = next;
 	text_put(user);

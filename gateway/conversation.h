@@ -22,7 +22,8 @@ struct turn {
 	struct text *error;     /* TURN_FAILED; may be NULL */
 	size_t prompt_bytes;    /* of the prompt's form in `chat` */
 	enum turn_state state;
-	bool asked; /* by a request, not by messages.json or a fork */
+	struct trace_packed trace; /* of the request; zeros when it was not asked */
+	bool asked;                /* by a request, not by messages.json or a fork */
 };
 
 struct conversation {

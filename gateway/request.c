@@ -169,6 +169,9 @@ static void settle_turn(struct request *r)
 							      : TURN_DONE;
 	conversation_settle(&s->conversation, state, assistant, r->error);
 	text_put(assistant);
+	struct trace_times times = r->times;
+	times.settled_ns = clock_mono_ns(); /* as good as known: it is being stored */
+	trace_pack(&conversation_last(&s->conversation)->trace, &times, &r->usage, r->finish);
 	if (r->code == -EMSGSIZE)
 		session_drop_turn(s); /* refused, not unanswered */
 	else

@@ -5,7 +5,7 @@
  *	s/ID          a line of numbers: uid gid mode created_ns changed_ns requests prompt cached
  *	              output
  *	c/ID/FILE     the value of a setting that was set
- *	t/ID/SERIAL   a turn (conversation_encode)
+ *	t/ID/SERIAL   a turn, with the numbers of its request (conversation_encode)
  *
  * An entry that cannot be read is skipped with a warning; the rest of its session lives.
  */
@@ -205,7 +205,10 @@ static int restore_newest(struct session *s)
 	int code = state == REQUEST_CANCELLED ? -ECANCELED : state == REQUEST_FAILED ? -EIO : 0;
 	const char *why = t->error ? t->error->bytes : code ? "cancelled" : NULL;
 	s->newest = request_over(s->g, state, code, why, t->assistant, s->attr.uid);
-	return s->newest ? 0 : -ENOMEM;
+	if (!s->newest)
+		return -ENOMEM;
+	trace_unpack(&t->trace, &s->newest->times, &s->newest->usage, &s->newest->finish);
+	return 0;
 }
 
 int session_restore_all(struct gateway *g, struct err *err)

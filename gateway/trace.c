@@ -40,6 +40,44 @@ void trace_add(struct trace *t, const struct trace_record *record)
 	pthread_mutex_unlock(&t->lock);
 }
 
+/* The seven times behind the submission, in the order of the struct. */
+static uint64_t *stamp(struct trace_times *t, size_t i)
+{
+	uint64_t *all[TRACE_PACKED_TIMES] = {&t->started_ns, &t->ready_ns, &t->rendered_ns,
+		&t->running_ns, &t->first_ns, &t->generated_ns, &t->settled_ns};
+	return all[i];
+}
+
+void trace_pack(struct trace_packed *out, const struct trace_times *times,
+	const struct trace_usage *usage, const char *finish)
+{
+	struct trace_times t = *times;
+	*out = (struct trace_packed){
+		.prompt_tok = (uint32_t)usage->prompt_tok,
+		.cached_tok = (uint32_t)usage->cached_tok,
+		.output_tok = (uint32_t)usage->output_tok,
+		.finish = *finish ? *finish : '-',
+	};
+	for (size_t i = 0; i < TRACE_PACKED_TIMES; i++) {
+		uint64_t at = *stamp(&t, i);
+		if (at < t.submitted_ns)
+			continue;
+		uint64_t us = (at - t.submitted_ns) / 1000 + 1;
+		out->us[i] = us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
+	}
+}
+
+void trace_unpack(const struct trace_packed *p, struct trace_times *times,
+	struct trace_usage *usage, const char **finish)
+{
+	*usage = (struct trace_usage){p->prompt_tok, p->cached_tok, p->output_tok};
+	*finish = p->finish == 's' ? "stop" : p->finish == 'l' ? "length" : "";
+	*times = (struct trace_times){.submitted_ns = 1};
+	for (size_t i = 0; i < TRACE_PACKED_TIMES; i++)
+		if (p->us[i])
+			*stamp(times, i) = 1 + (uint64_t)(p->us[i] - 1) * 1000;
+}
+
 double trace_ms(uint64_t from_ns, uint64_t to_ns)
 {
 	return from_ns && to_ns > from_ns ? (double)(to_ns - from_ns) / 1e6 : 0;

@@ -26,6 +26,20 @@ struct trace_usage {
 	uint64_t prompt_tok, cached_tok, output_tok;
 };
 
+/* Both in little room, as they are kept with a conversation's turns: microseconds since the
+ * submission, plus one; 0: it never came that far. */
+enum { TRACE_PACKED_TIMES = 7 };
+struct trace_packed {
+	uint32_t us[TRACE_PACKED_TIMES];
+	uint32_t prompt_tok, cached_tok, output_tok;
+	char finish; /* 's'top, 'l'ength, '-' */
+};
+void trace_pack(struct trace_packed *out, const struct trace_times *times,
+	const struct trace_usage *usage, const char *finish);
+/* The times are counted from 1 ns. */
+void trace_unpack(const struct trace_packed *p, struct trace_times *times,
+	struct trace_usage *usage, const char **finish);
+
 struct trace_record {
 	uint64_t id;
 	uint64_t real_ns; /* CLOCK_REALTIME of its end */

@@ -109,7 +109,7 @@ END_TEST
 
 START_TEST(a_turn_stored_under_way_comes_back_failed)
 {
-	static const char stored[] = "R1 2 3 0\nhiabc";
+	static const char stored[] = "R1 2 3 0 - 1 0 0 0 0 0 0 0 0 0\nhiabc";
 	struct conversation c = {0};
 	ck_assert_int_eq(conversation_decode(&c, 7, stored, sizeof stored - 1), 0);
 	struct turn *t = conversation_last(&c);
