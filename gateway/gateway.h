@@ -136,8 +136,10 @@ int model_setting_set(
 int model_setting_get(
 	struct model *m, const char *file, struct buf *out); /* appends the value, no newline */
 
-/* "load", "unload", "reset": begins it; progress and failure are in the state. -EINVAL with the
- * verbs; -ENOENT: has no path. */
+/* "load", "unload" (what runs on it ends with -ECANCELED; the next request loads it again), "reset"
+ * (of a failed one: unloaded): begins it; progress and failure are in the state. Nothing is loaded
+ * by itself but by requests: a front end that wants `default` loaded at its start says so here.
+ * -EINVAL with the verbs; -ENOENT: has no path. */
 int model_ctl(struct model *m, const char *verb, size_t len, struct err *err);
 
 enum model_view {
@@ -197,18 +199,24 @@ int session_setting_get(
 								 when it is the default "none" */
 
 /* One verb (a line without its newline): submit, cancel, clear, retry, "fork ID". uid: of who says
- * it; the fork belongs to that user. -EINVAL with the verbs; those of gateway_session_create for
+ * it; the fork belongs to that user. submit: what stands in the session's open drafts. cancel: what
+ * runs and all that is queued; in force at the return. clear: the conversation, not the settings.
+ * retry: the last turn again, if its answer is missing or broke off. fork: settings and settled
+ * turns; nothing was asked there yet. -EINVAL with the verbs; those of gateway_session_create for
  * fork; -EBUSY: clear or retry while an answer is under way; -ENOENT: nothing to retry. */
 int session_ctl(
 	struct session *s, uid_t uid, gid_t gid, const char *line, size_t len, struct err *err);
 
 /* Replaces the conversation: OpenAI's array of {"role", "content"}; a leading system message
- * becomes the setting `system`. All or nothing. -EINVAL with the position; -EBUSY while an answer
- * is under way. */
+ * becomes the setting `system`, which stays as it is when there is none. All or nothing. -EINVAL
+ * with the position; -EBUSY while an answer is under way. */
 int session_messages_set(struct session *s, const char *json, size_t len, struct err *err);
 
 enum session_view {
-	SESSION_CHAT, /* the conversation as text, grows at its end while an answer is generated */
+	/* The conversation as text, grows at its end while an answer is generated. For each turn:
+	 * the prompt, each of its lines behind "> ", an empty line, the answer, an empty line; one
+	 * that broke off ends with "[cancelled]" or "[failed: why]" and an empty line. */
+	SESSION_CHAT,
 	SESSION_MESSAGES, /* JSON */
 	SESSION_STATUS,   /* "idle\n" queued generating done blocked failed cancelled */
 	SESSION_ERROR,    /* a sentence, or nothing */

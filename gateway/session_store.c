@@ -129,7 +129,12 @@ static bool cut_key(const char *key, size_t len, char id[TEXT_NAME_SIZE], char r
 
 static int skip(const char *key, size_t len)
 {
-	log_warn("store: entry %.*s is damaged and was skipped", len < 200 ? (int)len : 200, key);
+	char name[128];
+	size_t n = len < sizeof name - 1 ? len : sizeof name - 1;
+	for (size_t i = 0; i < n; i++)
+		name[i] = key[i] > ' ' && key[i] < 0x7F ? key[i] : '?';
+	name[n] = '\0';
+	log_warn("store: entry %s is damaged and was skipped", name);
 	return 0;
 }
 

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "gateway/store.h"
 #include "tests/gateway/harness.h"
 
 static struct harness h;
@@ -321,6 +322,39 @@ START_TEST(a_full_disk_refuses_requests_and_says_so_until_there_is_room)
 }
 END_TEST
 
+START_TEST(damaged_entries_of_the_store_are_skipped_and_the_rest_lives)
+{
+	struct session *s = harness_session(&h, "good", "2");
+	int status;
+	harness_say(s, "hello\n");
+	free(harness_read(s, &status));
+	char *before = harness_view(s, SESSION_CHAT);
+	session_put(s);
+	harness_close(&h);
+	struct store *store = NULL;
+	ck_assert_int_eq(store_open(&store, h.state, NULL), 0);
+	static const char *const bad[][2] = {{"s/bad", "1 2 x"}, {"s/", ""}, {"s/a/b", ""},
+		{"s/\n", "1"}, {"c/good/no-such", "1"}, {"c/good/top_k", "many"},
+		{"c/nobody/top_k", "1"}, {"t/good/zz", "D1 1 0 0\nx"},
+		{"t/good/0000000000000099", "D1 9 9 9\n"}, {"t/nobody/0000000000000001", "x"},
+		{"zzz", "?"}};
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		store_put(store, bad[i][0], bad[i][1], strlen(bad[i][1]));
+	store_free(store);
+	harness_open(&h);
+	s = gateway_session_find(h.g, "good");
+	char *after = harness_view(s, SESSION_CHAT);
+	ck_assert_str_eq(before, after);
+	ck_assert_ptr_null(gateway_session_find(h.g, "bad"));
+	harness_say(s, "again\n");
+	free(harness_read(s, &status));
+	ck_assert_int_eq(status, 0);
+	free(before);
+	free(after);
+	session_put(s);
+}
+END_TEST
+
 static void add_tests(TCase *t)
 {
 	tcase_add_test(t, the_first_request_loads_a_model_and_fails_with_the_reason_if_it_cannot);
@@ -333,6 +367,7 @@ static void add_tests(TCase *t)
 	tcase_add_test(t, a_model_file_that_shrinks_fails_its_model_and_not_the_daemon);
 	tcase_add_test(t, an_idle_model_is_unloaded_and_comes_back_by_itself);
 	tcase_add_test(t, two_users_do_not_share_prefixes);
+	tcase_add_test(t, damaged_entries_of_the_store_are_skipped_and_the_rest_lives);
 	if (geteuid() == 0) /* it mounts a small disk */
 		tcase_add_test(t, a_full_disk_refuses_requests_and_says_so_until_there_is_room);
 }
