@@ -32,7 +32,7 @@
 #include "engine/quant.h"
 
 #define INLINE static inline __attribute__((always_inline))
-#define Q8_CHUNK_BYTES                                                                             \
+#define ACTS_CHUNK_BYTES                                                                           \
 	(512u << 10) /* activations that should stay in the second-level cache while weights pass  \
 		      */
 
@@ -232,7 +232,7 @@ static void product_quantised(const struct ops_product *p, uint32_t first, uint3
 	};
 	bool q4 = p->w->type == TENSOR_Q4_0;
 	uint32_t n = p->x->n_rows;
-	uint32_t chunk = (uint32_t)(Q8_CHUNK_BYTES / ops_q8_row_bytes(p->w->cols)) / 16 * 16;
+	uint32_t chunk = (uint32_t)(ACTS_CHUNK_BYTES / ops_q8_row_bytes(p->w->cols)) / 16 * 16;
 
 	chunk = chunk < 16 ? 16 : chunk;
 	for (uint32_t start = 0; start < n; start += chunk) {
@@ -321,14 +321,19 @@ INLINE void float_rows(const struct ops_product *p, uint32_t first, uint32_t end
 INLINE void product_float(
 	const struct ops_product *p, uint32_t first, uint32_t last, const enum tensor_type type)
 {
-	uint32_t row = 0, n = p->x->n_rows;
+	uint32_t n = p->x->n_rows, row;
+	uint32_t chunk = ACTS_CHUNK_BYTES / (4 * p->w->cols) / FLOAT_COLS * FLOAT_COLS;
 
-	for (uint32_t g = first; g < last; g++) {
-		uint32_t r = g * 16, end = p->w->rows - r < 16 ? p->w->rows : r + 16;
-		for (row = 0; row + FLOAT_COLS <= n; row += FLOAT_COLS)
-			float_rows(p, r, end, row, FLOAT_COLS, type);
-		for (; row < n; row++)
-			float_rows(p, r, end, row, 1, type);
+	chunk = chunk < FLOAT_COLS ? FLOAT_COLS : chunk;
+	for (uint32_t start = 0; start < n; start += chunk) {
+		uint32_t stop = n - start > chunk ? start + chunk : n;
+		for (uint32_t g = first; g < last; g++) {
+			uint32_t r = g * 16, end = p->w->rows - r < 16 ? p->w->rows : r + 16;
+			for (row = start; row + FLOAT_COLS <= stop; row += FLOAT_COLS)
+				float_rows(p, r, end, row, FLOAT_COLS, type);
+			for (; row < stop; row++)
+				float_rows(p, r, end, row, 1, type);
+		}
 	}
 }
 
@@ -393,8 +398,16 @@ static void kv_write(const struct ops_kv *kv, uint32_t block, uint32_t layer, ui
 	}
 }
 
-/* Scores of nq query vectors, dim apart, at 16 positions. */
-INLINE void scores(const float *q, const float *k, uint32_t dim, const uint32_t nq, v16 *out)
+/* A query vector on its way through the blocks. */
+struct query {
+	const float *q;
+	float *out;
+	uint32_t seen; /* positions */
+	float m, l;    /* largest score, sum of weights so far */
+};
+
+/* Scores of nq query vectors at 16 positions. */
+INLINE void scores(const struct query *q, const float *k, uint32_t dim, const uint32_t nq, v16 *out)
 {
 	v16 part[4][4];
 	uint32_t d = 0;
@@ -410,100 +423,135 @@ INLINE void scores(const float *q, const float *k, uint32_t dim, const uint32_t 
 			v16 kd = v16_load(k + (d + j) * 16);
 #pragma GCC unroll 4
 			for (uint32_t i = 0; i < nq; i++)
-				part[i][j] = v16_fma(v16_set(q[i * dim + d + j]), kd, part[i][j]);
+				part[i][j] = v16_fma(v16_set(q[i].q[d + j]), kd, part[i][j]);
 		}
 	if (d < dim) /* heads are even: two are left */
 #pragma GCC unroll 2
 		for (uint32_t j = 0; j < 2; j++)
 #pragma GCC unroll 4
 			for (uint32_t i = 0; i < nq; i++)
-				part[i][j] = v16_fma(v16_set(q[i * dim + d + j]),
+				part[i][j] = v16_fma(v16_set(q[i].q[d + j]),
 					v16_load(k + (d + j) * 16), part[i][j]);
 #pragma GCC unroll 4
 	for (uint32_t i = 0; i < nq; i++)
 		out[i] = v16_add(v16_add(part[i][0], part[i][1]), v16_add(part[i][2], part[i][3]));
 }
 
-/* out[0 .. 16 * nv) = out * shrink + p . v, over n positions. */
-INLINE void weigh(float *out, const float *p, const float *v, uint32_t n, uint32_t dim, v16 shrink,
-	const uint32_t nv)
+/* out = out * shrink + p . v over n positions, dimensions d .. d + 16 * nv - 1, of nq query
+ * vectors. */
+INLINE void weigh(const struct query *q, float p[][16], const float *shrink, const float *v,
+	uint32_t n, uint32_t dim, uint32_t d, const uint32_t nq, const uint32_t nv)
 {
-	v16 o[4];
+	v16 o[2][4];
 
+#pragma GCC unroll 2
+	for (uint32_t i = 0; i < nq; i++)
 #pragma GCC unroll 4
-	for (uint32_t i = 0; i < nv; i++)
-		o[i] = v16_mul(v16_load(out + 16 * i), shrink);
+		for (uint32_t j = 0; j < nv; j++)
+			o[i][j] = v16_mul(v16_load(q[i].out + d + 16 * j), v16_set(shrink[i]));
 	for (uint32_t t = 0; t < n; t++)
 #pragma GCC unroll 4
-		for (uint32_t i = 0; i < nv; i++)
-			o[i] = v16_fma(v16_set(p[t]), v16_load(v + (size_t)t * dim + 16 * i), o[i]);
+		for (uint32_t j = 0; j < nv; j++) {
+			v16 vt = v16_load(v + (size_t)t * dim + d + 16 * j);
+#pragma GCC unroll 2
+			for (uint32_t i = 0; i < nq; i++)
+				o[i][j] = v16_fma(v16_set(p[i][t]), vt, o[i][j]);
+		}
+#pragma GCC unroll 2
+	for (uint32_t i = 0; i < nq; i++)
 #pragma GCC unroll 4
-	for (uint32_t i = 0; i < nv; i++)
-		v16_store(out + 16 * i, o[i]);
+		for (uint32_t j = 0; j < nv; j++)
+			v16_store(q[i].out + d + 16 * j, o[i][j]);
 }
 
-/* The softmax so far takes in a block of scores s, of which n are to be seen. */
-INLINE void take_in(v16 s, const float *v, uint32_t n, uint32_t dim, float *m, float *l, float *out)
+/* All dimensions, of nq query vectors that see the same n positions of the block. */
+INLINE void weigh_all(const struct query *q, float p[][16], const float *shrink, const float *v,
+	uint32_t n, uint32_t dim, const uint32_t nq)
 {
-	float p[16], largest;
 	uint32_t d = 0;
 
-	s = n < 16 ? v16_keep(n, s, v16_set(-INFINITY)) : s;
-	largest = v16_largest(s);
-	largest = *m > largest ? *m : largest;
-	v16 e = v16_exp(v16_sub(s, v16_set(largest)));
-	v16 shrink = v16_exp(v16_set(*m - largest));
-	v16_store(p, e);
-	float a[16];
-	v16_store(a, shrink);
-	*l = fmaf(*l, a[0], v16_sum(e));
-	*m = largest;
 	for (; d + 64 <= dim; d += 64)
-		weigh(out + d, p, v + d, n, dim, shrink, 4);
+		weigh(q, p, shrink, v, n, dim, d, nq, 4);
 	for (; d + 16 <= dim; d += 16)
-		weigh(out + d, p, v + d, n, dim, shrink, 1);
+		weigh(q, p, shrink, v, n, dim, d, nq, 1);
 	for (; d < dim; d++) {
-		float o = out[d] * a[0];
-		for (uint32_t t = 0; t < n; t++)
-			o = fmaf(p[t], v[(size_t)t * dim + d], o);
-		out[d] = o;
+		for (uint32_t i = 0; i < nq; i++) {
+			float o = q[i].out[d] * shrink[i];
+			for (uint32_t t = 0; t < n; t++)
+				o = fmaf(p[i][t], v[(size_t)t * dim + d], o);
+			q[i].out[d] = o;
+		}
 	}
 }
 
-/* All heads of one token at a block of 16 positions. */
-static void attend(const struct ops_attention *a, uint32_t i, uint32_t n, const float *k,
-	const float *v, float *m, float *l)
+/* nq query vectors take in the block of positions from pos on. */
+INLINE void attend(struct query *q, uint32_t pos, const float *k, const float *v, uint32_t dim,
+	const uint32_t nq)
 {
-	uint32_t dim = a->kv->head_dim, h = 0, nq;
+	float p[4][16], shrink[16] = {0};
+	uint32_t n[4], i = 0;
 	v16 s[4];
 
-	for (; h < a->n_heads; h += nq) {
-		const float *q = a->q + i * a->ld + h * dim;
-		float *out = a->out + i * a->ld + h * dim;
-		nq = a->n_heads - h >= 4 ? 4 : a->n_heads - h >= 2 ? 2 : 1;
-		if (nq == 4)
-			scores(q, k, dim, 4, s);
-		else if (nq == 2)
-			scores(q, k, dim, 2, s);
-		else
-			scores(q, k, dim, 1, s);
-		for (uint32_t j = 0; j < nq; j++)
-			take_in(s[j], v, n, dim, &m[h + j], &l[h + j], out + j * dim);
+	scores(q, k, dim, nq, s);
+#pragma GCC unroll 4
+	for (uint32_t j = 0; j < nq; j++) {
+		n[j] = q[j].seen - pos < 16 ? q[j].seen - pos : 16;
+		s[j] = n[j] < 16 ? v16_keep(n[j], s[j], v16_set(-INFINITY)) : s[j];
+		float largest = v16_largest(s[j]);
+		largest = q[j].m > largest ? q[j].m : largest;
+		shrink[j] = q[j].m - largest;
+		q[j].m = largest;
+		s[j] = v16_sub(s[j], v16_set(largest));
 	}
+	v16_store(shrink, v16_exp(v16_load(shrink)));
+#pragma GCC unroll 4
+	for (uint32_t j = 0; j < nq; j++) {
+		v16 e = v16_exp(s[j]);
+		v16_store(p[j], e);
+		q[j].l = fmaf(q[j].l, shrink[j], v16_sum(e));
+	}
+	while (i < nq) {
+		if (i + 1 < nq && n[i] == n[i + 1]) {
+			weigh_all(q + i, p + i, shrink + i, v, n[i], dim, 2);
+			i += 2;
+		} else {
+			weigh_all(q + i, p + i, shrink + i, v, n[i], dim, 1);
+			i++;
+		}
+	}
+}
+
+static void attend_all(
+	struct query *q, uint32_t n, uint32_t pos, const float *k, const float *v, uint32_t dim)
+{
+	uint32_t i = 0;
+
+	while (i < n && q[i].seen <= pos)
+		i++;
+	for (; i + 4 <= n; i += 4)
+		attend(q + i, pos, k, v, dim, 4);
+	if (i + 2 <= n) {
+		attend(q + i, pos, k, v, dim, 2);
+		i += 2;
+	}
+	if (i < n)
+		attend(q + i, pos, k, v, dim, 1);
 }
 
 static void attention(const struct ops_attention *a)
 {
 	_Alignas(64) float widened[2 * 16 * OPS_MAX_HEAD_DIM];
-	float m[OPS_MAX_TILE_HEADS], l[OPS_MAX_TILE_HEADS];
+	struct query q[OPS_MAX_TILE_HEADS];
 	uint32_t dim = a->kv->head_dim, n = a->n_tok * a->n_heads, end = a->first_pos + a->n_tok;
 
 	for (uint32_t i = 0; i < n; i++) {
-		m[i] = -INFINITY;
-		l[i] = 0;
+		size_t at = i / a->n_heads * a->ld + i % a->n_heads * dim;
+		q[i] = (struct query){.q = a->q + at,
+			.out = a->out + at,
+			.seen = a->first_pos + i / a->n_heads + 1,
+			.m = -INFINITY};
+		memset(q[i].out, 0, dim * sizeof *q[i].out);
 	}
-	for (uint32_t i = 0; i < a->n_tok; i++)
-		memset(a->out + i * a->ld, 0, (size_t)a->n_heads * dim * sizeof *a->out);
 	for (uint32_t pos = 0; pos < end; pos += 16) {
 		const void *at = ops_kv_at(a->kv, a->blocks[pos / 16], a->layer, a->kv_head);
 		const float *k = at;
@@ -512,18 +560,12 @@ static void attention(const struct ops_attention *a)
 				v16_store(widened + j, v16_from_f16((const uint8_t *)at + 2 * j));
 			k = widened;
 		}
-		for (uint32_t i = 0; i < a->n_tok; i++) {
-			uint32_t seen = a->first_pos + i + 1;
-			if (pos < seen)
-				attend(a, i, seen - pos < 16 ? seen - pos : 16, k, k + 16 * dim,
-					m + i * a->n_heads, l + i * a->n_heads);
-		}
+		attend_all(q, n, pos, k, k + 16 * dim, dim);
 	}
 	for (uint32_t i = 0; i < n; i++) {
-		float *out = a->out + i / a->n_heads * a->ld + i % a->n_heads * dim,
-		      inverse = 1 / l[i];
+		float inverse = 1 / q[i].l;
 		for (uint32_t d = 0; d < dim; d++)
-			out[d] *= inverse;
+			q[i].out[d] *= inverse;
 	}
 }
 
