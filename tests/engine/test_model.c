@@ -13,7 +13,7 @@
 
 #define N_SEQ 5
 #define N_BLOCKS 64
-#define MAX_LEN 100
+#define MAX_LEN 70
 
 static struct err err;
 static char path[] = "/tmp/test_model.XXXXXX";
@@ -25,7 +25,7 @@ static const enum tensor_type types[] = {
 static const struct tiny_llama shapes[] = {
 	{.n_layers = 2, .n_embd = 64, .n_heads = 4, .n_kv_heads = 2, .n_ff = 160, .n_vocab = 323},
 	{.n_layers = 2, .n_embd = 96, .n_heads = 6, .n_ff = 96, .n_vocab = 301, .tied = true},
-	{.n_layers = 1, .n_embd = 256, .n_heads = 8, .n_kv_heads = 1, .n_ff = 288, .n_vocab = 260},
+	{.n_layers = 1, .n_embd = 256, .n_heads = 8, .n_kv_heads = 1, .n_ff = 96, .n_vocab = 260},
 };
 
 /* A sanitizer finds what it can find in the first; the others are about bits. */
@@ -70,7 +70,7 @@ struct sequence {
 
 static void make_sequences(struct sequence *s, uint32_t n_vocab)
 {
-	static const uint32_t lengths[N_SEQ] = {1, 17, 100, 48, 31};
+	static const uint32_t lengths[N_SEQ] = {1, 17, 70, 36, 31};
 	uint32_t block = 0;
 
 	srand(3);
@@ -171,7 +171,6 @@ static void check_shape(const struct tiny_llama *shape, enum tensor_type type)
 		m = make_model(g, ops_at(i), 1 + (uint32_t)i % 3);
 		snprintf(what, sizeof what, "%s, %s, %u columns", ops_at(i)->name,
 			tensor_type_info(type)->name, shape->n_embd);
-		check_against(expected, m, 1, true, what);
 		check_against(expected, m, 1, false, what);
 		check_against(expected, m, 7, false, what);
 		check_against(expected, m, MAX_LEN, false, what);
@@ -199,20 +198,20 @@ START_TEST(rows_without_logits_change_nothing)
 	compute(m, s, MAX_LEN, true);
 	float *last = calloc((size_t)2 * n_vocab, sizeof *last);
 	struct batch_run runs[] = {
-		{.ids = s[2].ids, .n = 70, .blocks = s[2].blocks},
+		{.ids = s[2].ids, .n = 40, .blocks = s[2].blocks},
 		{.ids = s[3].ids, .n = s[3].n, .blocks = s[3].blocks, .n_logit_rows = 1},
 	};
 	model_step(m, runs, 2, last);
 	ck_assert_mem_eq(
 		last, s[3].logits + (size_t)(s[3].n - 1) * n_vocab, n_vocab * sizeof *last);
 	model_step(m, runs, 1, NULL);
-	runs[0] = (struct batch_run){.ids = s[2].ids + 70,
+	runs[0] = (struct batch_run){.ids = s[2].ids + 40,
 		.n = 30,
-		.first_pos = 70,
+		.first_pos = 40,
 		.blocks = s[2].blocks,
 		.n_logit_rows = 2};
 	model_step(m, runs, 1, last);
-	ck_assert_mem_eq(last, s[2].logits + (size_t)98 * n_vocab, 2 * n_vocab * sizeof *last);
+	ck_assert_mem_eq(last, s[2].logits + (size_t)68 * n_vocab, 2 * n_vocab * sizeof *last);
 	free(last);
 	free_sequences(s);
 	model_free(m);
