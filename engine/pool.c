@@ -162,7 +162,8 @@ struct pool *pool_free(struct pool *p)
 	if (!p)
 		return NULL;
 	atomic_store(&p->ending, true);
-	atomic_fetch_or(&p->ticket, CLOSED); /* a job of no units, for whoever still looks for some */
+	atomic_fetch_or(
+		&p->ticket, CLOSED); /* a job of no units, for whoever still looks for some */
 	atomic_store_explicit(&p->n, 0, memory_order_release);
 	publish(p);
 	for (uint32_t i = 1; i < p->n_started; i++)

@@ -63,8 +63,8 @@ int stale_clear(const char *mountpoint, struct err *err)
 		if (statx(AT_FDCWD, mountpoint, AT_STATX_FORCE_SYNC, STATX_TYPE, &st) == 0)
 			return S_ISDIR(st.stx_mode)
 				       ? 0
-				       : err_set(err, -ENOTDIR,
-						 "mount point %s is not a directory", mountpoint);
+				       : err_set(err, -ENOTDIR, "mount point %s is not a directory",
+						 mountpoint);
 		if (errno != ENOTCONN)
 			return err_set(
 				err, -errno, "mount point %s: %s", mountpoint, strerror(errno));
