@@ -343,9 +343,13 @@ static void stage_generate(struct request *r);
 static void stage_render(struct request *r)
 {
 	pthread_mutex_lock(&r->session->lock);
+	/* Settled meanwhile, its turn may be gone: run() is posted and lets go of it. */
+	bool over = r->over;
 	r->times.ready_ns = clock_mono_ns();
-	r->job = job_new(r);
+	r->job = over ? NULL : job_new(r);
 	pthread_mutex_unlock(&r->session->lock);
+	if (over)
+		return;
 	if (!r->job) {
 		struct err err;
 		fail(r, err_set(&err, -ENOMEM, "out of memory"), &err);
