@@ -167,6 +167,7 @@ def kill_9_with_requests_queued_keeps_the_sessions(Mount):
         for s in sessions:
             s.begin()
             s.submit("queued")
+        time.sleep(0.3)  # that a turn has begun is written behind, within a moment
         m.kill(signal.SIGKILL)
         m.wait()
         m.start()
