@@ -146,6 +146,9 @@ static int open_gateway(struct mount *m, const struct options *o, struct err *er
 {
 	struct gateway_options g = {
 		.state_dir = o->state,
+		.max_sessions_per_user = o->max_sessions,
+		.max_queued = o->max_queued,
+		.idle_unload_s = o->idle_unload_s,
 		.daemon_uid = m->fs.uid,
 		.daemon_gid = m->fs.gid,
 		.changed = notify_change,

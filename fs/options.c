@@ -33,6 +33,9 @@ static const struct fuse_opt spec[] = {
 	FUSE_OPT_KEY("--files", KEY_FILES),
 	FIELD("state=%s", state),
 	FIELD("max_threads=%u", max_threads),
+	FIELD("max_sessions=%u", max_sessions),
+	FIELD("max_queued=%u", max_queued),
+	FIELD("idle_unload=%u", idle_unload_s),
 	/* Of mount(8) and fstab. */
 	FUSE_OPT_KEY("-n", KEY_IGNORED),
 	FUSE_OPT_KEY("-v", KEY_IGNORED),
@@ -227,6 +230,9 @@ void options_help(void)
 	     "    -o state=DIR        where conversations are kept\n"
 	     "    -o allow_other      let other users in; mode bits decide what they see\n"
 	     "    -o max_threads=N    threads that serve requests (10)\n"
+	     "    -o max_sessions=N   sessions a user may have (1000)\n"
+	     "    -o max_queued=N     requests that may queue in a session (64)\n"
+	     "    -o idle_unload=S    unload a model not used for S seconds (never)\n"
 	     "    -o OPTION,...       other options of FUSE, see mount.fuse3(8)\n"
 	     "    --files             print the table of files, and exit\n"
 	     "    --help, --version\n"

@@ -14,7 +14,8 @@ struct options {
 	char *tree, *mountpoint, *state; /* absolute once options_parse is done */
 	bool foreground, debug, help, version, files;
 	unsigned max_threads;
-	struct fuse_args args; /* what is libfuse's */
+	unsigned max_sessions, max_queued, idle_unload_s; /* 0: the gateway's default */
+	struct fuse_args args;                            /* what is libfuse's */
 };
 
 /* Fills *o, which is zeroed. -EINVAL and others with a sentence. With help, version or files

@@ -190,6 +190,33 @@ def options_of_fstab_are_taken_in_its_order(Mount):
 
 
 @claim(own=True)
+def the_numbers_of_sessions_and_of_queued_requests_are_settable(Mount):
+    with Mount("-o", "max_sessions=3,max_queued=2") as m:
+        made = []
+        with harness.refused(harness.errno.EDQUOT):
+            while len(made) < 10:
+                made.append(m.session())
+        assert 2 <= len(made) <= 3, len(made)
+        made[0].begin()
+        made[0].submit("one")
+        made[0].submit("two")
+        with harness.refused(harness.errno.EBUSY):
+            made[0].submit("three")
+        made[0].cancel()
+
+
+@claim(own=True)
+def an_idle_model_is_unloaded_and_comes_back_when_asked(Mount):
+    with Mount("-o", "idle_unload=1") as m:
+        def state():
+            return read(m("models", "tiny", "state"))
+        assert m.session().ask("hello")
+        wait_for(lambda: state() == "unloaded\n", "unloaded", 6, state)
+        assert m.session().ask("hello")
+        equal(state(), "ready\n")
+
+
+@claim(own=True)
 def relative_paths_are_understood(Mount):
     m = Mount(start=False)
     m.command = lambda *a, **k: harness.WRAP + [harness.LLMFS, "-f", "-o", "state=state", "tree",
