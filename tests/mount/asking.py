@@ -16,7 +16,7 @@ from harness import claim, equal, read, refused
 
 @claim()
 def bash_asks_and_reads_on_one_descriptor(m):
-    done = m.sh("echo 8 > sessions/main/max_tokens; exec 3<> models/tiny/ask; echo hi >&3; "
+    done = m.sh("echo 8 > sessions/main/max_tokens; exec 3<> models/short/ask; echo hi >&3; "
                 "cat <&3 | head -c 100000 | wc -c", check=True)
     assert int(done.stdout) > 0, done
 
@@ -32,7 +32,7 @@ def a_channel_answers_again_and_again(m):
 
 @claim(tools=("dash",))
 def dash_asks_and_reads_on_one_descriptor(m):
-    done = m.sh("exec 3<>models/tiny/ask; echo hi >&3; head -c 5 <&3 | wc -c", "dash", check=True)
+    done = m.sh("exec 3<>models/short/ask; echo hi >&3; head -c 5 <&3 | wc -c", "dash", check=True)
     assert int(done.stdout) > 0, done
 
 
@@ -53,7 +53,7 @@ def several_writes_before_a_read_are_one_text(m):
     before = total()
     while time.sleep(0.3) or total() != before:  # what earlier claims left running
         before = total()
-    fd = os.open(m("models", "tiny", "ask"), os.O_RDWR)
+    fd = os.open(m("models", "short", "ask"), os.O_RDWR)
     os.write(fd, b"one ")
     os.write(fd, b"two")
     assert ask(fd, b" three")
@@ -64,7 +64,7 @@ def several_writes_before_a_read_are_one_text(m):
 
 @claim()
 def offsets_are_ignored(m):
-    fd = os.open(m("models", "tiny", "ask"), os.O_RDWR)
+    fd = os.open(m("models", "short", "ask"), os.O_RDWR)
     os.pwrite(fd, b"hello", 12345)
     first = os.pread(fd, 5, 99999)
     assert first
@@ -73,7 +73,7 @@ def offsets_are_ignored(m):
 
 @claim()
 def the_result_ends_with_eof_and_eof_stays_until_more_is_written(m):
-    fd = os.open(m("models", "tiny", "ask"), os.O_RDWR)
+    fd = os.open(m("models", "short", "ask"), os.O_RDWR)
     assert ask(fd, b"hello")
     equal(os.read(fd, 100), b"")
     assert ask(fd, b"hello again")
@@ -82,7 +82,7 @@ def the_result_ends_with_eof_and_eof_stays_until_more_is_written(m):
 
 @claim()
 def the_result_ends_with_a_newline(m):
-    fd = os.open(m("models", "tiny", "ask"), os.O_RDWR)
+    fd = os.open(m("models", "short", "ask"), os.O_RDWR)
     for i in range(5):
         assert ask(fd, b"hello %d" % i).endswith(b"\n")
     os.close(fd)
@@ -90,7 +90,7 @@ def the_result_ends_with_a_newline(m):
 
 @claim()
 def two_opens_are_private(m):
-    a, b = (os.open(m("models", "tiny", "ask"), os.O_RDWR) for _ in "ab")
+    a, b = (os.open(m("models", "short", "ask"), os.O_RDWR) for _ in "ab")
     os.write(a, b"hello")
     equal(os.read(b, 100), b"")
     got = []
@@ -105,13 +105,13 @@ def two_opens_are_private(m):
 
 @claim()
 def a_read_before_any_write_is_empty(m):
-    equal(m.sh("cat models/tiny/ask", check=True).stdout, "")
-    equal(m.sh("grep -c x models/tiny/ask").stdout, "0\n")
+    equal(m.sh("cat models/short/ask", check=True).stdout, "")
+    equal(m.sh("grep -c x models/short/ask").stdout, "0\n")
 
 
 @claim()
 def a_refused_text_is_the_error_of_the_write_and_the_channel_goes_on(m):
-    fd = os.open(m("models", "tiny", "ask"), os.O_RDWR)
+    fd = os.open(m("models", "short", "ask"), os.O_RDWR)
     with refused(errno.EILSEQ):
         os.write(fd, b"\xff")
     with refused(errno.EILSEQ):
@@ -122,7 +122,7 @@ def a_refused_text_is_the_error_of_the_write_and_the_channel_goes_on(m):
 
 @claim()
 def o_nonblock_and_poll_work_on_a_channel(m):
-    fd = os.open(m("models", "tiny", "ask"), os.O_RDWR | os.O_NONBLOCK)
+    fd = os.open(m("models", "short", "ask"), os.O_RDWR | os.O_NONBLOCK)
     os.write(fd, b"hello")
     got = b""
     end = time.monotonic() + 20 * harness.slow()
@@ -142,7 +142,7 @@ def o_nonblock_and_poll_work_on_a_channel(m):
 @claim()
 def ctrl_c_on_a_channel_ends_the_reader_at_once(m):
     p = subprocess.Popen(["bash", "-c", "exec 3<>%s; echo hello >&3; exec cat <&3"
-                          % m("models", "tiny", "ask")], stdout=subprocess.DEVNULL)
+                          % m("models", "short", "ask")], stdout=subprocess.DEVNULL)
     time.sleep(0.2)
     begin = time.monotonic()
     p.send_signal(signal.SIGINT)
@@ -153,11 +153,11 @@ def ctrl_c_on_a_channel_ends_the_reader_at_once(m):
 @claim()
 def closing_a_channel_in_mid_answer_does_no_harm(m):
     for _ in range(10):
-        fd = os.open(m("models", "tiny", "ask"), os.O_RDWR)
+        fd = os.open(m("models", "short", "ask"), os.O_RDWR)
         os.write(fd, b"hello")
         os.read(fd, 1)
         os.close(fd)
-    fd = os.open(m("models", "tiny", "ask"), os.O_RDWR)
+    fd = os.open(m("models", "short", "ask"), os.O_RDWR)
     os.write(fd, b"never read")
     os.close(fd)
     assert m.session().ask("still there")
@@ -166,7 +166,7 @@ def closing_a_channel_in_mid_answer_does_no_harm(m):
 @claim()
 def a_channel_leaves_no_session_behind(m):
     before = os.listdir(m("sessions"))
-    fd = os.open(m("models", "tiny", "ask"), os.O_RDWR)
+    fd = os.open(m("models", "short", "ask"), os.O_RDWR)
     os.write(fd, b"hello")
     os.read(fd, 1)
     equal(os.listdir(m("sessions")), before)
@@ -179,7 +179,7 @@ def thirty_two_channels_answer_at_once(m):
     got = []
 
     def one(k):
-        fd = os.open(m("models", "tiny", "ask"), os.O_RDWR)
+        fd = os.open(m("models", "short", "ask"), os.O_RDWR)
         os.write(fd, b"hello %d" % k)
         got.append(os.read(fd, 4096))
         os.close(fd)
