@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The scheduler's promises, through the door, on a tiny random model. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -194,6 +195,70 @@ START_TEST(every_request_has_its_events_once_and_in_order_among_a_thousand_cance
 }
 END_TEST
 
+struct submitter {
+	struct engine *e;
+	uint32_t random;
+	struct answer answers[150];
+};
+
+static void *submit_and_cancel(void *arg)
+{
+	struct submitter *s = arg;
+	uint32_t ids[60];
+
+	for (int i = 0; i < 150; i++) {
+		struct answer *a = &s->answers[i];
+		struct engine_stats stats;
+		struct engine_request r;
+		uint64_t id;
+
+		harness_ids(&s->random, ids, 60);
+		r = harness_request(a, ids, 1 + harness_random(&s->random) % 60);
+		r.max_tokens = 1 + harness_random(&s->random) % 20;
+		r.sampling.temperature = 1;
+		if (engine_submit(s->e, &r, &id, NULL) < 0)
+			abort();
+		a->id = id;
+		/* One's own, and ones that others may have, or nobody any more. */
+		if (harness_random(&s->random) % 3 == 0)
+			engine_cancel(s->e, id);
+		engine_cancel(s->e, id - ((uint64_t)(harness_random(&s->random) % 8) << 32));
+		engine_stats(s->e, &stats);
+	}
+	return NULL;
+}
+
+START_TEST(many_threads_submit_and_cancel_and_the_engine_is_freed_among_it)
+{
+	static struct submitter submitters[4];
+	pthread_t threads[4];
+
+	for (int round = 0; round < 4; round++) {
+		struct engine *e = harness_open(&model, &(struct engine_options){.kv_blocks = 50});
+
+		for (int i = 0; i < 4; i++) {
+			submitters[i].e = e;
+			submitters[i].random = 10 * round + i;
+			ck_assert_int_eq(pthread_create(&threads[i], NULL, submit_and_cancel,
+						 &submitters[i]),
+				0);
+		}
+		for (int i = 0; i < 4; i++)
+			pthread_join(threads[i], NULL);
+		engine_free(e); /* while the last ones run */
+		for (int i = 0; i < 4; i++)
+			for (int k = 0; k < 150; k++) {
+				struct answer *a = &submitters[i].answers[k];
+
+				ck_assert_int_eq(a->n_ends, 1);
+				ck_assert(!a->disorder);
+				ck_assert(a->status == 0 || a->status == -ECANCELED);
+				harness_free(a);
+			}
+	}
+}
+END_TEST
+
 START_TEST(requests_start_in_the_order_they_came)
 {
 	enum { N = 20 };
@@ -337,6 +402,7 @@ int main(void)
 	tcase_add_test(t, preempted_and_recomputed_they_answer_the_same);
 	tcase_add_test(t, small_step_budgets_answer_the_same);
 	tcase_add_test(t, every_request_has_its_events_once_and_in_order_among_a_thousand_cancels);
+	tcase_add_test(t, many_threads_submit_and_cancel_and_the_engine_is_freed_among_it);
 	tcase_add_test(t, requests_start_in_the_order_they_came);
 	tcase_add_test(t, a_short_prompt_does_not_wait_behind_a_long_one);
 	tcase_add_test(t, a_cancelled_sequence_frees_its_blocks);
