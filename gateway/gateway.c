@@ -314,13 +314,26 @@ static int list_session(struct gateway *g, struct session *s, struct err *err)
 		return err_set(err, r, "out of memory");
 	session_ref(s);
 	pthread_mutex_lock(&s->lock);
-	session_touch(s);
+	store_begin(g->store);
+	session_store_all(s);
+	store_end(g->store);
 	pthread_mutex_unlock(&s->lock);
 	return 0;
 }
 
-int gateway_session_create(struct gateway *g, const char *id, uid_t uid, gid_t gid, mode_t mode,
-	struct session **out, struct err *err)
+/* Not listed yet: nobody else has s. 0 or -ENOMEM. */
+static int copy_session(struct session *s, struct session *from)
+{
+	pthread_mutex_lock(&from->lock);
+	settings_copy(&s->settings, &from->settings);
+	int r = conversation_copy(&s->conversation, &from->conversation);
+	pthread_mutex_unlock(&from->lock);
+	return r;
+}
+
+/* from may be NULL. new reference in *out (may be NULL). */
+static int create_session(struct gateway *g, const char *id, const struct session_attr *attr,
+	struct session *from, struct session **out, struct err *err)
 {
 	int r = check_name("session", id, err);
 	r = r ? r : gateway_accepts(g, err);
@@ -329,12 +342,16 @@ int gateway_session_create(struct gateway *g, const char *id, uid_t uid, gid_t g
 	struct session *s = session_make(g, id, false);
 	if (!s)
 		return err_set(err, -ENOMEM, "out of memory");
-	s->attr.uid = uid;
-	s->attr.gid = gid;
-	s->attr.mode = mode & 0700;
-	pthread_mutex_lock(&g->lock);
-	r = list_session(g, s, err);
-	pthread_mutex_unlock(&g->lock);
+	s->attr.uid = attr->uid;
+	s->attr.gid = attr->gid;
+	s->attr.mode = attr->mode & 0700;
+	if (from && copy_session(s, from) < 0)
+		r = err_set(err, -ENOMEM, "out of memory");
+	if (r == 0) {
+		pthread_mutex_lock(&g->lock);
+		r = list_session(g, s, err);
+		pthread_mutex_unlock(&g->lock);
+	}
 	if (r == 0)
 		gateway_tell_change(g, GATEWAY_CHANGE_SESSIONS, id, NULL);
 	if (r == 0 && out)
@@ -342,6 +359,20 @@ int gateway_session_create(struct gateway *g, const char *id, uid_t uid, gid_t g
 	else
 		session_put(s);
 	return r;
+}
+
+int gateway_session_create(struct gateway *g, const char *id, uid_t uid, gid_t gid, mode_t mode,
+	struct session **out, struct err *err)
+{
+	const struct session_attr attr = {.uid = uid, .gid = gid, .mode = mode};
+	return create_session(g, id, &attr, NULL, out, err);
+}
+
+int gateway_session_fork(
+	struct session *from, const char *id, uid_t uid, gid_t gid, struct err *err)
+{
+	const struct session_attr attr = {.uid = uid, .gid = gid, .mode = 0700};
+	return create_session(from->g, id, &attr, from, NULL, err);
 }
 
 int gateway_session_remove(struct gateway *g, const char *id, struct err *err)
@@ -353,7 +384,9 @@ int gateway_session_remove(struct gateway *g, const char *id, struct err *err)
 	if (s) { /* under the tables' lock, so that a new one of that name is stored after this */
 		pthread_mutex_lock(&s->lock);
 		session_cancel_all(s, "the session was removed");
+		store_begin(g->store);
 		session_unstore(s);
+		store_end(g->store);
 		s->removed = true;
 		session_poke(
 			s, SESSION_NEWEST_CHANGED | SESSION_CHAT_CHANGED | SESSION_EVENTS_CHANGED);

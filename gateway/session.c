@@ -424,12 +424,14 @@ static int do_clear(struct session *s, const struct said *said, struct err *err)
 	pthread_mutex_lock(&s->lock);
 	int r = busy(s, err);
 	if (r == 0) {
+		store_begin(s->g->store);
 		while (s->conversation.n)
 			session_drop_turn(s);
 		session_set_newest(s, NULL);
 		session_event(s, "cleared", NULL);
 		session_poke(s, SESSION_CHAT_CHANGED);
 		session_touch(s);
+		store_end(s->g->store);
 	}
 	pthread_mutex_unlock(&s->lock);
 	return r;
@@ -470,37 +472,9 @@ static int do_retry(struct session *s, const struct said *said, struct err *err)
 
 static int do_fork(struct session *s, const struct said *said, struct err *err)
 {
-	struct session *copy = NULL;
 	if (s->ask)
 		return err_set(err, -EINVAL, "a channel has no conversation to fork");
-	int r = gateway_session_create(
-		s->g, said->argument, said->uid, said->gid, 0700, &copy, err);
-	if (r < 0)
-		return r;
-	struct settings settings = {0};
-	struct conversation turns = {.next_serial = 1};
-	pthread_mutex_lock(&s->lock);
-	settings_copy(&settings, &s->settings);
-	r = conversation_copy(&turns, &s->conversation);
-	pthread_mutex_unlock(&s->lock);
-	if (r == 0) {
-		pthread_mutex_lock(&copy->lock);
-		settings_clear(&copy->settings);
-		copy->settings = settings;
-		conversation_free(&copy->conversation);
-		copy->conversation = turns;
-		session_store_all(copy);
-		session_event(copy, "forked", NULL);
-		session_poke(copy, SESSION_CHAT_CHANGED);
-		pthread_mutex_unlock(&copy->lock);
-	} else {
-		settings_clear(&settings);
-		conversation_free(&turns);
-		gateway_session_remove(s->g, said->argument, NULL);
-		err_set(err, r, "out of memory");
-	}
-	session_put(copy);
-	return r;
+	return gateway_session_fork(s, said->argument, said->uid, said->gid, err);
 }
 
 static int do_submit(struct session *s, const struct said *said, struct err *err)
@@ -561,6 +535,29 @@ int session_ctl(
 	return r;
 }
 
+/* The conversation becomes the one that was read. Takes what is in m. With the lock held. */
+static void replace(struct session *s, struct messages *m)
+{
+	store_begin(s->g->store);
+	while (s->conversation.n)
+		session_drop_turn(s);
+	m->turns.next_serial += s->conversation.next_serial;
+	for (size_t i = 0; i < m->turns.n; i++)
+		m->turns.turns[i].serial += s->conversation.next_serial;
+	conversation_free(&s->conversation);
+	s->conversation = m->turns;
+	m->turns = (struct conversation){0};
+	if (m->system) {
+		text_put(s->settings.value[SETTING_SYSTEM]);
+		s->settings.value[SETTING_SYSTEM] = text_ref(m->system);
+	}
+	session_set_newest(s, NULL);
+	session_event(s, "replaced", NULL);
+	session_poke(s, SESSION_CHAT_CHANGED);
+	session_store_all(s);
+	store_end(s->g->store);
+}
+
 int session_messages_set(struct session *s, const char *json, size_t len, struct err *err)
 {
 	struct err own = {0};
@@ -570,26 +567,10 @@ int session_messages_set(struct session *s, const char *json, size_t len, struct
 	pthread_mutex_lock(&s->lock);
 	r = r ? r : session_alive(s, &own);
 	r = r ? r : busy(s, &own);
-	if (r == 0) {
-		while (s->conversation.n)
-			session_drop_turn(s);
-		m.turns.next_serial += s->conversation.next_serial;
-		for (size_t i = 0; i < m.turns.n; i++)
-			m.turns.turns[i].serial += s->conversation.next_serial;
-		conversation_free(&s->conversation);
-		s->conversation = m.turns;
-		m.turns = (struct conversation){0};
-		if (m.system) {
-			text_put(s->settings.value[SETTING_SYSTEM]);
-			s->settings.value[SETTING_SYSTEM] = text_ref(m.system);
-		}
-		session_set_newest(s, NULL);
-		session_event(s, "replaced", NULL);
-		session_poke(s, SESSION_CHAT_CHANGED);
-		session_store_all(s);
-	} else {
+	if (r == 0)
+		replace(s, &m);
+	else
 		session_set_note(s, own.text);
-	}
 	pthread_mutex_unlock(&s->lock);
 	if (r == 0 && m.system && !s->ask)
 		gateway_tell_change(s->g, GATEWAY_CHANGE_SESSION, s->id, "system");

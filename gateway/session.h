@@ -52,6 +52,11 @@ enum { /* what session->work has to do */
 /* new, all defaults, in no table. NULL when memory is out. */
 struct session *session_make(struct gateway *g, const char *id, bool ask);
 
+/* Like gateway_session_create, with the settings and settled turns of `from`: nobody finds it
+ * before they are there. In gateway.c. */
+int gateway_session_fork(
+	struct session *from, const char *id, uid_t uid, gid_t gid, struct err *err);
+
 /* Asks the loop to look after the session: told watchers by flags, start the next request. With the
  * lock held. */
 void session_poke(struct session *s, unsigned flags);

@@ -41,6 +41,7 @@ struct store {
 	pthread_cond_t filled; /* on CLOCK_MONOTONIC */
 	leveldb_writebatch_t *pending;
 	bool any_pending, closing;
+	unsigned n_open; /* groups that are being queued */
 	struct store_waiter *waiters, **waiters_end;
 	int state; /* 0 or -errno */
 	char sentence[200];
@@ -393,6 +394,8 @@ static void wait_for_work(struct store *s)
  */
 static void write_pending(struct store *s)
 {
+	while (s->n_open)
+		pthread_cond_wait(&s->filled, &s->lock);
 	leveldb_writebatch_t *group = s->pending;
 	struct store_waiter *waiters = s->waiters;
 	s->pending = leveldb_writebatch_create();
@@ -452,6 +455,21 @@ void store_delete(struct store *s, const char *key)
 		s->any_pending = true;
 		pthread_cond_signal(&s->filled);
 	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+void store_begin(struct store *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->n_open++;
+	pthread_mutex_unlock(&s->lock);
+}
+
+void store_end(struct store *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->n_open--;
+	pthread_cond_signal(&s->filled);
 	pthread_mutex_unlock(&s->lock);
 }
 

@@ -38,6 +38,11 @@ int store_scan(struct store *s, const char *prefix, store_entry_fn *entry, void 
 void store_put(struct store *s, const char *key, const char *value, size_t value_len);
 void store_delete(struct store *s, const char *key);
 
+/* What is queued between the two goes into one group: all of it is written, or nothing. Short:
+ * others wait for their writing meanwhile. May nest, also between threads. */
+void store_begin(struct store *s);
+void store_end(struct store *s);
+
 /* done(arg, status), on the store's thread and without locks, once everything queued so far is
  * written (it survives a kill -9 then; the disk is told to keep it soon after), or could not be:
  * -ENOSPC, -EIO. Must not block. */
