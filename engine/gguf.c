@@ -104,6 +104,12 @@ bool gguf_damaged(const struct gguf *g)
 	return g->mapping && mapping_damaged(g->mapping);
 }
 
+void gguf_forget(const struct gguf *g, const struct gguf_tensor *t)
+{
+	if (g->mapping)
+		mapping_forget(g->mapping, t->data, t->bytes);
+}
+
 size_t gguf_file_bytes(const struct gguf *g)
 {
 	return g->file_bytes;

@@ -57,6 +57,10 @@ struct gguf *gguf_free(struct gguf *g);
  * before. */
 bool gguf_damaged(const struct gguf *g);
 
+/* The tensor's data will hardly be read again: its pages may leave memory. They are still there for
+ * who reads them. */
+void gguf_forget(const struct gguf *g, const struct gguf_tensor *t);
+
 size_t gguf_file_bytes(const struct gguf *g);
 
 /* All borrow. NULL or the fallback when the key is absent or of another type. */

@@ -251,6 +251,17 @@ size_t mapping_size(const struct mapping *m)
 	return m->size;
 }
 
+void mapping_forget(const struct mapping *m, const void *bytes, size_t n)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	char *base = m->bytes;
+	size_t from = (size_t)((const char *)bytes - base);
+	size_t first = (from + page - 1) / page * page, end = (from + n) / page * page;
+
+	if (first < end) /* advice: it may fail */
+		madvise(base + first, end - first, MADV_DONTNEED);
+}
+
 bool mapping_damaged(const struct mapping *m)
 {
 	return m->slot && atomic_load(&m->slot->damaged);

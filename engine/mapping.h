@@ -25,6 +25,10 @@ struct mapping *mapping_close(struct mapping *m);
 const void *mapping_bytes(const struct mapping *m);
 size_t mapping_size(const struct mapping *m);
 
+/* The pages wholly within these bytes may leave our memory; reading them again gets them from the
+ * file. */
+void mapping_forget(const struct mapping *m, const void *bytes, size_t n);
+
 /* True once a read met a page that the file no longer has: that page and all behind it read as
  * zeros from then on. One atomic load. */
 bool mapping_damaged(const struct mapping *m);

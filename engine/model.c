@@ -8,9 +8,10 @@
  * wrong answers without a word.
  *
  * Matrices stay in the mapping as they are, with one exception: the vector paths multiply quantised
- * matrices in groups of 16 interleaved rows (see ops_pack()), which makes a prompt about three
- * times faster, so those are copied once into memory of our own. Vectors (norms, biases) are copied
- * as f32. The KV pool is mapped, so that blocks nobody has used cost no memory.
+ * matrices in groups of 16 interleaved rows (see ops_pack()), which takes a third of the
+ * instructions, so those are copied once into memory of our own and the file's pages let go.
+ * Vectors (norms, biases) are copied as f32. The KV pool is mapped, so that blocks nobody has used
+ * cost no memory.
  */
 #include "engine/model.h"
 
@@ -368,6 +369,16 @@ static struct ops_matrix *matrix_at(struct model *m, size_t i)
 	return of_layer[(i - 1) % 7];
 }
 
+/* Packed matrices are not read in the file any more, but for the rows of embeddings. */
+static void forget_packed(const struct model *m)
+{
+	for (size_t i = 0; i < gguf_n_tensors(m->gguf); i++) {
+		const struct gguf_tensor *t = gguf_tensor_at(m->gguf, i);
+		if (ops_is_quantised(t->type))
+			gguf_forget(m->gguf, t);
+	}
+}
+
 static int pack_weights(struct model *m, const struct model_options *o, struct err *err)
 {
 	struct ops_matrix *w;
@@ -390,6 +401,7 @@ static int pack_weights(struct model *m, const struct model_options *o, struct e
 		if (o->progress)
 			o->progress(o->progress_arg, (double)done / (double)m->packed_bytes);
 	}
+	forget_packed(m);
 	return 0;
 }
 
