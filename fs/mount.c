@@ -59,7 +59,8 @@ static void sleep_ms(long ms)
 
 static char last_message[256];
 
-static void log_fuse(enum fuse_log_level level, const char *format, va_list ap)
+__attribute__((format(printf, 2, 0))) static void log_fuse(
+	enum fuse_log_level level, const char *format, va_list ap)
 {
 	char line[1024];
 	vsnprintf(line, sizeof line, format, ap);

@@ -22,33 +22,39 @@ enum { KEY_FOREGROUND, KEY_DEBUG, KEY_HELP, KEY_VERSION, KEY_FILES, KEY_IGNORED 
 		template, offsetof(struct options, field), 0                                       \
 	}
 
+/* FUSE_OPT_KEY, with the conversion that clang wants to see. */
+#define KEY(template, key)                                                                         \
+	{                                                                                          \
+		template, (unsigned long)-1U, key                                                  \
+	}
+
 static const struct fuse_opt spec[] = {
-	FUSE_OPT_KEY("-f", KEY_FOREGROUND),
-	FUSE_OPT_KEY("-d", KEY_DEBUG),
-	FUSE_OPT_KEY("debug", KEY_DEBUG),
-	FUSE_OPT_KEY("-h", KEY_HELP),
-	FUSE_OPT_KEY("--help", KEY_HELP),
-	FUSE_OPT_KEY("-V", KEY_VERSION),
-	FUSE_OPT_KEY("--version", KEY_VERSION),
-	FUSE_OPT_KEY("--files", KEY_FILES),
+	KEY("-f", KEY_FOREGROUND),
+	KEY("-d", KEY_DEBUG),
+	KEY("debug", KEY_DEBUG),
+	KEY("-h", KEY_HELP),
+	KEY("--help", KEY_HELP),
+	KEY("-V", KEY_VERSION),
+	KEY("--version", KEY_VERSION),
+	KEY("--files", KEY_FILES),
 	FIELD("state=%s", state),
 	FIELD("max_threads=%u", max_threads),
 	FIELD("max_sessions=%u", max_sessions),
 	FIELD("max_queued=%u", max_queued),
 	FIELD("idle_unload=%u", idle_unload_s),
 	/* Of mount(8) and fstab. */
-	FUSE_OPT_KEY("-n", KEY_IGNORED),
-	FUSE_OPT_KEY("-v", KEY_IGNORED),
-	FUSE_OPT_KEY("defaults", KEY_IGNORED),
-	FUSE_OPT_KEY("auto", KEY_IGNORED),
-	FUSE_OPT_KEY("noauto", KEY_IGNORED),
-	FUSE_OPT_KEY("nofail", KEY_IGNORED),
-	FUSE_OPT_KEY("_netdev", KEY_IGNORED),
-	FUSE_OPT_KEY("user", KEY_IGNORED),
-	FUSE_OPT_KEY("nouser", KEY_IGNORED),
-	FUSE_OPT_KEY("users", KEY_IGNORED),
-	FUSE_OPT_KEY("owner", KEY_IGNORED),
-	FUSE_OPT_KEY("group", KEY_IGNORED),
+	KEY("-n", KEY_IGNORED),
+	KEY("-v", KEY_IGNORED),
+	KEY("defaults", KEY_IGNORED),
+	KEY("auto", KEY_IGNORED),
+	KEY("noauto", KEY_IGNORED),
+	KEY("nofail", KEY_IGNORED),
+	KEY("_netdev", KEY_IGNORED),
+	KEY("user", KEY_IGNORED),
+	KEY("nouser", KEY_IGNORED),
+	KEY("users", KEY_IGNORED),
+	KEY("owner", KEY_IGNORED),
+	KEY("group", KEY_IGNORED),
 	FUSE_OPT_END,
 };
 

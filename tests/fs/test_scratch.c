@@ -13,7 +13,7 @@ START_TEST(what_is_written_is_read_at_every_offset)
 	ck_assert_int_eq(scratch_write(s, 0, "hello world", 11), 11);
 	for (size_t i = 0; i <= 11; i++) {
 		ck_assert_uint_eq(scratch_read(s, i, got, sizeof got), 11 - i);
-		ck_assert_mem_eq(got, "hello world" + i, 11 - i);
+		ck_assert_mem_eq(got, &"hello world"[i], 11 - i);
 	}
 	ck_assert_uint_eq(scratch_read(s, UINT64_MAX, got, sizeof got), 0);
 	scratch_free(s);
