@@ -14,6 +14,7 @@ ap.add_argument("--depth", type=int, default=0)
 ap.add_argument("--seed", type=int, default=7)
 ap.add_argument("--system")
 ap.add_argument("--prefix", default="")
+ap.add_argument("--every", type=int, default=1, help="only each Nth question")
 a = ap.parse_args()
 torch.set_num_threads(1)
 tok = tk.load(os.path.join(a.out, "tokenizer.json"))
@@ -23,8 +24,8 @@ if a.system:
 if a.depth:
     filler(chat, Corpus(), a.depth, a.seed)
 good = total = 0
-for line in open(os.path.join(HERE, "dev.txt")):
-    if line.startswith("#") or "|" not in line:
+for n, line in enumerate(open(os.path.join(HERE, "dev.txt"))):
+    if line.startswith("#") or "|" not in line or n % a.every:
         continue
     q, keys = line.rsplit("|", 1)
     got = chat.answer(a.prefix + q.strip())

@@ -48,7 +48,7 @@ class Batches:
                 body = (self.drop if rng.random() < 0.3 else self.tok).encode(text, add_special_tokens=False).ids
             whole = not good or rng.random() >= self.short
             if not whole:
-                body = body[:rng.randint(5, 12)]
+                body = body[:rng.randint(4, 10)]
             ids += head + body + [IM_END] + self.nl
             learn += [0] * len(head) + [int(good)] * len(body) + [int(good and whole)] + [0] * len(self.nl)
             if len(ids) > length:
@@ -71,6 +71,7 @@ def main():
     ap.add_argument("--lr", type=float, default=2e-3)
     ap.add_argument("--muon", type=float, default=0.0, help="learning rate of Muon for the layers' matrices (0: AdamW for all); falls as --lr does")
     ap.add_argument("--lr-end", type=float, default=8e-4, help="lr falls from --lr to this between the stage's first step and --steps")
+    ap.add_argument("--minutes", type=float, help="end after this time at the latest, with the learning rate at its end (on a busy machine)")
     ap.add_argument("--first", type=int, help="the stage's first step, when a stage is taken up again")
     ap.add_argument("--until", type=int, help="stop the stage at this step, before --steps")
     ap.add_argument("--warmup", type=int, default=100)
@@ -78,7 +79,7 @@ def main():
     ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--layers", type=int, default=6)
     ap.add_argument("--shares", default="65,23,12", help="percent of steps with rows of 256, 1024, 4096 tokens")
-    ap.add_argument("--short", type=float, default=0.6, help="share of answers cut after 5-12 tokens: what decides which answer it is stands there")
+    ap.add_argument("--short", type=float, default=0.6, help="share of answers cut after 4-10 tokens: what decides which answer it is stands there")
     ap.add_argument("--all", action="store_true", help="train on the held-out lines too")
     ap.add_argument("--boost", help="JSON file: intent name -> weight")
     ap.add_argument("--save-every", type=int, default=200)
@@ -118,9 +119,14 @@ def main():
         torch.save({"net": net.state_dict(), **{k: o.state_dict() for k, o in opts.items()}, "step": step, "cfg": vars(cfg), "args": vars(a)}, tmp)
         os.replace(tmp, path)
 
+    start = time.time()
     t0, tokens, loss_sum, count, first = time.time(), 0, 0.0, 0, step if a.first is None else a.first
     while step < (a.until or a.steps):
         frac = (step - first) / (a.steps - first)
+        if a.minutes:
+            frac = max(frac, (time.time() - start) / 60 / a.minutes)
+            if frac >= 1:
+                break
         lr = (a.lr + (a.lr_end - a.lr) * frac) * min(1, (step + 1) / a.warmup)
         for name, opt in opts.items():
             for g in opt.param_groups:
@@ -141,8 +147,9 @@ def main():
             dt = time.time() - t0
             print(f"step {step} loss {loss_sum / count:.4f} lr {lr:.2e} tok/s {tokens / dt:.0f}", flush=True)
             t0, tokens, loss_sum, count = time.time(), 0, 0.0, 0
-        if step % a.save_every == 0 or step == (a.until or a.steps):
+        if step % a.save_every == 0:
             save()
+    save()
 
 
 if __name__ == "__main__":
