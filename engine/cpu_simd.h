@@ -32,9 +32,8 @@
 #include "engine/quant.h"
 
 #define INLINE static inline __attribute__((always_inline))
-#define ACTS_CHUNK_BYTES                                                                           \
-	(512u << 10) /* activations that should stay in the second-level cache while weights pass  \
-		      */
+/* Of activations, that should stay in the second-level cache while weights pass by. */
+#define ACTS_CHUNK_BYTES (512u << 10)
 
 INLINE v16 v16_exp(v16 x)
 {

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -252,12 +253,15 @@ int main(int argc, char **argv)
 	while (b.n_decoded < N_BATCHES && batches[b.n_decoded] <= largest)
 		b.n_decoded++;
 	b.pool = pool_new((uint32_t)threads);
-	b.memory = aligned_alloc(2 << 20, MEMORY_BYTES);
+	b.memory = mmap(
+		NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	b.memory = b.memory == MAP_FAILED ? NULL : b.memory;
 	b.logits = malloc(sizeof(float) * MAX_BATCH * model_config(b.model)->n_vocab);
 	if (!b.pool || !b.memory || !b.logits) {
 		fputs("bench-engine: out of memory\n", stderr);
 		return 1;
 	}
+	madvise(b.memory, MEMORY_BYTES, MADV_HUGEPAGE); /* as the weights are */
 	memset(b.memory, 1, MEMORY_BYTES);
 	for (uint32_t i = 0; i < PREFILL_TOK; i++)
 		b.ids[i] = i * 7919 % model_config(b.model)->n_vocab;
@@ -265,7 +269,7 @@ int main(int argc, char **argv)
 	measure(&b);
 	report(&b);
 	free(b.logits);
-	free(b.memory);
+	munmap(b.memory, MEMORY_BYTES);
 	pool_free(b.pool);
 	model_free(b.model);
 	gguf_free(g);
