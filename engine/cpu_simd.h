@@ -288,6 +288,7 @@ INLINE void float_tile(const struct ops_product *p, uint32_t r, uint32_t row, co
 #pragma GCC unroll 4
 		for (uint32_t i = 0; i < nr; i++) {
 			v16 v = weights_at(w + i * bytes, c, type);
+			__builtin_prefetch(w + (nr + i) * bytes + c * (type == TENSOR_F32 ? 4 : 2));
 #pragma GCC unroll 4
 			for (uint32_t k = 0; k < t; k++)
 				acc[i][k] = v16_fma(v, xs[k], acc[i][k]);
