@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The TREE that ships with llmfs: its model answers, and every line of its README works."""
+import os
+import shutil
+
+import harness
+from harness import Mount, Session, claim, equal, read, wait_for
+
+EXAMPLE = os.path.join(harness.ROOT, "mnt-example")
+
+
+def mounted():
+    """The example, copied so that nothing is written into the repository."""
+    if not os.path.exists(os.path.join(EXAMPLE, "models", "guide", "guide.gguf")):
+        raise harness.Skip("the model that ships is not in this tree")
+    m = Mount(start=False, allow=["warning: model mine: "])
+    shutil.rmtree(m.tree)
+    shutil.copytree(EXAMPLE, m.tree, symlinks=True)
+    return m.start()
+
+
+@claim(own=True, limit=60)
+def the_model_that_ships_answers_a_question_in_a_sentence(_):
+    with mounted() as m:
+        wait_for(lambda: read(m("models", "default", "state")) == "ready\n", "ready")
+        s = Session(m, "main")
+        answer = s.ask("How do I set the temperature?\n").decode()
+        assert "temperature" in answer and answer.endswith("\n"), answer
+        equal(s.status(), "done")
+        again = m.sh("exec 3<>models/default/ask; echo 'What is llmfs?' >&3; cat <&3", check=True)
+        assert len(again.stdout.split()) > 2, again
+
+
+@claim(own=True, limit=60)
+def the_mount_of_the_example_shows_its_readme(_):
+    with mounted() as m:
+        equal(read(m("README")), read(os.path.join(EXAMPLE, "README")))
+
+
+@claim(own=True, limit=120)
+def every_line_of_the_readme_works_in_the_order_it_is_in(_):
+    with mounted() as m:
+        lines = [line[4:].split("     ")[0] for line in read(m("README")).splitlines()
+                 if line.startswith("    ")]
+        assert len(lines) > 20
+        for line in lines:
+            if line.startswith("man "):
+                continue
+            line = line.replace("/path/to/model.gguf", harness.MODEL)
+            done = m.sh(line, HOME=m.top)
+            if "retry" in line:  # there is nothing to retry, and it says so
+                assert done.returncode != 0 and "No such file" in done.stderr, done
+                continue
+            equal((line, done.returncode, done.stderr), (line, 0, ""))
+
+
+harness.main()
