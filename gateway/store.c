@@ -351,12 +351,13 @@ static void sync_now(struct store *s)
 	leveldb_writebatch_t *nothing = leveldb_writebatch_create();
 	int r = write_group(s, nothing, true, &err);
 	s->unsynced_since_ns = 0;
-	if (r == 0) {
+	/* To be tried again, so that a better disk is noticed. */
+	if (r < 0 && !s->stuck)
+		s->stuck = nothing;
+	else
 		leveldb_writebatch_destroy(nothing);
-		return;
-	}
-	s->stuck = nothing; /* to be tried again, so that a better disk is noticed */
-	set_state(s, r, err.text);
+	if (r < 0)
+		set_state(s, r, err.text);
 }
 
 static void tell(struct store_waiter *w, int status)
