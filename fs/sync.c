@@ -264,7 +264,11 @@ int sync_model_make(struct fs *fs, const char *name, struct err *err)
 		return err_set(err, known ? -EEXIST : -EINVAL,
 			known ? "model %s exists" : "%s is not a model's name", name);
 	}
-	int made = tree_model_make(fs->tree, name);
+	/* Before there is a directory in TREE, which a pass might see. */
+	int made = model_name_check(name, err);
+	if (made < 0)
+		return made;
+	made = tree_model_make(fs->tree, name);
 	if (made < 0 && made != -EEXIST)
 		return err_set(err, made, "TREE: %s", strerror(-made));
 	int r = gateway_model_create(fs->gateway, name, err);

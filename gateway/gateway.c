@@ -440,13 +440,20 @@ int gateway_ask_open(
 
 /* ---- models ---- */
 
-int gateway_model_create(struct gateway *g, const char *name, struct err *err)
+int model_name_check(const char *name, struct err *err)
 {
 	int r = check_name("model", name, err);
+	if (r == 0 &&
+		(!strcmp(name, "default") || !strcmp(name, "auto") || !strcmp(name, "cascade")))
+		r = err_set(err, -EINVAL, "the name %s is reserved", name);
+	return r;
+}
+
+int gateway_model_create(struct gateway *g, const char *name, struct err *err)
+{
+	int r = model_name_check(name, err);
 	if (r < 0)
 		return r;
-	if (!strcmp(name, "default") || !strcmp(name, "auto") || !strcmp(name, "cascade"))
-		return err_set(err, -EINVAL, "the name %s is reserved", name);
 	struct model *m = model_make(g, name);
 	if (!m)
 		return err_set(err, -ENOMEM, "out of memory");

@@ -109,6 +109,8 @@ void gateway_report(struct gateway *g, const char *key, const char *sentence);
 /* Names: [A-Za-z0-9._-]{1,64}, not "." or "..", not "default"; auto and cascade are reserved for
  * the router (-EINVAL). -EEXIST. */
 int gateway_model_create(struct gateway *g, const char *name, struct err *err);
+/* Whether gateway_model_create takes such a name; says why not. */
+int model_name_check(const char *name, struct err *err);
 /* Unloads it; running requests end with -ECANCELED. -ENOENT; -EBUSY while `default` points to it.
  */
 int gateway_model_remove(struct gateway *g, const char *name, struct err *err);
