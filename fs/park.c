@@ -20,6 +20,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 
 #define N_BUCKETS 1024
@@ -275,23 +276,39 @@ static void wake(void *arg)
 		poll_woken(p);
 }
 
+/* One that nobody owns; *busy when there are only others. */
+static struct parked *take_any(struct list *head, bool *busy)
+{
+	struct parked *p = NULL;
+	pthread_mutex_lock(&park.lock);
+	*busy = false;
+	for (struct list *link = head->next; park.ready && link != head && !p; link = link->next) {
+		p = list_entry(link, struct parked, link);
+		if (p->busy) {
+			*busy = true;
+			p = NULL;
+		}
+	}
+	if (p)
+		p->busy = true;
+	pthread_mutex_unlock(&park.lock);
+	return p;
+}
+
 void park_end(void)
 {
 	for (size_t i = 0; i < N_BUCKETS; i++) {
 		for (;;) {
-			struct parked *p = NULL;
-			pthread_mutex_lock(&park.lock);
-			if (park.ready && !list_empty(&park.buckets[i])) {
-				p = list_entry(park.buckets[i].next, struct parked, link);
-				p->busy = true;
-			}
-			pthread_mutex_unlock(&park.lock);
-			if (!p)
-				break;
-			if (p->req)
+			bool busy;
+			struct parked *p = take_any(&park.buckets[i], &busy);
+			if (p && p->req)
 				finish(p, -ENODEV, NULL);
-			else
+			else if (p)
 				leave(p);
+			else if (busy)
+				sched_yield(); /* the gateway's thread answers it now */
+			else
+				break;
 		}
 	}
 }

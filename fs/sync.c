@@ -206,7 +206,9 @@ static void *run(void *arg)
 		drain(s->wake);
 		drain(s->inotify);
 		watch(s);
-		sync_all(s->fs);
+		/* At the end the gateway refuses everything; that is no fault of TREE. */
+		if (atomic_load(&s->fs->serving))
+			sync_all(s->fs);
 	}
 }
 

@@ -32,8 +32,8 @@ static const char readme[] =
 static int render_own(struct fs *fs, int view, struct buf *out)
 {
 	if (view == TABLE_VERSION)
-		return buf_printf(out, "llmfs %s\nlibfuse %s\ncompiler %s\n", LLMFS_VERSION,
-			fuse_pkgversion(), __VERSION__);
+		return buf_printf(out, "llmfs %s\nback ends: %s\nlibfuse %s\ncompiler %s\n",
+			LLMFS_VERSION, LLMFS_BACK_ENDS, fuse_pkgversion(), __VERSION__);
 	int r = tree_readme(fs->tree, out);
 	return r == -ENOENT ? buf_append_str(out, readme) : r;
 }
