@@ -13,15 +13,31 @@
 
 #include "tests/engine/tiny_llama.h"
 
+static void write_model(
+	char *path, size_t size, const char *dir, const char *name, unsigned context_tok)
+{
+	struct tiny_llama p = {.context_tok = context_tok, .seed = 7};
+	snprintf(path, size, "%s/%s.gguf", dir, name);
+	tiny_llama_write(&p, path);
+}
+
+static void add_model(struct harness *h, const char *name, const char *path)
+{
+	struct err err = {0};
+	ck_assert_int_eq(gateway_model_create(h->g, name, &err), 0);
+	struct model *m = gateway_model_find(h->g, name);
+	ck_assert_int_eq(model_setting_set(m, "path", path, strlen(path), &err), 0);
+	model_put(m);
+}
+
 void harness_make(struct harness *h, unsigned context_tok)
 {
 	memset(h, 0, sizeof *h);
 	strcpy(h->dir, "/tmp/llmfs-gateway-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(h->dir));
 	snprintf(h->state, sizeof h->state, "%s/state", h->dir);
-	snprintf(h->model, sizeof h->model, "%s/tiny.gguf", h->dir);
-	struct tiny_llama p = {.context_tok = context_tok, .seed = 7};
-	tiny_llama_write(&p, h->model);
+	write_model(h->model, sizeof h->model, h->dir, "tiny", context_tok);
+	write_model(h->long_model, sizeof h->long_model, h->dir, "long", 16384);
 	h->options.daemon_uid = getuid();
 	h->options.daemon_gid = getgid();
 	h->options.n_threads = 1;
@@ -34,10 +50,8 @@ void harness_open(struct harness *h)
 	h->options.state_dir = h->state;
 	int r = gateway_open(&h->g, &h->options, &err);
 	ck_assert_msg(r == 0, "%s", err.text);
-	ck_assert_int_eq(gateway_model_create(h->g, "tiny", &err), 0);
-	struct model *m = gateway_model_find(h->g, "tiny");
-	ck_assert_int_eq(model_setting_set(m, "path", h->model, strlen(h->model), &err), 0);
-	model_put(m);
+	add_model(h, "tiny", h->model);
+	add_model(h, "long", h->long_model);
 	ck_assert_int_eq(gateway_default_set(h->g, "tiny", &err), 0);
 }
 

@@ -11,14 +11,15 @@
 #include "gateway/gateway.h"
 
 struct harness {
-	char dir[64], state[96], model[96];
+	char dir[64], state[96], model[96], long_model[96];
 	struct gateway *g;
 	struct gateway_options options; /* to be changed before harness_open */
 };
 
 /* Makes the directory and the model file (context_tok 0: 2048). */
 void harness_make(struct harness *h, unsigned context_tok);
-/* Opens the gateway; model `tiny` is the default. */
+/* Opens the gateway; model `tiny` is the default; `long` has 16,384 tokens of context: seconds to
+ * be caught in the act. */
 void harness_open(struct harness *h);
 /* gateway_free. */
 void harness_close(struct harness *h);

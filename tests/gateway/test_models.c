@@ -178,7 +178,7 @@ END_TEST
 
 static struct session *busy_session(const char *model)
 {
-	struct session *s = harness_session(&h, "busy", "1900");
+	struct session *s = harness_session(&h, "busy", "15000");
 	set(s, "ignore_eos", "1");
 	set(s, "model", model);
 	harness_say(s, "go on\n");
@@ -188,8 +188,8 @@ static struct session *busy_session(const char *model)
 
 START_TEST(unloading_ends_what_runs_with_ecanceled)
 {
-	struct session *s = busy_session("tiny");
-	struct model *m = gateway_model_find(h.g, "tiny");
+	struct session *s = busy_session("long");
+	struct model *m = gateway_model_find(h.g, "long");
 	int status;
 	ck_assert_int_eq(verb(m, "unload"), 0);
 	free(harness_read(s, &status));
@@ -205,7 +205,7 @@ END_TEST
 
 START_TEST(removing_a_model_ends_what_runs_on_it)
 {
-	model_put(add_model("other", h.model));
+	model_put(add_model("other", h.long_model));
 	struct session *s = busy_session("other");
 	int status;
 	ck_assert_int_eq(gateway_model_remove(h.g, "other", NULL), 0);
@@ -218,10 +218,10 @@ END_TEST
 
 START_TEST(a_model_file_that_shrinks_fails_its_model_and_not_the_daemon)
 {
-	struct session *s = busy_session("tiny");
-	struct model *m = gateway_model_find(h.g, "tiny");
+	struct session *s = busy_session("long");
+	struct model *m = gateway_model_find(h.g, "long");
 	int status;
-	ck_assert_int_eq(truncate(h.model, 4096), 0);
+	ck_assert_int_eq(truncate(h.long_model, 4096), 0);
 	free(harness_read(s, &status));
 	if (status == 0) { /* it was faster than we were */
 		harness_say(s, "again\n");
