@@ -118,10 +118,11 @@ int out_answer_ready(struct answer *a, uint64_t position, struct wait *w)
 		uint64_t there = answer_size(a, &ended);
 		if (ended)
 			return 1;
-		if (answer_wait(a, there, w->wake, w->arg, &w->id) == 0) {
+		int r = answer_wait(a, there, w->wake, w->arg, &w->id);
+		if (r == 0)
 			w->answer = answer_ref(a);
+		if (r != 1)
 			return 1;
-		}
 	}
 }
 

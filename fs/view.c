@@ -157,8 +157,11 @@ static int log_ready(struct handle *h, struct wait *w)
 	uint64_t bytes = h->position, changed_ns;
 	int ready = 0, r;
 	while ((r = session_watch(s, view, bytes, w->wake, w->arg, &w->id)) == 1) {
+		uint64_t before = bytes;
 		ready = 1;
 		session_view_size(s, view, &bytes, &changed_ns);
+		if (bytes == before)
+			return 1; /* the session is gone: nothing comes any more */
 	}
 	if (r == 0)
 		w->session = session_ref(s);

@@ -299,6 +299,19 @@ def a_parked_reader_ends_when_the_session_is_removed(m):
 
 
 @claim()
+def poll_of_chat_and_events_ends_when_the_session_is_removed(m):
+    s = m.session()
+    files = [os.open(s(name), os.O_RDONLY) for name in ("chat", "events")]
+    subprocess.run(["rmdir", os.path.dirname(s("chat"))], check=True)
+    for fd in files:
+        os.read(fd, 1 << 16)
+        p = select.poll()
+        p.register(fd, select.POLLIN)
+        equal(p.poll(5000), [(fd, select.POLLIN)])
+        os.close(fd)
+
+
+@claim()
 def only_out_and_channels_make_a_reader_wait(m):
     s = m.session()
     s.begin()
