@@ -228,12 +228,16 @@ static void poll_woken(struct parked *p)
 	fuse_pollhandle_destroy(ph);
 }
 
-void park_forget_poll(struct handle *h)
+static void forget(uint64_t id)
 {
-	uint64_t id = atomic_exchange(&h->poll_id, 0);
 	struct parked *p = id ? claim(id, true) : NULL;
 	if (p)
 		leave(p);
+}
+
+void park_forget_poll(struct handle *h)
+{
+	forget(atomic_exchange(&h->poll_id, 0));
 }
 
 void park_poll(struct handle *h, fuse_req_t req, struct fuse_pollhandle *ph, unsigned events)
@@ -248,7 +252,7 @@ void park_poll(struct handle *h, fuse_req_t req, struct fuse_pollhandle *ph, uns
 		return;
 	}
 	p->ph = ph;
-	h->poll_id = p->id;
+	forget(atomic_exchange(&h->poll_id, p->id)); /* of another thread, which was here at once */
 	bool ready;
 	for (;;) {
 		struct wait w = {.wake = wake, .arg = (void *)(uintptr_t)p->id};

@@ -127,10 +127,14 @@ static void pass_default(struct fs *fs)
 	buf_free(&have);
 }
 
-/* Models that TREE no longer has. */
-static void pass_gone(struct fs *fs, char *const *names)
+/* Models that TREE no longer has. Asked of TREE after the gateway: mkdir through the mount makes
+ * the directory first, so a model that is being made is never taken for one that has gone. */
+static void pass_gone(struct fs *fs)
 {
 	char **known = gateway_model_names(fs->gateway);
+	char **names = tree_models(fs->tree);
+	if (!names)
+		known = names_free(known);
 	for (size_t i = 0; known && known[i]; i++) {
 		struct err err = {{0}};
 		if (names_has(names, known[i]))
@@ -148,7 +152,23 @@ static void pass_gone(struct fs *fs, char *const *names)
 		if (r < 0 && r != -ENOENT)
 			log_warn("models/%s has gone from TREE: %s", known[i], err.text);
 	}
+	names_free(names);
 	names_free(known);
+}
+
+/* What was reported of a model goes with it. The names are those of the pass before. */
+static void pass_reports(struct fs *fs, char **names)
+{
+	static char **before; /* passes never run at the same time */
+	for (size_t i = 0; before && before[i]; i++) {
+		if (names_has(names, before[i]))
+			continue;
+		report(fs, before[i], "", NULL);
+		for (size_t j = 0; j < N_SETTINGS; j++)
+			report(fs, before[i], settings[j], NULL);
+	}
+	names_free(before);
+	before = names;
 }
 
 void sync_all(struct fs *fs)
@@ -159,8 +179,8 @@ void sync_all(struct fs *fs)
 	for (size_t i = 0; names[i]; i++)
 		pass_model(fs, names[i]);
 	pass_default(fs);
-	pass_gone(fs, names);
-	names_free(names);
+	pass_gone(fs);
+	pass_reports(fs, names);
 }
 
 /* ---- the thread ---- */

@@ -7,6 +7,8 @@
  */
 #include "fs/tree.h"
 
+#include "fs/names.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -158,6 +160,8 @@ char **tree_models(const struct tree *t)
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 	if (fd >= 0 && !dir)
 		close(fd);
+	/* What cannot be read now is not what has gone. */
+	bool unreadable = !dir && fd != -ENOENT && fd != -ENOTDIR && fd != -ELOOP;
 	for (struct dirent *e; names && dir && (e = readdir(dir));) {
 		struct stat st;
 		if (!tree_name_ok(e->d_name) ||
@@ -166,18 +170,22 @@ char **tree_models(const struct tree *t)
 			continue;
 		if (n == cap) {
 			char **more = realloc(names, (2 * cap + 1) * sizeof *names);
+			unreadable = unreadable || !more;
 			if (!more)
 				break;
 			names = more;
 			cap *= 2;
 		}
 		names[n] = strdup(e->d_name);
+		unreadable = unreadable || !names[n];
 		if (names[n])
 			n++;
 		names[n] = NULL;
 	}
 	if (dir)
 		closedir(dir);
+	if (unreadable)
+		return names_free(names);
 	if (names)
 		qsort(names, n, sizeof *names, compare);
 	return names;

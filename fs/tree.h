@@ -26,7 +26,7 @@ const char *tree_path(const struct tree *t);
 int tree_readme(const struct tree *t, struct buf *out);
 
 /* new: names of the directories in TREE/models that can be models' names, sorted, NULL-terminated;
- * NULL when memory is out. Without TREE/models there are none. */
+ * NULL when memory is out or TREE/models cannot be read. Without TREE/models there are none. */
 char **tree_models(const struct tree *t);
 /* [A-Za-z0-9._-]{1,64}, and none of ".", "..", "default". */
 int tree_name_ok(const char *name);

@@ -28,7 +28,7 @@
 
 struct report { /* a lasting fault of a front end */
 	struct report *next;
-	char key[64], sentence[256];
+	char key[128], sentence[256];
 };
 
 struct gateway {

@@ -15,9 +15,10 @@
 void gateway_report(struct gateway *g, const char *key, const char *sentence)
 {
 	struct report *fresh = sentence ? calloc(1, sizeof *fresh) : NULL;
+	const size_t most = sizeof fresh->key - 1; /* so much of a key is kept */
 	pthread_mutex_lock(&g->lock);
 	struct report **at = &g->reports;
-	while (*at && strcmp((*at)->key, key))
+	while (*at && strncmp((*at)->key, key, most))
 		at = &(*at)->next;
 	struct report *old = *at;
 	if (old)

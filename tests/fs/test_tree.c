@@ -3,6 +3,7 @@
 
 #include "fs/names.h"
 
+#include <sys/resource.h>
 #include <errno.h>
 #include <sys/stat.h>
 
@@ -40,6 +41,24 @@ START_TEST(only_directories_with_good_names_are_models)
 	ck_assert_str_eq(names[0], ".hidden");
 	ck_assert_str_eq(names[1], "a");
 	ck_assert_str_eq(names[2], "b");
+	names_free(names);
+}
+END_TEST
+
+START_TEST(models_that_cannot_be_read_now_have_not_gone)
+{
+	struct rlimit before, none;
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = 0;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	char **names = tree_models(tree);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+	ck_assert_ptr_null(names);
+	temporary_sh("rm -r models");
+	names = tree_models(tree);
+	ck_assert_uint_eq(names_count(names), 0);
+	ck_assert_ptr_nonnull(names);
 	names_free(names);
 }
 END_TEST
@@ -175,6 +194,7 @@ int main(void)
 	TCase *t = tcase_create("tree");
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, only_directories_with_good_names_are_models);
+	tcase_add_test(t, models_that_cannot_be_read_now_have_not_gone);
 	tcase_add_test(t, a_setting_is_read_without_its_newline);
 	tcase_add_test(t, what_is_not_a_regular_file_is_refused_without_waiting);
 	tcase_add_test(t, a_huge_file_is_refused);

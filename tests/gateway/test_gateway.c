@@ -1051,6 +1051,18 @@ START_TEST(numbers_and_traces_count_what_happened)
 	gateway_render(h.g, GATEWAY_STATUS, &out);
 	ck_assert_str_eq(out.data, "degraded: TREE is gone\n");
 	gateway_report(h.g, "tree", NULL);
+	/* Of a model with the longest name, twice. */
+	char key[160];
+	snprintf(key, sizeof key, "tree:models/%064d/template", 0);
+	gateway_report(h.g, key, "first");
+	gateway_report(h.g, key, "second");
+	buf_clear(&out);
+	gateway_render(h.g, GATEWAY_STATUS, &out);
+	ck_assert_str_eq(out.data, "degraded: second\n");
+	gateway_report(h.g, key, NULL);
+	buf_clear(&out);
+	gateway_render(h.g, GATEWAY_STATUS, &out);
+	ck_assert_str_eq(out.data, "ok\n");
 	buf_free(&out);
 	session_put(s);
 }
