@@ -112,6 +112,20 @@ static int make_directory(const char *dir, struct err *err)
 	return r;
 }
 
+/* The database is nobody else's to read, also when the state directory was made by others with
+ * other bits. */
+static void make_private(const struct store *s)
+{
+	struct stat st;
+	mkdir(s->database_dir, 0700);
+	int fd = open(s->database_dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return; /* opening the database says why */
+	if (fstat(fd, &st) == 0 && st.st_uid == geteuid() && (st.st_mode & 077))
+		fchmod(fd, 0700);
+	close(fd);
+}
+
 /* What the kernel says of a small write beside the database. */
 static int probe(const struct store *s)
 {
@@ -184,6 +198,7 @@ static int store_start(struct store *s, const char *state_dir, struct err *err)
 		r = lock_directory(s, err);
 	if (r < 0)
 		return r;
+	make_private(s);
 	s->options = leveldb_options_create();
 	leveldb_options_set_create_if_missing(s->options, 1);
 	leveldb_options_set_write_buffer_size(s->options, (size_t)1 << 20);

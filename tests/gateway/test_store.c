@@ -140,6 +140,22 @@ START_TEST(a_directory_in_use_is_refused_with_the_pid_of_its_user)
 }
 END_TEST
 
+START_TEST(the_database_is_private_in_a_directory_that_is_not)
+{
+	struct store *s;
+	struct stat st;
+	char path[128];
+	snprintf(path, sizeof path, "%s/store", dir);
+	ck_assert_int_eq(chmod(dir, 0755), 0);
+	ck_assert_int_eq(mkdir(path, 0755), 0);
+	ck_assert_int_eq(chmod(path, 0755), 0);
+	ck_assert_int_eq(store_open(&s, dir, NULL), 0);
+	store_free(s);
+	ck_assert_int_eq(stat(path, &st), 0);
+	ck_assert_uint_eq(st.st_mode & 0777, 0700);
+}
+END_TEST
+
 START_TEST(a_missing_directory_is_made_for_its_owner_only)
 {
 	char path[128];
@@ -219,6 +235,7 @@ int main(void)
 	tcase_add_test(t, entries_come_back_in_the_order_of_their_keys_below_a_prefix);
 	tcase_add_test(t, what_was_told_as_stored_survives_a_kill);
 	tcase_add_test(t, a_directory_in_use_is_refused_with_the_pid_of_its_user);
+	tcase_add_test(t, the_database_is_private_in_a_directory_that_is_not);
 	tcase_add_test(t, a_missing_directory_is_made_for_its_owner_only);
 	tcase_add_test(t, a_file_in_the_place_of_the_directory_is_refused);
 	tcase_add_test(t, a_store_of_another_version_is_refused);
