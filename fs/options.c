@@ -176,6 +176,26 @@ static int absolute(char **path)
 	return 0;
 }
 
+static bool is_within(const char *path, const char *dir, const char *below)
+{
+	char whole[PATH_MAX + 16];
+	size_t n = (size_t)snprintf(whole, sizeof whole, "%s%s", dir, below);
+	return !strncmp(path, whole, n) && (path[n] == '/' || !path[n]);
+}
+
+/* A daemon that had to ask its own mount for its configuration or its store would wait for itself.
+ */
+static int check_apart(const struct options *o, struct err *err)
+{
+	if (is_within(o->tree, o->mountpoint, "") || is_within(o->mountpoint, o->tree, "/models"))
+		return err_set(err, -EINVAL, "TREE %s: the mount point %s would hide it", o->tree,
+			o->mountpoint);
+	if (is_within(o->state, o->mountpoint, ""))
+		return err_set(err, -EINVAL, "state directory %s: the mount point %s would hide it",
+			o->state, o->mountpoint);
+	return 0;
+}
+
 static int complete(struct options *o, struct err *err)
 {
 	if (!o->mountpoint)
@@ -199,7 +219,7 @@ static int complete(struct options *o, struct err *err)
 	if (r < 0)
 		return err_set(
 			err, r, "state directory %s: %s", o->state ? o->state : "", strerror(-r));
-	return 0;
+	return check_apart(o, err);
 }
 
 int options_parse(struct options *o, int argc, char **argv, struct err *err)

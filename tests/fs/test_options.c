@@ -92,6 +92,29 @@ START_TEST(what_is_missing_is_named)
 }
 END_TEST
 
+START_TEST(a_mount_point_that_would_hide_what_the_daemon_reads_is_refused)
+{
+	static const char *const bad[][3] = {{"tree", "tree", "state=s"},
+		{"mnt/sub", "mnt", "state=s"}, {"tree", "tree/models", "state=s"},
+		{"tree", "mnt", "state=mnt/s"}};
+	temporary_sh("mkdir -p mnt/sub tree/models tree/mnt mnt2");
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		char tree[32], mnt[32], option[32];
+		strcpy(tree, bad[i][0]);
+		strcpy(mnt, bad[i][1]);
+		strcpy(option, bad[i][2]);
+		ck_assert_int_eq(PARSE(tree, mnt, WORD("-o"), option), -EINVAL);
+		ck_assert_ptr_nonnull(strstr(err.text, "would hide it"));
+		options_free(&o);
+		memset(&o, 0, sizeof o);
+	}
+	ck_assert_int_eq(PARSE(WORD("tree"), WORD("tree/mnt"), WORD("-o"), WORD("state=s")), 0);
+	options_free(&o);
+	memset(&o, 0, sizeof o);
+	ck_assert_int_eq(PARSE(WORD("mnt"), WORD("mnt2"), WORD("-o"), WORD("state=mnt/s")), 0);
+}
+END_TEST
+
 START_TEST(a_third_argument_is_refused)
 {
 	ck_assert_int_eq(PARSE(WORD("tree"), WORD("mnt"), WORD("more")), -EINVAL);
@@ -115,6 +138,7 @@ int main(void)
 	tcase_add_test(t, words_of_mount_are_dropped_and_others_handed_on);
 	tcase_add_test(t, each_tree_has_a_state_directory_of_its_own);
 	tcase_add_test(t, what_is_missing_is_named);
+	tcase_add_test(t, a_mount_point_that_would_hide_what_the_daemon_reads_is_refused);
 	tcase_add_test(t, a_third_argument_is_refused);
 	tcase_add_test(t, debugging_stays_in_the_foreground);
 	suite_add_tcase(s, t);
