@@ -23,6 +23,7 @@
 #include <sys/random.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "gateway/session.h"
 #include "gateway/truncate.h"
 
@@ -60,6 +61,12 @@ static struct request_inbox *inbox_free(struct request_inbox *box)
 	pthread_mutex_destroy(&box->lock);
 	free(box);
 	return NULL;
+}
+
+/* Sentences are cut at a length and may name files: only what is UTF-8 becomes part of JSON. */
+static struct text *sentence_text(const char *sentence)
+{
+	return text_new(sentence, utf8_valid_prefix(sentence, strlen(sentence)));
 }
 
 static struct request *make(struct gateway *g, uid_t uid)
@@ -107,7 +114,7 @@ struct request *request_over(struct gateway *g, enum request_state state, int co
 	r->over = true;
 	r->stage = STAGE_RELEASED;
 	r->code = code;
-	r->error = sentence ? text_new(sentence, strlen(sentence)) : NULL;
+	r->error = sentence ? sentence_text(sentence) : NULL;
 	r->answer = answer_of(g, answer, code);
 	return r->answer ? r : request_put(r);
 }
@@ -211,7 +218,7 @@ void request_settle(struct request *r, enum request_state state, int code, const
 	r->state = state;
 	r->code = code;
 	text_put(r->error);
-	r->error = code ? text_new(sentence, strlen(sentence)) : NULL;
+	r->error = code ? sentence_text(sentence) : NULL;
 	r->times.settled_ns = clock_mono_ns();
 	settle_turn(r);
 	leave_session(r);

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/utf8.h"
 #include "gateway/store.h"
 #include "tests/gateway/harness.h"
 
@@ -75,6 +76,9 @@ static int ask_file(const char *name, const char *path)
 	char *error = harness_view(s, SESSION_ERROR);
 	ck_assert(status == 0 || strlen(error) > 8);
 	free(error);
+	char *events = harness_view(s, SESSION_EVENTS);
+	ck_assert_uint_eq(utf8_valid_prefix(events, strlen(events)), strlen(events));
+	free(events);
 	session_put(s);
 	model_put(m);
 	return status;
@@ -96,6 +100,8 @@ START_TEST(the_first_request_loads_a_model_and_fails_with_the_reason_if_it_canno
 	snprintf(missing, sizeof missing, "%s/missing.gguf", h.dir);
 	ck_assert_int_eq(ask_file("good", h.model), 0);
 	ck_assert_int_eq(ask_file("missing", missing), -EHOSTUNREACH);
+	snprintf(missing, sizeof missing, "%s/not\xff-utf8.gguf", h.dir);
+	ck_assert_int_eq(ask_file("bytes", missing), -EHOSTUNREACH);
 	ck_assert_int_eq(ask_file("directory", h.dir), -EHOSTUNREACH);
 	ck_assert_int_eq(
 		ask_file("garbage", write_file("garbage", "GGUF\3\0\0\0\1\1\1\1", 12)), -EBADMSG);
