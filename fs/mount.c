@@ -58,19 +58,23 @@ static void sleep_ms(long ms)
 /* ---- what libfuse has to say ---- */
 
 static char last_message[256];
+static bool unfinished; /* libfuse prints some sentences in pieces */
 
 __attribute__((format(printf, 2, 0))) static void log_fuse(
 	enum fuse_log_level level, const char *format, va_list ap)
 {
 	char line[1024];
 	vsnprintf(line, sizeof line, format, ap);
+	bool ends = strchr(line, '\n') != NULL;
 	line[strcspn(line, "\n")] = '\0';
 	if (level == FUSE_LOG_DEBUG) {
 		log_debug("%s", line);
 		return;
 	}
 	/* Faults of the start are told in the sentence of mount_open. */
-	snprintf(last_message, sizeof last_message, "%.255s", line);
+	size_t n = unfinished ? strlen(last_message) : 0;
+	snprintf(last_message + n, sizeof last_message - n, "%s", line);
+	unfinished = !ends;
 	log_debug("libfuse: %s", line);
 }
 

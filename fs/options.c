@@ -215,7 +215,13 @@ static int complete(struct options *o, struct err *err)
 		return err_set(err, -errno, "mount point %s: %s", o->mountpoint, strerror(errno));
 	free(o->mountpoint);
 	o->mountpoint = real;
+	if (o->state && !*o->state)
+		return err_set(err, -EINVAL, "state= needs a directory");
 	int r = o->state ? absolute(&o->state) : default_state(o);
+	if (r == -ENOENT && !o->state)
+		return err_set(err, r,
+			"neither XDG_STATE_HOME nor HOME is set: name a state "
+			"directory with -o state=DIR");
 	if (r < 0)
 		return err_set(
 			err, r, "state directory %s: %s", o->state ? o->state : "", strerror(-r));

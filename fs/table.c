@@ -114,7 +114,7 @@ const struct table_row table_rows[] = {
 	SESSION_ROW("status", "one word", TABLE_VIEW, VIEW, .view = SESSION_STATUS),
 	SESSION_ROW("error", "why the last request was refused", TABLE_VIEW, VIEW,
 		.view = SESSION_ERROR),
-	SESSION_ROW("usage", "tokens, cost, times", TABLE_VIEW, VIEW, .view = SESSION_USAGE),
+	SESSION_ROW("usage", "tokens and times", TABLE_VIEW, VIEW, .view = SESSION_USAGE),
 	SESSION_ROW("trace", "stages of the last request", TABLE_VIEW, VIEW, .view = SESSION_TRACE),
 	SESSION_ROW("events", "a JSON line per event", TABLE_LOG, VIEW, .view = SESSION_EVENTS),
 	SESSION_ROW("ctl", "submit, cancel, clear, retry, fork ID", TABLE_CTL, WRITE_ONLY),

@@ -224,6 +224,17 @@ static int poison(struct draft *d, int code, const struct err *err)
 	return code;
 }
 
+static void no_default(struct gateway *g, struct err *err)
+{
+	pthread_mutex_lock(&g->lock);
+	if (*g->default_model)
+		err_set(err, 0, "models/default points to %s, which is not there",
+			g->default_model);
+	else
+		err_set(err, 0, "there is no default model: ln -s NAME models/default");
+	pthread_mutex_unlock(&g->lock);
+}
+
 /* The model of the session, as its settings say now. new reference or NULL with a sentence. */
 static struct model *model_of(struct session *s, struct err *err)
 {
@@ -235,7 +246,7 @@ static struct model *model_of(struct session *s, struct err *err)
 	pthread_mutex_unlock(&s->lock);
 	struct model *m = gateway_model_find(s->g, name);
 	if (!m && !strcmp(name, "default"))
-		err_set(err, 0, "there is no default model: ln -s NAME models/default");
+		no_default(s->g, err);
 	else if (!m)
 		err_set(err, 0, "there is no model %s", name);
 	return m;

@@ -43,7 +43,9 @@ static int render_error(const struct session *s, struct buf *out)
 static int render_request_usage(const struct request *r, struct buf *out)
 {
 	const struct trace_times *t = &r->times;
-	uint64_t end_ns = t->settled_ns ? t->settled_ns : clock_mono_ns();
+	/* One that a kill cut off was never settled: its end is not known, and not now. */
+	bool under_way = r->state == REQUEST_QUEUED || r->state == REQUEST_GENERATING;
+	uint64_t end_ns = t->settled_ns || !under_way ? t->settled_ns : clock_mono_ns();
 	uint64_t last_ns = t->generated_ns ? t->generated_ns : end_ns;
 	double decode_ms = trace_ms(t->first_ns, last_ns);
 	double rate = decode_ms > 0 && r->usage.output_tok > 1

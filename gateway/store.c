@@ -78,8 +78,9 @@ static int lock_directory(struct store *s, struct err *err)
 		if (e != EWOULDBLOCK)
 			return err_set(err, -e, "state directory %s: %s", s->dir, strerror(e));
 		return err_set(err, -EBUSY,
-			"state directory %s is in use by another llmfs, process %s", s->dir,
-			*pid ? pid : "unknown");
+			"state directory %s is in use by another llmfs, process %s; "
+			"-o state=DIR names one of its own",
+			s->dir, *pid ? pid : "unknown");
 	}
 	int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
 	if (ftruncate(s->lock_fd, 0) < 0 || pwrite(s->lock_fd, pid, (size_t)n, 0) != n)

@@ -115,6 +115,13 @@ START_TEST(a_mount_point_that_would_hide_what_the_daemon_reads_is_refused)
 }
 END_TEST
 
+START_TEST(an_empty_state_directory_is_refused_not_taken_for_the_working_directory)
+{
+	ck_assert_int_eq(PARSE(WORD("tree"), WORD("mnt"), WORD("-o"), WORD("state=")), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(err.text, "state="));
+}
+END_TEST
+
 START_TEST(a_third_argument_is_refused)
 {
 	ck_assert_int_eq(PARSE(WORD("tree"), WORD("mnt"), WORD("more")), -EINVAL);
@@ -139,6 +146,7 @@ int main(void)
 	tcase_add_test(t, each_tree_has_a_state_directory_of_its_own);
 	tcase_add_test(t, what_is_missing_is_named);
 	tcase_add_test(t, a_mount_point_that_would_hide_what_the_daemon_reads_is_refused);
+	tcase_add_test(t, an_empty_state_directory_is_refused_not_taken_for_the_working_directory);
 	tcase_add_test(t, a_third_argument_is_refused);
 	tcase_add_test(t, debugging_stays_in_the_foreground);
 	suite_add_tcase(s, t);

@@ -133,6 +133,7 @@ def kill_9_in_mid_answer_keeps_the_conversation(Mount):
         m.start()
         equal(s.status(), "failed")
         equal(read(s("error")), "daemon restarted\n")
+        assert "\ntotal_ms 0.000\n" in read(s("usage")), "its end is not known"
         with refused(errno.EIO):
             read_bytes(s("out"))
         equal(s.messages()[:3], before)

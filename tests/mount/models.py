@@ -157,6 +157,16 @@ def default_is_a_symlink_that_ln_sfn_moves(m):
 
 
 @claim()
+def a_default_that_points_to_nothing_is_named_by_the_refusal(m):
+    m.sh("ln -sfn nowhere models/default", check=True)
+    s = m.session()
+    with refused(errno.EHOSTUNREACH):
+        write(s("in"), "hello")
+    equal(read(s("error")), "models/default points to nowhere, which is not there\n")
+    m.sh("ln -sfn tiny models/default", check=True)
+
+
+@claim()
 def default_points_only_to_a_bare_sibling(m):
     for target in ("/etc", "../sessions", "a/b", ".", ".."):
         m.sh("ln -sfn %s models/default" % target)

@@ -53,6 +53,7 @@ def an_unknown_option_is_an_error(Mount):
     m = Mount(start=False)
     for args in (["--frobnicate"], ["-Q"], ["-o", "frobnicate=1"]):
         p = fails(m, ["llmfs"], *args)
+        assert "unknown option" in p.stderr, p.stderr
         assert args[-1].split("=")[0].lstrip("-") in p.stderr, p.stderr
         assert not is_mounted(m.path)
     p = run()
