@@ -73,7 +73,8 @@ __attribute__((format(printf, 2, 0))) static void log_fuse(
 	}
 	/* Faults of the start are told in the sentence of mount_open. */
 	size_t n = unfinished ? strlen(last_message) : 0;
-	snprintf(last_message + n, sizeof last_message - n, "%s", line);
+	snprintf(last_message + n, sizeof last_message - n, "%.*s",
+		(int)(sizeof last_message - n - 1), line);
 	unfinished = !ends;
 	log_debug("libfuse: %s", line);
 }
