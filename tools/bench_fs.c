@@ -30,6 +30,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -146,6 +147,7 @@ static pid_t start(char *const argv[], const char *mountpoint)
 		die("%s", mountpoint);
 	pid = fork();
 	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGTERM); /* it unmounts and ends with us, however we end */
 		execv(argv[0], argv);
 		_exit(127);
 	}
