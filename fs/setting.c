@@ -190,7 +190,15 @@ static bool whole(const struct handle *h)
 		return false;
 	if (!setting_is_messages(h->node.row))
 		return h->text.data[h->text.len - 1] == '\n';
-	return setting_json_whole(h->text.data, h->text.len);
+	/* Only a text that ends with a bracket is read through, so many small writes stay linear.
+	 */
+	const char *text = h->text.data;
+	size_t first = strspn(text, " \t\r\n"), last = h->text.len;
+	while (last > first && strchr(" \t\r\n", text[last - 1]))
+		last--;
+	if (last == first || (text[first] == '[' && text[last - 1] != ']'))
+		return false;
+	return setting_json_whole(text, last);
 }
 
 static int apply(struct handle *h)
