@@ -442,6 +442,7 @@ static uint64_t choose_seed(struct request *r, double temperature)
 	return seed;
 }
 
+/* Takes a reference for the provider's events; the caller puts it when this fails. */
 static int submit(struct request *r, struct err *err)
 {
 	const struct settings *s = &r->settings;
@@ -471,8 +472,6 @@ static int submit(struct request *r, struct err *err)
 	int e = buffer ? l->provider->submit(l->handle, &q, &r->provider_id, err)
 		       : err_set(err, -ENOMEM, "out of memory");
 	free(buffer);
-	if (e < 0)
-		request_put(r);
 	return e;
 }
 
@@ -490,7 +489,8 @@ static void stage_generate(struct request *r)
 	}
 	pthread_mutex_unlock(&r->session->lock);
 	r->job = job_free(r->job);
-	if (e == 0)
+	bool asked = e == 0;
+	if (asked)
 		e = submit(r, &err);
 	free(r->tokens.ids);
 	r->tokens = (struct provider_prompt){0};
@@ -498,6 +498,8 @@ static void stage_generate(struct request *r)
 		fail(r, e == -EAGAIN ? -EBUSY : e, &err);
 	else
 		r->stage = STAGE_GENERATE;
+	if (asked && e < 0)
+		request_put(r);
 }
 
 /* So that a turn under way is not lost with the daemon. With the session's lock held. */

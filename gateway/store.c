@@ -44,7 +44,7 @@ struct store {
 	unsigned n_open; /* groups that are being queued */
 	struct store_waiter *waiters, **waiters_end;
 	int state; /* 0 or -errno */
-	char sentence[200];
+	char sentence[sizeof(struct err)];
 
 	char *dir, *database_dir;
 	int lock_fd;
