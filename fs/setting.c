@@ -190,8 +190,7 @@ static bool whole(const struct handle *h)
 		return false;
 	if (!setting_is_messages(h->node.row))
 		return h->text.data[h->text.len - 1] == '\n';
-	/* Only a text that ends with a bracket is read through, so many small writes stay linear.
-	 */
+	/* Only a text that ends with a bracket is read through: not each of many small writes. */
 	const char *text = h->text.data;
 	size_t first = strspn(text, " \t\r\n"), last = h->text.len;
 	while (last > first && strchr(" \t\r\n", text[last - 1]))
