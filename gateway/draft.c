@@ -50,6 +50,7 @@ struct draft {
 	struct err poison_err;
 
 	/* under the session's lock */
+	bool placed; /* has a place in the queue */
 	bool pending, closed;
 	bool armed; /* the timer is, or it is about to run: it has a reference */
 	uint64_t pending_since_ns, closed_until_ns;
@@ -209,6 +210,14 @@ int draft_new(struct draft **out, struct session *s, uid_t uid, struct err *err)
 	return 0;
 }
 
+/* With the session's lock held. */
+static void leave_place(struct draft *d)
+{
+	if (d->placed)
+		session_leave_place(d->session);
+	d->placed = false;
+}
+
 /* The draft is refused, and so is what follows. With its lock held. */
 static int poison(struct draft *d, int code, const struct err *err)
 {
@@ -217,6 +226,7 @@ static int poison(struct draft *d, int code, const struct err *err)
 	buf_free(&d->text);
 	d->valid = d->counted = d->n_tok = d->flushed = 0;
 	pthread_mutex_lock(&d->session->lock);
+	leave_place(d);
 	not_pending(d);
 	not_flushed(d);
 	pthread_mutex_unlock(&d->session->lock);
@@ -252,7 +262,7 @@ static struct model *model_of(struct session *s, struct err *err)
 	return m;
 }
 
-/* What can be known before a byte is read. */
+/* What can be known before a byte is read. A draft that passes has a place in the queue. */
 static int check_session(struct draft *d, struct err *err)
 {
 	struct session *s = d->session;
@@ -262,10 +272,8 @@ static int check_session(struct draft *d, struct err *err)
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&s->lock);
-	r = session_alive(s, err);
-	if (r == 0 && s->n_queued >= s->g->options.max_queued)
-		r = err_set(err, -EBUSY, "%u requests of this session are queued already",
-			(unsigned)s->n_queued);
+	r = d->placed ? session_alive(s, err) : session_take_place(s, err);
+	d->placed = d->placed || r == 0;
 	pthread_mutex_unlock(&s->lock);
 	return r;
 }
@@ -395,9 +403,11 @@ static int submit(struct draft *d, struct err *err)
 	struct text *prompt = text_new(d->text.data, len);
 	pthread_mutex_lock(&s->lock);
 	struct request *q = prompt ? request_new(s->g, prompt, &s->settings, d->uid) : NULL;
-	r = q ? session_submit(s, q, err) : err_set(err, -ENOMEM, "out of memory");
-	if (r == 0)
+	r = q ? session_submit(s, q, d->placed, err) : err_set(err, -ENOMEM, "out of memory");
+	if (r == 0) {
+		d->placed = false;
 		not_pending(d);
+	}
 	pthread_mutex_unlock(&s->lock);
 	text_put(prompt);
 	if (r < 0)
@@ -412,6 +422,7 @@ static void empty(struct draft *d)
 	d->poison = 0;
 	pthread_mutex_lock(&d->session->lock);
 	stop_timer(d);
+	leave_place(d);
 	not_pending(d);
 	not_flushed(d);
 	pthread_mutex_unlock(&d->session->lock);

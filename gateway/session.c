@@ -221,14 +221,28 @@ void session_set_note(struct session *s, const char *sentence)
 	s->view_ns[SESSION_ERROR] = clock_real_ns();
 }
 
-int session_submit(struct session *s, struct request *r, struct err *err)
+/* The close of a prompt is told late and by any thread, so what counts is what was begun. */
+int session_take_place(struct session *s, struct err *err)
 {
 	int e = session_alive(s, err);
-	if (e == 0 && s->n_queued >= s->g->options.max_queued)
+	if (e == 0 && s->n_queued + s->n_places >= s->g->options.max_queued)
 		e = err_set(err, -EBUSY, "%u requests of this session are queued already",
-			(unsigned)s->n_queued);
+			(unsigned)(s->n_queued + s->n_places));
+	s->n_places += e == 0;
+	return e;
+}
+
+void session_leave_place(struct session *s)
+{
+	s->n_places--;
+}
+
+int session_submit(struct session *s, struct request *r, bool placed, struct err *err)
+{
+	int e = placed ? session_alive(s, err) : session_take_place(s, err);
 	if (e < 0)
 		return e;
+	session_leave_place(s);
 	r->session = session_ref(s);
 	gateway_busy(s->g);
 	list_append(&s->queue, &r->link);
@@ -452,7 +466,7 @@ static int retry_locked(struct session *s, uid_t uid, struct err *err)
 	if (!q)
 		return err_set(err, -ENOMEM, "out of memory");
 	q->retry = true;
-	r = session_submit(s, q, err);
+	r = session_submit(s, q, false, err);
 	if (r < 0)
 		request_put(q);
 	return r;

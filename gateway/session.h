@@ -26,6 +26,7 @@ struct session {
 	struct conversation conversation;
 	struct list queue; /* struct request, in the order of their commit */
 	uint32_t n_queued;
+	uint32_t n_places;       /* in the queue, kept for drafts that were begun */
 	struct request *running; /* its turn is the conversation's last; a reference */
 	struct request *newest;  /* a reference */
 	struct text *note;       /* the sentence of a refused setting */
@@ -71,8 +72,13 @@ int session_begin_turn(struct session *s, struct request *r);
 /* r becomes the newest request (steals the reference). */
 void session_set_newest(struct session *s, struct request *r);
 void session_set_note(struct session *s, const char *sentence); /* NULL: none */
-/* Takes r (steals a reference) to its end of the queue; it is the newest. 0, -EBUSY, -ENOENT. */
-int session_submit(struct session *s, struct request *r, struct err *err);
+/* Keeps a place in the queue, until session_submit takes it or it is let go. 0, -EBUSY,
+ * -ENOENT. */
+int session_take_place(struct session *s, struct err *err);
+void session_leave_place(struct session *s);
+/* Takes r (steals a reference) to the end of the queue; it is the newest. `placed`: into the place
+ * that was kept for it, which is used up when this succeeds. 0, -EBUSY, -ENOENT. */
+int session_submit(struct session *s, struct request *r, bool placed, struct err *err);
 /* Ends what runs and what is queued. */
 void session_cancel_all(struct session *s, const char *why);
 /* 0, or -ENOENT when it was removed. */
