@@ -319,6 +319,12 @@ int engine_submit(
 	if (r < 0)
 		return r;
 	q->drops_space = chat_answer_has_space(e->parts.family, e->parts.tokenizer);
+	r = candidates_find(&q->candidates, e->parts.tokenizer, request->candidates,
+		request->n_candidates, q->drops_space, err);
+	if (r < 0) {
+		seq_free(q);
+		return r;
+	}
 	pthread_mutex_lock(&e->lock);
 	r = admit(e, q, err);
 	if (r == 0)

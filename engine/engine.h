@@ -120,9 +120,10 @@ struct engine_sampling {
 };
 
 enum engine_event_kind {
-	ENGINE_STARTED, /* its first token is being computed: it left the queue */
-	ENGINE_TEXT,    /* more of the answer */
-	ENGINE_END,     /* exactly one, the last event of a request */
+	ENGINE_STARTED,    /* its first token is being computed: it left the queue */
+	ENGINE_CANDIDATES, /* candidate_p is known now; before the text of that token */
+	ENGINE_TEXT,       /* more of the answer */
+	ENGINE_END,        /* exactly one, the last event of a request */
 };
 
 enum engine_finish {
@@ -149,10 +150,15 @@ struct engine_event {
 		       the model's file shrank under us; -ENOMEM; -EIO no token could be
 		       sampled */
 	struct engine_usage usage; /* so far */
+	const float *candidate_p;  /* [n_candidates] as asked for, borrowed for the call; NAN as
+				      long as they are not known, in ENGINE_END: never came */
+	size_t n_candidates;
 };
 
 /* On the worker thread: must not block, nor call engine_submit, engine_cancel or engine_free. */
 typedef void engine_event_fn(void *arg, const struct engine_event *event);
+
+#define ENGINE_CANDIDATES_MAX 4
 
 struct engine_request {
 	const uint32_t *ids; /* the prompt; copied */
@@ -164,7 +170,17 @@ struct engine_request {
 	const char *const *stop; /* strings that end the answer and are not part of it; copied; at
 				    most 64, UTF-8, of 1 to 4,096 bytes */
 	size_t n_stop;
-	uint64_t salt; /* prefixes are shared only among requests of equal salt */
+	/*
+	 * Words whose probabilities as the first one of the answer are wanted (for judges: "safe",
+	 * "unsafe"). Each is looked for by the first token of it that is not only white space, as
+	 * it stands at the beginning of an answer (engine/candidates.h has the exact word); copied.
+	 * The softmax over the whole vocabulary at temperature 1, of the model's own logits, is
+	 * taken once, at the first position of the answer whose most likely token is not only white
+	 * space. With temperature 0 that is the first token of the answer that says something.
+	 */
+	const char *const *candidates;
+	size_t n_candidates; /* at most ENGINE_CANDIDATES_MAX */
+	uint64_t salt;       /* prefixes are shared only among requests of equal salt */
 	engine_event_fn *event;
 	void *arg;
 };
@@ -173,8 +189,8 @@ struct engine_request {
  * Queues a request. *id names it for engine_cancel. The callback may come before this returns.
  * 0. -EMSGSIZE: the prompt leaves no room for one token of answer; -EINVAL: empty prompt, id beyond
  * the vocabulary, a sampling value out of range (temperature 0 to 100, top_p and min_p 0 to 1), a
- * bad stop string; -EAGAIN: 65,536 requests wait already; -ESHUTDOWN: the engine is ending;
- * -EBADMSG: the model's file shrank under us; -ENOMEM.
+ * bad stop string, a bad candidate or two with the same first token; -EAGAIN: 65,536 requests wait
+ * already; -ESHUTDOWN: the engine is ending; -EBADMSG: the model's file shrank under us; -ENOMEM.
  */
 int engine_submit(
 	struct engine *e, const struct engine_request *request, uint64_t *id, struct err *err);

@@ -72,6 +72,11 @@ struct sampler *sampler_free(struct sampler *s)
 	return NULL;
 }
 
+uint32_t sampler_size(const struct sampler *s)
+{
+	return s->n_vocab;
+}
+
 int sampler_check(const struct engine_sampling *how, struct err *err)
 {
 	if (!(how->temperature >= 0 && how->temperature <= 100))
@@ -211,6 +216,20 @@ static double weigh_all(struct sampler *s, const float *logits, float best, floa
 		total += s->groups[g];
 	}
 	return total;
+}
+
+bool sampler_probabilities(
+	struct sampler *s, const float *logits, const uint32_t *ids, size_t n, float *p)
+{
+	float best = greatest_value(logits, s->n_vocab);
+	double total;
+
+	if (!isfinite(best))
+		return false;
+	total = weigh_all(s, logits, best, 1);
+	for (size_t i = 0; i < n; i++)
+		p[i] = (float)((double)s->weights[ids[i]] / total);
+	return true;
 }
 
 /* Draws from all weights in order of id. */

@@ -9,6 +9,7 @@
  * at least min_p times as likely as the most likely; one is drawn. Ties are ordered by id.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,6 +37,15 @@ uint32_t sampler_pick(struct sampler *s, const float *logits, const struct engin
 
 /* The number in [0, 1) that sampler_pick draws with. */
 double sampler_random(uint64_t seed, uint64_t position);
+
+/* p[n]: what the softmax of all logits at temperature 1 gives the tokens ids[n]. Summed in one
+ * order, so the same row gives the same numbers; relative error below 1e-6. False, and p untouched:
+ * no logit is finite. */
+bool sampler_probabilities(
+	struct sampler *s, const float *logits, const uint32_t *ids, size_t n, float *p);
+
+/* n_vocab. */
+uint32_t sampler_size(const struct sampler *s);
 
 /* The greatest logit's id, of equals the lowest; SAMPLER_NONE when all are -INFINITY or NaN. */
 uint32_t sampler_greatest(const float *logits, uint32_t n);

@@ -16,6 +16,12 @@
 #include "engine/plan.h"
 #include "engine/sampler.h"
 
+/* What a position says of a sequence's candidates. */
+struct judged {
+	bool known;
+	float p[ENGINE_CANDIDATES_MAX];
+};
+
 struct sched {
 	struct sched_options o;
 	struct plan plan;
@@ -26,6 +32,7 @@ struct sched {
 	float *logits;                  /* [max_sequences][n_vocab] f32 */
 	struct seq **sampled;           /* [max_sequences] whose logits these are */
 	uint32_t *picked;               /* [max_sequences] their next tokens */
+	struct judged *judged;          /* [max_sequences] of those with candidates */
 	struct token_list control, end; /* never sampled; not sampled with ignore_eos */
 	struct buf scratch;
 	struct engine_stats stats;
@@ -72,11 +79,12 @@ int sched_new(struct sched **out, const struct sched_options *options, struct er
 	s->batch = calloc(n, sizeof(struct seq *));
 	s->sampled = calloc(n, sizeof(struct seq *));
 	s->picked = calloc(n, sizeof(*s->picked));
+	s->judged = calloc(n, sizeof(*s->judged));
 	s->runs = calloc(n, sizeof(*s->runs));
 	s->logits = calloc((size_t)n * s->n_vocab, sizeof(*s->logits));
 	if (plan_init(&s->plan, n, options->step_budget_tok, options->kv_blocks) < 0 ||
 		make_samplers(s) < 0 || list_tokens(s) < 0 || !s->batch || !s->sampled ||
-		!s->picked || !s->runs || !s->logits) {
+		!s->picked || !s->judged || !s->runs || !s->logits) {
 		sched_free(s);
 		return err_set(err, -ENOMEM, "not enough memory for the scheduler");
 	}
@@ -95,6 +103,7 @@ struct sched *sched_free(struct sched *s)
 	free(s->batch);
 	free(s->sampled);
 	free(s->picked);
+	free(s->judged);
 	free(s->runs);
 	free(s->logits);
 	token_list_free(&s->control);
@@ -209,8 +218,12 @@ static void pick_tokens(void *arg, uint32_t first, uint32_t last, uint32_t threa
 
 	for (uint32_t i = first; i < last; i++) {
 		const struct seq *q = s->sampled[i];
+		const struct candidates *c = &q->candidates;
 		float *logits = s->logits + (size_t)i * s->n_vocab;
 
+		s->judged[i].known =
+			c->n > 0 && !c->known &&
+			candidates_look(c, s->o.tokenizer, sampler, logits, s->judged[i].p);
 		ban(logits, &s->control);
 		if (q->ignore_eos)
 			ban(logits, &s->end);
@@ -220,10 +233,12 @@ static void pick_tokens(void *arg, uint32_t first, uint32_t last, uint32_t threa
 }
 
 /* What follows from the next token of a sequence. */
-static void answer(struct sched *s, struct seq *q, uint32_t id)
+static void answer(struct sched *s, struct seq *q, uint32_t id, const struct judged *judged)
 {
 	int r;
 
+	if (judged->known)
+		seq_judged(q, judged->p);
 	if (id == SAMPLER_NONE) {
 		end_seq(s, q, ENGINE_FINISH_ERROR, -EIO,
 			q->json ? "the vocabulary has no token that continues the JSON value"
@@ -267,7 +282,7 @@ int sched_step(struct sched *s)
 	}
 	pool_run(model_pool(s->o.model), pick_tokens, s, n_sampled, 1);
 	for (uint32_t i = 0; i < n_sampled; i++)
-		answer(s, s->sampled[i], s->picked[i]);
+		answer(s, s->sampled[i], s->picked[i], &s->judged[i]);
 	s->stats.model_ns += model_ns;
 	s->stats.step_ns += clock_mono_ns() - start;
 	return 0;

@@ -99,6 +99,8 @@ static void send_event(struct seq *q, struct engine_event *e)
 		.prefill_ns = q->prefill_ns,
 		.decode_ns = q->decode_ns,
 	};
+	e->candidate_p = q->candidates.n ? q->candidates.p : NULL;
+	e->n_candidates = q->candidates.n;
 	if (q->answering)
 		e->usage.decode_ns = now - q->stage_ns;
 	else if (q->started)
@@ -129,6 +131,13 @@ void seq_start(struct seq *q)
 	q->stage_ns = now;
 	q->started = true;
 	send_event(q, &(struct engine_event){.kind = ENGINE_STARTED});
+}
+
+void seq_judged(struct seq *q, const float *p)
+{
+	memcpy(q->candidates.p, p, q->candidates.n * sizeof(*p));
+	q->candidates.known = true;
+	send_event(q, &(struct engine_event){.kind = ENGINE_CANDIDATES});
 }
 
 static void send_text(struct seq *q, const struct buf *text)

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/list.h"
+#include "engine/candidates.h"
 #include "engine/detok.h"
 #include "engine/engine.h"
 #include "engine/json.h"
@@ -26,6 +27,7 @@ struct seq {
 	struct engine_sampling sampling;
 	bool ignore_eos, json;
 	bool drops_space; /* a space that begins the answer is not shown: chat_answer_has_space */
+	struct candidates candidates;
 	uint64_t salt;
 	engine_event_fn *event;
 	void *arg;
@@ -65,6 +67,10 @@ int seq_reserve(struct seq *q);
 
 /* It leaves the queue for the first time: sends ENGINE_STARTED. */
 void seq_start(struct seq *q);
+
+/* The probabilities of the candidates are there: sends ENGINE_CANDIDATES. Before the seq_accept of
+ * that position. */
+void seq_judged(struct seq *q, const float *p);
 
 /* What seq_accept found beside 0 and -ENOMEM: the answer ends with ... */
 #define SEQ_STOP 1

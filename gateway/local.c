@@ -121,11 +121,15 @@ struct relay {
 
 static void relay_event(void *arg, const struct engine_event *e)
 {
+	static const enum provider_event_kind kinds[] = {
+		[ENGINE_STARTED] = PROVIDER_STARTED,
+		[ENGINE_CANDIDATES] = PROVIDER_CANDIDATES,
+		[ENGINE_TEXT] = PROVIDER_TEXT,
+		[ENGINE_END] = PROVIDER_END,
+	};
 	struct relay *relay = arg;
 	struct provider_event event = {
-		.kind = e->kind == ENGINE_END    ? PROVIDER_END
-			: e->kind == ENGINE_TEXT ? PROVIDER_TEXT
-						 : PROVIDER_STARTED,
+		.kind = kinds[e->kind],
 		.text = e->text,
 		.len = e->len,
 		.status = e->status,
@@ -133,6 +137,8 @@ static void relay_event(void *arg, const struct engine_event *e)
 			  : e->finish == ENGINE_FINISH_LENGTH ? "length"
 							      : "",
 		.usage = {e->usage.prompt_tok, e->usage.cached_tok, e->usage.output_tok},
+		.candidate_p = e->candidate_p,
+		.n_candidates = e->n_candidates,
 	};
 	relay->event(relay->arg, &event);
 	if (e->kind == ENGINE_END)
@@ -159,6 +165,8 @@ static int local_submit(
 		.json = q->json,
 		.stop = q->stop,
 		.n_stop = q->n_stop,
+		.candidates = q->candidates,
+		.n_candidates = q->n_candidates,
 		.salt = q->salt,
 		.event = relay_event,
 		.arg = relay,

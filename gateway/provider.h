@@ -43,7 +43,12 @@ struct provider_prompt { /* what count and submit share: opaque but for its leng
 	size_t n_tok;
 };
 
-enum provider_event_kind { PROVIDER_STARTED, PROVIDER_TEXT, PROVIDER_END };
+enum provider_event_kind {
+	PROVIDER_STARTED,
+	PROVIDER_CANDIDATES, /* candidate_p is known now */
+	PROVIDER_TEXT,
+	PROVIDER_END,
+};
 
 struct provider_event {
 	enum provider_event_kind kind;
@@ -52,6 +57,8 @@ struct provider_event {
 	int status;
 	const char *finish; /* END: static, "stop", "length", "" */
 	struct trace_usage usage;
+	const float *candidate_p; /* [n_candidates] borrowed; NAN until known, or for ever */
+	size_t n_candidates;
 };
 
 /* On a thread of the provider; must not block nor call back into it. */
@@ -65,6 +72,10 @@ struct provider_request {
 	bool ignore_eos, json;
 	const char *const *stop;
 	size_t n_stop;
+	/* Words whose probabilities as the first one of the answer are wanted: engine_request. At
+	 * most 4. */
+	const char *const *candidates;
+	size_t n_candidates;
 	provider_event_fn *event;
 	void *arg;
 };

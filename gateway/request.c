@@ -386,6 +386,8 @@ static void provider_event(void *arg, const struct provider_event *e)
 		box->started = true;
 		box->started_ns = now;
 		break;
+	case PROVIDER_CANDIDATES:
+		break; /* only a judge asks for them */
 	case PROVIDER_TEXT:
 		if (!box->text_ns)
 			box->text_ns = now;

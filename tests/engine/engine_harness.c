@@ -20,6 +20,9 @@ static void on_event(void *arg, const struct engine_event *event)
 
 	pthread_mutex_lock(&lock);
 	a->usage = event->usage;
+	a->n_candidates = event->n_candidates;
+	for (size_t i = 0; i < event->n_candidates; i++)
+		a->candidate_p[i] = event->candidate_p[i];
 	if (a->n_ends > 0)
 		a->disorder = true;
 	switch (event->kind) {
@@ -27,6 +30,11 @@ static void on_event(void *arg, const struct engine_event *event)
 		a->n_started++;
 		a->start_order = ++order;
 		if (a->text.len > 0)
+			a->disorder = true;
+		break;
+	case ENGINE_CANDIDATES:
+		a->n_judged++;
+		if (a->n_started != 1)
 			a->disorder = true;
 		break;
 	case ENGINE_TEXT:

@@ -15,7 +15,9 @@
 struct answer {
 	uint64_t id;
 	struct buf text;
-	int n_started, n_ends;
+	int n_started, n_ends, n_judged;
+	float candidate_p[ENGINE_CANDIDATES_MAX]; /* of the newest event */
+	size_t n_candidates;
 	bool disorder; /* text before the start, or anything after the end */
 	enum engine_finish finish;
 	int status;
