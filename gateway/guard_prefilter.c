@@ -1,0 +1,552 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One pass over a text that says where the windows of many rules fit.
+ *
+ * Windows that several rules have are one, with a list of rules. Windows share 64 buckets, those
+ * together that make each other's bucket least frequent. Five tables say for a byte, and for each
+ * place of a window and the byte before it, the buckets that accept it there; the conjunction of
+ * five look-ups is the set of buckets at a place, mostly none. Where one is left, the same is done
+ * with the windows themselves, a bit each, so what is noted is exact. Before all that, two look-ups
+ * of pairs of bytes, for groups of up to three buckets, end most places.
+ *
+ * Immutable after guard_prefilter_new; what a pass notes belongs to the thread.
+ */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gateway/guard_parts.h"
+
+enum { BUCKETS = 64, PLACES_MAX = 8192 };
+
+/* A window of a rule, while the filter is built. */
+struct entry {
+	const struct guard_window *window;
+	uint32_t list;   /* of the places it is noted in */
+	uint32_t bucket; /* the same for equal windows */
+};
+
+struct guard_prefilter {
+	uint64_t prev[GUARD_MARK_TEXT_START + 1]; /* buckets */
+	uint64_t at[4][256];
+	/* Bytes that no window tells apart are of a kind. For pairs of kinds, [1 << 2 * kind_bits]:
+	 * groups of buckets that accept the first two bytes, and the other two; or NULL. */
+	uint8_t kind[256];
+	unsigned kind_bits;
+	uint32_t *front, *back;
+	uint32_t begin[BUCKETS + 1]; /* the windows of a bucket */
+	size_t n_windows, n_words, n_lists;
+	uint64_t *exact; /* [5][257][n_words]: windows; [4] is the byte before */
+	uint32_t *first; /* [n_windows + 1]: the lists of a window */
+	uint32_t *lists;
+};
+
+static uint64_t *exact_row(const struct guard_prefilter *p, unsigned place, unsigned byte)
+{
+	return p->exact + (place * (GUARD_MARK_TEXT_START + 1) + byte) * p->n_words;
+}
+
+/* ---- building ---- */
+
+static int compare_windows(const struct guard_window *a, const struct guard_window *b)
+{
+	int r = memcmp(a->byte, b->byte, sizeof(a->byte));
+	return r ? r : memcmp(a->prev, b->prev, sizeof(a->prev));
+}
+
+static int by_window(const void *a, const void *b)
+{
+	const struct entry *x = a, *y = b;
+	int r = compare_windows(x->window, y->window);
+
+	return r ? r : (x->list > y->list) - (x->list < y->list);
+}
+
+static int by_bucket(const void *a, const void *b)
+{
+	const struct entry *x = a, *y = b;
+
+	if (x->bucket != y->bucket)
+		return x->bucket < y->bucket ? -1 : 1;
+	return by_window(a, b);
+}
+
+/* How often a bucket is met, and how often with one more window. */
+struct bucket {
+	struct guard_window united;
+	double weight[4], frequency;
+};
+
+static double frequency_with(const struct bucket *b, const struct guard_window *w, double weight[4])
+{
+	double product = 1;
+
+	for (unsigned i = 0; i < 4; i++) {
+		uint64_t more[4];
+		for (unsigned j = 0; j < 4; j++)
+			more[j] = w->byte[i][j] & ~b->united.byte[i][j];
+		weight[i] = b->weight[i] + guard_filter_weight(more);
+		product *= weight[i] / 1e6;
+	}
+	return product;
+}
+
+static void put_into(struct bucket *b, const struct guard_window *w)
+{
+	b->frequency = frequency_with(b, w, b->weight);
+	for (unsigned i = 0; i < 4; i++)
+		for (unsigned j = 0; j < 4; j++)
+			b->united.byte[i][j] |= w->byte[i][j];
+}
+
+/* Numbers the buckets by how often they are met, so that those that often are come together. */
+static void sort_buckets(const struct bucket *buckets, struct entry *entries, size_t n)
+{
+	uint32_t number[BUCKETS] = {0};
+
+	for (unsigned a = 0; a < BUCKETS; a++)
+		for (unsigned b = 0; b < BUCKETS; b++)
+			number[a] += buckets[b].frequency < buckets[a].frequency ||
+				     (buckets[b].frequency == buckets[a].frequency && b < a);
+	for (size_t i = 0; i < n; i++)
+		entries[i].bucket = number[entries[i].bucket];
+}
+
+/* Gives every window a bucket. The entries are sorted by window. */
+static void fill_buckets(struct entry *entries, size_t n)
+{
+	struct bucket buckets[BUCKETS];
+	uint32_t used = 0;
+
+	memset(buckets, 0, sizeof(buckets));
+	for (size_t i = 0; i < n; i++) {
+		double least = 1e300, weight[4];
+		uint32_t best = used;
+		if (i > 0 && compare_windows(entries[i].window, entries[i - 1].window) == 0) {
+			entries[i].bucket = entries[i - 1].bucket;
+			continue;
+		}
+		for (uint32_t b = 0; used == BUCKETS && b < BUCKETS; b++) {
+			double more = frequency_with(&buckets[b], entries[i].window, weight) -
+				      buckets[b].frequency;
+			if (more < least) {
+				least = more;
+				best = b;
+			}
+		}
+		used += best == used;
+		put_into(&buckets[best], entries[i].window);
+		entries[i].bucket = best;
+	}
+	sort_buckets(buckets, entries, n);
+}
+
+static void fill_tables(
+	struct guard_prefilter *p, const struct guard_window *w, size_t window, uint32_t bucket)
+{
+	uint64_t bit = UINT64_C(1) << bucket, own = UINT64_C(1) << (window & 63);
+
+	for (unsigned c = 0; c <= GUARD_MARK_TEXT_START; c++) {
+		if (guard_window_has(w->prev, c)) {
+			p->prev[c] |= bit;
+			exact_row(p, 4, c)[window >> 6] |= own;
+		}
+		for (unsigned j = 0; j < 4 && c < 256; j++)
+			if (guard_window_has(w->byte[j], c)) {
+				p->at[j][c] |= bit;
+				exact_row(p, j, c)[window >> 6] |= own;
+			}
+	}
+}
+
+/* Buckets are sorted: the 16 most frequent have a group alone. */
+static unsigned group_of(uint32_t bucket)
+{
+	return bucket >= 48 ? bucket - 32 : bucket / 3;
+}
+
+/* The entries are sorted by bucket. */
+static void fill(struct guard_prefilter *p, const struct entry *entries, size_t n)
+{
+	size_t window = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct guard_window *w = entries[i].window;
+		if (i > 0)
+			window += compare_windows(w, entries[i - 1].window) != 0;
+		if (i == 0 || compare_windows(w, entries[i - 1].window) != 0) {
+			p->first[window] = (uint32_t)i;
+			fill_tables(p, w, window, entries[i].bucket);
+		}
+		p->begin[entries[i].bucket + 1] = (uint32_t)window + 1;
+		p->first[window + 1] = (uint32_t)i + 1;
+		p->lists[i] = entries[i].list;
+	}
+	for (unsigned b = 1; b <= BUCKETS; b++)
+		if (p->begin[b] < p->begin[b - 1])
+			p->begin[b] = p->begin[b - 1];
+}
+
+/* Whether no window tells two bytes apart. */
+static bool are_alike(const struct guard_prefilter *p, unsigned a, unsigned b)
+{
+	for (unsigned j = 0; j < 4; j++)
+		if (memcmp(exact_row(p, j, a), exact_row(p, j, b), p->n_words * sizeof(uint64_t)))
+			return false;
+	return true;
+}
+
+/* Fills kind and kind_bits; a byte of each kind in some[]. */
+static unsigned fill_kinds(struct guard_prefilter *p, unsigned char some[256])
+{
+	unsigned n = 0;
+
+	for (unsigned c = 0; c < 256; c++) {
+		unsigned k = 0;
+		while (k < n && !are_alike(p, c, some[k]))
+			k++;
+		if (k == n)
+			some[n++] = (unsigned char)c;
+		p->kind[c] = (uint8_t)k;
+	}
+	while (n > 1u << p->kind_bits)
+		p->kind_bits++;
+	return n;
+}
+
+/* The groups with a window that has a at the given place and b at the next. */
+static uint32_t groups_of_pair(const struct guard_prefilter *p, const uint8_t *group,
+	unsigned place, unsigned a, unsigned b)
+{
+	const uint64_t *x = exact_row(p, place, a), *y = exact_row(p, place + 1, b);
+	uint32_t groups = 0;
+
+	for (size_t word = 0; word < p->n_words; word++)
+		for (uint64_t m = x[word] & y[word]; m; m &= m - 1)
+			groups |= UINT32_C(1) << group[64 * word + (unsigned)__builtin_ctzll(m)];
+	return groups;
+}
+
+/* After `fill`. False: no memory. */
+static bool fill_pairs(struct guard_prefilter *p)
+{
+	unsigned char some[256];
+	unsigned n = fill_kinds(p, some);
+	uint8_t *group = calloc(64 * p->n_words, 1);
+
+	p->front = calloc((size_t)1 << 2 * p->kind_bits, sizeof(*p->front));
+	p->back = calloc((size_t)1 << 2 * p->kind_bits, sizeof(*p->back));
+	if (!group || !p->front || !p->back) {
+		free(group);
+		return false;
+	}
+	for (uint32_t b = 0; b < BUCKETS; b++)
+		memset(group + p->begin[b], (int)group_of(b), p->begin[b + 1] - p->begin[b]);
+	for (unsigned a = 0; a < n; a++)
+		for (unsigned b = 0; b < n; b++) {
+			size_t pair = (size_t)a << p->kind_bits | b;
+			p->front[pair] = groups_of_pair(p, group, 0, some[a], some[b]);
+			p->back[pair] = groups_of_pair(p, group, 2, some[a], some[b]);
+		}
+	free(group);
+	return true;
+}
+
+static size_t count_distinct(const struct entry *entries, size_t n)
+{
+	size_t distinct = n > 0;
+
+	for (size_t i = 1; i < n; i++)
+		distinct += compare_windows(entries[i].window, entries[i - 1].window) != 0;
+	return distinct;
+}
+
+/* All windows of the kind, with their lists. */
+static size_t gather(struct entry *entries, const struct guard_rule *const *rules, size_t n,
+	enum guard_prefilter_kind kind)
+{
+	uint32_t lists = kind == GUARD_PREFILTER_WHOLE ? 2 : 1;
+	size_t k = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct guard_filter *f = &rules[i]->filter;
+		for (unsigned j = 0; !(lists == 2 && f->common) && j < f->n_start; j++, k++)
+			if (entries)
+				entries[k] = (struct entry){&f->start[j], (uint32_t)i * lists, 0};
+		for (unsigned j = 0; lists == 2 && j < f->n_need; j++, k++)
+			if (entries)
+				entries[k] =
+					(struct entry){&f->need[j], (uint32_t)i * lists + 1, 0};
+	}
+	return k;
+}
+
+struct guard_prefilter *guard_prefilter_new(
+	const struct guard_rule *const *rules, size_t n, enum guard_prefilter_kind kind)
+{
+	struct guard_prefilter *p = calloc(1, sizeof(*p));
+	size_t total = gather(NULL, rules, n, kind);
+	struct entry *entries = calloc(total + 1, sizeof(*entries));
+
+	if (!p || !entries)
+		goto fail;
+	gather(entries, rules, n, kind);
+	qsort(entries, total, sizeof(*entries), by_window);
+	fill_buckets(entries, total);
+	p->n_lists = kind == GUARD_PREFILTER_WHOLE ? 2 * n : n;
+	p->n_windows = count_distinct(entries, total);
+	p->n_words = p->n_windows / 64 + 1;
+	p->exact = calloc(5 * (GUARD_MARK_TEXT_START + 1) * p->n_words, sizeof(*p->exact));
+	p->first = calloc(p->n_windows + 2, sizeof(*p->first));
+	p->lists = calloc(total + 1, sizeof(*p->lists));
+	if (!p->exact || !p->first || !p->lists)
+		goto fail;
+	qsort(entries, total, sizeof(*entries), by_bucket);
+	fill(p, entries, total);
+	if (kind == GUARD_PREFILTER_WHOLE && !fill_pairs(p))
+		goto fail;
+	free(entries);
+	return p;
+fail:
+	free(entries);
+	return guard_prefilter_free(p);
+}
+
+struct guard_prefilter *guard_prefilter_free(struct guard_prefilter *p)
+{
+	if (!p)
+		return NULL;
+	free(p->front);
+	free(p->back);
+	free(p->exact);
+	free(p->first);
+	free(p->lists);
+	free(p);
+	return NULL;
+}
+
+/* ---- a pass ---- */
+
+static pthread_key_t key;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static bool has_key;
+static _Thread_local struct guard_places *mine;
+
+static void places_free(void *places)
+{
+	struct guard_places *p = places;
+
+	free(p->place);
+	free(p->head);
+	free(p->tail);
+	free(p);
+	mine = NULL;
+}
+
+static void make_key(void)
+{
+	has_key = pthread_key_create(&key, places_free) == 0;
+}
+
+static struct guard_places *places_new(void)
+{
+	struct guard_places *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return NULL;
+	pthread_once(&once, make_key);
+	p->place = malloc((PLACES_MAX + 1) * sizeof(*p->place));
+	if (!p->place || !has_key || pthread_setspecific(key, p)) {
+		places_free(p);
+		return NULL;
+	}
+	return p;
+}
+
+/* Empty, with room for n lists. */
+static struct guard_places *places_for(size_t n)
+{
+	if (!mine)
+		mine = places_new();
+	if (mine && mine->n_lists < n) {
+		free(mine->head);
+		free(mine->tail);
+		mine->head = malloc(n * sizeof(*mine->head));
+		mine->tail = malloc(n * sizeof(*mine->tail));
+		mine->n_lists = mine->head && mine->tail ? n : 0;
+	}
+	if (!mine || mine->n_lists < n)
+		return NULL;
+	if (n)
+		memset(mine->head, 0, n * sizeof(*mine->head));
+	mine->n = 0;
+	mine->full_from = SIZE_MAX;
+	return mine;
+}
+
+static void note(struct guard_places *p, uint32_t list, uint32_t at)
+{
+	uint32_t next = p->n + 1;
+
+	if (p->head[list] && p->place[p->tail[list]].at == at)
+		return;
+	if (next > PLACES_MAX)
+		return;
+	p->place[next] = (struct guard_place){at, 0};
+	if (p->head[list])
+		p->place[p->tail[list]].next = next;
+	else
+		p->head[list] = next;
+	p->tail[list] = next;
+	p->n = next;
+}
+
+/* The buckets at a place with fewer than four bytes behind it. */
+static uint64_t buckets_at_end(
+	const struct guard_prefilter *p, const unsigned char *t, size_t i, size_t n, unsigned prev)
+{
+	uint64_t m = p->prev[prev];
+
+	for (size_t j = 0; j < 4 && i + j < n; j++)
+		m &= p->at[j][t[i + j]];
+	return m;
+}
+
+/* Of the windows of these buckets, those in this word that fit at a place. */
+static uint64_t windows_at(const struct guard_prefilter *p, size_t word, const unsigned char *t,
+	size_t i, size_t n, unsigned prev)
+{
+	uint64_t m = exact_row(p, 4, prev)[word];
+
+	for (unsigned j = 0; j < 4 && i + j < n; j++)
+		m &= exact_row(p, j, t[i + j])[word];
+	return m;
+}
+
+/* The bits from..to of a word that begins with window 64 * word. */
+static uint64_t part_of_word(size_t word, size_t from, size_t to)
+{
+	uint64_t m = ~UINT64_C(0);
+
+	if (from > 64 * word)
+		m &= ~UINT64_C(0) << (from - 64 * word);
+	if (to < 64 * word + 64)
+		m &= ~(~UINT64_C(0) << (to - 64 * word));
+	return m;
+}
+
+typedef void found_fn(void *arg, uint32_t list, uint32_t at);
+
+/* Calls found for each list of each window that fits at i, in these buckets. */
+static inline void compare(const struct guard_prefilter *p, uint64_t buckets,
+	const unsigned char *t, size_t i, size_t n, unsigned prev, found_fn *found, void *arg)
+{
+	for (; buckets; buckets &= buckets - 1) {
+		unsigned b = (unsigned)__builtin_ctzll(buckets);
+		size_t from = p->begin[b], to = p->begin[b + 1];
+		for (size_t word = from / 64; word * 64 < to; word++) {
+			uint64_t m =
+				windows_at(p, word, t, i, n, prev) & part_of_word(word, from, to);
+			for (; m; m &= m - 1) {
+				size_t w = 64 * word + (unsigned)__builtin_ctzll(m);
+				for (uint32_t k = p->first[w]; k < p->first[w + 1]; k++)
+					found(arg, p->lists[k], (uint32_t)i);
+			}
+		}
+	}
+}
+
+static void note_found(void *arg, uint32_t list, uint32_t at)
+{
+	note(arg, list, at);
+}
+
+/* Notes what fits at i. False: no room for more. */
+static bool look(const struct guard_prefilter *p, uint64_t buckets, const unsigned char *t,
+	size_t i, size_t n, unsigned prev, struct guard_places *out)
+{
+	compare(p, buckets, t, i, n, prev, note_found, out);
+	if (out->n < PLACES_MAX)
+		return true;
+	out->full_from = i; /* some of this place may be missing */
+	return false;
+}
+
+/* The next place from i on, with four bytes behind it, that the pairs let through. */
+static size_t next_place(
+	const struct guard_prefilter *p, const unsigned char *t, size_t i, size_t n)
+{
+	const uint32_t *front = p->front, *back = p->back;
+	const uint8_t *kind = p->kind;
+	unsigned bits = p->kind_bits;
+	size_t first, middle, last;
+
+	if (i + 3 >= n)
+		return n;
+	first = (size_t)kind[t[i]] << bits | kind[t[i + 1]];
+	middle = (size_t)kind[t[i + 1]] << bits | kind[t[i + 2]];
+	for (; i + 3 < n; i++) {
+		last = (size_t)kind[t[i + 2]] << bits | kind[t[i + 3]];
+		if (front[first] & back[last])
+			return i;
+		first = middle;
+		middle = last;
+	}
+	return n;
+}
+
+const struct guard_places *guard_prefilter_run(
+	const struct guard_prefilter *p, const char *text, size_t from, size_t n, bool first)
+{
+	const unsigned char *t = (const unsigned char *)text;
+	struct guard_places *out = places_for(p->n_lists);
+	size_t i = from;
+	uint64_t m;
+
+	if (!out || !p->n_windows)
+		return out;
+	if (i == 0 && first && n > 0) {
+		unsigned prev = GUARD_MARK_TEXT_START;
+		look(p, buckets_at_end(p, t, 0, n, prev), t, 0, n, prev, out);
+		i = 1;
+	}
+	while ((i = next_place(p, t, i, n)) < n) {
+		m = p->at[0][t[i]] & p->at[1][t[i + 1]] & p->at[2][t[i + 2]] & p->at[3][t[i + 3]] &
+		    p->prev[t[i - 1]];
+		if (m && !look(p, m, t, i, n, t[i - 1], out))
+			return out;
+		i++;
+	}
+	i = from + 3 < n ? n - 3 : from;
+	for (i += i == 0 && first; i < n; i++)
+		if (!look(p, buckets_at_end(p, t, i, n, t[i - 1]), t, i, n, t[i - 1], out))
+			return out;
+	return out;
+}
+
+struct few {
+	uint64_t *hit;
+	uint32_t *at;
+};
+
+static void few_found(void *arg, uint32_t rule, uint32_t at)
+{
+	struct few *f = arg;
+	uint64_t bit = UINT64_C(1) << (rule & 63);
+
+	if (!(f->hit[rule >> 6] & bit))
+		f->at[rule] = at;
+	f->hit[rule >> 6] |= bit;
+}
+
+void guard_prefilter_few(const struct guard_prefilter *p, const char *text, size_t from, size_t n,
+	bool first, uint64_t *hit, uint32_t *at)
+{
+	const unsigned char *t = (const unsigned char *)text;
+	struct few f = {hit, at};
+
+	for (size_t i = from; i < n; i++) {
+		unsigned prev = i == 0 && first ? GUARD_MARK_TEXT_START : t[i - 1];
+		compare(p, buckets_at_end(p, t, i, n, prev), t, i, n, prev, few_found, &f);
+	}
+}

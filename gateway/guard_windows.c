@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a match must look like in some place, as windows of up to four bytes.
+ *
+ * All ways through the tree are walked at once, each as the window it has filled so far. A way ends
+ * when its window is full, or early, where what comes next has no known length in bytes; the places
+ * it did not fill hold every byte. If there are too many ways, the walk is repeated with shorter
+ * windows. Windows that differ in one place only are one.
+ *
+ * A walk that is not of consumed text only includes what look-aheads look at: an attempt that fits
+ * none of the windows has failed before it could run into the end of the text.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gateway/guard_parts.h"
+
+enum { WAYS_MAX = 512 };
+
+struct way {
+	struct guard_window w;
+	bool boundary; /* \b stood where the window begins */
+};
+
+struct ways {
+	struct way *way;
+	size_t n, cap;
+};
+
+struct walk {
+	struct ways done;
+	unsigned width;
+	bool consumed_only; /* leave look-aheads out */
+	bool nothing;       /* a way says nothing at all */
+	bool too_many, no_memory;
+};
+
+static bool stopped(const struct walk *k)
+{
+	return k->nothing || k->too_many || k->no_memory;
+}
+
+static void add(struct walk *k, struct ways *list, const struct way *way)
+{
+	if (list->n == list->cap) {
+		size_t cap = list->cap ? 2 * list->cap : 8;
+		struct way *w = cap > WAYS_MAX ? NULL : realloc(list->way, cap * sizeof(*w));
+		if (!w) {
+			k->too_many |= cap > WAYS_MAX;
+			k->no_memory |= cap <= WAYS_MAX;
+			return;
+		}
+		list->way = w;
+		list->cap = cap;
+	}
+	list->way[list->n++] = *way;
+}
+
+static void add_all(struct walk *k, struct ways *list, const struct ways *more)
+{
+	for (size_t i = 0; i < more->n && !stopped(k); i++)
+		add(k, list, &more->way[i]);
+}
+
+static void close_way(struct walk *k, const struct way *way)
+{
+	if (way->w.n == 0)
+		k->nothing = true;
+	else
+		add(k, &k->done, way);
+}
+
+static const uint64_t word_bits[2] = {UINT64_C(0x03ff) << 48, UINT64_C(0x07fffffe87fffffe)};
+
+/* What \b before a character of this class says about the byte before it. */
+static void apply_boundary(uint64_t prev[5], const uint64_t ascii[2])
+{
+	bool inside = true, outside = true;
+
+	for (unsigned i = 0; i < 2; i++) {
+		inside &= (ascii[i] & ~word_bits[i]) == 0;
+		outside &= (ascii[i] & word_bits[i]) == 0;
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		if (inside)
+			prev[i] &= ~word_bits[i];
+		else if (outside)
+			prev[i] &= word_bits[i];
+	}
+	if (outside && !inside)
+		prev[4] = 0;
+}
+
+/* The way with the bytes of one character; it goes on if there is room. */
+static void walk_bytes(
+	struct walk *k, const struct way *in, const char *bytes, size_t n, struct ways *out)
+{
+	struct way way = *in;
+
+	for (size_t i = 0; i < n && way.w.n < k->width; i++) {
+		unsigned char c = (unsigned char)bytes[i];
+		uint64_t *set = way.w.byte[way.w.n++];
+		memset(set, 0, sizeof(way.w.byte[0]));
+		set[c >> 6] = UINT64_C(1) << (c & 63);
+	}
+	add(k, way.w.n == k->width ? &k->done : out, &way);
+}
+
+static void walk_class(
+	struct walk *k, const struct ways *in, const struct guard_class *c, struct ways *out)
+{
+	for (size_t i = 0; i < in->n && !stopped(k); i++) {
+		struct way way = in->way[i], beyond = way;
+		uint64_t *set = way.w.byte[way.w.n++];
+
+		memcpy(set, c->ascii, sizeof(c->ascii));
+		set[2] = set[3] = 0;
+		if (way.boundary && way.w.n == 1)
+			apply_boundary(way.w.prev, c->ascii);
+		if (c->ascii[0] | c->ascii[1])
+			add(k, way.w.n == k->width ? &k->done : out, &way);
+		if (c->kelvin)
+			walk_bytes(k, &in->way[i], "\xe2\x84\xaa", 3, out);
+		if (c->long_s)
+			walk_bytes(k, &in->way[i], "\xc5\xbf", 2, out);
+		if (!c->beyond)
+			continue;
+		set = beyond.w.byte[beyond.w.n++];
+		memset(set, 0, sizeof(beyond.w.byte[0]));
+		set[3] = c->beyond;
+		add(k, &k->done, &beyond);
+	}
+}
+
+/* What an assertion before the window says about the byte before it. */
+static void apply_assertion(struct way *way, const struct guard_node *n)
+{
+	const struct guard_class *c;
+	uint64_t *prev = way->w.prev;
+
+	switch (n->kind) {
+	case GUARD_NODE_BOUNDARY:
+		way->boundary = true;
+		break;
+	case GUARD_NODE_START:
+		memset(prev, 0, 4 * sizeof(*prev));
+		break;
+	case GUARD_NODE_LINE_START:
+		prev[0] &= UINT64_C(1) << '\n';
+		prev[1] = prev[2] = prev[3] = 0;
+		break;
+	case GUARD_NODE_BEHIND:
+	case GUARD_NODE_NOT_BEHIND:
+		c = guard_syntax_single_class(n->child);
+		for (unsigned i = 0; c && i < 2; i++) {
+			if (n->kind == GUARD_NODE_BEHIND)
+				prev[i] &= c->ascii[i];
+			else if (c->exact)
+				prev[i] &= ~c->ascii[i];
+		}
+		if (n->kind == GUARD_NODE_BEHIND && c)
+			prev[4] = 0;
+		break;
+	default:
+		break;
+	}
+}
+
+static void walk(
+	struct walk *k, const struct ways *in, const struct guard_node *n, struct ways *out);
+
+static void walk_cat(
+	struct walk *k, const struct ways *in, const struct guard_node *child, struct ways *out)
+{
+	struct ways now = {0}, then = {0};
+
+	add_all(k, &now, in);
+	for (; child && now.n && !stopped(k); child = child->next) {
+		then.n = 0;
+		walk(k, &now, child, &then);
+		struct ways swap = now;
+		now = then;
+		then = swap;
+	}
+	add_all(k, out, &now);
+	free(now.way);
+	free(then.way);
+}
+
+/* After as many rounds as a window has places, only ways of no length are left. */
+static void walk_repeat(
+	struct walk *k, const struct ways *in, const struct guard_node *n, struct ways *out)
+{
+	struct ways now = {0}, then = {0};
+
+	add_all(k, &now, in);
+	if (n->min == 0)
+		add_all(k, out, &now);
+	for (unsigned i = 1; i <= n->max && i <= n->min + k->width && now.n && !stopped(k); i++) {
+		then.n = 0;
+		walk(k, &now, n->child, &then);
+		struct ways swap = now;
+		now = then;
+		then = swap;
+		if (i >= n->min)
+			add_all(k, out, &now);
+		else if (i > k->width)
+			i = n->min - 1; /* the rest of the least number adds nothing */
+	}
+	free(now.way);
+	free(then.way);
+}
+
+static void walk_ahead(
+	struct walk *k, const struct ways *in, const struct guard_node *n, struct ways *out)
+{
+	struct ways seen = {0};
+
+	if (!k->consumed_only) {
+		walk(k, in, n->child, &seen);
+		for (size_t i = 0; i < seen.n && !stopped(k); i++)
+			if (seen.way[i].w.n > 0)
+				add(k, &k->done, &seen.way[i]);
+	}
+	add_all(k, out, in);
+	free(seen.way);
+}
+
+static void walk(
+	struct walk *k, const struct ways *in, const struct guard_node *n, struct ways *out)
+{
+	switch (n->kind) {
+	case GUARD_NODE_CLASS:
+		walk_class(k, in, &n->class, out);
+		return;
+	case GUARD_NODE_CAT:
+		walk_cat(k, in, n->child, out);
+		return;
+	case GUARD_NODE_ALT:
+		for (const struct guard_node *c = n->child; c && !stopped(k); c = c->next)
+			walk(k, in, c, out);
+		return;
+	case GUARD_NODE_REPEAT:
+		walk_repeat(k, in, n, out);
+		return;
+	case GUARD_NODE_AHEAD:
+		walk_ahead(k, in, n, out);
+		return;
+	case GUARD_NODE_ANYTHING:
+		for (size_t i = 0; i < in->n && !stopped(k); i++)
+			close_way(k, &in->way[i]);
+		return;
+	default:
+		for (size_t i = 0; i < in->n && !stopped(k); i++) {
+			struct way way = in->way[i];
+			if (way.w.n == 0)
+				apply_assertion(&way, n);
+			add(k, out, &way);
+		}
+	}
+}
+
+/* ---- fewer windows ---- */
+
+/* Joins b into a when they differ in one place at most. */
+static bool join(struct guard_window *a, const struct guard_window *b)
+{
+	unsigned place = 5, differ = 0;
+
+	if (a->n != b->n)
+		return false;
+	for (unsigned i = 0; i < a->n && differ < 2; i++)
+		if (memcmp(a->byte[i], b->byte[i], sizeof(a->byte[i])) != 0) {
+			differ++;
+			place = i;
+		}
+	if (differ < 2 && memcmp(a->prev, b->prev, sizeof(a->prev)) != 0) {
+		differ++;
+		place = 4;
+	}
+	if (differ > 1)
+		return false;
+	for (unsigned i = 0; place < 4 && i < 4; i++)
+		a->byte[place][i] |= b->byte[place][i];
+	for (unsigned i = 0; place == 4 && i < 5; i++)
+		a->prev[i] |= b->prev[i];
+	return true;
+}
+
+static void join_all(struct ways *list)
+{
+	bool again = true;
+
+	while (again) {
+		again = false;
+		for (size_t i = 0; i < list->n; i++)
+			for (size_t j = i + 1; j < list->n;) {
+				if (join(&list->way[i].w, &list->way[j].w)) {
+					list->way[j] = list->way[--list->n];
+					again = true;
+				} else {
+					j++;
+				}
+			}
+	}
+}
+
+int guard_windows_of(
+	const struct guard_node *first, bool consumed_only, struct guard_window **out, unsigned *n)
+{
+	struct way empty = {.w.n = 0};
+	struct ways in = {&empty, 1, 1};
+	bool no_memory = false;
+
+	memset(empty.w.byte, 0xff, sizeof(empty.w.byte));
+	memset(empty.w.prev, 0xff, sizeof(empty.w.prev));
+	*out = NULL;
+	*n = 0;
+	for (unsigned width = 4; width > 0 && !*out && !no_memory; width--) {
+		struct walk k = {.width = width, .consumed_only = consumed_only};
+		struct ways rest = {0};
+		walk_cat(&k, &in, first, &rest);
+		for (size_t i = 0; i < rest.n && !stopped(&k); i++)
+			close_way(&k, &rest.way[i]);
+		if (!stopped(&k))
+			join_all(&k.done);
+		no_memory = k.no_memory;
+		if (!stopped(&k) && k.done.n && k.done.n <= GUARD_WINDOWS_MAX)
+			*out = calloc(k.done.n, sizeof(**out));
+		for (size_t i = 0; *out && i < k.done.n; i++)
+			(*out)[(*n)++] = k.done.way[i].w;
+		free(rest.way);
+		free(k.done.way);
+		if (k.nothing)
+			break;
+	}
+	return no_memory ? -ENOMEM : 0;
+}
