@@ -1,9 +1,12 @@
 """Writes a checkpoint as GGUF v3: matrices Q8_0, norms F32.
 
     python export.py build-guide/last.pt build-guide/tokenizer.json ../../mnt-example/models/guide/guide.gguf
+
+Several checkpoints with commas between them: the mean of their weights.
+--name, --about and --context are written into the file; tools/judge uses them.
 """
+import argparse
 import json
-import sys
 
 import gguf
 import torch
@@ -23,19 +26,20 @@ def tensor_name(key):
     return f"blk.{n}.{NAMES[part]}.weight"
 
 
-def main(ckpt, tokenizer, out):
-    ck = torch.load(ckpt, map_location="cpu", weights_only=False)
-    cfg, tok = ck["cfg"], json.load(open(tokenizer, encoding="utf-8"))
+def main(ckpt, tokenizer, out, name, about, context):
+    cks = [torch.load(path, map_location="cpu", weights_only=False) for path in ckpt.split(",")]
+    net = {key: sum(ck["net"][key].float() for ck in cks) / len(cks) for key in cks[0]["net"]}
+    cfg, tok = cks[0]["cfg"], json.load(open(tokenizer, encoding="utf-8"))
     w = gguf.GGUFWriter(out, "llama")
-    w.add_name("guide")
-    w.add_description("The built-in help of llmfs")
+    w.add_name(name)
+    w.add_description(about)
     w.add_license("apache-2.0")
     w.add_languages(["en"])
     w.add_custom_alignment(32)
     w.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
     w.add_quantization_version(gguf.GGML_QUANT_VERSION)
     w.add_vocab_size(cfg["vocab"])
-    w.add_context_length(cfg["context"])
+    w.add_context_length(context or cfg["context"])
     w.add_embedding_length(cfg["dim"])
     w.add_block_count(cfg["layers"])
     w.add_feed_forward_length(cfg["ffn"])
@@ -55,8 +59,8 @@ def main(ckpt, tokenizer, out):
     w.add_eos_token_id(2)
     w.add_add_bos_token(False)
     w.add_chat_template(TEMPLATE)
-    for key, t in ck["net"].items():
-        a = t.float().numpy()
+    for key, t in net.items():
+        a = t.numpy()
         if a.ndim == 1:
             w.add_tensor(tensor_name(key), a)
         else:
@@ -69,4 +73,11 @@ def main(ckpt, tokenizer, out):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    ap = argparse.ArgumentParser()
+    for arg in ("checkpoint", "tokenizer", "out"):
+        ap.add_argument(arg)
+    ap.add_argument("--name", default="guide")
+    ap.add_argument("--about", default="The built-in help of llmfs")
+    ap.add_argument("--context", type=int, help="less than the network has tables for: as far as it was trained")
+    a = ap.parse_args()
+    main(a.checkpoint, a.tokenizer, a.out, a.name, a.about, a.context)

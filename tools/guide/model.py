@@ -82,8 +82,8 @@ class Block(nn.Module):
             a = F.scaled_dot_product_attention(q, k, v, is_causal=causal and T > 1)
         else:
             n = k.shape[2]
-            m = torch.ones(T, n, dtype=torch.bool).tril(n - T)
-            a = F.scaled_dot_product_attention(q, k, v, attn_mask=m)
+            later = torch.ones(T, n, dtype=torch.bool).triu(n - T + 1)     # PyTorch's fused kernel is slow backwards with a mask
+            a = ((q * c.head_dim ** -0.5) @ k.transpose(-1, -2)).masked_fill(later, float("-inf")).softmax(-1).to(v.dtype) @ v
         x = x + F.dropout(self.o(a.transpose(1, 2).reshape(B, T, c.dim)), drop, self.training)
         h = self.ffn_norm(x)
         return x + F.dropout(self.down(F.silu(self.gate(h)) * self.up(h)), drop, self.training)

@@ -24,13 +24,14 @@ def texts(corpus, n, seed=1):
         yield from it.answers
 
 
-def train(path):
+def train(path, lines=None, vocab=VOCAB):
+    """lines: what to learn from; by default guide's corpus."""
     tok = Tokenizer(models.BPE())
     tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tok.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=VOCAB, special_tokens=SPECIALS, show_progress=False,
+    trainer = trainers.BpeTrainer(vocab_size=vocab, special_tokens=SPECIALS, show_progress=False,
                                   initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
-    tok.train_from_iterator(texts(Corpus(), 60000), trainer)
+    tok.train_from_iterator(texts(Corpus(), 60000) if lines is None else lines, trainer)
     tok.save(path)
     return tok
 

@@ -5,6 +5,10 @@
 Every batch is a function of (seed, step), so a run that is stopped and started
 again from its checkpoint continues as if nothing had happened
 (with --first, the step at which the stage began).
+
+Without a checkpoint in OUT, --start goes on from a GGUF, weights and tokenizer:
+
+    python train.py --out build-guide --start ../../mnt-example/models/guide/guide.gguf ...
 """
 import argparse
 import json
@@ -15,6 +19,7 @@ import time
 import torch
 import torch.nn.functional as F
 
+import fromgguf
 import tokenizer as tk
 from corpus import Corpus
 from model import Config, Guide
@@ -82,26 +87,32 @@ def main():
     ap.add_argument("--short", type=float, default=0.6, help="share of answers cut after 4-10 tokens: what decides which answer it is stands there")
     ap.add_argument("--all", action="store_true", help="train on the held-out lines too")
     ap.add_argument("--boost", help="JSON file: intent name -> weight")
+    ap.add_argument("--start", help="a GGUF from export.py to begin from, when there is no checkpoint in --out (fromgguf.py)")
     ap.add_argument("--save-every", type=int, default=200)
     a = ap.parse_args()
 
     torch.set_num_threads(a.threads)
     torch.manual_seed(a.seed)
     os.makedirs(a.out, exist_ok=True)
+    path, cfg, state = os.path.join(a.out, "last.pt"), None, None
+    if a.start and not os.path.exists(path):
+        cfg, state = fromgguf.read(a.start, a.out)
     if not os.path.exists(os.path.join(a.out, "tokenizer.json")):
         tk.train(os.path.join(a.out, "tokenizer.json"))
     if a.boost:
         Corpus.boosts = json.load(open(a.boost))
     data = Batches(a.out, a.seed, Corpus(holdout=not a.all), [float(s) for s in a.shares.split(",")], a.short)
-    cfg = Config(vocab=data.tok.get_vocab_size(), layers=a.layers)
+    cfg = cfg or Config(vocab=data.tok.get_vocab_size(), layers=a.layers)
     net = Guide(cfg)
+    if state:
+        net.load_state_dict(state)
     inner = [p for n, p in net.named_parameters() if p.dim() == 2 and n != "embd.weight"]
     norms = [p for p in net.parameters() if p.dim() == 1]
     groups = [{"params": [net.embd.weight] + ([] if a.muon else inner), "weight_decay": 0.05}, {"params": norms, "weight_decay": 0.0}]
     opts = {"opt": torch.optim.AdamW(groups, lr=a.lr, betas=(0.9, 0.98), fused=True)}
     if a.muon:
         opts["muon"] = torch.optim.Muon(inner, lr=a.muon, weight_decay=0.02, momentum=0.95, nesterov=True)
-    step, path = 0, os.path.join(a.out, "last.pt")
+    step = 0
     if os.path.exists(path):
         ck = torch.load(path, weights_only=False)
         net.load_state_dict(ck["net"])
@@ -127,7 +138,7 @@ def main():
             frac = max(frac, (time.time() - start) / 60 / a.minutes)
             if frac >= 1:
                 break
-        lr = (a.lr + (a.lr_end - a.lr) * frac) * min(1, (step + 1) / a.warmup)
+        lr = (a.lr + (a.lr_end - a.lr) * frac) * min(1, (step + 1) / max(1, a.warmup))
         for name, opt in opts.items():
             for g in opt.param_groups:
                 g["lr"] = lr if name == "opt" else a.muon * lr / a.lr
