@@ -8,6 +8,8 @@
 
 #include "fs/handle.h"
 #include "fs/out.h"
+#include "fs/rules.h"
+#include "fs/rules.h"
 #include "fs/scratch.h"
 #include "fs/setting.h"
 #include "fs/view.h"
@@ -49,6 +51,9 @@ static void size_and_time(struct fs *fs, const struct node *node, struct stat *s
 		break;
 	case TABLE_SETTING:
 		setting_size(fs, node, &bytes, &ns);
+		break;
+	case TABLE_RULES:
+		rules_size(fs, node, &bytes, &ns);
 		break;
 	case TABLE_OUT:
 		bytes = out_size(node->object->session);
@@ -110,8 +115,10 @@ double attr_timeout(const struct table_row *row)
 double attr_entry_timeout(const struct table_row *row)
 {
 	/* After a rename the kernel moves a scratch file's entry to the setting's name: it must ask
-	 * again. Likewise the link, which may go. */
-	return row->kind == TABLE_SCRATCH || row->kind == TABLE_LINK ? 0 : FS_CACHE_S;
+	 * again. Likewise the link and rule files, which come and go in TREE. */
+	return row->kind == TABLE_SCRATCH || row->kind == TABLE_LINK || row->kind == TABLE_RULES
+		       ? 0
+		       : FS_CACHE_S;
 }
 
 void attr_entry(struct fs *fs, const struct node *node, struct fuse_entry_param *out)
@@ -134,6 +141,8 @@ void attr_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	struct stat st;
 	attr_stat(fs, &node, &st);
+	if (fi)
+		rules_size_written((struct handle *)(uintptr_t)fi->fh, &st);
 	fuse_reply_attr(req, &st, attr_timeout(node.row));
 	node_put(fs->nodes, &node);
 }

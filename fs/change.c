@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What may be made where: directories in sessions/ and models/, symlinks in models/, scratch files
- * beside settings. Unlinking a setting resets it; unlinking what is live succeeds without effect,
- * so that `rm -r` of a session or model works.
+ * What may be made where: directories in sessions/ and collections, rule files in guards/, symlinks
+ * in models/, scratch files beside settings. Unlinking a setting resets it; unlinking what is live
+ * succeeds without effect, so that `rm -r` of a session or a model works.
  */
 #include "fs/change.h"
 
 #include "fs/attr.h"
+#include "fs/collection.h"
+#include "fs/guards.h"
 #include "fs/handle.h"
 #include "fs/notify.h"
 #include "fs/rename.h"
@@ -23,11 +25,6 @@
 static enum table_place inside(const struct node *dir)
 {
 	return dir->row->kind == TABLE_DIR ? (enum table_place)dir->row->view : TABLE_NOWHERE;
-}
-
-static bool has_scratch(const struct node *dir)
-{
-	return inside(dir) == TABLE_SESSION || inside(dir) == TABLE_MODEL;
 }
 
 /* The reply to what made `name`: its node, or -errno. */
@@ -57,9 +54,8 @@ static int make_dir(fuse_req_t req, const struct node *dir, const char *name, mo
 	if (inside(dir) == TABLE_SESSIONS)
 		return gateway_session_create(
 			fs->gateway, name, who->uid, who->gid, mode & 0777, NULL, NULL);
-	if (inside(dir) == TABLE_MODELS)
-		return sync_model_make(fs, name, NULL);
-	return -EPERM;
+	const struct collection *c = collection_at(inside(dir));
+	return c ? sync_make(fs, c, name, NULL) : -EPERM;
 }
 
 void change_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
@@ -86,17 +82,14 @@ static int remove_dir(struct fs *fs, const struct node *dir, const char *name)
 	node_put(fs->nodes, &node);
 	if (!is_dir)
 		return -ENOTDIR;
-	if (inside(dir) == TABLE_SESSIONS) {
-		r = gateway_session_remove(fs->gateway, name, NULL);
-		if (r == 0)
-			node_unlist(fs->nodes, OBJECT_SESSION, name);
-	} else if (inside(dir) == TABLE_MODELS) {
-		r = sync_model_remove(fs, name, NULL);
-		if (r == 0)
-			node_unlist(fs->nodes, OBJECT_MODEL, name);
-	} else {
-		r = -EPERM;
-	}
+	const struct collection *c = collection_at(inside(dir));
+	if (c)
+		r = sync_remove(fs, c, name, NULL);
+	else
+		r = inside(dir) == TABLE_SESSIONS ? gateway_session_remove(fs->gateway, name, NULL)
+						  : -EPERM;
+	if (r == 0)
+		node_unlist(fs->nodes, c ? c->kind : OBJECT_SESSION, name);
 	return r;
 }
 
@@ -120,7 +113,7 @@ static int make_scratch(
 	const struct fuse_ctx *who = fuse_req_ctx(req);
 	if (strlen(name) > FS_NAME_MAX)
 		return -ENAMETOOLONG;
-	if (!has_scratch(dir) || !S_ISREG(mode))
+	if (!node_has_scratch(dir) || inside(dir) == TABLE_MODELS || !S_ISREG(mode))
 		return -EPERM;
 	struct scratch *scratch = scratch_new(S_IFREG | (mode & 0777), who->uid, who->gid);
 	if (!scratch)
@@ -128,9 +121,25 @@ static int make_scratch(
 	return node_scratch_add(fs_of(req)->nodes, dir, name, scratch, out);
 }
 
-/* The file `name`, which is there if somebody else was quicker. */
+/* A rule file, or a scratch file. */
+static int make_file(
+	fuse_req_t req, const struct node *dir, const char *name, mode_t mode, struct node *out)
+{
+	struct fs *fs = fs_of(req);
+	char file[TREE_GUARDS_NAME];
+	int r = strlen(name) > FS_NAME_MAX ? -ENAMETOOLONG : guards_file(inside(dir), name, file);
+	if (r == -ENOENT)
+		return make_scratch(req, dir, name, mode, out);
+	if (r == 0 && !S_ISREG(mode))
+		r = -EPERM;
+	if (r == 0)
+		r = guards_create(fs, file);
+	return r < 0 ? r : node_child(fs->nodes, dir, name, out);
+}
+
+/* The file `name`, which is there if somebody else was quicker; *made (may be NULL): it was not. */
 static int make_or_find(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
-	bool exclusive, struct node *out)
+	bool exclusive, struct node *out, bool *made)
 {
 	struct fs *fs = fs_of(req);
 	struct node dir;
@@ -142,7 +151,9 @@ static int make_or_find(fuse_req_t req, fuse_ino_t parent, const char *name, mod
 		node_put(fs->nodes, out);
 		r = -EEXIST;
 	} else if (r == -ENOENT) {
-		r = make_scratch(req, &dir, name, mode, out);
+		r = make_file(req, &dir, name, mode, out);
+		if (made)
+			*made = r == 0;
 	}
 	node_put(fs->nodes, &dir);
 	return r;
@@ -151,7 +162,7 @@ static int make_or_find(fuse_req_t req, fuse_ino_t parent, const char *name, mod
 void change_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t device)
 {
 	struct node node = {0};
-	int r = make_or_find(req, parent, name, mode, true, &node);
+	int r = make_or_find(req, parent, name, mode, true, &node, NULL);
 	reply_node(req, &node, r);
 }
 
@@ -162,10 +173,13 @@ void change_op_create(
 	const struct fuse_ctx *who = fuse_req_ctx(req);
 	struct node node = {0};
 	struct handle *h = NULL;
-	int r = make_or_find(
-		req, parent, name, S_IFREG | (mode & 07777), (fi->flags & O_EXCL) != 0, &node);
+	bool made = false;
+	int r = make_or_find(req, parent, name, S_IFREG | (mode & 07777), (fi->flags & O_EXCL) != 0,
+		&node, &made);
+	/* One that is new is empty, as one that is truncated. */
 	if (r == 0)
-		r = handle_open(&h, fs, &node, fi->flags, who->uid, who->gid);
+		r = handle_open(
+			&h, fs, &node, fi->flags | (made ? O_TRUNC : 0), who->uid, who->gid);
 	if (r < 0) {
 		node_put(fs->nodes, &node);
 		fuse_reply_err(req, -r);
@@ -194,7 +208,10 @@ static int remove_file(struct fs *fs, const struct node *dir, const char *name)
 		r = -EISDIR;
 		break;
 	case TABLE_SCRATCH:
-		r = node_scratch_remove(fs->nodes, dir, name);
+		r = rename_drop_scratch(fs, dir, name, &node);
+		break;
+	case TABLE_RULES:
+		r = guards_delete(fs, node_rules_file(&node));
 		break;
 	case TABLE_LINK:
 		r = sync_default_set(fs, NULL, NULL);
@@ -204,7 +221,7 @@ static int remove_file(struct fs *fs, const struct node *dir, const char *name)
 		notify_inode(fs->notify, node_ino(&node));
 		break;
 	default:
-		r = inside(dir) == TABLE_SESSION || inside(dir) == TABLE_MODEL ? 0 : -EPERM;
+		r = node.object->kind != OBJECT_FIXED ? 0 : -EPERM;
 		break;
 	}
 	node_put(fs->nodes, &node);
@@ -241,7 +258,7 @@ static int make_link(fuse_req_t req, const struct node *dir, const char *name, c
 		return -ENAMETOOLONG;
 	if (inside(dir) != TABLE_MODELS)
 		return -EPERM;
-	if (!tree_name_ok(target))
+	if (!tree_name_ok(&collection_models, target))
 		return -EINVAL;
 	int r = node_child(fs->nodes, dir, name, out);
 	if (r == 0) {

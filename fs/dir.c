@@ -7,6 +7,8 @@
 #include "fs/dir.h"
 
 #include "fs/attr.h"
+#include "fs/collection.h"
+#include "fs/guards.h"
 #include "fs/names.h"
 #include "fs/node.h"
 #include "fs/scratch.h"
@@ -20,8 +22,7 @@
 struct listing {
 	pthread_mutex_t lock;
 	struct node dir;
-	char **names; /* "." and ".." first */
-	size_t n, cap;
+	struct names names; /* "." and ".." first */
 };
 
 /* ---- look-ups ---- */
@@ -62,29 +63,12 @@ void dir_op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *
 
 /* ---- listings ---- */
 
-static int add(struct listing *l, const char *name)
-{
-	if (l->n + 1 >= l->cap) {
-		size_t cap = l->cap ? 2 * l->cap : 64;
-		char **names = realloc(l->names, cap * sizeof *names);
-		if (!names)
-			return -ENOMEM;
-		l->names = names;
-		l->cap = cap;
-	}
-	l->names[l->n] = strdup(name);
-	if (!l->names[l->n])
-		return -ENOMEM;
-	l->names[++l->n] = NULL;
-	return 0;
-}
-
 /* Steals names. */
 static int add_all(struct listing *l, char **names)
 {
 	int r = names ? 0 : -ENOMEM;
 	for (size_t i = 0; r == 0 && names[i]; i++)
-		r = add(l, names[i]);
+		r = names_add(&l->names, names[i]);
 	names_free(names);
 	return r;
 }
@@ -92,30 +76,33 @@ static int add_all(struct listing *l, char **names)
 static void dir_end(struct fs *fs, struct listing *l)
 {
 	node_put(fs->nodes, &l->dir);
-	names_free(l->names);
+	names_free(l->names.list);
 	pthread_mutex_destroy(&l->lock);
 	free(l);
 }
 
 static int snapshot(struct fs *fs, struct listing *l)
 {
-	l->names = names_free(l->names);
-	l->n = l->cap = 0;
+	names_free(l->names.list);
+	l->names = (struct names){0};
 	enum table_place place = (enum table_place)l->dir.row->view;
-	int r = add(l, ".");
+	int r = names_add(&l->names, ".");
 	if (r == 0)
-		r = add(l, "..");
+		r = names_add(&l->names, "..");
 	for (size_t i = 0; r == 0 && i < table_n_rows; i++)
 		if (table_rows[i].place == place && !table_rows[i].pattern)
-			r = add(l, table_rows[i].name);
+			r = names_add(&l->names, table_rows[i].name);
 	const char *const *numbers = gateway_metric_names();
 	for (size_t i = 0; r == 0 && place == TABLE_METRICS && numbers[i]; i++)
-		r = add(l, numbers[i]);
+		r = names_add(&l->names, numbers[i]);
 	if (r == 0 && place == TABLE_SESSIONS)
 		r = add_all(l, gateway_session_names(fs->gateway));
-	if (r == 0 && place == TABLE_MODELS)
-		r = add_all(l, gateway_model_names(fs->gateway));
-	if (r == 0 && (place == TABLE_MODELS || place == TABLE_MODEL || place == TABLE_SESSION))
+	const struct collection *c = collection_at(place);
+	if (r == 0 && c)
+		r = add_all(l, c->names(fs->gateway));
+	if (r == 0 && guards_at(place))
+		r = add_all(l, guards_names(fs, place));
+	if (r == 0 && node_has_scratch(&l->dir))
 		r = add_all(l, node_scratch_names(fs->nodes, &l->dir));
 	return r;
 }
@@ -139,7 +126,7 @@ static size_t emit(
 	struct node node = {0};
 	if (i < 2)
 		dots(l, i, &entry.attr);
-	else if (node_child(fs->nodes, &l->dir, l->names[i], &node) < 0)
+	else if (node_child(fs->nodes, &l->dir, l->names.list[i], &node) < 0)
 		return 0;
 	size_t used;
 	off_t next = (off_t)i + 1;
@@ -150,11 +137,11 @@ static size_t emit(
 						     ? scratch_mode(node.object->scratch)
 						     : node.row->mode;
 		}
-		used = fuse_add_direntry(req, buf, room, l->names[i], &entry.attr, next);
+		used = fuse_add_direntry(req, buf, room, l->names.list[i], &entry.attr, next);
 	} else {
 		if (node.object)
 			attr_entry(fs, &node, &entry);
-		used = fuse_add_direntry_plus(req, buf, room, l->names[i], &entry, next);
+		used = fuse_add_direntry_plus(req, buf, room, l->names.list[i], &entry, next);
 		if (used <= room && node.object)
 			node_looked_up(fs->nodes, &node);
 	}
@@ -170,9 +157,9 @@ static void readdir_any(
 	size_t used = 0;
 	pthread_mutex_lock(&l->lock);
 	int r = buf ? 0 : -ENOMEM;
-	if (r == 0 && (offset == 0 || !l->names))
+	if (r == 0 && (offset == 0 || !l->names.n))
 		r = snapshot(fs_of(req), l);
-	for (size_t i = (size_t)offset; r == 0 && i < l->n; i++) {
+	for (size_t i = (size_t)offset; r == 0 && i < l->names.n; i++) {
 		size_t took = emit(req, l, i, buf + used, size - used, plus);
 		if (took > size - used)
 			break;

@@ -75,9 +75,8 @@ void file_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 void file_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	/* What a setting's text is worth an editor learns here too; a prompt is not stored yet. */
 	struct handle *h = handle_of(fi);
-	int r = h->node.row->kind == TABLE_SETTING && handle_writes(h) ? h->ops->flush(h) : 0;
+	int r = handle_writes(h) && h->ops->fsync ? h->ops->fsync(h) : 0;
 	fuse_reply_err(req, -r);
 }
 

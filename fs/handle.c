@@ -53,10 +53,18 @@ void wait_end(struct wait *w)
 		if (w->id)
 			session_unwatch(w->session, w->id);
 		session_put(w->session);
+	} else if (w->account) {
+		if (w->id)
+			account_unwatch(w->account, w->id);
+		account_put(w->account);
+	} else if (w->gateway && w->id) {
+		gateway_unwatch(w->gateway, w->id);
 	}
 	w->id = 0;
 	w->answer = NULL;
 	w->session = NULL;
+	w->account = NULL;
+	w->gateway = NULL;
 }
 
 const struct file_ops *handle_ops(enum table_kind kind)
@@ -71,6 +79,8 @@ const struct file_ops *handle_ops(enum table_kind kind)
 		return &log_ops;
 	case TABLE_SETTING:
 		return &setting_ops;
+	case TABLE_RULES:
+		return &rules_ops;
 	case TABLE_IN:
 		return &in_ops;
 	case TABLE_OUT:
@@ -113,6 +123,7 @@ int handle_open(struct handle **out, struct fs *fs, const struct node *node, int
 	h->gid = gid;
 	h->flags = flags;
 	h->refs = 1;
+	list_init(&h->link_kind);
 	h->truncated = (flags & O_TRUNC) && handle_writes(h);
 	pthread_mutex_init(&h->lock, NULL);
 	pthread_mutex_lock(&all_lock);
@@ -139,10 +150,13 @@ struct handle *handle_put(struct handle *h)
 	pthread_mutex_lock(&all_lock);
 	list_remove(&h->link);
 	pthread_mutex_unlock(&all_lock);
+	if (h->ops->end)
+		h->ops->end(h);
 	draft_drop(h->draft);
 	answer_put(h->answer);
 	session_put(h->private);
 	buf_free(&h->text);
+	buf_free(&h->before);
 	node_put(h->fs->nodes, &h->node);
 	pthread_mutex_destroy(&h->lock);
 	free(h);

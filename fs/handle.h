@@ -40,8 +40,10 @@ struct wait {
 	gateway_wake_fn *wake;
 	void *arg;
 	gateway_waiter id;       /* 0: nothing is registered */
-	struct session *session; /* references to what id belongs to; one of them is NULL */
+	struct session *session; /* references to what id belongs to; all but one are NULL */
 	struct answer *answer;
+	struct account *account;
+	struct gateway *gateway; /* borrowed: it outlives all that waits */
 };
 /* Takes back what is registered, drops the reference. */
 void wait_end(struct wait *w);
@@ -67,12 +69,16 @@ struct file_ops {
 	int (*ready)(struct handle *h, struct wait *w);
 	/* 0 or -errno; all bytes or none. NULL: -EBADF. */
 	int (*write)(struct handle *h, uint64_t offset, const char *bytes, size_t n);
-	/* A descriptor was closed, or fsync. NULL: 0. */
+	/* A descriptor was closed. NULL: 0. */
 	int (*flush)(struct handle *h);
+	/* NULL: 0, there is nothing that could be stored (a prompt is not yet one). */
+	int (*fsync)(struct handle *h);
 	/* ftruncate, and h NULL for truncate(2) by name. NULL: accepted, without effect. */
 	int (*truncate)(struct fs *fs, const struct node *node, struct handle *h, uint64_t size);
 	/* The last close. NULL: nothing to do. */
 	void (*release)(struct handle *h);
+	/* The handle is about to be freed, released or not. NULL: nothing to do. */
+	void (*end)(struct handle *h);
 };
 
 struct handle {
@@ -84,7 +90,8 @@ struct handle {
 	gid_t gid;
 	int flags; /* of the open */
 
-	struct list link; /* of all handles */
+	struct list link;      /* of all handles */
+	struct list link_kind; /* of a list of the kind */
 	_Atomic unsigned refs;
 	_Atomic uint64_t position; /* end of the last read: what poll is about */
 	_Atomic uint64_t poll_id;  /* the parked poll, park.h */
@@ -94,12 +101,15 @@ struct handle {
 	struct draft *draft;     /* in, channel */
 	struct answer *answer;   /* out, channel: whose bytes are read */
 	struct session *private; /* channel */
-	struct buf text;         /* view: the snapshot; setting: what is written; ctl: the line */
-	uint64_t base;           /* setting: offset of text; channel: position in the answer */
+	struct buf text;         /* view: the snapshot; setting, rules: what is written; ctl: the
+				    line */
+	uint64_t base;           /* setting: offset of text; rules: see there; channel: position
+				    in the answer */
 	int poison;              /* setting, ctl: the errno of all later writes; channel: of the
-				    next read; or 0 */
+				    next read; rules: of each flush; or 0 */
 	unsigned empty_flushes;  /* setting */
-	bool loaded, written, dirty, truncated;
+	struct buf before;       /* setting: its text before this handle put anything in force */
+	bool loaded, written, dirty, truncated, applied;
 };
 
 /* The operations of a kind of row; NULL: it is not a file. */
@@ -120,7 +130,7 @@ static inline bool handle_writes(const struct handle *h)
 }
 
 /* The kinds, one file each. */
-extern const struct file_ops in_ops, out_ops, channel_ops, ctl_ops, log_ops, scratch_file_ops,
-	setting_ops, view_ops;
+extern const struct file_ops in_ops, out_ops, channel_ops, ctl_ops, log_ops, rules_ops,
+	scratch_file_ops, setting_ops, view_ops;
 
 #endif

@@ -20,6 +20,7 @@
 #include "fs/ops.h"
 #include "fs/park.h"
 #include "fs/stale.h"
+#include "fs/sweep.h"
 #include "fs/sync.h"
 #include "fs/tree.h"
 
@@ -41,7 +42,7 @@
 
 struct mount {
 	struct fs fs;
-	struct sync *sync;
+	struct sweep *sweep;
 	unsigned max_threads;
 	bool mounted;
 	pthread_t main, signals;
@@ -108,7 +109,7 @@ static void *wait_for_signals(void *arg)
 		if (atomic_load(&m->loop_ended))
 			return NULL;
 		if (signal_number == SIGHUP)
-			sync_wake(m->sync);
+			sweep_wake(m->sweep);
 		else
 			break;
 	}
@@ -255,7 +256,7 @@ static int start(struct mount *m, const struct options *o, struct err *err)
 		r = open_gateway(m, o, err);
 	if (r < 0)
 		return r;
-	m->fs.nodes = nodes_new(m->fs.gateway);
+	m->fs.nodes = nodes_new(m->fs.gateway, m->fs.tree);
 	m->fs.notify = notify_new(&m->fs);
 	if (!m->fs.nodes || !m->fs.notify)
 		return err_set(err, -ENOMEM, "out of memory or threads");
@@ -263,11 +264,11 @@ static int start(struct mount *m, const struct options *o, struct err *err)
 	if (r < 0)
 		return r;
 	atomic_store(&m->fs.serving, true);
-	sync_all(&m->fs);
+	sync_all(&m->fs, NULL);
 	load_default(m);
 	check_kernel(m);
-	m->sync = sync_new(&m->fs);
-	if (!m->sync || start_signals(m) < 0)
+	m->sweep = sweep_new(&m->fs);
+	if (!m->sweep || start_signals(m) < 0)
 		return err_set(err, -ENOMEM, "out of memory or threads");
 	return 0;
 }
@@ -324,7 +325,7 @@ struct mount *mount_free(struct mount *m)
 	handle_end_all();
 	if (m->mounted)
 		fuse_session_unmount(m->fs.session);
-	sync_free(m->sync);
+	sweep_free(m->sweep);
 	gateway_free(m->fs.gateway);
 	notify_free(m->fs.notify);
 	nodes_free(m->fs.nodes);

@@ -9,31 +9,22 @@
  * An inode number is id << 16 | sub << 8 | (row + 1): the root, object 0 and row 0, is 1, as FUSE
  * wants it.
  *
- * One lock, a leaf: nothing of the gateway is called with it held.
+ * One lock, a leaf: nothing of the gateway is called with it held. Scratch files are
+ * node_scratch.c's.
  */
-#include "fs/node.h"
+#include "fs/node_parts.h"
 
+#include "fs/collection.h"
 #include "fs/fs.h"
+#include "fs/guards.h"
 #include "fs/scratch.h"
 
 #include "base/clock.h"
 #include "gateway/gateway.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define N_BUCKETS 4096
-#define MAX_SCRATCHES 16 /* a directory */
-
-struct nodes {
-	struct gateway *gateway;
-	pthread_mutex_t lock;
-	uint64_t next_id;
-	struct object fixed;
-	struct list by_id[N_BUCKETS], by_name[N_BUCKETS];
-};
 
 static struct list *id_bucket(struct nodes *nodes, uint64_t id)
 {
@@ -48,12 +39,13 @@ static struct list *name_bucket(struct nodes *nodes, enum object_kind kind, cons
 	return &nodes->by_name[hash % N_BUCKETS];
 }
 
-struct nodes *nodes_new(struct gateway *gateway)
+struct nodes *nodes_new(struct gateway *gateway, const struct tree *tree)
 {
 	struct nodes *nodes = calloc(1, sizeof *nodes);
 	if (!nodes)
 		return NULL;
 	nodes->gateway = gateway;
+	nodes->tree = tree;
 	nodes->next_id = 1;
 	pthread_mutex_init(&nodes->lock, NULL);
 	nodes->fixed.refs = 1;
@@ -66,13 +58,25 @@ struct nodes *nodes_new(struct gateway *gateway)
 	return nodes;
 }
 
-static struct object *object_free(struct object *o)
+/* A reference of the gateway's object. */
+static void theirs_put(enum object_kind kind, void *theirs)
+{
+	const struct collection *c = collection_of(kind);
+	if (!theirs)
+		return;
+	if (c)
+		c->put(theirs);
+	else if (kind == OBJECT_SESSION)
+		session_put(theirs);
+	else if (kind == OBJECT_SCRATCH)
+		scratch_free(theirs);
+}
+
+struct object *node_object_free(struct object *o)
 {
 	if (!o)
 		return NULL;
-	session_put(o->session);
-	model_put(o->model);
-	scratch_free(o->scratch);
+	theirs_put(o->kind, o->theirs);
 	free(o->name);
 	free(o);
 	return NULL;
@@ -84,7 +88,7 @@ struct nodes *nodes_free(struct nodes *nodes)
 		return NULL;
 	for (size_t i = 0; i < N_BUCKETS; i++)
 		list_for_each (link, &nodes->by_id[i])
-			object_free(list_entry(link, struct object, by_id));
+			node_object_free(list_entry(link, struct object, by_id));
 	pthread_mutex_destroy(&nodes->lock);
 	free(nodes);
 	return NULL;
@@ -129,18 +133,8 @@ static struct object *by_id(struct nodes *nodes, uint64_t id)
 	return NULL;
 }
 
-static struct object *scratch_named(const struct object *dir, const char *name)
-{
-	list_for_each (link, &dir->scratches) {
-		struct object *o = list_entry(link, struct object, siblings);
-		if (strcmp(o->name, name) == 0)
-			return o;
-	}
-	return NULL;
-}
-
 /* Drops a reference and what hangs on it: the last of a scratch file drops one of its directory. */
-static void object_put(struct nodes *nodes, struct object *o)
+void node_object_put(struct nodes *nodes, struct object *o)
 {
 	while (o) {
 		pthread_mutex_lock(&nodes->lock);
@@ -149,39 +143,28 @@ static void object_put(struct nodes *nodes, struct object *o)
 		struct object *dir = dead ? o->dir : NULL;
 		pthread_mutex_unlock(&nodes->lock);
 		if (dead)
-			object_free(o);
+			node_object_free(o);
 		o = dir;
 	}
-}
-
-/* A directory that can no longer be found takes its scratch files with it. Adds what is to be put
- * afterwards to *drop. */
-static void scratch_detach(struct object *o, struct list *drop)
-{
-	o->dir->n_scratches--;
-	o->listed = false;
-	o->refs++; /* the caller's, so that it is put once more */
-	list_remove(&o->siblings);
-	list_append(drop, &o->siblings);
 }
 
 static void unlist_dir(struct object *o, struct list *drop)
 {
 	unlist(o);
 	list_for_each (link, &o->scratches)
-		scratch_detach(list_entry(link, struct object, siblings), drop);
+		node_scratch_detach(list_entry(link, struct object, siblings), drop);
 }
 
-static void drop_all(struct nodes *nodes, struct list *drop)
+void node_drop_all(struct nodes *nodes, struct list *drop)
 {
 	while (!list_empty(drop)) {
 		struct object *o = list_entry(drop->next, struct object, siblings);
 		list_remove(&o->siblings);
-		object_put(nodes, o);
+		node_object_put(nodes, o);
 	}
 }
 
-static struct object *object_new(struct nodes *nodes, enum object_kind kind, const char *name)
+struct object *node_object_new(struct nodes *nodes, enum object_kind kind, const char *name)
 {
 	struct object *o = calloc(1, sizeof *o);
 	if (o)
@@ -201,7 +184,7 @@ static struct object *object_new(struct nodes *nodes, enum object_kind kind, con
 }
 
 /* Gives it a number and, but for scratch files, a name to be found by. */
-static void enlist(struct nodes *nodes, struct object *o)
+void node_enlist(struct nodes *nodes, struct object *o)
 {
 	o->id = nodes->next_id++;
 	o->listed = true;
@@ -246,7 +229,8 @@ int node_of_ino(struct nodes *nodes, uint64_t ino, struct node *out)
 uint64_t node_find_ino(
 	struct nodes *nodes, enum object_kind kind, const char *name, const char *file)
 {
-	enum table_place place = kind == OBJECT_MODEL ? TABLE_MODEL : TABLE_SESSION;
+	const struct collection *c = collection_of(kind);
+	enum table_place place = c ? c->inside : TABLE_SESSION;
 	const struct table_row *row = file ? table_row_named(place, file) : table_dir_of(place);
 	if (!row)
 		return 0;
@@ -273,10 +257,23 @@ struct node node_with_row(struct nodes *nodes, const struct node *node, const st
 	return copy;
 }
 
+const char *node_rules_file(const struct node *node)
+{
+	return node->object->name;
+}
+
+bool node_is_listed(struct nodes *nodes, const struct node *node)
+{
+	pthread_mutex_lock(&nodes->lock);
+	bool is = node->object->listed;
+	pthread_mutex_unlock(&nodes->lock);
+	return is;
+}
+
 void node_put(struct nodes *nodes, struct node *node)
 {
 	if (node->object)
-		object_put(nodes, node->object);
+		node_object_put(nodes, node->object);
 	*node = (struct node){0};
 }
 
@@ -296,22 +293,21 @@ void node_forget(struct nodes *nodes, uint64_t ino, uint64_t n)
 		o->refs++;
 	}
 	pthread_mutex_unlock(&nodes->lock);
-	object_put(nodes, o);
+	node_object_put(nodes, o);
 }
 
 /* ---- names ---- */
 
-/* The object of the gateway's session or model; steals that reference. */
+/* The object of one of the gateway's; steals that reference. */
 static int object_of(struct nodes *nodes, enum object_kind kind, const char *name, void *theirs,
 	struct object **out)
 {
-	struct object *fresh = object_new(nodes, kind, name);
+	struct object *fresh = node_object_new(nodes, kind, name);
 	struct list drop = LIST_INIT(drop);
 	pthread_mutex_lock(&nodes->lock);
 	struct object *o = by_name(nodes, kind, name);
-	void *known = o ? kind == OBJECT_MODEL ? (void *)o->model : (void *)o->session : NULL;
 	struct object *old = NULL;
-	if (o && known == theirs) {
+	if (o && o->theirs == theirs) {
 		o->refs++;
 	} else if (fresh) {
 		if (o) {
@@ -321,23 +317,17 @@ static int object_of(struct nodes *nodes, enum object_kind kind, const char *nam
 		}
 		o = fresh;
 		fresh = NULL;
-		if (kind == OBJECT_MODEL)
-			o->model = theirs;
-		else
-			o->session = theirs;
+		o->theirs = theirs;
 		theirs = NULL;
-		enlist(nodes, o);
+		node_enlist(nodes, o);
 	} else {
 		o = NULL;
 	}
 	pthread_mutex_unlock(&nodes->lock);
-	drop_all(nodes, &drop);
-	object_put(nodes, old);
-	object_free(fresh);
-	if (theirs && kind == OBJECT_MODEL)
-		model_put(theirs);
-	else if (theirs)
-		session_put(theirs);
+	node_drop_all(nodes, &drop);
+	node_object_put(nodes, old);
+	node_object_free(fresh);
+	theirs_put(kind, theirs);
 	*out = o;
 	return o ? 0 : -ENOMEM;
 }
@@ -345,24 +335,22 @@ static int object_of(struct nodes *nodes, enum object_kind kind, const char *nam
 static int child_object(
 	struct nodes *nodes, enum object_kind kind, const char *name, struct object **out)
 {
-	/* `default` is a name of the gateway's too, but here it is the symlink. */
-	void *theirs = kind == OBJECT_MODEL ? (void *)gateway_model_find(nodes->gateway, name)
-					    : (void *)gateway_session_find(nodes->gateway, name);
+	/* models/default is a name of the gateway's too, but here it is the symlink. */
+	const struct collection *c = collection_of(kind);
+	void *theirs = c ? c->find(nodes->gateway, name)
+			 : (void *)gateway_session_find(nodes->gateway, name);
 	if (theirs)
 		return object_of(nodes, kind, name, theirs, out);
 	node_unlist(nodes, kind, name);
 	return -ENOENT;
 }
 
-static int child_scratch(
-	struct nodes *nodes, struct object *dir, const char *name, struct object **out)
+/* Whether there is a rule file TREE says. */
+static int child_rules(struct nodes *nodes, const char *file, struct object **out)
 {
-	pthread_mutex_lock(&nodes->lock);
-	*out = scratch_named(dir, name);
-	if (*out)
-		(*out)->refs++;
-	pthread_mutex_unlock(&nodes->lock);
-	return *out ? 0 : -ENOENT;
+	struct stat st;
+	int r = nodes->tree ? tree_guards_stat(nodes->tree, file, &st) : -ENOENT;
+	return r < 0 ? -ENOENT : object_of(nodes, OBJECT_RULES, file, NULL, out);
 }
 
 static int child_number(const char *name, unsigned *sub)
@@ -397,26 +385,26 @@ int node_child(struct nodes *nodes, const struct node *dir, const char *name, st
 		return -ENAMETOOLONG;
 	enum table_place place = (enum table_place)dir->row->view;
 	const struct table_row *row = table_row_named(place, name);
-	if (row) {
+	if (row && row->kind != TABLE_RULES) {
 		if (!exists(nodes, row))
 			return -ENOENT;
 		*out = node_with_row(nodes, dir, row);
 		return 0;
 	}
-	row = table_pattern(place);
+	char file[TREE_GUARDS_NAME];
 	int r = -ENOENT;
-	if (place == TABLE_MODELS || place == TABLE_SESSIONS) {
-		enum object_kind kind = place == TABLE_MODELS ? OBJECT_MODEL : OBJECT_SESSION;
-		r = child_object(nodes, kind, name, &out->object);
-		if (r == -ENOENT && place == TABLE_MODELS) {
-			row = table_scratch();
-			r = child_scratch(nodes, dir->object, name, &out->object);
-		}
-	} else if (place == TABLE_MODEL || place == TABLE_SESSION) {
-		row = table_scratch();
-		r = child_scratch(nodes, dir->object, name, &out->object);
-	} else if (place == TABLE_METRICS && (r = child_number(name, &out->sub)) == 0) {
+	const struct collection *c = collection_at(place);
+	if (!row)
+		row = table_pattern(place);
+	if (guards_file(place, name, file) == 0)
+		r = child_rules(nodes, file, &out->object);
+	else if (c || place == TABLE_SESSIONS)
+		r = child_object(nodes, c ? c->kind : OBJECT_SESSION, name, &out->object);
+	else if (place == TABLE_METRICS && (r = child_number(name, &out->sub)) == 0)
 		out->object = node_ref(nodes, dir).object;
+	if (r == -ENOENT && node_has_scratch(dir)) {
+		row = table_scratch();
+		r = node_scratch_find(nodes, dir, name, &out->object);
 	}
 	out->row = row;
 	return r;
@@ -432,97 +420,6 @@ void node_unlist(struct nodes *nodes, enum object_kind kind, const char *name)
 		unlist_dir(o, &drop);
 	}
 	pthread_mutex_unlock(&nodes->lock);
-	drop_all(nodes, &drop);
-	object_put(nodes, o);
-}
-
-/* ---- scratch files ---- */
-
-int node_scratch_add(struct nodes *nodes, const struct node *dir, const char *name,
-	struct scratch *scratch, struct node *out)
-{
-	struct object *o = object_new(nodes, OBJECT_SCRATCH, name);
-	if (!o) {
-		scratch_free(scratch);
-		return -ENOMEM;
-	}
-	o->scratch = scratch;
-	struct object *d = dir->object;
-	int r = 0;
-	pthread_mutex_lock(&nodes->lock);
-	if (d->kind != OBJECT_FIXED && !d->listed)
-		r = -ENOENT;
-	else if (scratch_named(d, name))
-		r = -EEXIST;
-	else if (d->n_scratches >= MAX_SCRATCHES)
-		r = -ENOSPC;
-	if (r == 0) {
-		enlist(nodes, o);
-		list_append(&d->scratches, &o->siblings);
-		d->n_scratches++;
-		o->dir = d;
-		d->refs++;
-	}
-	pthread_mutex_unlock(&nodes->lock);
-	if (r < 0)
-		object_free(o);
-	else
-		*out = (struct node){o, table_scratch(), 0};
-	return r;
-}
-
-int node_scratch_remove(struct nodes *nodes, const struct node *dir, const char *name)
-{
-	struct list drop = LIST_INIT(drop);
-	pthread_mutex_lock(&nodes->lock);
-	struct object *o = scratch_named(dir->object, name);
-	if (o)
-		scratch_detach(o, &drop);
-	pthread_mutex_unlock(&nodes->lock);
-	drop_all(nodes, &drop);
-	return o ? 0 : -ENOENT;
-}
-
-int node_scratch_rename(struct nodes *nodes, const struct node *dir, const char *from,
-	const char *to, bool noreplace)
-{
-	char *name = strdup(to);
-	if (!name)
-		return -ENOMEM;
-	struct list drop = LIST_INIT(drop);
-	int r = 0;
-	pthread_mutex_lock(&nodes->lock);
-	struct object *o = scratch_named(dir->object, from), *old = scratch_named(dir->object, to);
-	if (!o) {
-		r = -ENOENT;
-	} else if (old && noreplace) {
-		r = -EEXIST;
-	} else if (o != old) {
-		if (old)
-			scratch_detach(old, &drop);
-		char *was = o->name;
-		o->name = name;
-		name = was;
-	}
-	pthread_mutex_unlock(&nodes->lock);
-	free(name);
-	drop_all(nodes, &drop);
-	return r;
-}
-
-char **node_scratch_names(struct nodes *nodes, const struct node *dir)
-{
-	size_t n = 0;
-	pthread_mutex_lock(&nodes->lock);
-	char **names = calloc(dir->object->n_scratches + 1, sizeof *names);
-	if (names) {
-		list_for_each (link, &dir->object->scratches) {
-			const struct object *o = list_entry(link, struct object, siblings);
-			names[n] = strdup(o->name);
-			if (names[n])
-				n++;
-		}
-	}
-	pthread_mutex_unlock(&nodes->lock);
-	return names;
+	node_drop_all(nodes, &drop);
+	node_object_put(nodes, o);
 }

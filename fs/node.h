@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct account;
 struct model;
 struct scratch;
 struct session;
@@ -20,7 +21,14 @@ struct session;
  * twice; they stay the same as long as the object exists.
  */
 
-enum object_kind { OBJECT_FIXED, OBJECT_MODEL, OBJECT_SESSION, OBJECT_SCRATCH };
+enum object_kind {
+	OBJECT_FIXED,
+	OBJECT_MODEL,
+	OBJECT_ACCOUNT,
+	OBJECT_SESSION,
+	OBJECT_RULES,
+	OBJECT_SCRATCH,
+};
 
 /* Views of one object whose last rendering is remembered. */
 #define OBJECT_VIEWS 8
@@ -29,21 +37,25 @@ struct object {
 	/* never changes */
 	uint64_t id;
 	enum object_kind kind;
-	struct session *session; /* OBJECT_SESSION: a reference */
-	struct model *model;     /* OBJECT_MODEL: a reference */
-	struct scratch *scratch; /* OBJECT_SCRATCH: owned */
+	union {
+		void *theirs;            /* a reference of the gateway's object, or: */
+		struct session *session; /* OBJECT_SESSION */
+		struct model *model;     /* OBJECT_MODEL */
+		struct account *account; /* OBJECT_ACCOUNT */
+		struct scratch *scratch; /* OBJECT_SCRATCH: owned */
+	};
 	uint64_t created_ns;
 
 	/* under the lock of nodes */
-	char *name;
+	char *name; /* OBJECT_RULES: as guards.h says, and never changes */
 	unsigned refs;
-	uint64_t lookups;   /* what the kernel holds, summed over all rows */
-	bool listed;        /* can be found by name */
-	struct object *dir; /* OBJECT_SCRATCH: the session or model it lies in, a reference; NULL
-			       once it is gone */
+	uint64_t lookups;                /* what the kernel holds, summed over all rows */
+	bool listed;                     /* can be found by name */
+	struct object *dir;              /* OBJECT_SCRATCH: what it lies in, a reference; ... */
+	const struct table_row *dir_row; /* ... and as which directory of that */
 	struct list siblings, scratches;
 	struct list by_id, by_name;
-	unsigned n_scratches;
+	unsigned n_scratches; /* of all its directories */
 
 	/* hashes of the last renderings and when they first came out so (CLOCK_REALTIME), by
 	 * row->view % OBJECT_VIEWS (view.c); a time of 0: never rendered */
@@ -58,9 +70,10 @@ struct node {
 };
 
 struct gateway;
+struct tree;
 
-/* new. NULL when memory is out. */
-struct nodes *nodes_new(struct gateway *gateway);
+/* new; borrows both; tree may be NULL: there are no rule files. NULL when memory is out. */
+struct nodes *nodes_new(struct gateway *gateway, const struct tree *tree);
 /* Frees it with all objects, whatever the kernel still held. Accepts NULL, returns NULL. */
 struct nodes *nodes_free(struct nodes *nodes);
 
@@ -83,14 +96,22 @@ uint64_t node_find_ino(
 /* The number of a fixed row (models/, sessions/, models/default). */
 uint64_t node_fixed_ino(const struct table_row *row);
 
+/* borrows: of a rule file, its name below guards/. */
+const char *node_rules_file(const struct node *node);
+/* Whether it can still be found by its name: no longer once that was unlisted. */
+bool node_is_listed(struct nodes *nodes, const struct node *node);
+
 /* The kernel was told of it in a reply that counts as a look-up / has forgotten n of them. */
 void node_looked_up(struct nodes *nodes, const struct node *node);
 void node_forget(struct nodes *nodes, uint64_t ino, uint64_t n);
 
-/* A session or model `name` is gone: its name stands for nothing (or for a newer one). */
+/* What has that name is gone: its name stands for nothing (or for a newer one). */
 void node_unlist(struct nodes *nodes, enum object_kind kind, const char *name);
 
-/* Scratch files of a session's or model's directory (scratch.h says what they hold). */
+/* Scratch files of a directory (scratch.h says what they hold). */
+
+/* Whether there may be any in that directory. */
+bool node_has_scratch(const struct node *dir);
 
 /* Adds one; steals scratch, also on failure. -EEXIST; -ENOSPC: too many in this directory; -ENOENT:
  * the directory is gone; -ENOMEM. */

@@ -9,6 +9,7 @@
  */
 #include "fs/notify.h"
 
+#include "fs/collection.h"
 #include "fs/fs.h"
 #include "fs/node.h"
 
@@ -118,20 +119,20 @@ static void sessions_changed(struct fs *fs, const char *name)
 	}
 }
 
-static void models_changed(struct fs *fs, const char *name)
+static void collection_changed(struct fs *fs, const struct collection *c, const char *name)
 {
-	uint64_t dir = node_fixed_ino(table_dir_of(TABLE_MODELS));
-	if (strcmp(name, "default") == 0) {
-		notify_inode(fs->notify, node_fixed_ino(table_row_named(TABLE_MODELS, "default")));
+	uint64_t dir = node_fixed_ino(table_dir_of(c->outside));
+	if (c->default_is_link && strcmp(name, "default") == 0) {
+		notify_inode(fs->notify, node_fixed_ino(table_row_named(c->outside, "default")));
 		notify_inode(fs->notify, dir);
 		return;
 	}
-	struct model *m = gateway_model_find(fs->gateway, name);
-	if (m) {
-		model_put(m);
+	void *it = c->find(fs->gateway, name);
+	if (it) {
+		c->put(it);
 		notify_inode(fs->notify, dir);
 	} else {
-		node_unlist(fs->nodes, OBJECT_MODEL, name);
+		node_unlist(fs->nodes, c->kind, name);
 		notify_entry(fs->notify, dir, name);
 	}
 }
@@ -156,7 +157,7 @@ void notify_change(void *arg, const struct gateway_change *change)
 		sessions_changed(fs, change->name);
 		break;
 	case GATEWAY_CHANGE_MODELS:
-		models_changed(fs, change->name);
+		collection_changed(fs, &collection_models, change->name);
 		break;
 	case GATEWAY_CHANGE_SESSION:
 		if (change->file)
@@ -168,6 +169,13 @@ void notify_change(void *arg, const struct gateway_change *change)
 	case GATEWAY_CHANGE_MODEL:
 		notify_inode(fs->notify,
 			node_find_ino(fs->nodes, OBJECT_MODEL, change->name, change->file));
+		break;
+	case GATEWAY_CHANGE_ACCOUNTS:
+		collection_changed(fs, &collection_budgets, change->name);
+		break;
+	case GATEWAY_CHANGE_ACCOUNT:
+		notify_inode(fs->notify,
+			node_find_ino(fs->nodes, OBJECT_ACCOUNT, change->name, change->file));
 		break;
 	}
 }

@@ -21,6 +21,7 @@ struct scratch {
 	uid_t uid;
 	gid_t gid;
 	struct timespec mtime, ctime;
+	char *kept;
 };
 
 static _Atomic size_t total;
@@ -51,6 +52,7 @@ struct scratch *scratch_free(struct scratch *s)
 	atomic_fetch_sub(&total, s->cap);
 	pthread_mutex_destroy(&s->lock);
 	free(s->bytes);
+	free(s->kept);
 	free(s);
 	return NULL;
 }
@@ -163,4 +165,24 @@ void scratch_utime(struct scratch *s, const struct timespec *mtime)
 	s->mtime = *mtime;
 	s->ctime = now();
 	pthread_mutex_unlock(&s->lock);
+}
+
+int scratch_keep(struct scratch *s, const char *name)
+{
+	char *copy = strdup(name);
+	if (!copy)
+		return -ENOMEM;
+	pthread_mutex_lock(&s->lock);
+	free(s->kept);
+	s->kept = copy;
+	pthread_mutex_unlock(&s->lock);
+	return 0;
+}
+
+int scratch_kept(struct scratch *s, struct buf *out)
+{
+	pthread_mutex_lock(&s->lock);
+	int r = s->kept ? buf_append_str(out, s->kept) : 0;
+	pthread_mutex_unlock(&s->lock);
+	return r;
 }

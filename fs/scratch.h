@@ -2,6 +2,8 @@
 #ifndef FS_SCRATCH_H
 #define FS_SCRATCH_H
 
+#include "base/buf.h"
+
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -33,5 +35,11 @@ mode_t scratch_mode(struct scratch *s);
 void scratch_chmod(struct scratch *s, mode_t mode);
 void scratch_chown(struct scratch *s, uid_t uid, gid_t gid); /* (uid_t)-1: unchanged */
 void scratch_utime(struct scratch *s, const struct timespec *mtime);
+
+/* A name below TREE/guards (copied) under which what it was made of is kept; goes with it when it
+ * is unlinked. -ENOMEM. */
+int scratch_keep(struct scratch *s, const char *name);
+/* Appends that name; nothing when there is none. */
+int scratch_kept(struct scratch *s, struct buf *out);
 
 #endif

@@ -14,6 +14,7 @@
  */
 #include "fs/setting.h"
 
+#include "fs/collection.h"
 #include "fs/handle.h"
 #include "fs/sync.h"
 #include "fs/tree.h"
@@ -35,12 +36,15 @@ int setting_text(struct fs *fs, const struct node *node, struct buf *out)
 	int r;
 	if (setting_is_messages(node->row))
 		return session_render(o->session, SESSION_MESSAGES, out);
-	if (o->kind == OBJECT_SESSION)
+	const struct collection *c = collection_of(o->kind);
+	if (!c) {
 		r = session_setting_get(o->session, node->row->name, out);
-	else
-		r = tree_setting_get(fs->tree, model_name(o->model), node->row->name, out);
-	if (r == -ENOENT && o->kind == OBJECT_MODEL)
-		r = 0;
+	} else {
+		r = tree_setting_get(fs->tree, c, c->name(o->theirs), node->row->name, out);
+		if (r == -ENOENT)
+			r = c->is_configured(o->theirs) ? 0
+							: c->get(o->theirs, node->row->name, out);
+	}
 	return r < 0 || out->len == before ? r : buf_append(out, "\n", 1);
 }
 
@@ -49,9 +53,10 @@ int setting_reset(struct fs *fs, const struct node *node)
 	const struct object *o = node->object;
 	if (setting_is_messages(node->row))
 		return 0;
-	if (o->kind == OBJECT_SESSION)
+	const struct collection *c = collection_of(o->kind);
+	if (!c)
 		return session_setting_reset(o->session, node->row->name);
-	return sync_setting_set(fs, model_name(o->model), node->row->name, "", 0, NULL);
+	return sync_setting_set(fs, c, c->name(o->theirs), node->row->name, "", 0, NULL);
 }
 
 int setting_store(struct fs *fs, const struct node *node, const char *text, size_t len)
@@ -63,9 +68,10 @@ int setting_store(struct fs *fs, const struct node *node, const char *text, size
 		len--;
 	if (len == 0)
 		return setting_reset(fs, node);
-	if (o->kind == OBJECT_SESSION)
+	const struct collection *c = collection_of(o->kind);
+	if (!c)
 		return session_setting_set(o->session, node->row->name, text, len, NULL);
-	return sync_setting_set(fs, model_name(o->model), node->row->name, text, len, NULL);
+	return sync_setting_set(fs, c, c->name(o->theirs), node->row->name, text, len, NULL);
 }
 
 static uint64_t ns_of(const struct timespec *t)
@@ -77,14 +83,15 @@ void setting_size(struct fs *fs, const struct node *node, uint64_t *bytes, uint6
 {
 	struct object *o = node->object;
 	struct buf text = {0};
+	const struct collection *c = collection_of(o->kind);
 	*changed_ns = o->created_ns;
-	if (o->kind == OBJECT_SESSION) {
+	if (!c) {
 		struct session_attr attr;
 		session_attr(o->session, &attr);
 		*changed_ns = attr.changed_ns;
 	} else {
 		struct stat st;
-		if (tree_setting_stat(fs->tree, model_name(o->model), node->row->name, &st) == 0)
+		if (tree_setting_stat(fs->tree, c, c->name(o->theirs), node->row->name, &st) == 0)
 			*changed_ns = ns_of(&st.st_mtim);
 	}
 	/* A long conversation is rendered again only when it has changed. */
@@ -200,11 +207,19 @@ static bool whole(const struct handle *h)
 	return setting_json_whole(text, last);
 }
 
+/* Puts what was written in force. Lines come one by one from a shell: when a later one is refused,
+ * so are those before it. */
 static int apply(struct handle *h)
 {
+	bool keeps = !setting_is_messages(h->node.row);
+	if (keeps && !h->applied)
+		setting_text(h->fs, &h->node, &h->before);
 	int r = setting_store(h->fs, &h->node, h->text.data ? h->text.data : "", h->text.len);
 	if (r == 0)
 		h->dirty = false;
+	else if (keeps && h->applied)
+		setting_store(h->fs, &h->node, h->before.data ? h->before.data : "", h->before.len);
+	h->applied = h->applied || r == 0;
 	return r;
 }
 
@@ -292,6 +307,7 @@ const struct file_ops setting_ops = {
 	.read = setting_read,
 	.write = setting_write,
 	.flush = setting_flush,
+	.fsync = setting_flush, /* an editor learns here too what its text is worth */
 	.truncate = setting_truncate,
 	.release = setting_release,
 };

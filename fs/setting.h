@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Files that are written whole: settings of sessions and models, and messages.json. */
+/* Files that are written whole: settings of sessions and collections, and messages.json. */
 
 /* True for messages.json: it changes by itself, and is JSON. */
 bool setting_is_messages(const struct table_row *row);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * TREE is the truth about models, the gateway is what runs. One pass compares all of both, so it
- * does not matter which event caused it, in which order events come, or whether one was lost. There
- * are a handful of models with two small files each; a pass costs microseconds.
+ * TREE is the truth about what is configured, the gateway is what runs. One pass compares all of
+ * both, so it does not matter which event caused it, in which order events come, or whether one was
+ * lost. There are a handful of models with two small files each; a pass costs microseconds.
  *
  * The pass compares with what the gateway has and not with what an earlier pass did. A change
  * through the mount that is overtaken by a pass with the old text is therefore repaired by the
@@ -10,45 +10,31 @@
  */
 #include "fs/sync.h"
 
+#include "fs/collection.h"
 #include "fs/fs.h"
+#include "fs/guards.h"
 #include "fs/names.h"
 #include "fs/tree.h"
+#include "fs/tree_file.h"
 
 #include "base/log.h"
 #include "gateway/gateway.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/inotify.h>
-#include <unistd.h>
-
-static const char *const settings[] = {"path", "template"};
-#define N_SETTINGS (sizeof settings / sizeof *settings)
-
-/* A burst of changes (git checkout) is one pass. */
-#define SETTLE_MS 50
-
-struct sync {
-	struct fs *fs;
-	pthread_t thread;
-	int inotify, wake; /* inotify: -1 when there is none */
-	_Atomic bool stop;
-};
 
 /* ---- one pass ---- */
 
-static void report(struct fs *fs, const char *model, const char *file, const struct err *err)
+static void report(struct fs *fs, const struct collection *c, const char *name, const char *file,
+	const struct err *err)
 {
 	char key[160];
-	snprintf(key, sizeof key, "tree:models/%s/%s", model, file);
+	snprintf(key, sizeof key, "tree:%s/%s/%s", c->dir, name, file);
 	if (err) {
 		char sentence[512];
-		snprintf(sentence, sizeof sentence, "models/%s/%s in TREE: %s", model, file,
+		snprintf(sentence, sizeof sentence, "%s/%s/%s in TREE: %s", c->dir, name, file,
 			err->text);
 		log_warn("%s", sentence);
 		gateway_report(fs->gateway, key, sentence);
@@ -58,11 +44,11 @@ static void report(struct fs *fs, const char *model, const char *file, const str
 }
 
 /* What the gateway is told for a setting's text: paths are made absolute. */
-static int effective(struct fs *fs, const char *model, const char *file, const char *text,
-	size_t len, struct buf *out)
+static int effective(struct fs *fs, const struct collection *c, const char *name, const char *file,
+	const char *text, size_t len, struct buf *out)
 {
-	if (strcmp(file, "path") == 0)
-		return tree_resolve(fs->tree, model, text, len, out);
+	if (c->path_setting && strcmp(file, c->path_setting) == 0)
+		return tree_resolve(fs->tree, c, name, text, len, out);
 	return buf_append(out, text, len);
 }
 
@@ -71,47 +57,78 @@ static bool same(const struct buf *a, const struct buf *b)
 	return a->len == b->len && (a->len == 0 || memcmp(a->data, b->data, a->len) == 0);
 }
 
-static int pass_setting(struct fs *fs, struct model *m, const char *file, struct err *err)
+static int trusted(struct fs *fs, const struct collection *c, const char *name, const char *file,
+	struct err *err)
 {
-	const char *name = model_name(m);
+	char below[256];
+	snprintf(below, sizeof below, "%s/%s/%s", c->dir, name, file);
+	return tree_trusted(fs->tree, below, err);
+}
+
+/* An empty file that may only be on its way to a value. */
+static bool is_undecided(
+	struct fs *fs, const struct collection *c, const char *name, const char *file)
+{
+	struct stat st;
+	return tree_setting_stat(fs->tree, c, name, file, &st) == 0 && tree_file_is_young(&st);
+}
+
+/* 0 or -errno; 1: ask again soon. */
+static int pass_setting(
+	struct fs *fs, const struct collection *c, void *it, const char *file, struct err *err)
+{
+	const char *name = c->name(it);
 	struct buf text = {0}, want = {0}, have = {0};
-	int r = tree_setting_get(fs->tree, name, file, &text);
+	int r = tree_setting_get(fs->tree, c, name, file, &text);
 	if (r == -ENOENT)
 		r = 0;
+	else if (r == 0 && text.len == 0 && is_undecided(fs, c, name, file))
+		r = 1;
 	else if (r < 0)
 		err_set(err, r, "%s", r == -EINVAL ? "not a regular file" : strerror(-r));
-	else
-		r = tree_trusted(fs->tree, name, file, err);
+	else if (r == 0)
+		r = trusted(fs, c, name, file, err);
 	if (r == 0)
-		r = effective(fs, name, file, text.data ? text.data : "", text.len, &want);
+		r = effective(fs, c, name, file, text.data ? text.data : "", text.len, &want);
 	if (r == 0)
-		r = model_setting_get(m, file, &have);
+		r = c->get(it, file, &have);
 	if (r == 0 && !same(&want, &have))
-		r = model_setting_set(m, file, want.data ? want.data : "", want.len, err);
+		r = c->set(it, file, want.data ? want.data : "", want.len, err);
 	buf_free(&text);
 	buf_free(&want);
 	buf_free(&have);
 	return r;
 }
 
-static void pass_model(struct fs *fs, const char *name)
+/* True: ask again soon. */
+static bool pass_one(struct fs *fs, const struct collection *c, const char *name)
 {
 	struct err err = {{0}};
+	bool again = false;
 	int r = 0;
-	struct model *m = gateway_model_find(fs->gateway, name);
-	if (!m) {
-		r = gateway_model_create(fs->gateway, name, &err);
+	void *it = c->find(fs->gateway, name);
+	if (!it || !c->is_configured(it)) {
+		r = c->create(fs->gateway, name, &err);
 		if (r == -EEXIST)
 			r = 0;
-		m = gateway_model_find(fs->gateway, name);
+		if (it)
+			c->put(it);
+		it = c->find(fs->gateway, name);
 	}
-	report(fs, name, "", r < 0 ? &err : NULL);
-	for (size_t i = 0; m && i < N_SETTINGS; i++) {
+	report(fs, c, name, "", r < 0 ? &err : NULL);
+	const char *const *settings = c->settings();
+	for (size_t i = 0; it && settings[i]; i++) {
 		err.text[0] = '\0';
-		r = pass_setting(fs, m, settings[i], &err);
-		report(fs, name, settings[i], r < 0 ? &err : NULL);
+		r = pass_setting(fs, c, it, settings[i], &err);
+		again = again || r == 1;
+		if (r != 1)
+			report(fs, c, name, settings[i], r < 0 ? &err : NULL);
+		if (r < 0 && c->fail)
+			c->fail(it, settings[i]);
 	}
-	model_put(m);
+	if (it)
+		c->put(it);
+	return again;
 }
 
 static void pass_default(struct fs *fs)
@@ -127,198 +144,140 @@ static void pass_default(struct fs *fs)
 	buf_free(&have);
 }
 
-/* Models that TREE no longer has. Asked of TREE after the gateway: mkdir through the mount makes
- * the directory first, so a model that is being made is never taken for one that has gone. */
-static void pass_gone(struct fs *fs)
+/* What TREE has, and what is there without it. */
+static char **wanted(struct fs *fs, const struct collection *c)
 {
-	char **known = gateway_model_names(fs->gateway);
-	char **names = tree_models(fs->tree);
+	char **names = tree_names(fs->tree, c);
+	size_t n = names_count(names);
+	if (!names || !c->always || names_has(names, c->always))
+		return names;
+	char **more = realloc(names, (n + 2) * sizeof *more);
+	if (!more)
+		return names_free(names);
+	more[n] = strdup(c->always);
+	more[n + 1] = NULL;
+	return more;
+}
+
+static void remove_gone(struct fs *fs, const struct collection *c, const char *name)
+{
+	struct err err = {{0}};
+	int r = c->remove(fs->gateway, name, &err);
+	if (r == -EBUSY && c->default_is_link) {
+		/* The link in TREE dangles, which is the user's right. */
+		struct buf link = {0};
+		gateway_default(fs->gateway, &link);
+		gateway_default_set(fs->gateway, NULL, NULL);
+		r = c->remove(fs->gateway, name, &err);
+		gateway_default_set(fs->gateway, link.len ? link.data : NULL, NULL);
+		buf_free(&link);
+	}
+	if (r < 0 && r != -ENOENT)
+		log_warn("%s/%s has gone from TREE: %s", c->dir, name, err.text);
+}
+
+static bool is_configured(struct fs *fs, const struct collection *c, const char *name)
+{
+	void *it = c->find(fs->gateway, name);
+	bool is = it && c->is_configured(it);
+	if (it)
+		c->put(it);
+	return is;
+}
+
+/* Those that TREE no longer has. Asked of TREE after the gateway: mkdir through the mount makes the
+ * directory first, so one that is being made is never taken for one that has gone. */
+static void pass_gone(struct fs *fs, const struct collection *c)
+{
+	char **known = c->names(fs->gateway);
+	char **names = wanted(fs, c);
 	if (!names)
 		known = names_free(known);
-	for (size_t i = 0; known && known[i]; i++) {
-		struct err err = {{0}};
-		if (names_has(names, known[i]))
-			continue;
-		int r = gateway_model_remove(fs->gateway, known[i], &err);
-		if (r == -EBUSY) {
-			/* The link in TREE dangles, which is the user's right. */
-			struct buf link = {0};
-			gateway_default(fs->gateway, &link);
-			gateway_default_set(fs->gateway, NULL, NULL);
-			r = gateway_model_remove(fs->gateway, known[i], &err);
-			gateway_default_set(fs->gateway, link.len ? link.data : NULL, NULL);
-			buf_free(&link);
-		}
-		if (r < 0 && r != -ENOENT)
-			log_warn("models/%s has gone from TREE: %s", known[i], err.text);
-	}
+	for (size_t i = 0; known && known[i]; i++)
+		if (!names_has(names, known[i]) && is_configured(fs, c, known[i]))
+			remove_gone(fs, c, known[i]);
 	names_free(names);
 	names_free(known);
 }
 
-/* What was reported of a model goes with it. The names are those of the pass before. */
-static void pass_reports(struct fs *fs, char **names)
+/* What was reported of one goes with it; *before are the names of the pass before. Steals names. */
+static void pass_reports(struct fs *fs, const struct collection *c, char ***before, char **names)
 {
-	static char **before; /* passes never run at the same time */
-	for (size_t i = 0; before && before[i]; i++) {
-		if (names_has(names, before[i]))
+	const char *const *settings = c->settings();
+	for (size_t i = 0; *before && (*before)[i]; i++) {
+		if (names_has(names, (*before)[i]))
 			continue;
-		report(fs, before[i], "", NULL);
-		for (size_t j = 0; j < N_SETTINGS; j++)
-			report(fs, before[i], settings[j], NULL);
+		report(fs, c, (*before)[i], "", NULL);
+		for (size_t j = 0; settings[j]; j++)
+			report(fs, c, (*before)[i], settings[j], NULL);
 	}
-	names_free(before);
-	before = names;
+	names_free(*before);
+	*before = names;
 }
 
-void sync_all(struct fs *fs)
+bool sync_all(struct fs *fs, char *const *deleted)
 {
-	char **names = tree_models(fs->tree);
-	if (!names)
-		return;
-	for (size_t i = 0; names[i]; i++)
-		pass_model(fs, names[i]);
-	pass_default(fs);
-	pass_gone(fs);
-	pass_reports(fs, names);
-}
-
-/* ---- the thread ---- */
-
-static void watch(struct sync *s)
-{
-	const uint32_t mask = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVE | IN_ONLYDIR;
-	if (s->inotify < 0)
-		return;
-	char path[4096 + 160];
-	const char *tree = tree_path(s->fs->tree);
-	inotify_add_watch(s->inotify, tree, mask);
-	snprintf(path, sizeof path, "%s/models", tree);
-	inotify_add_watch(s->inotify, path, mask);
-	char **names = tree_models(s->fs->tree);
-	for (size_t i = 0; names && names[i]; i++) {
-		snprintf(path, sizeof path, "%s/models/%s", tree, names[i]);
-		inotify_add_watch(s->inotify, path, mask);
+	static char **before[COLLECTIONS]; /* passes never run at the same time */
+	bool again = false;
+	for (size_t i = 0; collections[i]; i++) {
+		const struct collection *c = collections[i];
+		char **names = wanted(fs, c);
+		if (!names)
+			continue;
+		for (size_t k = 0; names[k]; k++)
+			again = pass_one(fs, c, names[k]) || again;
+		if (c->default_is_link)
+			pass_default(fs);
+		pass_gone(fs, c);
+		pass_reports(fs, c, &before[i], names);
 	}
-	names_free(names);
-}
-
-static void drain(int fd)
-{
-	char events[4096];
-	while (fd >= 0 && read(fd, events, sizeof events) > 0)
-		;
-}
-
-static void *run(void *arg)
-{
-	struct sync *s = arg;
-	for (;;) {
-		struct pollfd fds[2] = {{s->wake, POLLIN, 0}, {s->inotify, POLLIN, 0}};
-		if (poll(fds, 2, -1) < 0 && errno != EINTR)
-			return NULL;
-		if (s->stop)
-			return NULL;
-		poll(fds, 1, SETTLE_MS);
-		if (s->stop)
-			return NULL;
-		/* Watch first, so that nothing is missed between the pass and the next event. */
-		drain(s->wake);
-		drain(s->inotify);
-		watch(s);
-		/* At the end the gateway refuses everything; that is no fault of TREE. */
-		if (atomic_load(&s->fs->serving))
-			sync_all(s->fs);
-	}
-}
-
-struct sync *sync_new(struct fs *fs)
-{
-	struct sync *s = calloc(1, sizeof *s);
-	if (!s)
-		return NULL;
-	s->fs = fs;
-	s->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-	if (s->inotify < 0)
-		log_warn("changes in TREE are seen at SIGHUP only: inotify: %s", strerror(errno));
-	s->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	watch(s);
-	if (s->wake < 0 || pthread_create(&s->thread, NULL, run, s) != 0) {
-		if (s->wake >= 0)
-			close(s->wake);
-		if (s->inotify >= 0)
-			close(s->inotify);
-		free(s);
-		return NULL;
-	}
-	/* What changed between the first pass and the watches. */
-	sync_wake(s);
-	return s;
-}
-
-void sync_wake(struct sync *s)
-{
-	if (s)
-		eventfd_write(s->wake, 1);
-}
-
-struct sync *sync_free(struct sync *s)
-{
-	if (!s)
-		return NULL;
-	s->stop = true;
-	sync_wake(s);
-	pthread_join(s->thread, NULL);
-	close(s->wake);
-	if (s->inotify >= 0)
-		close(s->inotify);
-	free(s);
-	return NULL;
+	return guards_pass(fs, deleted) || again;
 }
 
 /* ---- changes through the mount ---- */
 
-int sync_model_make(struct fs *fs, const char *name, struct err *err)
+int sync_make(struct fs *fs, const struct collection *c, const char *name, struct err *err)
 {
-	struct model *known = gateway_model_find(fs->gateway, name);
-	if (known || !tree_name_ok(name)) {
-		model_put(known);
-		return err_set(err, known ? -EEXIST : -EINVAL,
-			known ? "model %s exists" : "%s is not a model's name", name);
-	}
+	if (is_configured(fs, c, name))
+		return err_set(err, -EEXIST, "%s %s exists", c->one, name);
+	if (!tree_name_ok(c, name))
+		return err_set(err, -EINVAL, "%s is not a name of a %s", name, c->one);
 	/* Before there is a directory in TREE, which a pass might see. */
-	int made = model_name_check(name, err);
+	int made = c->name_check ? c->name_check(name, err) : 0;
 	if (made < 0)
 		return made;
-	made = tree_model_make(fs->tree, name);
+	made = tree_make(fs->tree, c, name);
 	if (made < 0 && made != -EEXIST)
 		return err_set(err, made, "TREE: %s", strerror(-made));
-	int r = gateway_model_create(fs->gateway, name, err);
+	int r = c->create(fs->gateway, name, err);
 	if (r == -EEXIST && made == 0)
 		r = 0; /* a pass has seen the new directory before we came here */
 	if (r < 0 && made == 0)
-		tree_model_remove(fs->tree, name);
+		tree_remove(fs->tree, c, name);
 	return r;
 }
 
-int sync_model_remove(struct fs *fs, const char *name, struct err *err)
+int sync_remove(struct fs *fs, const struct collection *c, const char *name, struct err *err)
 {
 	struct buf link = {0};
-	gateway_default(fs->gateway, &link);
+	if (c->default_is_link)
+		gateway_default(fs->gateway, &link);
 	bool is_default = link.len && strcmp(link.data, name) == 0;
 	buf_free(&link);
 	if (is_default)
-		return err_set(err, -EBUSY, "models/default points to %s", name);
-	int r = tree_model_remove(fs->tree, name);
+		return err_set(err, -EBUSY, "%s/default points to %s", c->dir, name);
+	if (c->always && strcmp(name, c->always) == 0)
+		return err_set(err, -EBUSY, "%s/%s is always there", c->dir, name);
+	int r = tree_remove(fs->tree, c, name);
 	if (r < 0)
 		return err_set(err, r, "TREE: %s", strerror(-r));
-	r = gateway_model_remove(fs->gateway, name, err);
+	r = c->remove(fs->gateway, name, err);
 	return r == -ENOENT ? 0 : r;
 }
 
 int sync_default_set(struct fs *fs, const char *name, struct err *err)
 {
-	if (name && !tree_name_ok(name))
+	if (name && !tree_name_ok(&collection_models, name))
 		return err_set(err, -EINVAL, "default must point to the bare name of a sibling");
 	int r = tree_default_set(fs->tree, name);
 	if (r < 0)
@@ -326,25 +285,70 @@ int sync_default_set(struct fs *fs, const char *name, struct err *err)
 	return gateway_default_set(fs->gateway, name, err);
 }
 
-int sync_setting_set(struct fs *fs, const char *model, const char *file, const char *value,
-	size_t len, struct err *err)
+/* Makes one that the gateway has by itself a configured one, TREE first. */
+static int configure(struct fs *fs, const struct collection *c, const char *name, struct err *err)
 {
-	struct model *m = gateway_model_find(fs->gateway, model);
-	if (!m)
-		return err_set(err, -ENOENT, "no model %s", model);
+	int r = tree_make(fs->tree, c, name);
+	if (r < 0 && r != -EEXIST)
+		return err_set(err, r, "TREE: %s", strerror(-r));
+	r = c->create(fs->gateway, name, err);
+	return r == -EEXIST ? 0 : r;
+}
+
+/* One that followed default so far becomes one with settings of its own: it begins with default's,
+ * so that to give a user one limit does not take the others away. But for `file`, which is being
+ * set. */
+static void copy_default(struct fs *fs, const struct collection *c, void *it, const char *file)
+{
+	const char *const *settings = c->settings();
+	for (size_t i = 0; settings[i]; i++) {
+		struct buf text = {0};
+		bool same_file = strcmp(settings[i], file) == 0;
+		if (!same_file &&
+			tree_setting_get(fs->tree, c, c->always, settings[i], &text) == 0 &&
+			text.len && c->set(it, settings[i], text.data, text.len, NULL) == 0)
+			tree_setting_set(
+				fs->tree, c, c->name(it), settings[i], text.data, text.len);
+		buf_free(&text);
+	}
+}
+
+int sync_setting_set(struct fs *fs, const struct collection *c, const char *name, const char *file,
+	const char *value, size_t len, struct err *err)
+{
+	void *it = c->find(fs->gateway, name);
+	if (!it)
+		return err_set(err, -ENOENT, "no %s %s", c->one, name);
+	bool configured = c->is_configured(it);
+	bool always = c->always && strcmp(name, c->always) == 0;
+	if (!configured && !always && len == 0) {
+		c->put(it);
+		return 0; /* nothing was set that could be reset */
+	}
 	struct buf text = {0};
-	int r = effective(fs, model, file, value, len, &text);
+	int r = effective(fs, c, name, file, value, len, &text);
 	const char *real = text.data ? text.data : "";
 	if (r == 0)
-		r = model_setting_check(file, real, text.len, err);
+		r = c->check(file, real, text.len, err);
+	if (r == 0 && (!configured || always))
+		r = configure(fs, c, name, err);
+	if (r == 0 && !configured && !always)
+		copy_default(fs, c, it, file);
+	struct buf before = {0};
+	tree_setting_get(fs->tree, c, name, file, &before);
 	if (r == 0) {
-		r = tree_setting_set(fs->tree, model, file, value, len);
+		r = tree_setting_set(fs->tree, c, name, file, value, len);
 		if (r < 0)
 			err_set(err, r, "TREE: %s", strerror(-r));
 	}
-	if (r == 0)
-		r = model_setting_set(m, file, real, text.len, err);
+	if (r == 0) {
+		r = c->set(it, file, real, text.len, err);
+		if (r < 0) /* what is refused changes nothing */
+			tree_setting_set(fs->tree, c, name, file, before.data ? before.data : "",
+				before.len);
+	}
+	buf_free(&before);
 	buf_free(&text);
-	model_put(m);
+	c->put(it);
 	return r;
 }

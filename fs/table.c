@@ -28,6 +28,15 @@
 		.name = title, .about = text, .place = where, .kind = TABLE_VIEW, .mode = VIEW,    \
 		.view = which                                                                      \
 	}
+#define ROW(where, title, text, what, bits, ...)                                                   \
+	{                                                                                          \
+		.name = title, .about = text, .place = where, .kind = what,                        \
+		.mode = S_IFREG | (bits), __VA_ARGS__                                              \
+	}
+#define PRICE_ROW(title, text) ROW(TABLE_MODEL, title, text, TABLE_SETTING, 0644)
+#define ACCOUNT_ROW(title, text, what, bits, ...)                                                  \
+	ROW(TABLE_ACCOUNT, title, text, what, bits, __VA_ARGS__)
+#define LIMIT_ROW(title, text) ACCOUNT_ROW(title, text, TABLE_SETTING, 0644)
 #define SESSION_ROW(title, text, what, bits, ...)                                                  \
 	{                                                                                          \
 		.name = title, .about = text, .place = TABLE_SESSION, .kind = what, .mode = bits,  \
@@ -47,6 +56,9 @@ const struct table_row table_rows[] = {
 	VIEW_ROW(TABLE_ROOT, "status", "\"ok\" or \"degraded: why\"", GATEWAY_STATUS),
 	DIR_ROW(TABLE_ROOT, "models", "models, one directory each", 0755, TABLE_MODELS),
 	DIR_ROW(TABLE_ROOT, "sessions", "conversations, one directory each", 01777, TABLE_SESSIONS),
+	DIR_ROW(TABLE_ROOT, "guards", "what may not be said", 0755, TABLE_GUARDS),
+	DIR_ROW(TABLE_ROOT, "budgets", "limits and money, a directory for each user or group", 0755,
+		TABLE_BUDGETS),
 	DIR_ROW(TABLE_ROOT, "metrics", "numbers about all of it", 0755, TABLE_METRICS),
 	DIR_ROW(TABLE_ROOT, "trace", "requests of all users", 0700, TABLE_TRACE),
 
@@ -72,6 +84,9 @@ const struct table_row table_rows[] = {
 		.place = TABLE_MODEL,
 		.kind = TABLE_SETTING,
 		.mode = S_IFREG | 0644},
+	PRICE_ROW("price_input", "dollars per million tokens of prompts"),
+	PRICE_ROW("price_cached", "of those found in a cache; empty: as price_input"),
+	PRICE_ROW("price_output", "dollars per million tokens of answers"),
 	{.name = "ctl",
 		.about = "load, unload, reset",
 		.place = TABLE_MODEL,
@@ -111,6 +126,9 @@ const struct table_row table_rows[] = {
 	SESSION_ROW("format", "form of the answer", TABLE_SETTING, SETTING),
 	SESSION_ROW("ignore_eos", "1: go on to max_tokens", TABLE_SETTING, SETTING),
 	SESSION_ROW("truncate", "what to drop when it no longer fits", TABLE_SETTING, SETTING),
+	SESSION_ROW("max_cost", "dollars one request may cost at most", TABLE_SETTING, SETTING),
+	SESSION_ROW("prompt_budget", "tokens of conversation that are sent at most", TABLE_SETTING,
+		SETTING),
 	SESSION_ROW("status", "one word", TABLE_VIEW, VIEW, .view = SESSION_STATUS),
 	SESSION_ROW("error", "why the last request was refused", TABLE_VIEW, VIEW,
 		.view = SESSION_ERROR),
@@ -118,6 +136,42 @@ const struct table_row table_rows[] = {
 	SESSION_ROW("trace", "stages of the last request", TABLE_VIEW, VIEW, .view = SESSION_TRACE),
 	SESSION_ROW("events", "a JSON line per event", TABLE_LOG, VIEW, .view = SESSION_EVENTS),
 	SESSION_ROW("ctl", "submit, cancel, clear, retry, fork ID", TABLE_CTL, WRITE_ONLY),
+
+	DIR_ROW(TABLE_GUARDS, "input", "rules for prompts", 0755, TABLE_GUARDS_INPUT),
+	DIR_ROW(TABLE_GUARDS, "output", "rules for answers", 0755, TABLE_GUARDS_OUTPUT),
+	ROW(TABLE_GUARDS_INPUT, "NAME.rules", "rules, one a line", TABLE_RULES, 0644,
+		.pattern = true),
+	ROW(TABLE_GUARDS_OUTPUT, "NAME.rules", "rules, one a line", TABLE_RULES, 0644,
+		.pattern = true),
+	ROW(TABLE_GUARDS, "moderation", "the model that judges", TABLE_RULES, 0644),
+	VIEW_ROW(TABLE_GUARDS, "status", "what is in force; faults of files", GATEWAY_GUARD_STATUS),
+	ROW(TABLE_GUARDS, "audit", "a JSON line per finding, of all users", TABLE_LOG, 0400,
+		.view = GATEWAY_GUARD_AUDIT),
+	ROW(TABLE_GUARDS, "test", "channel: a text and its verdict", TABLE_CHANNEL, 0666),
+
+	{.name = "USER",
+		.about = "limits of a user, a group, or (default) everybody else",
+		.place = TABLE_BUDGETS,
+		.kind = TABLE_DIR,
+		.mode = S_IFDIR | 0755,
+		.view = TABLE_ACCOUNT,
+		.pattern = true},
+	LIMIT_ROW("limit", "dollars in a window"),
+	LIMIT_ROW("window", "day, week, month or total"),
+	LIMIT_ROW("requests_per_minute", "how many"),
+	LIMIT_ROW("requests_per_day", "how many"),
+	LIMIT_ROW("tokens_per_minute", "of prompts and answers"),
+	LIMIT_ROW("tokens_per_day", "of prompts and answers"),
+	LIMIT_ROW("requests_in_flight", "at the same time"),
+	LIMIT_ROW("alerts", "fractions of the limit at which events says so"),
+	ACCOUNT_ROW("members", "users, one a line: makes it a group", TABLE_SETTING, 0644,
+		.lines = true),
+	ACCOUNT_ROW("spent", "dollars in this window", TABLE_VIEW, 0444, .view = ACCOUNT_SPENT),
+	ACCOUNT_ROW(
+		"remaining", "dollars, or unlimited", TABLE_VIEW, 0444, .view = ACCOUNT_REMAINING),
+	ACCOUNT_ROW("ledger", "a JSON line per request", TABLE_LOG, 0400, .view = ACCOUNT_LEDGER),
+	ACCOUNT_ROW("events", "a JSON line per alert", TABLE_LOG, 0444, .view = ACCOUNT_EVENTS),
+	ACCOUNT_ROW("ctl", "reset, credit DOLLARS", TABLE_CTL, 0200),
 
 	VIEW_ROW(TABLE_METRICS, "prometheus", "all numbers, Prometheus text", GATEWAY_PROMETHEUS),
 	{.name = "NUMBER",
@@ -143,7 +197,8 @@ const struct table_row *table_scratch(void)
 	return &table_rows[1];
 }
 
-/* O(rows): some forty short comparisons, less than a microsecond beside a FUSE request's twelve. */
+/* O(rows): some eighty short comparisons, less than a microsecond beside a FUSE request's twelve.
+ */
 const struct table_row *table_row_named(enum table_place place, const char *name)
 {
 	for (size_t i = 2; i < table_n_rows; i++)

@@ -19,6 +19,11 @@ enum table_place {
 	TABLE_MODEL,
 	TABLE_SESSIONS,
 	TABLE_SESSION,
+	TABLE_GUARDS,
+	TABLE_GUARDS_INPUT,
+	TABLE_GUARDS_OUTPUT,
+	TABLE_BUDGETS,
+	TABLE_ACCOUNT,
 	TABLE_METRICS,
 	TABLE_TRACE,
 };
@@ -30,11 +35,12 @@ enum table_kind {
 	TABLE_VIEW,    /* rendered when it is read from its start */
 	TABLE_LOG,     /* grows at its end, exact size, pollable: chat, events */
 	TABLE_SETTING, /* one value, written whole */
+	TABLE_RULES,   /* a text of TREE/guards, edited as files are */
 	TABLE_IN,
 	TABLE_OUT,
 	TABLE_CTL,
-	TABLE_CHANNEL, /* models/NAME/ask */
-	TABLE_SCRATCH, /* what editors leave beside a setting; in memory only */
+	TABLE_CHANNEL, /* models/NAME/ask, guards/test */
+	TABLE_SCRATCH, /* what editors leave beside a file they edit; in memory only */
 };
 
 /* Texts that the front end itself renders; the others are the gateway's enumerations. */

@@ -12,6 +12,7 @@
  * TREE: the directory of plain configuration files. Reading and writing them; what they mean is
  * sync.h's. Safe for any number of threads: files are replaced whole, so no lock is needed.
  */
+struct collection;
 struct tree;
 
 #define TREE_MAX_BYTES ((size_t)64 << 10) /* of one file */
@@ -21,39 +22,47 @@ int tree_open(struct tree **out, const char *path, struct err *err);
 struct tree *tree_free(struct tree *t); /* accepts NULL, returns NULL */
 /* borrows: the absolute path, without a slash at its end. */
 const char *tree_path(const struct tree *t);
+/* borrows: TREE's descriptor, for tree_file.h. */
+int tree_fd(const struct tree *t);
 
 /* Appends the text of TREE/README. -ENOENT and others. */
 int tree_readme(const struct tree *t, struct buf *out);
 
-/* new: names of the directories in TREE/models that can be models' names, sorted, NULL-terminated;
- * NULL when memory is out or TREE/models cannot be read. Without TREE/models there are none. */
-char **tree_models(const struct tree *t);
-/* [A-Za-z0-9._-]{1,64}, and none of ".", "..", "default". */
-int tree_name_ok(const char *name);
+/* [A-Za-z0-9._-]{1,64}, and none of ".", ".." and the collection's own. */
+int tree_name_ok(const struct collection *c, const char *name);
+/* new: names of the directories in TREE/models (or what c is) that can be its names, sorted,
+ * NULL-terminated; NULL when memory is out or it cannot be read. Without the directory there are
+ * none. */
+char **tree_names(const struct tree *t, const struct collection *c);
 
-int tree_model_make(const struct tree *t, const char *name);
+/* -EEXIST: there is one; -EINVAL: not a name. */
+int tree_make(const struct tree *t, const struct collection *c, const char *name);
 /* Removes its settings and its directory. -ENOTEMPTY, and nothing was removed, when there are other
  * files (a GGUF) in it: they are the user's. 0 when there was none. */
-int tree_model_remove(const struct tree *t, const char *name);
+int tree_remove(const struct tree *t, const struct collection *c, const char *name);
 
 /* Appends the text of TREE/models/NAME/FILE without a trailing newline. -ENOENT: there is none;
  * -EINVAL: not a regular file; -EFBIG. */
-int tree_setting_get(const struct tree *t, const char *name, const char *file, struct buf *out);
+int tree_setting_get(const struct tree *t, const struct collection *c, const char *name,
+	const char *file, struct buf *out);
 /* Time and size of that file. */
-int tree_setting_stat(const struct tree *t, const char *name, const char *file, struct stat *out);
+int tree_setting_stat(const struct tree *t, const struct collection *c, const char *name,
+	const char *file, struct stat *out);
 /* Replaces it, atomically and lasting; a newline is added. An empty text removes it. */
-int tree_setting_set(
-	const struct tree *t, const char *name, const char *file, const char *text, size_t len);
+int tree_setting_set(const struct tree *t, const struct collection *c, const char *name,
+	const char *file, const char *text, size_t len);
 
 /* Appends where TREE/models/default points; nothing when there is no such (bare) symlink. */
 int tree_default_get(const struct tree *t, struct buf *out);
 int tree_default_set(const struct tree *t, const char *name); /* NULL removes it */
 
-/* Appends the absolute path that `text`, the value of models/NAME/path, stands for. */
-int tree_resolve(
-	const struct tree *t, const char *name, const char *text, size_t len, struct buf *out);
+/* Appends the absolute path that `text`, the value of a setting like models/NAME/path, stands for.
+ */
+int tree_resolve(const struct tree *t, const struct collection *c, const char *name,
+	const char *text, size_t len, struct buf *out);
 
-/* Refuses (-EPERM, sentence) what an unprivileged user other than us could have written. */
-int tree_trusted(const struct tree *t, const char *name, const char *file, struct err *err);
+/* Refuses (-EPERM, sentence) a file or directory below TREE, such as "models/a/path", that an
+ * unprivileged user other than us could have written, or could have put into its directory. */
+int tree_trusted(const struct tree *t, const char *below, struct err *err);
 
 #endif

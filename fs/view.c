@@ -44,6 +44,8 @@ int view_render(struct fs *fs, const struct node *node, struct buf *out)
 	switch (row->place) {
 	case TABLE_MODEL:
 		return model_render(node->object->model, (enum model_view)row->view, out);
+	case TABLE_ACCOUNT:
+		return account_render(node->object->account, (enum account_view)row->view, out);
 	case TABLE_SESSION:
 		return session_render(node->object->session, (enum session_view)row->view, out);
 	case TABLE_METRICS:
@@ -65,8 +67,8 @@ struct stamp {
 	_Atomic uint64_t hash, ns;
 };
 
-/* Of the fixed tree, by number or, behind them, by view. */
-static struct stamp fixed_stamps[256 + OBJECT_VIEWS];
+/* Of the fixed tree, by number or, behind them, by row. */
+static struct stamp fixed_stamps[256 + 256];
 
 static uint64_t hash_of(const struct buf *text)
 {
@@ -93,15 +95,29 @@ static uint64_t remember(const struct node *node, const struct buf *text)
 	unsigned i = (unsigned)node->row->view % OBJECT_VIEWS;
 	if (o->kind != OBJECT_FIXED)
 		return stamp(&o->view_hash[i], &o->view_ns[i], text, clock_real_ns());
-	struct stamp *s = &fixed_stamps[node->sub ? node->sub : 256 + i];
+	struct stamp *s = &fixed_stamps[node->sub ? node->sub : 256 + (node->row - table_rows)];
 	return stamp(&s->hash, &s->ns, text, o->created_ns);
+}
+
+static void log_size(struct fs *fs, const struct node *node, uint64_t *bytes, uint64_t *changed_ns)
+{
+	const struct object *o = node->object;
+	int view = node->row->view;
+	if (o->kind == OBJECT_SESSION)
+		session_view_size(o->session, (enum session_view)view, bytes, changed_ns);
+	else if (o->kind == OBJECT_ACCOUNT)
+		account_view_size(o->account, (enum account_view)view, bytes, changed_ns);
+	else
+		gateway_view_size(fs->gateway, (enum gateway_view)view, bytes, changed_ns);
+	/* A log that was never written to is as old as what it belongs to. */
+	if (*changed_ns == 0)
+		*changed_ns = o->created_ns;
 }
 
 void view_size(struct fs *fs, const struct node *node, uint64_t *bytes, uint64_t *changed_ns)
 {
 	if (node->row->kind == TABLE_LOG) {
-		session_view_size(node->object->session, (enum session_view)node->row->view, bytes,
-			changed_ns);
+		log_size(fs, node, bytes, changed_ns);
 		return;
 	}
 	struct buf text = {0};
@@ -150,21 +166,41 @@ static int log_read(
 	return r;
 }
 
+/* As session_watch; with 0, w says whose. */
+static int log_watch(struct handle *h, uint64_t bytes, struct wait *w)
+{
+	const struct object *o = h->node.object;
+	int view = h->node.row->view, r;
+	if (o->kind == OBJECT_SESSION) {
+		r = session_watch(
+			o->session, (enum session_view)view, bytes, w->wake, w->arg, &w->id);
+		if (r == 0)
+			w->session = session_ref(o->session);
+	} else if (o->kind == OBJECT_ACCOUNT) {
+		r = account_watch(
+			o->account, (enum account_view)view, bytes, w->wake, w->arg, &w->id);
+		if (r == 0)
+			w->account = account_ref(o->account);
+	} else {
+		r = gateway_watch(
+			h->fs->gateway, (enum gateway_view)view, bytes, w->wake, w->arg, &w->id);
+		if (r == 0)
+			w->gateway = h->fs->gateway;
+	}
+	return r;
+}
+
 static int log_ready(struct handle *h, struct wait *w)
 {
-	struct session *s = h->node.object->session;
-	enum session_view view = (enum session_view)h->node.row->view;
 	uint64_t bytes = h->position, changed_ns;
 	int ready = 0, r;
-	while ((r = session_watch(s, view, bytes, w->wake, w->arg, &w->id)) == 1) {
+	while ((r = log_watch(h, bytes, w)) == 1) {
 		uint64_t before = bytes;
 		ready = 1;
-		session_view_size(s, view, &bytes, &changed_ns);
+		log_size(h->fs, &h->node, &bytes, &changed_ns);
 		if (bytes == before)
-			return 1; /* the session is gone: nothing comes any more */
+			return 1; /* whose log it is has gone: nothing comes any more */
 	}
-	if (r == 0)
-		w->session = session_ref(s);
 	return r < 0 ? 1 : ready;
 }
 

@@ -29,6 +29,12 @@ static size_t text_len(const struct text *t)
 	return t ? t->len : 0;
 }
 
+/* Most sentences of guards begin with that word. */
+static const char *blocked_prefix(const struct turn *t)
+{
+	return t->error && !strncmp(t->error->bytes, "blocked", 7) ? "" : "blocked: ";
+}
+
 /* The bytes of a settled turn behind its prompt. */
 static size_t tail_bytes(const struct turn *t)
 {
@@ -37,6 +43,8 @@ static size_t tail_bytes(const struct turn *t)
 		n += strlen("[cancelled]\n\n");
 	if (t->state == TURN_FAILED)
 		n += strlen("[failed: ]\n\n") + text_len(t->error);
+	if (t->state == TURN_BLOCKED)
+		n += strlen("[]\n\n") + strlen(blocked_prefix(t)) + text_len(t->error);
 	return n;
 }
 
@@ -85,6 +93,17 @@ int conversation_add(struct conversation *c, struct text *user, struct answer *a
 	return 0;
 }
 
+void conversation_recount(struct conversation *c)
+{
+	c->settled_bytes = 0;
+	for (size_t i = 0; i < c->n; i++) {
+		struct turn *t = &c->turns[i];
+		t->prompt_bytes = prompt_bytes(t->user);
+		if (t->state != TURN_RUNNING)
+			c->settled_bytes += t->prompt_bytes + tail_bytes(t);
+	}
+}
+
 struct turn *conversation_last(struct conversation *c)
 {
 	return c->n ? &c->turns[c->n - 1] : NULL;
@@ -101,13 +120,40 @@ void conversation_settle(
 	c->settled_bytes += t->prompt_bytes + tail_bytes(t);
 }
 
+void conversation_turn_end(struct turn *t)
+{
+	turn_free(t);
+	*t = (struct turn){0};
+}
+
+int conversation_put_back(struct conversation *c, struct turn *t)
+{
+	int r = reserve(c, 1);
+	if (r < 0) {
+		conversation_turn_end(t);
+		return r;
+	}
+	c->turns[c->n++] = *t;
+	c->settled_bytes += t->prompt_bytes + tail_bytes(t);
+	*t = (struct turn){0};
+	return 0;
+}
+
 uint64_t conversation_drop_last(struct conversation *c)
+{
+	struct turn t;
+	uint64_t serial = conversation_take_last(c, &t);
+	turn_free(&t);
+	return serial;
+}
+
+uint64_t conversation_take_last(struct conversation *c, struct turn *out)
 {
 	struct turn *t = &c->turns[--c->n];
 	if (t->state != TURN_RUNNING)
 		c->settled_bytes -= t->prompt_bytes + tail_bytes(t);
 	uint64_t serial = t->serial;
-	turn_free(t);
+	*out = *t;
 	if (c->first > c->n)
 		c->first = c->n;
 	if (c->head > c->first)
@@ -202,6 +248,9 @@ int conversation_render_chat(const struct conversation *c, struct buf *out)
 		}
 		if (r == 0 && t->state == TURN_CANCELLED)
 			r = buf_append_str(out, "[cancelled]\n\n");
+		if (r == 0 && t->state == TURN_BLOCKED)
+			r = buf_printf(out, "[%s%s]\n\n", blocked_prefix(t),
+				t->error ? t->error->bytes : "");
 		if (r == 0 && t->state == TURN_FAILED)
 			r = buf_printf(out, "[failed: %s]\n\n", t->error ? t->error->bytes : "");
 	}
@@ -249,7 +298,7 @@ int conversation_render_messages(
 
 /* ---- stored form ---- */
 
-static const char state_letters[] = "RDCFO"; /* by enum turn_state */
+static const char state_letters[] = "RDCFOB"; /* by enum turn_state */
 
 int conversation_encode(const struct turn *t, struct buf *out)
 {
@@ -261,7 +310,7 @@ int conversation_encode(const struct turn *t, struct buf *out)
 			p->prompt_tok, p->cached_tok, p->output_tok);
 	for (size_t i = 0; r == 0 && i < TRACE_PACKED_TIMES; i++)
 		r = buf_printf(out, " %" PRIu32, p->us[i]);
-	r = r ? r : buf_append(out, "\n", 1);
+	r = r ? r : buf_printf(out, " %" PRId64 "\n", t->cost);
 	r = r ? r : buf_append(out, t->user->bytes, t->user->len);
 	if (r == 0 && t->assistant)
 		r = buf_append(out, t->assistant->bytes, t->assistant->len);
@@ -282,6 +331,7 @@ struct header { /* the first line of a stored turn */
 	unsigned asked;
 	size_t user_len, assistant_len, error_len;
 	struct trace_packed trace;
+	money cost;
 };
 
 /* True when the line is a header and nothing else. */
@@ -296,11 +346,12 @@ static bool read_header(const char *line, size_t len, struct header *h)
 	text[len] = '\0';
 	int n = sscanf(text,
 		"%c%1u %zu %zu %zu %c %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32
-		" %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 "%zn",
+		" %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 "%zn %" SCNd64 "%zn",
 		&h->letter, &h->asked, &h->user_len, &h->assistant_len, &h->error_len,
 		&h->trace.finish, &h->trace.prompt_tok, &h->trace.cached_tok, &h->trace.output_tok,
-		&us[0], &us[1], &us[2], &us[3], &us[4], &us[5], &us[6], &used);
-	return n == 9 + TRACE_PACKED_TIMES && used == len && h->asked <= 1 &&
+		&us[0], &us[1], &us[2], &us[3], &us[4], &us[5], &us[6], &used, &h->cost, &used);
+	/* The cost is not in what an earlier llmfs stored. */
+	return n >= 9 + TRACE_PACKED_TIMES && used == len && h->asked <= 1 &&
 	       strchr("sl-", h->trace.finish);
 }
 
@@ -328,8 +379,10 @@ int conversation_decode(struct conversation *c, uint64_t serial, const char *val
 	uint64_t next = c->next_serial;
 	c->next_serial = serial;
 	int r = user ? conversation_add(c, user, NULL, state, assistant, error, h.asked) : -ENOMEM;
-	if (r == 0)
+	if (r == 0) {
 		conversation_last(c)->trace = h.trace;
+		conversation_last(c)->cost = h.cost;
+	}
 	if (r < 0 || c->next_serial < next)
 		c->next_serial = next;
 	text_put(user);

@@ -5,6 +5,7 @@
 /* The turns of a session. Not locked: the session's lock guards it. */
 
 #include "gateway/answer.h"
+#include "gateway/money.h"
 
 enum turn_state {
 	TURN_RUNNING,   /* its answer is under way: the last turn only */
@@ -12,6 +13,7 @@ enum turn_state {
 	TURN_CANCELLED, /* the answer is as much as readers got, perhaps nothing */
 	TURN_FAILED,    /* as above; `error` says why */
 	TURN_OPEN,      /* never asked here: the trailing user message of a messages.json */
+	TURN_BLOCKED,   /* by a guard; as TURN_FAILED */
 };
 
 struct turn {
@@ -19,10 +21,11 @@ struct turn {
 	struct text *user;
 	struct answer *answer;  /* while it runs */
 	struct text *assistant; /* afterwards; NULL: empty */
-	struct text *error;     /* TURN_FAILED; may be NULL */
+	struct text *error;     /* TURN_FAILED, TURN_BLOCKED; may be NULL */
 	size_t prompt_bytes;    /* of the prompt's form in `chat` */
 	enum turn_state state;
 	struct trace_packed trace; /* of the request; zeros when it was not asked */
+	money cost;                /* of it */
 	bool asked;                /* by a request, not by messages.json or a fork */
 };
 
@@ -42,10 +45,19 @@ int conversation_add(struct conversation *c, struct text *user, struct answer *a
 /* Settles the running turn; takes references of assistant and error. */
 void conversation_settle(
 	struct conversation *c, enum turn_state state, struct text *assistant, struct text *error);
+/* Texts of settled turns were exchanged for others: counts `chat` anew. */
+void conversation_recount(struct conversation *c);
 /* The last turn, or NULL. */
 struct turn *conversation_last(struct conversation *c);
 /* Removes the last turn, and gives its serial. */
 uint64_t conversation_drop_last(struct conversation *c);
+/* The same, but *out takes it with its texts: conversation_turn_end lets go of them, or it is put
+ * back. */
+uint64_t conversation_take_last(struct conversation *c, struct turn *out);
+/* Steals what was taken. 0 or -ENOMEM: it is lost. */
+int conversation_put_back(struct conversation *c, struct turn *t);
+/* Accepts a zeroed one; zeroes it. */
+void conversation_turn_end(struct turn *t);
 /* True for a turn that the next prompt replaces: settled without an answer. */
 bool conversation_unanswered(const struct turn *t);
 /* Shares the settled turns of another. 0 or -ENOMEM: unchanged. */
@@ -57,8 +69,8 @@ void conversation_free(struct conversation *c);
 
 /*
  * `chat`: for each turn the prompt, each line behind "> ", an empty line, the answer, an empty
- * line; a turn that broke off ends with a line "[cancelled]" or "[failed: why]" and an empty line.
- * While an answer is generated the text grows at its end.
+ * line; a turn that broke off ends with a line "[cancelled]", "[failed: why]" or "[blocked: why]"
+ * and an empty line. While an answer is generated the text grows at its end.
  */
 /* Exact, O(1). */
 uint64_t conversation_chat_bytes(const struct conversation *c);

@@ -6,10 +6,10 @@
  * The gateway object, for the files of this folder.
  *
  * Lock order, outermost first:
- *   draft->lock, core lock (the tables), session->lock, model->lock, answer->lock, request inbox,
- *   then the leaves: watch table, loop, runners, store, metrics, trace.
- * Nothing is called back with a lock held, and no lock is held across I/O, a tokenisation or a
- * rendering.
+ *   guards->set_lock and draft->lock, core lock (the tables), session->lock, model->lock,
+ *   answer->lock, the judges' lane, inboxes of requests and judges, guards->lock, the book, then
+ * the leaves: watch table, loop, runners, store, audit, users, metrics, trace. Nothing is called
+ * back with a lock held, and no lock is held across I/O, a tokenisation or a rendering.
  */
 
 #include <pthread.h>
@@ -17,6 +17,7 @@
 #include <stdbool.h>
 
 #include "gateway/gateway.h"
+#include "gateway/lane.h"
 #include "gateway/loop.h"
 #include "gateway/metrics.h"
 #include "gateway/runner.h"
@@ -25,6 +26,17 @@
 #include "gateway/text.h"
 #include "gateway/trace.h"
 #include "gateway/watch.h"
+
+struct book; /* gateway/book.h */
+
+enum refusal {
+	REFUSED_RATE,
+	REFUSED_BUDGET,
+	REFUSED_GUARD,
+	REFUSED_BUSY,
+	REFUSED_OTHER,
+	N_REFUSALS
+};
 
 struct report { /* a lasting fault of a front end */
 	struct report *next;
@@ -46,16 +58,22 @@ struct gateway {
 
 	atomic_bool stopping;
 	atomic_uint_least64_t next_request;
-	uint64_t started_ns; /* CLOCK_REALTIME */
+	uint64_t started_ns;                        /* CLOCK_REALTIME */
+	atomic_uint_least64_t refusals[N_REFUSALS]; /* of prompts, before they were requests */
 	dev_t mount_device;
 
 	struct store *store;
+	struct book *book;
 	struct loop *loop;
 	struct runner *loader; /* opens and frees engines */
 	struct runner *texts;  /* renders long conversations */
 	struct watch_table *watch;
 	struct metrics *metrics;
 	struct trace *trace;
+	struct users *users;
+	struct audit *audit;
+	struct guards *guards;
+	struct lane *judges; /* judge.c: those that run and those that wait */
 	struct loop_timer idle_timer;
 	struct loop_work stop_work;
 };

@@ -2,6 +2,13 @@
 /*
  * A prompt being written: text, judged at every write over all of it so far.
  *
+ * The first write claims what the request may cost (book.h), later ones enlarge the claim; a draft
+ * that is not submitted gives it back. The input rules see each write as it comes. What they find
+ * only if the text ended here counts as well, because a shell shows the error of a write and not
+ * that of a close; but not after a write of whole pages, which is how programs write long texts in
+ * pieces. What they let through, with its redactions, is the prompt; if the rules have changed
+ * since the first write, all of it is judged again by the new ones when it is submitted.
+ *
  * UTF-8 is checked once for each byte: `valid` bytes are known to be whole sequences, at most three
  * more wait for their rest. Length is known in bytes at once (no token is longer than the model's
  * longest) and in tokens as soon as there are more bytes than the context has tokens: new text is
@@ -30,14 +37,20 @@
 
 #include "base/clock.h"
 #include "base/utf8.h"
+#include "gateway/guards.h"
+#include "gateway/users.h"
+#include "gateway/worst.h"
 
 static const uint64_t hold_ns = 1000000000, hold_again_ns = 100000000, hold_most_ns = 2000000000;
+static const size_t verdict_most_bytes = 64 << 10; /* the loop judges them */
+static const size_t write_page = 4096;         /* bytes: a write of whole ones is not the last */
 static const uint64_t overtake_ns = 100000000; /* how long a commit may come after its flush */
 
 struct draft {
 	atomic_uint refs;
 	struct session *session; /* a reference */
 	uid_t uid;
+	char user[TEXT_NAME_SIZE];
 	struct loop_timer timer;
 
 	pthread_mutex_t lock;
@@ -48,6 +61,11 @@ struct draft {
 	size_t flushed; /* bytes that made it pending */
 	int poison;     /* 0 or -errno */
 	struct err poison_err;
+	struct guard_stream *rules; /* since the first write; NULL: for guards/test */
+	uint64_t generation;        /* of the set it was made of */
+	struct buf clean;           /* what passed them */
+	size_t told;                /* findings that are audited */
+	struct book_claim *claim;
 
 	/* under the session's lock */
 	bool placed; /* has a place in the queue */
@@ -198,7 +216,8 @@ int draft_new(struct draft **out, struct session *s, uid_t uid, struct err *err)
 	atomic_init(&d->refs, 1);
 	d->session = session_ref(s);
 	d->uid = uid;
-	d->text.max = s->g->options.max_prompt_bytes;
+	d->text.max = s->verdict ? verdict_most_bytes : s->g->options.max_prompt_bytes;
+	users_name(s->g->users, uid, d->user);
 	pthread_mutex_init(&d->lock, NULL);
 	list_init(&d->timer.link);
 	d->timer.run = timer_is_due;
@@ -218,13 +237,22 @@ static void leave_place(struct draft *d)
 	d->placed = false;
 }
 
+/* Its text and what it holds for it. With its lock held. */
+static void drop_text(struct draft *d)
+{
+	buf_free(&d->text);
+	buf_free(&d->clean);
+	d->valid = d->counted = d->n_tok = d->flushed = d->told = 0;
+	d->rules = guard_stream_free(d->rules);
+	d->claim = book_claim_return(d->claim);
+}
+
 /* The draft is refused, and so is what follows. With its lock held. */
 static int poison(struct draft *d, int code, const struct err *err)
 {
 	d->poison = code;
 	d->poison_err = *err;
-	buf_free(&d->text);
-	d->valid = d->counted = d->n_tok = d->flushed = 0;
+	drop_text(d);
 	pthread_mutex_lock(&d->session->lock);
 	leave_place(d);
 	not_pending(d);
@@ -314,6 +342,20 @@ static int check_tokens(struct draft *d, const struct loaded *l, struct err *err
 	return r;
 }
 
+/* Claims what the request may cost, or so much more. */
+static int check_cost(struct draft *d, struct model *m, const struct loaded *l, struct err *err)
+{
+	struct book_worst worst;
+	size_t uncounted = d->text.len - d->counted;
+	size_t tok = d->n_tok + uncounted / 4 + 1;
+	pthread_mutex_lock(&d->session->lock);
+	worst_estimate(&worst, d->session, m, l, tok);
+	pthread_mutex_unlock(&d->session->lock);
+	if (d->claim)
+		return book_claim_resize(d->claim, &worst, err);
+	return book_claim(&d->claim, d->session->g->book, d->user, &worst, NULL, err);
+}
+
 static int check_model(struct draft *d, struct err *err)
 {
 	struct model *m = model_of(d->session, err);
@@ -323,6 +365,8 @@ static int check_model(struct draft *d, struct err *err)
 	struct loaded *l = r == 0 ? model_peek(m) : NULL;
 	if (l)
 		r = check_tokens(d, l, err);
+	if (r == 0)
+		r = check_cost(d, m, l, err);
 	loaded_put(l);
 	model_put(m);
 	return r;
@@ -336,6 +380,81 @@ static int append(struct draft *d, const char *text, size_t len, struct err *err
 	return r ? err_set(err, r, "out of memory") : 0;
 }
 
+/* guards/test costs nothing, but where a judge is asked others wait for it: a ticket. */
+static int check_judge(struct draft *d, struct err *err)
+{
+	struct gateway *g = d->session->g;
+	struct moderation *m[2] = {NULL, NULL};
+	const struct book_worst nothing = {0};
+	int r = 0;
+	if (d->claim)
+		return 0;
+	for (int stage = 0; stage < 2; stage++)
+		guards_judge(g->guards, (enum guard_stage)stage, &m[stage], NULL);
+	if (m[0] || m[1])
+		r = book_claim(&d->claim, g->book, d->user, &nothing, NULL, err);
+	moderation_put(m[0]);
+	moderation_put(m[1]);
+	return r;
+}
+
+/* ---- the input rules ---- */
+
+static void tell_findings(struct draft *d)
+{
+	const struct guards_subject who = {d->uid, d->user, d->session->id};
+	if (d->rules)
+		guards_tell(d->session->g->guards, &who, GUARD_INPUT, d->rules, &d->told);
+}
+
+static int open_rules(struct draft *d, struct err *err)
+{
+	struct guard_set *set = NULL;
+	int r = guards_rules(d->session->g->guards, GUARD_INPUT, &set, &d->generation, err);
+	if (r < 0)
+		return r;
+	d->rules = guard_stream_new(set);
+	d->clean.max = d->text.max + GUARD_HOLD_MAX;
+	guard_set_put(set);
+	return d->rules ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+/* r of guard_stream_feed or _end. */
+static int passed_rules(struct draft *d, int r, struct err *err)
+{
+	size_t n;
+	if (r == 0)
+		return 0;
+	if (r < 0)
+		return r == -EFBIG    ? err_set(err, -EMSGSIZE,
+						"the prompt is longer than %zu bytes once it is "
+						   "redacted",
+						d->clean.max)
+		       : r == -EILSEQ ? err_set(err, r, "the prompt is not UTF-8")
+				      : err_set(err, r, "out of memory");
+	const struct guard_finding *found = guard_stream_findings(d->rules, &n);
+	r = guards_refusal(GUARD_INPUT, &found[n - 1], err);
+	tell_findings(d);
+	return r;
+}
+
+static int check_rules(struct draft *d, const char *text, size_t len, struct err *err)
+{
+	const struct guards_subject who = {d->uid, d->user, d->session->id};
+	struct guard_finding f;
+	if (d->session->verdict)
+		return 0;
+	int r = d->rules ? 0 : open_rules(d, err);
+	if (r == 0)
+		r = passed_rules(d, guard_stream_feed(d->rules, text, len, &d->clean), err);
+	if (r == 0 && len % write_page && guard_stream_peek(d->rules, &f) == 1) {
+		tell_findings(d);
+		guards_tell_one(d->session->g->guards, &who, GUARD_INPUT, &f);
+		r = guards_refusal(GUARD_INPUT, &f, err);
+	}
+	return r;
+}
+
 int draft_write(struct draft *d, const char *text, size_t len, struct err *err)
 {
 	struct err own = {0};
@@ -345,7 +464,8 @@ int draft_write(struct draft *d, const char *text, size_t len, struct err *err)
 		r = check_session(d, &own);
 		r = r ? r : append(d, text, len, &own);
 		r = r ? r : check_utf8(d, &own);
-		r = r ? r : check_model(d, &own);
+		r = r ? r : d->session->verdict ? check_judge(d, &own) : check_model(d, &own);
+		r = r ? r : check_rules(d, text, len, &own);
 		if (r < 0)
 			poison(d, r, &own);
 	}
@@ -386,23 +506,59 @@ int draft_flush(struct draft *d, struct err *err)
 
 /* ---- submitting ---- */
 
+/* Rules that came into force while it was written judge it anew, from its beginning. */
+static int renew_rules(struct draft *d, struct err *err)
+{
+	struct guard_set *set = NULL;
+	uint64_t generation;
+	int r = guards_rules(d->session->g->guards, GUARD_INPUT, &set, &generation, err);
+	guard_set_put(set);
+	if (r < 0 || generation == d->generation)
+		return r;
+	d->rules = guard_stream_free(d->rules);
+	buf_clear(&d->clean);
+	d->told = 0;
+	r = open_rules(d, err);
+	return r ? r
+		 : passed_rules(d,
+			   guard_stream_feed(d->rules, d->text.data, d->text.len, &d->clean), err);
+}
+
+/* What passed the rules, less one newline at its end: new *out. */
+static int prompt_of(struct draft *d, struct text **out, struct err *err)
+{
+	int r = check_whole(d, err);
+	if (r == 0 && d->rules)
+		r = renew_rules(d, err);
+	if (r == 0 && d->rules)
+		r = passed_rules(d, guard_stream_end(d->rules, &d->clean), err);
+	const struct buf *b = d->rules ? &d->clean : &d->text;
+	size_t len = b->len;
+	if (r == 0 && len && b->data[len - 1] == '\n')
+		len--;
+	if (r == 0 && !len)
+		r = err_set(err, -EINVAL, "the prompt is empty");
+	if (r == 0 && atomic_load(&d->session->g->stopping))
+		r = err_set(err, -ESHUTDOWN, "llmfs is stopping");
+	*out = r == 0 ? text_new(b->data, len) : NULL;
+	return r || *out ? r : err_set(err, -ENOMEM, "out of memory");
+}
+
 /* The text becomes a request. With the draft's lock held. */
 static int submit(struct draft *d, struct err *err)
 {
 	struct session *s = d->session;
-	int r = check_whole(d, err);
-	size_t len = d->text.len;
-	if (r == 0 && d->text.data[len - 1] == '\n')
-		len--;
-	if (r == 0 && !len)
-		r = err_set(err, -EINVAL, "the prompt is empty");
-	if (r == 0 && atomic_load(&s->g->stopping))
-		r = err_set(err, -ESHUTDOWN, "llmfs is stopping");
+	struct text *prompt;
+	int r = prompt_of(d, &prompt, err);
 	if (r < 0)
 		return r;
-	struct text *prompt = text_new(d->text.data, len);
+	tell_findings(d);
 	pthread_mutex_lock(&s->lock);
-	struct request *q = prompt ? request_new(s->g, prompt, &s->settings, d->uid) : NULL;
+	struct request *q = request_new(s->g, prompt, &s->settings, d->uid, d->user);
+	if (q) {
+		q->claim = d->claim;
+		d->claim = NULL;
+	}
 	r = q ? session_submit(s, q, d->placed, err) : err_set(err, -ENOMEM, "out of memory");
 	if (r == 0) {
 		d->placed = false;
@@ -417,8 +573,7 @@ static int submit(struct draft *d, struct err *err)
 
 static void empty(struct draft *d)
 {
-	buf_free(&d->text);
-	d->valid = d->counted = d->n_tok = d->flushed = 0;
+	drop_text(d);
 	d->poison = 0;
 	pthread_mutex_lock(&d->session->lock);
 	stop_timer(d);

@@ -15,7 +15,12 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "gateway/audit.h"
+#include "gateway/book.h"
+#include "gateway/guards.h"
+#include "gateway/judge.h"
 #include "gateway/session.h"
+#include "gateway/users.h"
 
 /* ---- references and business ---- */
 
@@ -36,11 +41,16 @@ struct gateway *gateway_put(struct gateway *g)
 	}
 	table_free(&g->sessions);
 	table_free(&g->models);
+	book_free(g->book);
+	guards_free(g->guards);
+	audit_free(g->audit);
+	users_free(g->users);
 	loop_free(g->loop);
 	store_free(g->store);
 	watch_table_free(g->watch);
 	metrics_free(g->metrics);
 	trace_free(g->trace);
+	lane_free(g->judges);
 	pthread_cond_destroy(&g->idle);
 	pthread_mutex_destroy(&g->lock);
 	pthread_mutex_destroy(&g->busy_lock);
@@ -151,18 +161,47 @@ static void wake_everybody(struct loop_work *work)
 	watch_fire_all(g->watch);
 }
 
+static void account_changed(
+	void *arg, enum gateway_change_kind kind, const char *name, const char *file)
+{
+	gateway_tell_change(arg, kind, name, file);
+}
+
+/* The last of those who scan the store: it may write. */
+static int open_book(struct gateway *g, struct err *err)
+{
+	int r = book_open(&g->book, g->store, g->watch, g->loop, err);
+	if (r < 0)
+		return r;
+	book_on_change(g->book, account_changed, g);
+	struct book_crash crash;
+	for (size_t i = 0; book_crash(g->book, i, &crash); i++)
+		session_crashed(g, &crash);
+	uint64_t last = book_last_request(g->book);
+	if (atomic_load(&g->next_request) < last)
+		atomic_store(&g->next_request, last);
+	return 0;
+}
+
 static int start(struct gateway *g, const char *state_dir, struct err *err)
 {
 	g->watch = watch_table_new();
 	g->metrics = metrics_new();
 	g->trace = trace_new();
-	if (!g->watch || !g->metrics || !g->trace)
+	g->users = users_new();
+	g->guards = guards_new(g);
+	g->judges = lane_new(JUDGE_RUNNING_MAX, JUDGE_WAITING_MAX);
+	if (!g->watch || !g->metrics || !g->trace || !g->users || !g->guards || !g->judges)
 		return err_set(err, -ENOMEM, "out of memory");
 	int r = store_open(&g->store, state_dir, err);
 	r = r ? r : loop_new(&g->loop, err);
 	r = r ? r : runner_new(&g->loader, "loader", err);
 	r = r ? r : runner_new(&g->texts, "texts", err);
+	r = r ? r : audit_open(&g->audit, state_dir, g->loop, g->watch, err);
+	/* All of these read the store, before anything is written. */
+	r = r ? r : guards_restore(g->guards, err);
 	r = r ? r : session_restore_all(g, err);
+	r = r ? r : open_book(g, err);
 	if (r < 0)
 		return r;
 	struct session *s = gateway_session_find(g, "main");
@@ -223,6 +262,10 @@ void gateway_stop(struct gateway *g)
 	static const char why[] = "llmfs was stopped";
 	if (atomic_exchange(&g->stopping, true))
 		return;
+	if (g->audit)
+		audit_stop(g->audit);
+	if (g->book)
+		book_stop(g->book);
 	struct session **sessions = gateway_all_sessions(g);
 	for (size_t i = 0; sessions && sessions[i]; i++) {
 		pthread_mutex_lock(&sessions[i]->lock);
@@ -258,8 +301,10 @@ struct gateway *gateway_free(struct gateway *g)
 	while (g->n_busy)
 		pthread_cond_wait(&g->idle, &g->busy_lock);
 	pthread_mutex_unlock(&g->busy_lock);
+	guards_stop(g->guards);
 	g->loader = runner_free(g->loader);
 	g->texts = runner_free(g->texts);
+	audit_close(g->audit);
 	if (g->loop)
 		loop_close(g->loop);
 	/* Whoever still holds a session finds an empty store behind it: nothing is written any
@@ -436,6 +481,17 @@ int gateway_ask_open(
 		session_put(s);
 	}
 	return r;
+}
+
+int gateway_guard_test_open(struct gateway *g, uid_t uid, struct session **out, struct err *err)
+{
+	struct session *s = session_make(g, "test", true);
+	if (!s)
+		return err_set(err, -ENOMEM, "out of memory");
+	s->verdict = true;
+	s->attr.uid = uid;
+	*out = s;
+	return 0;
 }
 
 /* ---- models ---- */

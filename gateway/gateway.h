@@ -44,6 +44,8 @@ enum gateway_change_kind {
 				    `name` */
 	GATEWAY_CHANGE_MODELS,   /* a model `name` appeared or went, or `default` moved */
 	GATEWAY_CHANGE_MODEL,    /* setting `file` of model `name` */
+	GATEWAY_CHANGE_ACCOUNTS, /* an account `name` appeared or went */
+	GATEWAY_CHANGE_ACCOUNT,  /* setting `file` of account `name` */
 };
 
 struct gateway_change {
@@ -92,8 +94,18 @@ enum gateway_view {
 	GATEWAY_STATUS,       /* "ok\n", or "degraded: why\n" lines */
 	GATEWAY_PROMETHEUS,   /* Prometheus text format */
 	GATEWAY_TRACE_RECENT, /* JSON lines of the last requests, oldest first */
+	GATEWAY_GUARD_STATUS, /* guards/status: what is in force, one line a file, then faults */
+	GATEWAY_GUARD_AUDIT,  /* guards/audit: a log, JSON lines, see gateway_watch */
 };
 int gateway_render(struct gateway *g, enum gateway_view view, struct buf *out);
+/* For GATEWAY_GUARD_AUDIT: exact length now, without rendering, and when it last changed. */
+void gateway_view_size(
+	struct gateway *g, enum gateway_view view, uint64_t *bytes, uint64_t *changed_ns);
+/* As session_watch, of GATEWAY_GUARD_AUDIT. */
+int gateway_watch(struct gateway *g, enum gateway_view view, uint64_t bytes, gateway_wake_fn *wake,
+	void *arg, gateway_waiter *id);
+/* As session_unwatch. */
+bool gateway_unwatch(struct gateway *g, gateway_waiter id);
 
 /* The plain numbers of metrics/: names from a static table, ends with NULL. */
 const char *const *gateway_metric_names(void);
@@ -128,10 +140,12 @@ char **gateway_model_names(struct gateway *g);
 int gateway_default_set(struct gateway *g, const char *name, struct err *err);
 int gateway_default(struct gateway *g, struct buf *name);
 
-/* Settings of a model, by file name: "path" (already absolute: the front end knows TREE) and
- * "template" (a chat family's name, for files whose template is not recognised). A change of a
- * loaded model's setting takes effect at its next load. value without the trailing newline;
- * "" resets. -EINVAL with what is allowed; -ENOENT: no such setting. */
+/* Settings of a model, by file name: "path" (already absolute: the front end knows TREE),
+ * "template" (a chat family's name, for files whose template is not recognised), price_input,
+ * price_cached, price_output (dollars per million tokens). A change of a loaded model's path or
+ * template takes effect at its next load, of a price with the next request. value without the
+ * trailing newline; "" resets. -EINVAL with what is allowed; -ENOENT: no such setting. */
+const char *const *model_setting_names(void); /* ends with NULL */
 int model_setting_check(const char *file, const char *value, size_t len, struct err *err);
 int model_setting_set(
 	struct model *m, const char *file, const char *value, size_t len, struct err *err);
@@ -150,6 +164,95 @@ enum model_view {
 	MODEL_METRICS, /* Prometheus text */
 };
 int model_render(struct model *m, enum model_view view, struct buf *out);
+
+/* ---- guards ---- */
+
+/*
+ * Texts below guards/, by their names there: "input/NAME.rules", "output/NAME.rules", "moderation".
+ * NAME: [A-Za-z0-9._-], at most 64 bytes with the suffix, not beginning with a dot.
+ */
+bool gateway_guard_name_ok(const char *file);
+/*
+ * `text` is what the file holds now. 0: in force with the next request, all of it at once. -EINVAL:
+ * it has a fault, the sentence is "input/pii.rules:3:10: reason", and the last good text of that
+ * file stays in force (also over a restart; when there is none, the stage refuses everything).
+ * Either way the fault is in guards/status. A rule's name that another file of the stage has is a
+ * fault until that file has it no more: then the text comes into force by itself. -EFBIG: more than
+ * 256 KiB (as -EINVAL).
+ */
+int gateway_guard_set(
+	struct gateway *g, const char *file, const char *text, size_t len, struct err *err);
+/* The file is there, but what it holds cannot be known (not a regular file, not to be trusted): a
+ * fault, with that sentence, and the last good text stays in force, as above. */
+void gateway_guard_fail(struct gateway *g, const char *file, const char *sentence);
+/* The file is gone: out of force at once, or, when it was renamed away (`away`), in two seconds
+ * unless it is set again. */
+void gateway_guard_remove(struct gateway *g, const char *file, bool away);
+/* Whether that is the text it was set to last, good or bad. */
+bool gateway_guard_is(struct gateway *g, const char *file, const char *text, size_t len);
+/* Whether rules of that file are in force. */
+bool gateway_guard_has_rules(struct gateway *g, const char *file);
+/* new: array of the names that were set and not removed, as gateway_session_names. */
+char **gateway_guard_names(struct gateway *g);
+/* As gateway_ask_open, for one open of guards/test: a "request" there is judged by all stages, and
+ * answered with the verdict as JSON. No limits, no model. */
+int gateway_guard_test_open(struct gateway *g, uid_t uid, struct session **out, struct err *err);
+
+/* ---- accounts: budgets/NAME ---- */
+
+/*
+ * An account has limits, a budget, and what was used of them. It is a user's (by name), a group's
+ * (it has members), or `default`, the template for users without one of their own. Accounts of such
+ * users exist as soon as they ask something ("unconfigured": they show what default says).
+ */
+struct account; /* reference counted */
+
+/* Makes it a configured one. Names as sessions'. -EEXIST: it is configured already; -EINVAL. */
+int gateway_account_create(struct gateway *g, const char *name, struct err *err);
+/* Not configured any more; what was used is kept. -ENOENT. */
+int gateway_account_remove(struct gateway *g, const char *name, struct err *err);
+struct account *gateway_account_find(struct gateway *g, const char *name); /* new or NULL */
+struct account *account_ref(struct account *a);
+struct account *account_put(struct account *a); /* accepts NULL, returns NULL */
+const char *account_name(const struct account *a);
+bool account_is_configured(struct account *a);
+char **gateway_account_names(struct gateway *g); /* all, as gateway_session_names */
+
+/*
+ * Settings, by file name: limit (dollars, "" none), window (day week month total),
+ * requests_per_minute requests_per_day tokens_per_minute tokens_per_day requests_in_flight (whole
+ * numbers, "" none), alerts (fractions of the limit, with spaces; "" is 0.8 1; off), members (a
+ * name a line: makes it a group). value without the trailing newline; "" resets. Not kept over a
+ * restart: a front end sets them again from its files. -EINVAL with what is allowed; -ENOENT: no
+ * such setting, or the account is not a configured one.
+ */
+const char *const *account_setting_names(void); /* ends with NULL */
+int account_setting_check(const char *file, const char *value, size_t len, struct err *err);
+int account_setting_set(
+	struct account *a, const char *file, const char *value, size_t len, struct err *err);
+/* What the file of a setting holds is no value: the one before stays in force; where there is none
+ * (at a start) whatever it limits is refused, until it is set again. */
+void account_setting_fail(struct account *a, const char *file);
+/* Appends the value, set or default, no newline. An unconfigured account shows default's. */
+int account_setting_get(struct account *a, const char *file, struct buf *out);
+/* One verb: "reset" (what was spent in the window becomes 0, its alerts can be given again, and
+ * windows in which a clock that went wrong has left the account are closed; the ledger says so),
+ * "credit DOLLARS" (spent becomes less by so much). -EINVAL with the verbs. */
+int account_ctl(struct account *a, const char *line, size_t len, struct err *err);
+
+enum account_view {
+	ACCOUNT_SPENT,     /* dollars in this window, settled */
+	ACCOUNT_REMAINING, /* dollars: limit less spent less reserved; "unlimited" */
+	ACCOUNT_LEDGER,    /* a log, JSON lines, the newest 192 to 256 KiB of it */
+	ACCOUNT_EVENTS,    /* a log, JSON lines: alerts */
+};
+int account_render(struct account *a, enum account_view view, struct buf *out);
+/* As session_view_size and session_watch, for LEDGER and EVENTS. */
+void account_view_size(
+	struct account *a, enum account_view view, uint64_t *bytes, uint64_t *changed_ns);
+int account_watch(struct account *a, enum account_view view, uint64_t bytes, gateway_wake_fn *wake,
+	void *arg, gateway_waiter *id);
+bool account_unwatch(struct account *a, gateway_waiter id);
 
 /* ---- sessions ---- */
 
@@ -188,7 +291,8 @@ int session_chown(struct session *s, uid_t uid, gid_t gid); /* (uid_t)-1: unchan
 
 /*
  * Settings, by file name, from a static table: model system temperature top_p top_k min_p
- * max_tokens stop seed format ignore_eos truncate. Values as text without the trailing newline
+ * max_tokens stop seed format ignore_eos truncate max_cost prompt_budget. Values as text without
+ * the trailing newline
  * (`system` and `stop` may have lines). A refused value changes nothing; the sentence (what is
  * allowed) is also what `error` shows next. Takes effect with the next request.
  */
@@ -203,7 +307,8 @@ int session_setting_get(
 /* One verb (a line without its newline): submit, cancel, clear, retry, "fork ID". uid: of who says
  * it; the fork belongs to that user. submit: what stands in the session's open drafts. cancel: what
  * runs and all that is queued; in force at the return. clear: the conversation, not the settings.
- * retry: the last turn again, if its answer is missing or broke off. fork: settings and settled
+ * retry: the last turn again, if its answer is missing or broke off (its prompt passes the guards,
+ * limits and budget of now: -EPERM, -EAGAIN, -EDQUOT, -EHOSTUNREACH). fork: settings and settled
  * turns; nothing was asked there yet. -EINVAL with the verbs; those of gateway_session_create for
  * fork; -EBUSY: clear or retry while an answer is under way; -ENOENT: nothing to retry. */
 int session_ctl(
@@ -241,7 +346,7 @@ bool session_unwatch(struct session *s, gateway_waiter id);
 
 /* ---- asking ---- */
 
-/* new *out, at the open of `in`: uid is who pays. Cheap. */
+/* new *out, at the open of `in`: uid is who pays, by name (it is looked up: gateway/users.h). */
 int draft_new(struct draft **out, struct session *s, uid_t uid, struct err *err);
 /*
  * More text. Judged over all of the draft so far; never waits. A refusal poisons the draft: it,
@@ -249,7 +354,9 @@ int draft_new(struct draft **out, struct session *s, uid_t uid, struct err *err)
  * then the session's newest request (`out` fails with it, `status` and `error` say it). -EILSEQ:
  * not UTF-8 (a sequence split between two writes is fine); -EMSGSIZE: longer than the context of
  * the session's model, or than max_prompt_bytes; -EBUSY: the session's queue is full;
- * -EHOSTUNREACH: the session's model does not exist or cannot take it; -ESHUTDOWN.
+ * -EHOSTUNREACH: the session's model does not exist or cannot take it; -EAGAIN: a rate limit, with
+ * the time to try again; -EDQUOT: a budget or max_cost; -EPERM: blocked by a guard; -ENOENT: the
+ * session was removed; -ESHUTDOWN.
  */
 int draft_write(struct draft *d, const char *text, size_t len, struct err *err);
 /* Some descriptor of the open was closed: a non-empty draft becomes pending (readers of `out` wait

@@ -5,11 +5,14 @@
  * read.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "gateway/audit.h"
+#include "gateway/guards.h"
 #include "gateway/session.h"
 
 void gateway_report(struct gateway *g, const char *key, const char *sentence)
@@ -38,6 +41,12 @@ static int render_status(struct gateway *g, struct buf *out)
 	struct err err = {0};
 	bool fine = store_state(g->store, &err) == 0;
 	int r = fine ? 0 : buf_printf(out, "degraded: %s\n", err.text);
+	char missing[128];
+	guards_missing_judge(g->guards, missing, sizeof missing);
+	if (r == 0 && *missing) {
+		r = buf_printf(out, "degraded: %s\n", missing);
+		fine = false;
+	}
 	pthread_mutex_lock(&g->lock);
 	for (const struct report *p = g->reports; r == 0 && p; p = p->next, fine = false)
 		r = buf_printf(out, "degraded: %s\n", p->sentence);
@@ -89,9 +98,22 @@ struct number {
 
 NUMBER(requests_total, metrics_sum(g->metrics, METRICS_DONE) +
 			       metrics_sum(g->metrics, METRICS_FAILED) +
-			       metrics_sum(g->metrics, METRICS_CANCELLED))
+			       metrics_sum(g->metrics, METRICS_CANCELLED) +
+			       metrics_sum(g->metrics, METRICS_BLOCKED))
 NUMBER(requests_failed_total, metrics_sum(g->metrics, METRICS_FAILED))
 NUMBER(requests_cancelled_total, metrics_sum(g->metrics, METRICS_CANCELLED))
+static uint64_t refusals(struct gateway *g)
+{
+	uint64_t n = 0;
+	for (int i = 0; i < N_REFUSALS; i++)
+		n += atomic_load(&g->refusals[i]);
+	return n;
+}
+
+NUMBER(requests_refused_total, refusals(g))
+NUMBER(requests_blocked_total, metrics_sum(g->metrics, METRICS_BLOCKED))
+NUMBER(guard_findings_total, guards_findings(g->guards))
+NUMBER(cost_dollars_total, (double)metrics_sum(g->metrics, METRICS_COST) / 1e9)
 NUMBER(prompt_tokens_total, metrics_sum(g->metrics, METRICS_PROMPT_TOK))
 NUMBER(cached_tokens_total, metrics_sum(g->metrics, METRICS_CACHED_TOK))
 NUMBER(output_tokens_total, metrics_sum(g->metrics, METRICS_OUTPUT_TOK))
@@ -114,6 +136,15 @@ static const struct number numbers[] = {
 	{"requests_failed_total", "counter", "Of these, failed.", read_requests_failed_total},
 	{"requests_cancelled_total", "counter", "Of these, cancelled.",
 		read_requests_cancelled_total},
+	{"requests_refused_total", "counter",
+		"Prompts that were refused before they were requests (not in requests_total).",
+		read_requests_refused_total},
+	{"requests_blocked_total", "counter",
+		"Of these, blocked by a judge, or in the middle of their answer.",
+		read_requests_blocked_total},
+	{"guard_findings_total", "counter", "What guards found.", read_guard_findings_total},
+	{"cost_dollars_total", "counter", "What requests have cost, in dollars.",
+		read_cost_dollars_total},
 	{"prompt_tokens_total", "counter", "Tokens of prompts.", read_prompt_tokens_total},
 	{"cached_tokens_total", "counter", "Of these, found in the KV cache.",
 		read_cached_tokens_total},
@@ -168,6 +199,21 @@ int gateway_metric(struct gateway *g, const char *name, struct buf *out)
 	return -ENOENT;
 }
 
+static int render_refusals(struct gateway *g, struct buf *out)
+{
+	static const char *const reasons[N_REFUSALS] = {[REFUSED_RATE] = "rate",
+		[REFUSED_BUDGET] = "budget",
+		[REFUSED_GUARD] = "guard",
+		[REFUSED_BUSY] = "busy",
+		[REFUSED_OTHER] = "other"};
+	int r = metrics_head(out, "llm_requests_refused_total", "counter",
+		"Prompts that were refused before they were requests.");
+	for (int i = 0; r == 0 && i < N_REFUSALS; i++)
+		r = buf_printf(out, "llm_requests_refused_total{reason=\"%s\"} %" PRIuLEAST64 "\n",
+			reasons[i], atomic_load(&g->refusals[i]));
+	return r;
+}
+
 static int render_prometheus(struct gateway *g, struct buf *out)
 {
 	struct model **models = gateway_all_models(g);
@@ -185,6 +231,8 @@ static int render_prometheus(struct gateway *g, struct buf *out)
 	free(names);
 	free(sets);
 	gateway_put_models(models);
+	r = r ? r : guards_render_metrics(g->guards, out);
+	r = r ? r : render_refusals(g, out);
 	struct totals t;
 	add_up(g, &t);
 	for (size_t i = 0; r == 0 && i < N_NUMBERS; i++) {
@@ -203,8 +251,33 @@ int gateway_render(struct gateway *g, enum gateway_view view, struct buf *out)
 		return render_status(g, out);
 	case GATEWAY_PROMETHEUS:
 		return render_prometheus(g, out);
+	case GATEWAY_GUARD_STATUS:
+		return guards_render_status(g->guards, out);
+	case GATEWAY_GUARD_AUDIT:
+		return audit_render(g->audit, out);
 	case GATEWAY_TRACE_RECENT:
 		break;
 	}
 	return trace_render(g->trace, out);
+}
+
+void gateway_view_size(
+	struct gateway *g, enum gateway_view view, uint64_t *bytes, uint64_t *changed_ns)
+{
+	*bytes = *changed_ns = 0;
+	if (view == GATEWAY_GUARD_AUDIT)
+		audit_size(g->audit, bytes, changed_ns);
+}
+
+int gateway_watch(struct gateway *g, enum gateway_view view, uint64_t bytes, gateway_wake_fn *wake,
+	void *arg, gateway_waiter *id)
+{
+	if (view != GATEWAY_GUARD_AUDIT)
+		return 1;
+	return audit_watch(g->audit, bytes, wake, arg, id);
+}
+
+bool gateway_unwatch(struct gateway *g, gateway_waiter id)
+{
+	return watch_remove(g->watch, id);
 }

@@ -55,18 +55,20 @@ void metrics_add(struct metrics *m, const struct trace_record *c)
 {
 	enum metrics_sum status = !strcmp(c->status, "done")        ? METRICS_DONE
 				  : !strcmp(c->status, "cancelled") ? METRICS_CANCELLED
+				  : !strcmp(c->status, "blocked")   ? METRICS_BLOCKED
 								    : METRICS_FAILED;
 	pthread_mutex_lock(&m->lock);
 	m->sums[status]++;
 	m->sums[METRICS_PROMPT_TOK] += c->usage.prompt_tok;
 	m->sums[METRICS_CACHED_TOK] += c->usage.cached_tok;
 	m->sums[METRICS_OUTPUT_TOK] += c->usage.output_tok;
+	m->sums[METRICS_COST] += (uint64_t)c->cost;
 	if (status == METRICS_DONE)
 		times_add(&m->times[METRICS_LATENCY],
 			trace_ms(c->times.submitted_ns, c->times.settled_ns));
 	if (c->times.first_ns)
 		times_add(&m->times[METRICS_FIRST_TOKEN],
-			trace_ms(c->times.submitted_ns, c->times.first_ns));
+			trace_ms(c->times.submitted_ns, trace_first_ns(&c->times)));
 	pthread_mutex_unlock(&m->lock);
 }
 
@@ -110,11 +112,11 @@ struct label {
 };
 
 static int render_counters(struct metrics *const *sets, const char *const *models, size_t n,
-	const char *name, const char *label, const struct label labels[3], struct buf *out)
+	const char *name, const char *label, const struct label *labels, struct buf *out)
 {
 	int r = 0;
 	for (size_t i = 0; r == 0 && i < n; i++)
-		for (size_t j = 0; r == 0 && j < 3; j++)
+		for (size_t j = 0; r == 0 && labels[j].value; j++)
 			r = buf_printf(out, "%s{model=\"%s\",%s=\"%s\"} %" PRIu64 "\n", name,
 				models[i], label, labels[j].value,
 				metrics_sum(sets[i], labels[j].sum));
@@ -144,10 +146,10 @@ static int render_histogram(struct metrics *m, enum metrics_time time, const cha
 int metrics_render(
 	struct metrics *const *sets, const char *const *models, size_t n, struct buf *out)
 {
-	static const struct label statuses[3] = {{"done", METRICS_DONE}, {"failed", METRICS_FAILED},
-		{"cancelled", METRICS_CANCELLED}};
-	static const struct label directions[3] = {{"prompt", METRICS_PROMPT_TOK},
-		{"cached", METRICS_CACHED_TOK}, {"output", METRICS_OUTPUT_TOK}};
+	static const struct label statuses[] = {{"done", METRICS_DONE}, {"failed", METRICS_FAILED},
+		{"cancelled", METRICS_CANCELLED}, {"blocked", METRICS_BLOCKED}, {0}};
+	static const struct label directions[] = {{"prompt", METRICS_PROMPT_TOK},
+		{"cached", METRICS_CACHED_TOK}, {"output", METRICS_OUTPUT_TOK}, {0}};
 	static const char *const names[N_METRICS_TIMES] = {
 		"llm_request_latency_seconds", "llm_time_to_first_token_seconds"};
 	static const char *const help[N_METRICS_TIMES] = {
@@ -160,6 +162,10 @@ int metrics_render(
 			"Tokens; cached ones are prompt tokens that were not computed again.");
 	r = r ? r
 	      : render_counters(sets, models, n, "llm_tokens_total", "direction", directions, out);
+	r = r ? r : metrics_head(out, "llm_cost_dollars", "counter", "What requests have cost.");
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = buf_printf(out, "llm_cost_dollars{model=\"%s\"} %.9f\n", models[i],
+			(double)metrics_sum(sets[i], METRICS_COST) / 1e9);
 	for (size_t t = 0; r == 0 && t < N_METRICS_TIMES; t++) {
 		r = metrics_head(out, names[t], "histogram", help[t]);
 		for (size_t i = 0; r == 0 && i < n; i++)

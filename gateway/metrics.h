@@ -17,9 +17,11 @@ enum metrics_sum {
 	METRICS_DONE,
 	METRICS_FAILED,
 	METRICS_CANCELLED,
+	METRICS_BLOCKED,
 	METRICS_PROMPT_TOK,
 	METRICS_CACHED_TOK,
 	METRICS_OUTPUT_TOK,
+	METRICS_COST, /* nanodollars */
 	N_METRICS_SUMS
 };
 uint64_t metrics_sum(struct metrics *m, enum metrics_sum sum);
@@ -29,7 +31,7 @@ enum metrics_time { METRICS_LATENCY, METRICS_FIRST_TOKEN, N_METRICS_TIMES };
 double metrics_quantile_ms(struct metrics *m, enum metrics_time time, double p);
 
 /* The Prometheus text of some models' sets: llm_requests_total{model,status},
- * llm_tokens_total{model,direction}, llm_request_latency_seconds and
+ * llm_tokens_total{model,direction}, llm_cost_dollars{model}, llm_request_latency_seconds and
  * llm_time_to_first_token_seconds (histograms). */
 int metrics_render(
 	struct metrics *const *sets, const char *const *models, size_t n, struct buf *out);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A model is a name, two settings and at most one loaded handle. Its state moves
+ * A model is a name, some settings and at most one loaded handle. Its state moves
  *
  *	unloaded -> loading -> ready -> unloaded
  *	               \-> failed -> (the next request or `load`) loading
@@ -24,7 +24,14 @@
 
 enum state { UNLOADED, LOADING, READY, FAILED };
 
-enum model_setting { MODEL_PATH, MODEL_TEMPLATE, N_MODEL_SETTINGS };
+enum model_setting {
+	MODEL_PATH,
+	MODEL_TEMPLATE,
+	MODEL_PRICE_INPUT,
+	MODEL_PRICE_CACHED,
+	MODEL_PRICE_OUTPUT,
+	N_MODEL_SETTINGS
+};
 
 struct model {
 	atomic_uint refs;
@@ -151,13 +158,32 @@ static bool fits_template(const char *value, size_t len)
 	return false;
 }
 
+static bool fits_price(const char *value, size_t len)
+{
+	money m;
+	return money_parse(value, len, &m) == 0;
+}
+
+#define PRICE "dollars per million tokens: at most 1000000000, with at most 9 decimals, or nothing"
+
 static const struct setting_row setting_rows[N_MODEL_SETTINGS] = {
 	[MODEL_PATH] = {"path", "the path of a GGUF file", fits_path},
 	[MODEL_TEMPLATE] = {"template",
 		"chatml, llama2, llama3, mistral, zephyr, gemma, plain, or nothing (as the file "
 		"says)",
 		fits_template},
+	[MODEL_PRICE_INPUT] = {"price_input", PRICE " (0)", fits_price},
+	[MODEL_PRICE_CACHED] = {"price_cached", PRICE " (as price_input)", fits_price},
+	[MODEL_PRICE_OUTPUT] = {"price_output", PRICE " (0)", fits_price},
 };
+
+static const char *const setting_names[N_MODEL_SETTINGS + 1] = {
+	"path", "template", "price_input", "price_cached", "price_output", NULL};
+
+const char *const *model_setting_names(void)
+{
+	return setting_names;
+}
 
 static int find_setting(const char *file, struct err *err)
 {
@@ -189,7 +215,8 @@ int model_setting_set(
 	pthread_mutex_lock(&m->lock);
 	struct text *old = m->settings[i];
 	m->settings[i] = t;
-	if (m->state == FAILED)
+	/* What a load depends on: it may go well now. */
+	if (m->state == FAILED && (i == MODEL_PATH || i == MODEL_TEMPLATE))
 		m->state = UNLOADED;
 	pthread_mutex_unlock(&m->lock);
 	text_put(old);
@@ -208,6 +235,24 @@ int model_setting_get(struct model *m, const char *file, struct buf *out)
 	int r = t ? buf_append(out, t->bytes, t->len) : 0;
 	text_put(t);
 	return r;
+}
+
+/* With the lock held. */
+static money price_of(const struct model *m, enum model_setting i, money otherwise)
+{
+	money price = otherwise;
+	if (m->settings[i])
+		money_parse(m->settings[i]->bytes, m->settings[i]->len, &price);
+	return price;
+}
+
+void model_price(struct model *m, struct money_price *out)
+{
+	pthread_mutex_lock(&m->lock);
+	out->input = price_of(m, MODEL_PRICE_INPUT, 0);
+	out->cached = price_of(m, MODEL_PRICE_CACHED, out->input);
+	out->output = price_of(m, MODEL_PRICE_OUTPUT, 0);
+	pthread_mutex_unlock(&m->lock);
 }
 
 /* ---- loading ---- */

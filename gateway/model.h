@@ -5,6 +5,7 @@
 /* A model: its settings, its state, and who uses what is loaded of it. */
 
 #include "gateway/core.h"
+#include "gateway/money.h"
 #include "gateway/provider.h"
 
 /* What is loaded of a model: a provider's handle, alive while somebody holds it. */
@@ -39,6 +40,9 @@ struct loaded *model_peek(struct model *m);
 int model_check(struct model *m, struct err *err);
 /* A request found its file damaged: state failed, unloaded. */
 void model_broke(struct model *m, int status, const char *sentence);
+
+/* Its prices now: what a request costs that begins now. */
+void model_price(struct model *m, struct money_price *out);
 
 struct metrics *model_metrics(struct model *m); /* borrows */
 void model_stats(struct model *m, struct provider_stats *out, bool *is_loaded);

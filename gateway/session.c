@@ -21,7 +21,11 @@
 
 #include "base/clock.h"
 #include "gateway/draft.h"
+#include "gateway/guards.h"
 #include "gateway/messages.h"
+#include "gateway/stages.h"
+#include "gateway/users.h"
+#include "gateway/worst.h"
 
 enum { EVENTS_MAX = 8192, EVENTS_KEEP = 6144 };
 
@@ -117,7 +121,7 @@ int session_begin_turn(struct session *s, struct request *r)
 	struct conversation *c = &s->conversation;
 	struct turn *last = conversation_last(c);
 	if (last && (conversation_unanswered(last) || r->retry))
-		session_drop_turn(s);
+		session_take_turn(s, &r->replaced);
 	int e = conversation_add(c, r->prompt, r->answer, TURN_RUNNING, NULL, NULL, true);
 	if (e < 0)
 		return e;
@@ -157,7 +161,7 @@ static void look_after(struct loop_work *work)
 	pthread_mutex_unlock(&s->lock);
 	fire(s, flags, chat_bytes, events_bytes);
 	if (r)
-		request_start(r);
+		stages_start(r);
 	request_put(r);
 	session_put(s);
 }
@@ -252,9 +256,20 @@ int session_submit(struct session *s, struct request *r, bool placed, struct err
 	return 0;
 }
 
+static enum refusal kind_of_refusal(int code)
+{
+	return code == -EAGAIN   ? REFUSED_RATE
+	       : code == -EDQUOT ? REFUSED_BUDGET
+	       : code == -EPERM  ? REFUSED_GUARD
+	       : code == -EBUSY  ? REFUSED_BUSY
+				 : REFUSED_OTHER;
+}
+
 void session_refuse(struct session *s, uid_t uid, int code, const char *sentence)
 {
-	struct request *r = request_over(s->g, REQUEST_FAILED, code, sentence, NULL, uid);
+	atomic_fetch_add(&s->g->refusals[kind_of_refusal(code)], 1);
+	enum request_state state = code == -EPERM ? REQUEST_BLOCKED : REQUEST_FAILED;
+	struct request *r = request_over(s->g, state, code, sentence, NULL, uid);
 	if (!r)
 		return;
 	pthread_mutex_lock(&s->lock);
@@ -344,6 +359,43 @@ static int check_model_exists(
 		err, -EINVAL, "model: there is no model %s; there are default%s", name, list);
 }
 
+static uid_t owner(struct session *s)
+{
+	struct session_attr a;
+	session_attr(s, &a);
+	return a.uid;
+}
+
+/* Text that comes to a session by another way than its prompts passes the input rules too. Without
+ * the lock. */
+static int guard_text(struct session *s, uid_t uid, const char *text, size_t len, struct buf *out,
+	struct err *err)
+{
+	char user[TEXT_NAME_SIZE];
+	users_name(s->g->users, uid, user);
+	const struct guards_subject who = {uid, user, s->id};
+	return guards_text(s->g->guards, &who, text, len, out, err);
+}
+
+/* *text becomes what passes the rules. */
+static int guard_one(struct session *s, uid_t uid, struct text **text, struct err *err)
+{
+	struct buf clean = {0};
+	int r = *text ? guard_text(s, uid, (*text)->bytes, (*text)->len, &clean, err) : 0;
+	bool changed = r == 0 && *text &&
+		       (clean.len != (*text)->len ||
+			       (clean.len && memcmp(clean.data, (*text)->bytes, clean.len)));
+	struct text *fresh = changed ? text_new(clean.data, clean.len) : NULL;
+	if (changed && !fresh)
+		r = err_set(err, -ENOMEM, "out of memory");
+	if (fresh) {
+		text_put(*text);
+		*text = fresh;
+	}
+	buf_free(&clean);
+	return r;
+}
+
 /* With the lock held. */
 static void setting_changed(struct session *s, enum setting i)
 {
@@ -362,9 +414,15 @@ int session_setting_set(
 	enum setting i = settings_find(file);
 	if (i == N_SETTINGS)
 		return err_set(err, -ENOENT, "a session has no setting %s", file);
+	struct buf clean = {0};
 	int r = check_model_exists(s, i, value, len, &own);
 	if (r == 0 && !s->ask)
 		r = gateway_accepts(s->g, &own);
+	if (r == 0 && i == SETTING_SYSTEM) {
+		r = guard_text(s, owner(s), value, len, &clean, &own);
+		value = clean.data ? clean.data : "";
+		len = clean.len;
+	}
 	pthread_mutex_lock(&s->lock);
 	r = r ? r : session_alive(s, &own);
 	r = r ? r : settings_set(&s->settings, i, value, len, &own);
@@ -373,6 +431,7 @@ int session_setting_set(
 	else
 		session_set_note(s, own.text);
 	pthread_mutex_unlock(&s->lock);
+	buf_free(&clean);
 	if (r < 0)
 		return err_set(err, r, "%s", own.text);
 	if (!s->ask)
@@ -416,6 +475,7 @@ struct said { /* one line at ctl */
 	uid_t uid;
 	gid_t gid;
 	const char *argument;
+	char user[TEXT_NAME_SIZE];
 };
 
 static int busy(const struct session *s, struct err *err)
@@ -452,35 +512,98 @@ static int do_clear(struct session *s, const struct said *said, struct err *err)
 }
 
 /* With the lock held. */
-static int retry_locked(struct session *s, uid_t uid, struct err *err)
+static size_t last_prompt_tok(struct session *s)
 {
-	int r = busy(s, err);
+	const struct turn *last = conversation_last(&s->conversation);
+	return last ? last->user->len / 4 : 0;
+}
+
+/* The turn that is asked again, or why none is. With the lock held. */
+static int find_retry(struct session *s, struct turn **out, struct err *err)
+{
+	int r = session_alive(s, err);
+	r = r ? r : busy(s, err);
 	if (r < 0)
 		return r;
-	struct turn *last = conversation_last(&s->conversation);
-	if (!last || last->state == TURN_DONE)
-		return err_set(err, -ENOENT,
-			last ? "nothing to retry: the last answer is complete"
-			     : "nothing to retry");
-	struct request *q = request_new(s->g, last->user, &s->settings, uid);
+	struct turn *last = *out = conversation_last(&s->conversation);
+	if (last && last->state != TURN_DONE)
+		return 0;
+	return err_set(err, -ENOENT,
+		last ? "nothing to retry: the last answer is complete" : "nothing to retry");
+}
+
+/* The turn's prompt, `was`, goes as `prompt`: what the rules of now have let through of it. With
+ * the lock held. Takes the claim when it succeeds. */
+static int retry_locked(struct session *s, const struct said *said, const struct text *was,
+	struct text *prompt, struct book_claim *claim, struct err *err)
+{
+	struct turn *last;
+	int r = find_retry(s, &last, err);
+	if (r == 0 && last->user != was)
+		r = err_set(err, -EBUSY, "the conversation has just changed");
+	if (r < 0)
+		return r;
+	struct request *q = request_new(s->g, prompt, &s->settings, said->uid, said->user);
 	if (!q)
 		return err_set(err, -ENOMEM, "out of memory");
 	q->retry = true;
 	r = session_submit(s, q, false, err);
 	if (r < 0)
 		request_put(q);
+	else
+		q->claim = claim;
+	return r;
+}
+
+/* What the request may cost: as a prompt's first write does. */
+static int claim_retry(
+	struct session *s, const struct said *said, struct book_claim **out, struct err *err)
+{
+	char name[TEXT_NAME_SIZE] = "";
+	struct book_worst worst;
+	struct turn *last;
+	size_t len;
+	pthread_mutex_lock(&s->lock);
+	int r = find_retry(s, &last, err);
+	const char *value = settings_get(&s->settings, SETTING_MODEL, &len);
+	memcpy(name, value, len);
+	pthread_mutex_unlock(&s->lock);
+	struct model *m = r == 0 ? gateway_model_find(s->g, name) : NULL;
+	if (r == 0 && !m)
+		r = err_set(err, -EHOSTUNREACH, "there is no model %s", name);
+	struct loaded *l = m ? model_peek(m) : NULL;
+	if (r == 0) {
+		pthread_mutex_lock(&s->lock);
+		worst_estimate(&worst, s, m, l, last_prompt_tok(s));
+		pthread_mutex_unlock(&s->lock);
+		r = book_claim(out, s->g->book, said->user, &worst, NULL, err);
+	}
+	loaded_put(l);
+	model_put(m);
 	return r;
 }
 
 static int do_retry(struct session *s, const struct said *said, struct err *err)
 {
+	struct book_claim *claim = NULL;
+	struct text *was = NULL, *prompt = NULL;
+	struct turn *last;
 	int r = gateway_accepts(s->g, err);
-	if (r < 0)
-		return r;
 	pthread_mutex_lock(&s->lock);
-	r = session_alive(s, err);
-	r = r ? r : retry_locked(s, said->uid, err);
+	r = r ? r : find_retry(s, &last, err);
+	if (r == 0)
+		was = text_ref(last->user);
 	pthread_mutex_unlock(&s->lock);
+	r = r ? r : claim_retry(s, said, &claim, err);
+	prompt = text_ref(was);
+	r = r ? r : guard_one(s, said->uid, &prompt, err);
+	pthread_mutex_lock(&s->lock);
+	r = r ? r : retry_locked(s, said, was, prompt, claim, err);
+	pthread_mutex_unlock(&s->lock);
+	if (r < 0)
+		book_claim_return(claim);
+	text_put(was);
+	text_put(prompt);
 	return r;
 }
 
@@ -536,6 +659,7 @@ int session_ctl(
 		copy[len] = '\0';
 		v = find_verb(copy, len, &said.argument);
 	}
+	users_name(s->g->users, uid, said.user);
 	int r = v ? v->run(s, &said, &own)
 		  : err_set(&own, -EINVAL,
 			    "%.*s: not a verb; they are submit, cancel, clear, retry and fork ID",
@@ -546,6 +670,19 @@ int session_ctl(
 		pthread_mutex_unlock(&s->lock);
 		err_set(err, r, "%s", own.text);
 	}
+	return r;
+}
+
+static int guard_messages(struct session *s, struct messages *m, struct err *err)
+{
+	uid_t uid = owner(s);
+	int r = guard_one(s, uid, &m->system, err);
+	for (size_t i = 0; r == 0 && i < m->turns.n; i++) {
+		r = guard_one(s, uid, &m->turns.turns[i].user, err);
+		r = r ? r : guard_one(s, uid, &m->turns.turns[i].assistant, err);
+	}
+	if (r == 0)
+		conversation_recount(&m->turns);
 	return r;
 }
 
@@ -578,6 +715,7 @@ int session_messages_set(struct session *s, const char *json, size_t len, struct
 	struct messages m = {.turns = {.next_serial = 1}};
 	int r = gateway_accepts(s->g, &own);
 	r = r ? r : messages_parse(&m, json, len, &own);
+	r = r ? r : guard_messages(s, &m, &own);
 	pthread_mutex_lock(&s->lock);
 	r = r ? r : session_alive(s, &own);
 	r = r ? r : busy(s, &own);

@@ -11,13 +11,15 @@ enum { N_SESSION_VIEWS = SESSION_EVENTS + 1 };
 
 struct session_sums {
 	uint64_t requests, prompt_tok, cached_tok, output_tok;
+	money cost;
 };
 
 struct session {
 	atomic_uint refs;
 	struct gateway *g; /* a reference */
 	char id[TEXT_NAME_SIZE];
-	bool ask; /* unlisted, not stored, without history */
+	bool ask;     /* unlisted, not stored, without history */
+	bool verdict; /* and what is asked is what the guards say of it: guards/test */
 
 	pthread_mutex_t lock; /* guards down to `flags` */
 	struct session_attr attr;
@@ -65,7 +67,9 @@ void session_poke(struct session *s, unsigned flags);
 /* With the lock held: */
 void session_touch(struct session *s); /* changed now; stores the session's entry */
 void session_store_turn(struct session *s, const struct turn *t);
-void session_drop_turn(struct session *s); /* the last one, from the store too */
+void session_drop_turn(struct session *s);                   /* the last one, from the store too */
+void session_take_turn(struct session *s, struct turn *out); /* likewise; conversation_take_last */
+void session_put_turn_back(struct session *s, struct turn *t);
 void session_event(struct session *s, const char *event, const struct request *r);
 /* r's turn in the conversation begins; one that was not answered makes room. 0 or -ENOMEM. */
 int session_begin_turn(struct session *s, struct request *r);
@@ -93,5 +97,8 @@ void session_store_setting(struct session *s, enum setting i);
 void session_store_all(struct session *s);
 void session_unstore(struct session *s);
 int session_restore_all(struct gateway *g, struct err *err);
+/* What a crash left of a session's request has been charged: it is in its sums, and, if that was
+ * its last one, in its usage. Without locks. */
+void session_crashed(struct gateway *g, const struct book_crash *crash);
 
 #endif

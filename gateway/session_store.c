@@ -3,7 +3,7 @@
  * Sessions in the store. Three kinds of keys (store.h names them all):
  *
  *	s/ID          a line of numbers: uid gid mode created_ns changed_ns requests prompt cached
- *	              output
+ *	              output cost
  *	c/ID/FILE     the value of a setting that was set
  *	t/ID/SERIAL   a turn, with the numbers of its request (conversation_encode)
  *
@@ -33,9 +33,11 @@ void session_store(struct session *s)
 	snprintf(key, sizeof key, "s/%s", s->id);
 	const struct session_attr *a = &s->attr;
 	int n = snprintf(value, sizeof value,
-		"%u %u %o %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64,
+		"%u %u %o %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64
+		" %" PRId64,
 		(unsigned)a->uid, (unsigned)a->gid, (unsigned)a->mode, a->created_ns, a->changed_ns,
-		s->sums.requests, s->sums.prompt_tok, s->sums.cached_tok, s->sums.output_tok);
+		s->sums.requests, s->sums.prompt_tok, s->sums.cached_tok, s->sums.output_tok,
+		s->sums.cost);
 	store_put(s->g->store, key, value, (size_t)n);
 }
 
@@ -83,6 +85,20 @@ void session_drop_turn(struct session *s)
 	turn_key(key, s, conversation_drop_last(&s->conversation));
 	if (is_stored(s))
 		store_delete(s->g->store, key);
+}
+
+void session_take_turn(struct session *s, struct turn *out)
+{
+	char key[KEY_SIZE];
+	turn_key(key, s, conversation_take_last(&s->conversation, out));
+	if (is_stored(s))
+		store_delete(s->g->store, key);
+}
+
+void session_put_turn_back(struct session *s, struct turn *t)
+{
+	if (conversation_put_back(&s->conversation, t) == 0)
+		session_store_turn(s, conversation_last(&s->conversation));
 }
 
 void session_store_all(struct session *s)
@@ -151,9 +167,10 @@ static int restore_session(
 	memcpy(line, value, value_len);
 	line[value_len] = '\0';
 	if (sscanf(line,
-		    "%u %u %o %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64,
+		    "%u %u %o %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64
+		    " %" SCNd64,
 		    &uid, &gid, &mode, &a.created_ns, &a.changed_ns, &sums.requests,
-		    &sums.prompt_tok, &sums.cached_tok, &sums.output_tok) != 9)
+		    &sums.prompt_tok, &sums.cached_tok, &sums.output_tok, &sums.cost) < 9)
 		return skip(key, key_len);
 	a.uid = uid;
 	a.gid = gid;
@@ -206,12 +223,17 @@ static int restore_newest(struct session *s)
 		return 0;
 	enum request_state state = t->state == TURN_CANCELLED ? REQUEST_CANCELLED
 				   : t->state == TURN_FAILED  ? REQUEST_FAILED
+				   : t->state == TURN_BLOCKED ? REQUEST_BLOCKED
 							      : REQUEST_DONE;
-	int code = state == REQUEST_CANCELLED ? -ECANCELED : state == REQUEST_FAILED ? -EIO : 0;
+	int code = state == REQUEST_CANCELLED ? -ECANCELED
+		   : state == REQUEST_FAILED  ? -EIO
+		   : state == REQUEST_BLOCKED ? -EPERM
+					      : 0;
 	const char *why = t->error ? t->error->bytes : code ? "cancelled" : NULL;
 	s->newest = request_over(s->g, state, code, why, t->assistant, s->attr.uid);
 	if (!s->newest)
 		return -ENOMEM;
+	s->newest->cost = t->cost;
 	trace_unpack(&t->trace, &s->newest->times, &s->newest->usage, &s->newest->finish);
 	return 0;
 }
@@ -224,4 +246,28 @@ int session_restore_all(struct gateway *g, struct err *err)
 	for (size_t i = 0; r == 0 && i < g->sessions.n; i++)
 		r = restore_newest(g->sessions.rows[i].object);
 	return r ? err_set(err, r, "the sessions cannot be restored: %s", strerror(-r)) : 0;
+}
+
+void session_crashed(struct gateway *g, const struct book_crash *crash)
+{
+	struct session *s = gateway_session_find(g, crash->session);
+	if (!s)
+		return; /* it was a channel's, or has gone */
+	pthread_mutex_lock(&s->lock);
+	s->sums.requests++;
+	s->sums.prompt_tok += crash->tokens.prompt;
+	s->sums.output_tok += crash->tokens.output;
+	s->sums.cost += crash->cost;
+	struct turn *last = conversation_last(&s->conversation);
+	if (s->newest && last && last->asked && last->state == TURN_FAILED && !last->cost) {
+		last->cost = s->newest->cost = crash->cost;
+		s->newest->usage.prompt_tok = crash->tokens.prompt;
+		s->newest->usage.output_tok = crash->tokens.output;
+		last->trace.prompt_tok = (uint32_t)crash->tokens.prompt;
+		last->trace.output_tok = (uint32_t)crash->tokens.output;
+		session_store_turn(s, last);
+	}
+	session_store(s);
+	pthread_mutex_unlock(&s->lock);
+	session_put(s);
 }

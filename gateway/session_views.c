@@ -5,8 +5,8 @@
  *
  * `usage`: the newest request's numbers, one "name value" a line, then the sums of the session:
  *	prompt_tokens cached_tokens output_tokens queued_ms ttft_ms total_ms tokens_per_second
- *	[seed] [finish] session_requests session_prompt_tokens session_cached_tokens
- *	session_output_tokens
+ *	cost [seed] [finish] session_requests session_prompt_tokens session_cached_tokens
+ *	session_output_tokens session_cost
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -40,6 +40,13 @@ static int render_error(const struct session *s, struct buf *out)
 	return r || !t ? r : buf_append(out, "\n", 1);
 }
 
+static int render_cost(const char *name, money cost, struct buf *out)
+{
+	int e = buf_printf(out, "%s ", name);
+	e = e ? e : money_print(cost, out);
+	return e ? e : buf_append(out, "\n", 1);
+}
+
 static int render_request_usage(const struct request *r, struct buf *out)
 {
 	const struct trace_times *t = &r->times;
@@ -59,8 +66,9 @@ static int render_request_usage(const struct request *r, struct buf *out)
 	      : buf_printf(out,
 			"queued_ms %.3f\nttft_ms %.3f\ntotal_ms %.3f\ntokens_per_second %.1f\n",
 			trace_ms(t->submitted_ns, queued_to),
-			trace_ms(t->submitted_ns, t->first_ns), trace_ms(t->submitted_ns, end_ns),
-			rate);
+			trace_ms(t->submitted_ns, trace_first_ns(t)),
+			trace_ms(t->submitted_ns, end_ns), rate);
+	e = e ? e : render_cost("cost", r->cost, out);
 	if (e == 0 && r->seeded)
 		e = buf_printf(out, "seed %" PRIu64 "\n", r->seed);
 	if (e == 0 && *r->finish)
@@ -71,13 +79,13 @@ static int render_request_usage(const struct request *r, struct buf *out)
 static int render_usage(const struct session *s, struct buf *out)
 {
 	int r = s->newest ? render_request_usage(s->newest, out) : 0;
-	return r ? r
-		 : buf_printf(out,
-			   "session_requests %" PRIu64 "\nsession_prompt_tokens %" PRIu64
-			   "\nsession_cached_tokens %" PRIu64 "\nsession_output_tokens %" PRIu64
-			   "\n",
-			   s->sums.requests, s->sums.prompt_tok, s->sums.cached_tok,
-			   s->sums.output_tok);
+	r = r ? r
+	      : buf_printf(out,
+			"session_requests %" PRIu64 "\nsession_prompt_tokens %" PRIu64
+			"\nsession_cached_tokens %" PRIu64 "\nsession_output_tokens %" PRIu64 "\n",
+			s->sums.requests, s->sums.prompt_tok, s->sums.cached_tok,
+			s->sums.output_tok);
+	return r ? r : render_cost("session_cost", s->sums.cost, out);
 }
 
 static int render_locked(struct session *s, enum session_view view, struct buf *out)

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/utf8.h"
+#include "gateway/money.h"
 
 struct row {
 	const char *name;
@@ -48,6 +49,12 @@ static int check_integer(const struct row *row, const char *value, size_t len)
 static int check_seed(const struct row *row, const char *value, size_t len)
 {
 	return len ? check_integer(row, value, len) : 0;
+}
+
+static int check_dollars(const struct row *row, const char *value, size_t len)
+{
+	money dollars;
+	return len ? money_parse(value, len, &dollars) : 0;
 }
 
 static int check_word(const struct row *row, const char *value, size_t len)
@@ -159,10 +166,24 @@ static const struct row rows[N_SETTINGS] = {
 		.default_value = "oldest-turns",
 		.max_bytes = SHORT_BYTES,
 		.allowed = "oldest-turns, middle or off"},
+	[SETTING_MAX_COST] = {.name = "max_cost",
+		.check = check_dollars,
+		.default_value = "",
+		.max_bytes = SHORT_BYTES,
+		.allowed = "dollars that one request may cost at most, as 0.05, or nothing (no "
+			   "ceiling)"},
+	[SETTING_PROMPT_BUDGET] = {.name = "prompt_budget",
+		.check = check_integer,
+		.default_value = "0",
+		.high = 1000000000,
+		.max_bytes = SHORT_BYTES,
+		.allowed = "tokens that a prompt with its history may take, a whole number, or 0 "
+			   "(what the model takes)"},
 };
 
 static const char *const names[N_SETTINGS + 1] = {"model", "system", "temperature", "top_p",
-	"top_k", "min_p", "max_tokens", "stop", "seed", "format", "ignore_eos", "truncate", NULL};
+	"top_k", "min_p", "max_tokens", "stop", "seed", "format", "ignore_eos", "truncate",
+	"max_cost", "prompt_budget", NULL};
 
 const char *const *settings_names(void)
 {
@@ -243,6 +264,13 @@ uint64_t settings_integer(const struct settings *s, enum setting i)
 {
 	size_t len;
 	return strtoull(settings_get(s, i, &len), NULL, 10);
+}
+
+bool settings_dollars(const struct settings *s, enum setting i, money *out)
+{
+	size_t len;
+	const char *value = settings_get(s, i, &len);
+	return len && money_parse(value, len, out) == 0;
 }
 
 void settings_copy(struct settings *to, const struct settings *from)

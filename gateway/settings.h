@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "gateway/money.h"
 #include "gateway/text.h"
 
 enum setting {
@@ -23,6 +24,8 @@ enum setting {
 	SETTING_FORMAT,
 	SETTING_IGNORE_EOS,
 	SETTING_TRUNCATE,
+	SETTING_MAX_COST,
+	SETTING_PROMPT_BUDGET,
 	N_SETTINGS
 };
 
@@ -50,6 +53,8 @@ bool settings_is_set(const struct settings *s, enum setting i);
 /* The numbers of checked values. */
 double settings_real(const struct settings *s, enum setting i);
 uint64_t settings_integer(const struct settings *s, enum setting i);
+/* False: it has none. */
+bool settings_dollars(const struct settings *s, enum setting i, money *out);
 
 /* *to shares the values of *from. */
 void settings_copy(struct settings *to, const struct settings *from);

@@ -41,7 +41,9 @@ struct store {
 	pthread_cond_t filled; /* on CLOCK_MONOTONIC */
 	leveldb_writebatch_t *pending;
 	bool any_pending, closing;
-	unsigned n_open; /* groups that are being queued */
+	unsigned n_open;            /* groups that are being queued */
+	bool hurry;                 /* something pending is not to be written later only */
+	bool awaits_groups, sleeps; /* the thread waits for n_open == 0; for a signal only */
 	struct store_waiter *waiters, **waiters_end;
 	int state; /* 0 or -errno */
 	char sentence[sizeof(struct err)];
@@ -286,11 +288,17 @@ struct store *store_free(struct store *s)
 
 int store_scan(struct store *s, const char *prefix, store_entry_fn *entry, void *arg)
 {
+	return store_scan_from(s, prefix, prefix, entry, arg);
+}
+
+int store_scan_from(
+	struct store *s, const char *prefix, const char *from, store_entry_fn *entry, void *arg)
+{
 	size_t n = strlen(prefix), key_len, value_len;
 	int r = 0;
 	leveldb_readoptions_t *options = leveldb_readoptions_create();
 	leveldb_iterator_t *it = leveldb_create_iterator(s->db, options);
-	for (leveldb_iter_seek(it, prefix, n); r == 0 && leveldb_iter_valid(it);
+	for (leveldb_iter_seek(it, from, strlen(from)); r == 0 && leveldb_iter_valid(it);
 		leveldb_iter_next(it)) {
 		const char *key = leveldb_iter_key(it, &key_len);
 		if (key_len < n || memcmp(key, prefix, n))
@@ -399,20 +407,24 @@ static void wait_for_work(struct store *s)
 	else if (s->unsynced_since_ns)
 		until_ns = s->unsynced_since_ns + sync_interval_ns;
 	struct timespec until = timespec_of(until_ns);
+	s->sleeps = !until_ns;
 	while (!s->any_pending && !s->waiters && !s->closing) {
 		if (!until_ns)
 			pthread_cond_wait(&s->filled, &s->lock);
 		else if (pthread_cond_timedwait(&s->filled, &s->lock, &until) == ETIMEDOUT)
-			return;
+			break;
 	}
+	s->sleeps = false;
 }
 
 /* Takes what is pending, for the thread. With the lock held, which it gives back while it writes.
  */
 static void write_pending(struct store *s)
 {
+	s->awaits_groups = true;
 	while (s->n_open)
 		pthread_cond_wait(&s->filled, &s->lock);
+	s->awaits_groups = s->hurry = false;
 	leveldb_writebatch_t *group = s->pending;
 	struct store_waiter *waiters = s->waiters;
 	s->pending = leveldb_writebatch_create();
@@ -453,15 +465,35 @@ static void *store_main(void *arg)
 	return NULL;
 }
 
-void store_put(struct store *s, const char *key, const char *value, size_t value_len)
+/* Something was queued: wakes the thread, unless a group is open, whose end does. A wake costs
+ * more than everything else here, so there is one a group, and none for what may be written later
+ * (but the thread must not sleep for good beside it). With the lock held. */
+static void queued(struct store *s, bool hurry)
+{
+	s->any_pending = true;
+	s->hurry |= hurry || s->sleeps;
+	if (s->hurry && !s->n_open)
+		pthread_cond_signal(&s->filled);
+}
+
+static void put(struct store *s, const char *key, const char *value, size_t value_len, bool hurry)
 {
 	pthread_mutex_lock(&s->lock);
 	if (!s->closing) {
 		leveldb_writebatch_put(s->pending, key, strlen(key), value, value_len);
-		s->any_pending = true;
-		pthread_cond_signal(&s->filled);
+		queued(s, hurry);
 	}
 	pthread_mutex_unlock(&s->lock);
+}
+
+void store_put(struct store *s, const char *key, const char *value, size_t value_len)
+{
+	put(s, key, value, value_len, true);
+}
+
+void store_put_later(struct store *s, const char *key, const char *value, size_t value_len)
+{
+	put(s, key, value, value_len, false);
 }
 
 void store_delete(struct store *s, const char *key)
@@ -469,8 +501,7 @@ void store_delete(struct store *s, const char *key)
 	pthread_mutex_lock(&s->lock);
 	if (!s->closing) {
 		leveldb_writebatch_delete(s->pending, key, strlen(key));
-		s->any_pending = true;
-		pthread_cond_signal(&s->filled);
+		queued(s, true);
 	}
 	pthread_mutex_unlock(&s->lock);
 }
@@ -485,8 +516,8 @@ void store_begin(struct store *s)
 void store_end(struct store *s)
 {
 	pthread_mutex_lock(&s->lock);
-	s->n_open--;
-	pthread_cond_signal(&s->filled);
+	if (--s->n_open == 0 && (s->hurry || s->awaits_groups))
+		pthread_cond_signal(&s->filled);
 	pthread_mutex_unlock(&s->lock);
 }
 

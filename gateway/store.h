@@ -9,6 +9,10 @@
  *   version              "1"; another one is refused
  *   s/SESSION            a session: JSON (owner, mode, times, settings, sums)
  *   t/SESSION/SERIAL     a turn of its conversation; SERIAL: 16 hexadecimal digits, in order
+ *   a/ACCOUNT            what was used of an account
+ *   al/ACCOUNT/SERIAL    a line of its ledger
+ *   ae/ACCOUNT/SERIAL    a line of its events
+ *   ac/SERIAL            the claim of a request under way, with what a crash is to charge for it
  */
 
 #include <stdbool.h>
@@ -32,11 +36,17 @@ struct store *store_free(struct store *s);
 typedef int store_entry_fn(
 	void *arg, const char *key, size_t key_len, const char *value, size_t value_len);
 int store_scan(struct store *s, const char *prefix, store_entry_fn *entry, void *arg);
+/* The same, of those of them that are not before `from`. */
+int store_scan_from(
+	struct store *s, const char *prefix, const char *from, store_entry_fn *entry, void *arg);
 
 /* Queues a change; copied; never waits. Changes are written in the order in which they were queued,
  * those that wait together in one atomic group. */
 void store_put(struct store *s, const char *key, const char *value, size_t value_len);
 void store_delete(struct store *s, const char *key);
+/* A put that nobody waits for: its place in the order is the same, but the thread is not woken for
+ * it. Written together with what is queued next, or within a second. */
+void store_put_later(struct store *s, const char *key, const char *value, size_t value_len);
 
 /* What is queued between the two goes into one group: all of it is written, or nothing. Short:
  * others wait for their writing meanwhile. May nest, also between threads. */

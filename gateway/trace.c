@@ -88,18 +88,29 @@ struct stage {
 	uint64_t from_ns, to_ns;
 };
 
-enum { N_STAGES = 7 };
+enum { N_STAGES = 9 };
 
 static void stages(const struct trace_times *t, struct stage out[N_STAGES])
 {
 	uint64_t generating = t->first_ns ? t->first_ns : t->generated_ns;
-	out[0] = (struct stage){"session", t->submitted_ns, t->started_ns};
-	out[1] = (struct stage){"load", t->started_ns, t->ready_ns};
-	out[2] = (struct stage){"render", t->ready_ns, t->rendered_ns};
-	out[3] = (struct stage){"queue", t->rendered_ns, t->running_ns};
-	out[4] = (struct stage){"prefill", t->running_ns, generating};
-	out[5] = (struct stage){"decode", t->first_ns, t->generated_ns};
-	out[6] = (struct stage){"store", t->generated_ns, t->settled_ns};
+	uint64_t judged = t->judged_ns ? t->judged_ns : t->started_ns;
+	const struct stage all[N_STAGES] = {
+		{"session", t->submitted_ns, t->started_ns},
+		{"judge", t->started_ns, t->judged_ns},
+		{"load", judged, t->ready_ns},
+		{"render", t->ready_ns, t->rendered_ns},
+		{"queue", t->rendered_ns, t->running_ns},
+		{"prefill", t->running_ns, generating},
+		{"release", t->first_ns, t->released_ns},
+		{"decode", t->first_ns, t->generated_ns},
+		{"store", t->generated_ns, t->settled_ns},
+	};
+	memcpy(out, all, sizeof all);
+}
+
+uint64_t trace_first_ns(const struct trace_times *t)
+{
+	return t->released_ns ? t->released_ns : t->first_ns;
 }
 
 int trace_render_stages(const struct trace_times *times, struct buf *out)
@@ -130,6 +141,8 @@ static int render_record(const struct trace_record *c, struct buf *out)
 			", \"prompt_tokens\": %" PRIu64 ", \"cached_tokens\": %" PRIu64
 			", \"output_tokens\": %" PRIu64,
 			c->usage.prompt_tok, c->usage.cached_tok, c->usage.output_tok);
+	r = r ? r : buf_append_str(out, ", \"cost\": ");
+	r = r ? r : money_print(c->cost, out);
 	struct stage s[N_STAGES];
 	stages(t, s);
 	for (size_t i = 0; r == 0 && i < N_STAGES; i++)
@@ -138,7 +151,7 @@ static int render_record(const struct trace_record *c, struct buf *out)
 				trace_ms(s[i].from_ns, s[i].to_ns));
 	return r ? r
 		 : buf_printf(out, ", \"ttft_ms\": %.3f, \"total_ms\": %.3f}\n",
-			   trace_ms(t->submitted_ns, t->first_ns),
+			   trace_ms(t->submitted_ns, trace_first_ns(t)),
 			   trace_ms(t->submitted_ns, t->settled_ns));
 }
 

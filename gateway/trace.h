@@ -9,15 +9,18 @@
 #include <sys/types.h>
 
 #include "base/buf.h"
+#include "gateway/money.h"
 #include "gateway/text.h"
 
 /* Times are CLOCK_MONOTONIC; 0: it never came that far. */
 struct trace_times {
 	uint64_t submitted_ns, started_ns; /* its turn came in its session */
+	uint64_t judged_ns;                /* its prompt was, by a judge (0: there is none) */
 	uint64_t ready_ns;                 /* the model was loaded */
 	uint64_t rendered_ns;              /* the conversation was tokens */
 	uint64_t running_ns;               /* it left the engine's queue */
 	uint64_t first_ns;                 /* its first text was there */
+	uint64_t released_ns;              /* its first text was past the guards and the ledger */
 	uint64_t generated_ns;             /* its last text was there */
 	uint64_t settled_ns;               /* stored, over */
 };
@@ -26,8 +29,8 @@ struct trace_usage {
 	uint64_t prompt_tok, cached_tok, output_tok;
 };
 
-/* Both in little room, as they are kept with a conversation's turns: microseconds since the
- * submission, plus one; 0: it never came that far. */
+/* Both (but for judged_ns and released_ns) in little room, as they are kept with a conversation's
+ * turns: microseconds since the submission, plus one; 0: it never came that far. */
 enum { TRACE_PACKED_TIMES = 7 };
 struct trace_packed {
 	uint32_t us[TRACE_PACKED_TIMES];
@@ -50,6 +53,7 @@ struct trace_record {
 	char session[TEXT_NAME_SIZE], model[TEXT_NAME_SIZE];
 	struct trace_times times;
 	struct trace_usage usage;
+	money cost;
 };
 
 struct trace;
@@ -62,6 +66,8 @@ int trace_render(struct trace *t, struct buf *out);
 
 /* The stages of one request, "name 1.234 ms" lines; a stage that is under way is not there. */
 int trace_render_stages(const struct trace_times *times, struct buf *out);
+/* When a reader could have the first text. */
+uint64_t trace_first_ns(const struct trace_times *t);
 /* Milliseconds between two times; 0 when either is not there. */
 double trace_ms(uint64_t from_ns, uint64_t to_ns);
 

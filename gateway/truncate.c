@@ -22,13 +22,26 @@ struct fit {
 	struct provider_message *messages; /* [2 * n + 1] */
 };
 
+static bool prompt_alone(const struct fit *f)
+{
+	return f->job->first + 1 == f->job->n && !f->job->head;
+}
+
 static size_t room_for_answer(const struct fit *f)
 {
 	size_t quarter = f->limits.context_tok / 4;
-	bool alone = f->job->first + 1 == f->job->n && !f->job->head;
-	if (alone || f->job->mode == TRUNCATE_OFF)
+	if (prompt_alone(f) || f->job->mode == TRUNCATE_OFF)
 		return 1;
 	return f->job->max_tokens < quarter ? (size_t)f->job->max_tokens : quarter;
+}
+
+/* Tokens that the window may take. */
+static size_t most_tok(const struct fit *f)
+{
+	size_t room = room_for_answer(f), fits = f->limits.context_tok;
+	fits = fits > room ? fits - room : 0;
+	uint64_t budget = f->job->budget_tok;
+	return budget && budget < fits && !prompt_alone(f) ? (size_t)budget : fits;
 }
 
 static void add(struct fit *f, size_t *n, enum provider_role role, const struct text *t)
@@ -65,7 +78,7 @@ static int try_window(struct fit *f, struct provider_prompt *out, struct err *er
 	int r = f->provider->render(f->handle, f->messages, n, out, err);
 	if (r < 0)
 		return r;
-	if (out->n_tok + room_for_answer(f) <= f->limits.context_tok)
+	if (out->n_tok <= most_tok(f))
 		return 0;
 	free(out->ids);
 	*out = (struct provider_prompt){0};
@@ -84,7 +97,7 @@ static int count(const struct fit *f, const struct text *t, size_t *sum, struct 
 static int choose(struct fit *f, struct err *err)
 {
 	struct truncate_job *job = f->job;
-	size_t target = (f->limits.context_tok - room_for_answer(f)) / 4 * 3, sum = 0;
+	size_t target = most_tok(f) / 4 * 3, sum = 0;
 	int r = count(f, job->system, &sum, err);
 	r = r ? r : count(f, job->turns[job->n - 1].user, &sum, err);
 	job->head = job->mode == TRUNCATE_MIDDLE && job->n > 1 ? 1 : 0;
@@ -105,6 +118,13 @@ static int choose(struct fit *f, struct err *err)
 
 static int too_long(const struct fit *f, struct err *err)
 {
+	uint64_t budget = f->job->budget_tok;
+	if (f->job->mode == TRUNCATE_OFF && f->job->n > 1 && budget &&
+		budget < f->limits.context_tok)
+		return err_set(err, -EMSGSIZE,
+			"the conversation is longer than the session's prompt_budget of %" PRIu64
+			" tokens, and truncate is off",
+			budget);
 	if (f->job->mode == TRUNCATE_OFF && f->job->n > 1)
 		return err_set(err, -EMSGSIZE,
 			"the conversation is longer than the model's context of %" PRIu32

@@ -18,15 +18,17 @@ struct truncate_job {
 	size_t n; /* >= 1; the last is the new prompt */
 	enum truncate_mode mode;
 	uint64_t max_tokens;
-	size_t head, first; /* in: the window of last time; out: turns [0, head) and [first, n) */
+	uint64_t budget_tok; /* the prompt with its history takes no more; 0: as much as fits */
+	size_t head, first;  /* in: the window of last time; out: turns [0, head) and [first, n) */
 };
 
 /*
  * Renders as many turns as fit, with room for an answer: min(max_tokens, a quarter of the context).
  * The new prompt alone needs room for one token only. A window that still fits stays as it is, so
  * that its prefix is found in the KV cache; one that does not is moved so far that the prompt takes
- * three quarters of what it may, so that it is moved seldom. Long for long text. new *out.
- * -EMSGSIZE: does not fit (mode off), or the new prompt alone does not; those of the provider.
+ * three quarters of what it may, so that it is moved seldom. budget_tok limits the history, never
+ * the new prompt. Long for long text. new *out. -EMSGSIZE: does not fit (mode off), or the new
+ * prompt alone does not; those of the provider.
  */
 int truncate_render(const struct provider *provider, void *handle, struct truncate_job *job,
 	struct provider_prompt *out, struct err *err);

@@ -33,7 +33,7 @@ static void setup(void)
 	struct gateway_options o = {.state_dir = temporary};
 	struct err err = {{0}};
 	ck_assert_msg(gateway_open(&gateway, &o, &err) == 0, "%s", err.text);
-	nodes = nodes_new(gateway);
+	nodes = nodes_new(gateway, NULL);
 	ck_assert_int_eq(node_of_ino(nodes, 1, &root), 0);
 	sessions = child(&root, "sessions");
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fs/table.h"
 
+#include "fs/collection.h"
+
 #include "gateway/gateway.h"
 
 #include <string.h>
@@ -54,6 +56,35 @@ START_TEST(every_session_setting_of_the_gateway_has_a_row)
 }
 END_TEST
 
+START_TEST(every_setting_of_a_collection_has_a_row)
+{
+	for (size_t i = 0; collections[i]; i++) {
+		const char *const *names = collections[i]->settings();
+		for (size_t k = 0; names[k]; k++) {
+			const struct table_row *row =
+				table_row_named(collections[i]->inside, names[k]);
+			ck_assert_msg(row && row->kind == TABLE_SETTING, "%s/%s",
+				collections[i]->dir, names[k]);
+		}
+	}
+}
+END_TEST
+
+START_TEST(what_is_about_all_users_or_money_is_not_for_others)
+{
+	static const struct {
+		enum table_place place;
+		const char *name;
+	} secret[] = {{TABLE_GUARDS, "audit"}, {TABLE_ACCOUNT, "ledger"}};
+	for (size_t i = 0; i < sizeof secret / sizeof *secret; i++)
+		ck_assert_uint_eq(
+			table_row_named(secret[i].place, secret[i].name)->mode & 07777, 0400);
+	for (size_t i = 0; i < table_n_rows; i++)
+		if (table_rows[i].place == TABLE_ACCOUNT)
+			ck_assert_uint_eq(table_rows[i].mode & 0022, 0);
+}
+END_TEST
+
 START_TEST(every_place_but_nowhere_is_inside_one_directory)
 {
 	for (int place = TABLE_ROOT; place <= TABLE_TRACE; place++)
@@ -78,6 +109,8 @@ int main(void)
 	tcase_add_test(t, names_are_unique_within_their_directory);
 	tcase_add_test(t, type_bits_and_kind_agree);
 	tcase_add_test(t, every_session_setting_of_the_gateway_has_a_row);
+	tcase_add_test(t, every_setting_of_a_collection_has_a_row);
+	tcase_add_test(t, what_is_about_all_users_or_money_is_not_for_others);
 	tcase_add_test(t, every_place_but_nowhere_is_inside_one_directory);
 	tcase_add_test(t, a_pattern_is_never_found_by_its_name);
 	suite_add_tcase(s, t);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fs/tree.h"
 
+#include "fs/collection.h"
 #include "fs/names.h"
 
 #include <sys/resource.h>
@@ -10,6 +11,7 @@
 #include "tests/fs/temporary.h"
 #include "tests/run_suite.h"
 
+static const struct collection *const models = &collection_models;
 static struct tree *tree;
 
 static void setup(void)
@@ -29,14 +31,14 @@ static void teardown(void)
 static int get(const char *name, const char *file, struct buf *out)
 {
 	buf_free(out);
-	return tree_setting_get(tree, name, file, out);
+	return tree_setting_get(tree, models, name, file, out);
 }
 
 START_TEST(only_directories_with_good_names_are_models)
 {
 	temporary_sh("mkdir 'models/sp ace' models/.hidden; touch models/file; "
 		     "ln -s a models/link; mkdir models/$(printf 'x%.0s' $(seq 65))");
-	char **names = tree_models(tree);
+	char **names = tree_names(tree, models);
 	ck_assert_uint_eq(names_count(names), 3);
 	ck_assert_str_eq(names[0], ".hidden");
 	ck_assert_str_eq(names[1], "a");
@@ -52,11 +54,11 @@ START_TEST(models_that_cannot_be_read_now_have_not_gone)
 	none = before;
 	none.rlim_cur = 0;
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
-	char **names = tree_models(tree);
+	char **names = tree_names(tree, models);
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
 	ck_assert_ptr_null(names);
 	temporary_sh("rm -r models");
-	names = tree_models(tree);
+	names = tree_names(tree, models);
 	ck_assert_uint_eq(names_count(names), 0);
 	ck_assert_ptr_nonnull(names);
 	names_free(names);
@@ -99,12 +101,12 @@ END_TEST
 START_TEST(a_setting_is_replaced_whole_and_removed_by_the_empty_text)
 {
 	struct buf text = {0};
-	ck_assert_int_eq(tree_setting_set(tree, "a", "path", "other.gguf", 10), 0);
+	ck_assert_int_eq(tree_setting_set(tree, models, "a", "path", "other.gguf", 10), 0);
 	ck_assert_int_eq(get("a", "path", &text), 0);
 	ck_assert_str_eq(text.data, "other.gguf");
 	temporary_sh("test \"$(ls -A models/a)\" = path");
-	ck_assert_int_eq(tree_setting_set(tree, "a", "path", "", 0), 0);
-	ck_assert_int_eq(tree_setting_set(tree, "a", "path", "", 0), 0);
+	ck_assert_int_eq(tree_setting_set(tree, models, "a", "path", "", 0), 0);
+	ck_assert_int_eq(tree_setting_set(tree, models, "a", "path", "", 0), 0);
 	ck_assert_int_eq(get("a", "path", &text), -ENOENT);
 	buf_free(&text);
 }
@@ -114,14 +116,14 @@ START_TEST(paths_are_relative_to_the_models_directory)
 {
 	struct buf path = {0};
 	char want[128];
-	ck_assert_int_eq(tree_resolve(tree, "a", "m.gguf", 6, &path), 0);
+	ck_assert_int_eq(tree_resolve(tree, models, "a", "m.gguf", 6, &path), 0);
 	snprintf(want, sizeof want, "%s/models/a/m.gguf", tree_path(tree));
 	ck_assert_str_eq(path.data, want);
 	buf_clear(&path);
-	ck_assert_int_eq(tree_resolve(tree, "a", "/x.gguf", 7, &path), 0);
+	ck_assert_int_eq(tree_resolve(tree, models, "a", "/x.gguf", 7, &path), 0);
 	ck_assert_str_eq(path.data, "/x.gguf");
 	buf_clear(&path);
-	ck_assert_int_eq(tree_resolve(tree, "a", "", 0, &path), 0);
+	ck_assert_int_eq(tree_resolve(tree, models, "a", "", 0, &path), 0);
 	ck_assert_uint_eq(path.len, 0);
 	buf_free(&path);
 }
@@ -150,14 +152,14 @@ END_TEST
 START_TEST(a_model_with_files_of_the_user_is_not_removed)
 {
 	temporary_sh("touch models/a/weights.gguf");
-	ck_assert_int_eq(tree_model_remove(tree, "a"), -ENOTEMPTY);
+	ck_assert_int_eq(tree_remove(tree, models, "a"), -ENOTEMPTY);
 	temporary_sh("test -f models/a/path; rm models/a/weights.gguf");
-	ck_assert_int_eq(tree_model_remove(tree, "a"), 0);
+	ck_assert_int_eq(tree_remove(tree, models, "a"), 0);
 	temporary_sh("test ! -e models/a");
-	ck_assert_int_eq(tree_model_remove(tree, "a"), 0);
-	ck_assert_int_eq(tree_model_make(tree, "a"), 0);
-	ck_assert_int_eq(tree_model_make(tree, "a"), -EEXIST);
-	ck_assert_int_eq(tree_model_make(tree, "a/b"), -EINVAL);
+	ck_assert_int_eq(tree_remove(tree, models, "a"), 0);
+	ck_assert_int_eq(tree_make(tree, models, "a"), 0);
+	ck_assert_int_eq(tree_make(tree, models, "a"), -EEXIST);
+	ck_assert_int_eq(tree_make(tree, models, "a/b"), -EINVAL);
 }
 END_TEST
 
@@ -167,12 +169,12 @@ START_TEST(root_takes_nothing_that_others_can_write)
 	struct err err = {{0}};
 	if (geteuid() != 0)
 		return; /* nobody else's rights are at stake */
-	ck_assert_int_eq(tree_trusted(tree, "a", "path", NULL), 0);
+	ck_assert_int_eq(tree_trusted(tree, "models/a/path", NULL), 0);
 	temporary_sh("chmod 666 models/a/path");
-	ck_assert_int_eq(tree_trusted(tree, "a", "path", &err), -EPERM);
+	ck_assert_int_eq(tree_trusted(tree, "models/a/path", &err), -EPERM);
 	ck_assert_ptr_nonnull(strstr(err.text, "models/a/path"));
 	temporary_sh("chmod 644 models/a/path; chmod 777 models/a");
-	ck_assert_int_eq(tree_trusted(tree, "a", "path", NULL), -EPERM);
+	ck_assert_int_eq(tree_trusted(tree, "models/a/path", NULL), -EPERM);
 	temporary_sh("chown 12345 .");
 	ck_assert_int_eq(tree_open(&other, temporary, &err), -EPERM);
 	ck_assert_ptr_null(other);
@@ -183,8 +185,8 @@ START_TEST(names_of_models_are_checked)
 {
 	static const char *const bad[] = {"", ".", "..", "default", "a/b", "a b", "\xc3\xa4"};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-		ck_assert_msg(!tree_name_ok(bad[i]), "%s", bad[i]);
-	ck_assert(tree_name_ok("Llama-3.1_8b"));
+		ck_assert_msg(!tree_name_ok(models, bad[i]), "%s", bad[i]);
+	ck_assert(tree_name_ok(models, "Llama-3.1_8b"));
 }
 END_TEST
 

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "gateway/core.h"
+#include "gateway/users.h"
 #include "tests/engine/tiny_llama.h"
 
 static void write_model(
@@ -175,4 +177,57 @@ double harness_usage(struct session *s, const char *name)
 			value = strtod(line + n, NULL);
 	free(usage);
 	return value;
+}
+
+char *harness_whole(struct harness *h, enum gateway_view view)
+{
+	struct buf out = {0};
+	ck_assert_int_eq(gateway_render(h->g, view, &out), 0);
+	buf_append(&out, "", 0);
+	return out.data;
+}
+
+void harness_guard(struct harness *h, const char *file, const char *text)
+{
+	struct err err = {0};
+	int r = gateway_guard_set(h->g, file, text, strlen(text), &err);
+	ck_assert_msg(r == 0, "%s", err.text);
+}
+
+void harness_price(struct harness *h, const char *model)
+{
+	static const char *const files[] = {"price_input", "price_cached", "price_output"};
+	struct model *m = gateway_model_find(h->g, model);
+	for (size_t i = 0; i < 3; i++)
+		ck_assert_int_eq(model_setting_set(m, files[i], "1000000", 7, NULL), 0);
+	model_put(m);
+}
+
+void harness_account(struct harness *h, const char *name, const char *file, const char *value)
+{
+	struct err err = {0};
+	int r = gateway_account_create(h->g, name, &err);
+	ck_assert_msg(r == 0 || r == -EEXIST, "%s", err.text);
+	struct account *a = gateway_account_find(h->g, name);
+	r = account_setting_set(a, file, value, strlen(value), &err);
+	ck_assert_msg(r == 0, "%s", err.text);
+	account_put(a);
+}
+
+char *harness_account_view(struct harness *h, const char *name, enum account_view view)
+{
+	struct buf out = {0};
+	struct account *a = gateway_account_find(h->g, name);
+	ck_assert_ptr_nonnull(a);
+	ck_assert_int_eq(account_render(a, view, &out), 0);
+	account_put(a);
+	buf_append(&out, "", 0);
+	return out.data;
+}
+
+const char *harness_me(struct harness *h)
+{
+	static char name[TEXT_NAME_SIZE];
+	users_name(h->g->users, getuid(), name);
+	return name;
 }

@@ -42,4 +42,16 @@ bool harness_status(struct session *s, const char *word);
 /* One `name value` line of usage; -1 when it is not there. */
 double harness_usage(struct session *s, const char *name);
 
+/* A view of the whole as a string. free() it. */
+char *harness_whole(struct harness *h, enum gateway_view view);
+/* Sets a file below guards/, which must be good. */
+void harness_guard(struct harness *h, const char *file, const char *text);
+/* A dollar for each token of `model`, of whatever kind. */
+void harness_price(struct harness *h, const char *model);
+/* A setting of an account, which is made when there is none. */
+void harness_account(struct harness *h, const char *name, const char *file, const char *value);
+/* A text of an account that exists; free() it. The account of this user: harness_me. */
+char *harness_account_view(struct harness *h, const char *name, enum account_view view);
+const char *harness_me(struct harness *h);
+
 #endif

@@ -12,6 +12,7 @@
 
 #include "base/utf8.h"
 #include "gateway/store.h"
+#include "gateway/model.h"
 #include "tests/gateway/harness.h"
 
 static struct harness h;
@@ -122,6 +123,67 @@ START_TEST(a_failed_model_is_tried_again_by_the_next_request)
 	free(harness_read(s, &status));
 	ck_assert_int_eq(status, 0);
 	session_put(s);
+}
+END_TEST
+
+START_TEST(prices_are_exact_and_a_cached_token_costs_as_a_fresh_one_unless_it_says_otherwise)
+{
+	static const char *const bad[] = {"-1", "free", "0.0000000001", "1e-6", "1000000001"};
+	struct model *m = gateway_model_find(h.g, "tiny");
+	struct money_price p;
+	struct err err = {0};
+	model_price(m, &p);
+	ck_assert(p.input == 0 && p.cached == 0 && p.output == 0);
+	ck_assert_int_eq(model_setting_set(m, "price_input", "0.15", 4, &err), 0);
+	ck_assert_int_eq(model_setting_set(m, "price_output", "0.000000001", 11, &err), 0);
+	model_price(m, &p);
+	ck_assert(p.input == 150000000 && p.cached == 150000000 && p.output == 1);
+	ck_assert_int_eq(model_setting_set(m, "price_cached", "0", 1, &err), 0);
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		ck_assert_int_eq(
+			model_setting_set(m, "price_input", bad[i], strlen(bad[i]), &err), -EINVAL);
+		ck_assert_ptr_nonnull(strstr(err.text, "dollars per million tokens"));
+	}
+	model_price(m, &p);
+	ck_assert(p.input == 150000000 && p.cached == 0 && p.output == 1);
+	ck_assert_int_eq(model_setting_set(m, "price_input", "", 0, &err), 0);
+	model_price(m, &p);
+	ck_assert(p.input == 0 && p.cached == 0 && p.output == 1);
+	model_put(m);
+}
+END_TEST
+
+START_TEST(every_setting_of_a_model_is_in_the_list_of_their_names)
+{
+	static const char *const names[] = {
+		"path", "template", "price_input", "price_cached", "price_output"};
+	const char *const *list = model_setting_names();
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		ck_assert_str_eq(list[i], names[i]);
+		ck_assert_int_eq(model_setting_check(names[i], "", 0, NULL), 0);
+	}
+	ck_assert_ptr_null(list[sizeof names / sizeof *names]);
+}
+END_TEST
+
+static void expect_state(struct model *m, const char *word)
+{
+	struct buf out = {0};
+	ck_assert_int_eq(model_render(m, MODEL_STATE, &out), 0);
+	ck_assert_msg(!strncmp(out.data, word, strlen(word)), "%s", out.data);
+	buf_free(&out);
+}
+
+START_TEST(a_failed_model_stays_so_after_a_new_price_and_not_after_a_new_path)
+{
+	ck_assert_int_lt(ask_file("priced", write_file("nonsense", "nothing", 7)), 0);
+	struct model *m = gateway_model_find(h.g, "priced");
+	expect_state(m, "failed");
+	ck_assert_int_eq(model_setting_set(m, "price_input", "1", 1, NULL), 0);
+	expect_state(m, "failed");
+	ck_assert_int_eq(model_setting_set(m, "path", h.model, strlen(h.model), NULL), 0);
+	expect_state(m, "unloaded");
+	model_put(m);
 }
 END_TEST
 
@@ -372,6 +434,10 @@ static void add_tests(TCase *t)
 	tcase_add_test(t, removing_a_model_ends_what_runs_on_it);
 	tcase_add_test(t, a_model_file_that_shrinks_fails_its_model_and_not_the_daemon);
 	tcase_add_test(t, an_idle_model_is_unloaded_and_comes_back_by_itself);
+	tcase_add_test(t,
+		prices_are_exact_and_a_cached_token_costs_as_a_fresh_one_unless_it_says_otherwise);
+	tcase_add_test(t, every_setting_of_a_model_is_in_the_list_of_their_names);
+	tcase_add_test(t, a_failed_model_stays_so_after_a_new_price_and_not_after_a_new_path);
 	tcase_add_test(t, two_users_do_not_share_prefixes);
 	tcase_add_test(t, damaged_entries_of_the_store_are_skipped_and_the_rest_lives);
 	if (geteuid() == 0) /* it mounts a small disk */

@@ -126,6 +126,42 @@ START_TEST(what_was_told_as_stored_survives_a_kill)
 }
 END_TEST
 
+START_TEST(what_may_be_written_later_is_written_soon_and_in_its_place)
+{
+	int ends[2];
+	ck_assert_int_eq(pipe(ends), 0);
+	pid_t child = fork();
+	if (!child) {
+		struct store *s = open_store(dir);
+		usleep(50000); /* the thread sleeps: nobody else would wake it */
+		store_put_later(s, "s/a", "first", 5);
+		usleep(50000);
+		store_put_later(s, "s/b", "early", 5);
+		store_put(s, "s/b", "late", 4);
+		store_begin(s);
+		store_put_later(s, "s/c", "alone", 5);
+		store_end(s);
+		usleep(1500000);
+		ssize_t n = write(ends[1], "", 1);
+		(void)n;
+		pause();
+		_exit(1);
+	}
+	char ok;
+	ck_assert_int_eq(read(ends[0], &ok, 1), 1);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	struct store *s = open_store(dir);
+	struct found f = {""};
+	store_scan(s, "s/", note, &f);
+	ck_assert_str_eq(f.text, "s/a=first;s/b=late;s/c=alone;");
+	f.text[0] = '\0';
+	store_scan_from(s, "s/", "s/b", note, &f);
+	ck_assert_str_eq(f.text, "s/b=late;s/c=alone;");
+	store_free(s);
+}
+END_TEST
+
 START_TEST(a_directory_in_use_is_refused_with_the_pid_of_its_user)
 {
 	struct store *s = open_store(dir), *two = NULL;
@@ -234,6 +270,7 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, entries_come_back_in_the_order_of_their_keys_below_a_prefix);
 	tcase_add_test(t, what_was_told_as_stored_survives_a_kill);
+	tcase_add_test(t, what_may_be_written_later_is_written_soon_and_in_its_place);
 	tcase_add_test(t, a_directory_in_use_is_refused_with_the_pid_of_its_user);
 	tcase_add_test(t, the_database_is_private_in_a_directory_that_is_not);
 	tcase_add_test(t, a_missing_directory_is_made_for_its_owner_only);

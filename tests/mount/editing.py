@@ -54,7 +54,7 @@ def vim_edits_a_setting(m):
 
 @claim(tools=("vim",))
 def vim_with_backups_and_renames_edits_a_setting(m):
-    edited(m, "vim -u NONE -es -c 'set backup writebackup backupcopy=no' -c '%s/old/new/' -c wq "
+    edited(m, "vim -u NONE -es -c 'set backup writebackup backupcopy=no backupskip=' -c '%s/old/new/' -c wq "
            "$F </dev/null; rm -f $F~")
 
 

@@ -163,7 +163,7 @@ def a_finished_answer_comes_at_once_and_again(m):
     begin = time.monotonic()
     for _ in range(20):
         equal(read_bytes(s("out")), got)
-    assert time.monotonic() - begin < 1 * harness.slow()
+    assert time.monotonic() - begin < 5 * harness.slow()
 
 
 @claim()

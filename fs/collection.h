@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef FS_COLLECTION_H
+#define FS_COLLECTION_H
+
+#include "fs/node.h"
+#include "fs/table.h"
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct gateway;
+
+/*
+ * A directory of configured things: in TREE and in the mount a directory each, with a file for each
+ * setting. TREE is the truth about which there are and what their settings say; the gateway has
+ * them, each as an object behind the functions here. `it` is a reference of such an object.
+ */
+struct collection {
+	const char *dir; /* its name in TREE and in the mount */
+	const char *one; /* what one of it is called in sentences */
+	enum object_kind kind;
+	enum table_place outside, inside; /* where its directories stand; what is in one of them */
+	bool default_is_link;             /* `default` is a symlink there, and no name */
+	const char *always;               /* exists with or without a directory in TREE, or NULL */
+	const char *path_setting; /* whose value is a path below its directory in TREE, or NULL */
+
+	const char *const *(*settings)(void); /* names of files, ends with NULL */
+	int (*name_check)(const char *name, struct err *err);
+	int (*create)(struct gateway *g, const char *name, struct err *err);
+	int (*remove)(struct gateway *g, const char *name, struct err *err);
+	void *(*find)(struct gateway *g, const char *name); /* a new reference, or NULL */
+	void (*put)(void *it);
+	const char *(*name)(const void *it);
+	char **(*names)(struct gateway *g); /* as gateway_model_names */
+	/* False: the gateway has it for reasons of its own, and TREE knows nothing of it. The first
+	 * setting makes it a configured one. */
+	bool (*is_configured)(void *it);
+	int (*check)(const char *file, const char *value, size_t len, struct err *err);
+	int (*set)(void *it, const char *file, const char *value, size_t len, struct err *err);
+	int (*get)(void *it, const char *file, struct buf *out);
+	/* What its file in TREE holds is no value. NULL: nothing follows. */
+	void (*fail)(void *it, const char *file);
+};
+
+extern const struct collection collection_models, collection_budgets;
+
+/* All of them; ends with NULL. */
+enum { COLLECTIONS = 2 };
+extern const struct collection *const collections[COLLECTIONS + 1];
+
+/* The one whose objects are of that kind, or NULL. */
+const struct collection *collection_of(enum object_kind kind);
+/* The one whose directories stand in that place, or NULL. */
+const struct collection *collection_at(enum table_place outside);
+
+#endif

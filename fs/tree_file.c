@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A file is replaced by writing a temporary one beside it, fsync, rename. Temporary files begin
+ * with a dot and have a name per thread, so that two writers never share one; one that a crash left
+ * is overwritten or stays, and is never taken for configuration.
+ */
+#include "fs/tree_file.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int tree_file_dir(int at, const char *name)
+{
+	int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+int tree_file_dir_make(int at, const char *name)
+{
+	if (mkdirat(at, name, 0755) < 0 && errno != EEXIST)
+		return -errno;
+	return tree_file_dir(at, name);
+}
+
+static int read_all(int fd, size_t max, struct buf *out)
+{
+	size_t before = out->len;
+	for (;;) {
+		int r = buf_reserve(out, 4096);
+		if (r < 0)
+			return r;
+		ssize_t n = read(fd, out->data + out->len, 4096);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return 0;
+		out->len += (size_t)n;
+		out->data[out->len] = '\0';
+		if (out->len - before > max)
+			return -EFBIG;
+	}
+}
+
+int tree_file_read(int at, const char *name, size_t max, struct buf *out)
+{
+	int fd = openat(at, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ELOOP || errno == ENXIO ? -EINVAL : -errno;
+	struct stat st;
+	int r = fstat(fd, &st) < 0 ? -errno : S_ISREG(st.st_mode) ? 0 : -EINVAL;
+	size_t before = out->len;
+	if (r == 0)
+		r = read_all(fd, max, out);
+	if (r < 0 && out->data)
+		out->data[out->len = before] = '\0';
+	close(fd);
+	return r;
+}
+
+bool tree_file_is_young(const struct stat *st)
+{
+	uint64_t ns = (uint64_t)st->st_mtim.tv_sec * 1000000000u + (uint64_t)st->st_mtim.tv_nsec;
+	uint64_t now = clock_real_ns();
+	return ns <= now && now - ns < (uint64_t)TREE_FILE_YOUNG_MS * 1000000u;
+}
+
+static int write_all(int fd, const char *bytes, size_t n)
+{
+	while (n) {
+		ssize_t done = write(fd, bytes, n);
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done < 0)
+			return -errno;
+		bytes += done;
+		n -= (size_t)done;
+	}
+	return 0;
+}
+
+int tree_file_write_beside(
+	int at, const char *name, const char *text, size_t len, char beside[TREE_FILE_BESIDE])
+{
+	snprintf(beside, TREE_FILE_BESIDE, ".%s.llmfs-%d", name, (int)gettid());
+	unlinkat(at, beside, 0);
+	int fd = openat(at, beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return -errno;
+	int r = write_all(fd, text, len);
+	if (r == 0 && fsync(fd) < 0)
+		r = -errno;
+	close(fd);
+	if (r < 0)
+		unlinkat(at, beside, 0);
+	return r;
+}
+
+int tree_file_take(int at, const char *beside, const char *name)
+{
+	int r = renameat(at, beside, at, name) < 0 ? -errno : 0;
+	if (r < 0)
+		unlinkat(at, beside, 0);
+	return r;
+}
+
+int tree_file_replace(int at, const char *name, const char *text, size_t len)
+{
+	char beside[TREE_FILE_BESIDE];
+	int r = tree_file_write_beside(at, name, text, len, beside);
+	if (r == 0)
+		r = tree_file_take(at, beside, name);
+	if (r == 0)
+		fsync(at);
+	return r;
+}
+
+int tree_file_remove(int at, const char *name)
+{
+	return unlinkat(at, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+}

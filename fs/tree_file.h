@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef FS_TREE_FILE_H
+#define FS_TREE_FILE_H
+
+#include "base/buf.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/stat.h>
+
+/*
+ * Files and directories below TREE, each named in an open directory: nothing that is not a regular
+ * file is opened, no symlink is followed, nothing blocks on what it opens.
+ */
+
+/* A descriptor, or -errno. */
+int tree_file_dir(int at, const char *name);
+/* The same, after making it if it is missing. */
+int tree_file_dir_make(int at, const char *name);
+
+/* Appends the whole text. -ENOENT; -EINVAL: not a regular file; -EFBIG: longer than max. On failure
+ * nothing was added. */
+int tree_file_read(int at, const char *name, size_t max, struct buf *out);
+/* Whether it was changed so lately that, if it is empty, somebody may have truncated it and not yet
+ * written it. */
+bool tree_file_is_young(const struct stat *st);
+#define TREE_FILE_YOUNG_MS 200
+/* Replaces it, atomically and lasting: a reader sees the old text or the new one, also after a
+ * crash. */
+int tree_file_replace(int at, const char *name, const char *text, size_t len);
+/*
+ * The same in two steps: what takes its time, writing the text under a name of its own; and the
+ * rename, which removes that on failure. `name` may have 255 bytes less what the name of its own is
+ * longer.
+ */
+#define TREE_FILE_BESIDE 288
+int tree_file_write_beside(
+	int at, const char *name, const char *text, size_t len, char beside[TREE_FILE_BESIDE]);
+int tree_file_take(int at, const char *beside, const char *name);
+/* Removes it. 0 also when there is none. */
+int tree_file_remove(int at, const char *name);
+
+#endif

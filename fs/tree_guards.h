@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef FS_TREE_GUARDS_H
+#define FS_TREE_GUARDS_H
+
+#include "fs/tree.h"
+
+/*
+ * The texts of TREE/guards, bytes as they are. `file` is a name below guards/, as the gateway has
+ * it: "input/NAME.rules", "output/NAME.rules", "moderation". Safe for any number of threads. What
+ * does not say that it lasts does so in the file system's own time.
+ */
+
+#define TREE_GUARDS_MAX ((size_t)256 << 10) /* of one text */
+#define TREE_GUARDS_NAME 288                /* room for a name below guards/ */
+
+/* Appends the text. -ENOENT; -EINVAL: not a regular file; -EFBIG. */
+int tree_guards_get(const struct tree *t, const char *file, struct buf *out);
+/* -ENOENT; -EINVAL: not a regular file, *out is filled. */
+int tree_guards_stat(const struct tree *t, const char *file, struct stat *out);
+/*
+ * Replaces it, atomically and lasting, in three steps: writes the text beside it (and makes the
+ * directories that are missing); gives it the name, at once; makes that last, or, where there was
+ * no second step, forgets the text. After a first step that failed there is no other.
+ */
+struct tree_guards_write {
+	int dir;
+	const char *base; /* of file */
+	char beside[288];
+};
+int tree_guards_write(struct tree_guards_write *w, const struct tree *t, const char *file,
+	const char *text, size_t len);
+int tree_guards_take(struct tree_guards_write *w);
+void tree_guards_end(struct tree_guards_write *w);
+/* Makes an empty one. -EEXIST. */
+int tree_guards_create(const struct tree *t, const char *file);
+/* 0 also when there is none. */
+int tree_guards_remove(const struct tree *t, const char *file);
+/* Within one directory; replaces what is there. */
+int tree_guards_rename(const struct tree *t, const char *file, const char *to);
+/* Gives it a name in its directory by which it is no rules: `wanted`, or, where TREE has a file of
+ * that name, `wanted`.1 and so on; *kept gets it, with the directory. -EEXIST: all are taken. */
+int tree_guards_put_aside(
+	const struct tree *t, const char *file, const char *wanted, char kept[TREE_GUARDS_NAME]);
+
+/* new: names of what may be rules, whatever kind of file it is, sorted; NULL when memory is out or
+ * a directory cannot be read now. */
+char **tree_guards_names(const struct tree *t);
+
+#endif

@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Claims: from the first comparison to the line in the ledger.
+ *
+ * A claim is one allocation: what it reserved, and one hold for each account that pays. Whatever
+ * moves a sum does so under the one lock, in all of the claim's accounts, and queues their records
+ * at the store before the lock is let go; so the store's order is the order of the decisions, and
+ * what a kill leaves is a state the book has been in. The lock is held for a few microseconds and
+ * never across I/O.
+ *
+ * Who is in which group is worked out once for each user after each change of any members, not for
+ * each claim.
+ *
+ * Lock: book->lock, around the store's, the watch table's and the loop's, which are leaves.
+ */
+#include "gateway/book.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "gateway/book_parts.h"
+
+static uint64_t (*real_ns)(void) = clock_real_ns;
+
+void book_set_clock(uint64_t (*clock)(void))
+{
+	real_ns = clock ? clock : clock_real_ns;
+}
+
+uint64_t book_now_ns(void)
+{
+	return real_ns();
+}
+
+/* ---- the object ---- */
+
+static void tell_watchers(struct loop_work *work);
+
+int book_open(struct book **out, struct store *store, struct watch_table *watch, struct loop *loop,
+	struct err *err)
+{
+	struct book *b = calloc(1, sizeof *b);
+	if (!b)
+		return err_set(err, -ENOMEM, "out of memory");
+	atomic_init(&b->refs, 1);
+	pthread_mutex_init(&b->lock, NULL);
+	b->store = store;
+	b->watch = watch;
+	b->loop = loop;
+	b->groups_age = 1;
+	list_init(&b->dirty);
+	list_init(&b->tell.link);
+	b->tell.run = tell_watchers;
+	pthread_mutex_lock(&b->lock);
+	int r = book_restore(b, err);
+	pthread_mutex_unlock(&b->lock);
+	if (r < 0)
+		book_free(b);
+	else
+		*out = b;
+	return r;
+}
+
+struct book *book_ref(struct book *b)
+{
+	atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
+	return b;
+}
+
+void book_put(struct book *b)
+{
+	if (atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	pthread_mutex_destroy(&b->lock);
+	free(b);
+}
+
+struct book *book_free(struct book *b)
+{
+	if (!b)
+		return NULL;
+	struct list dirty;
+	list_init(&dirty);
+	pthread_mutex_lock(&b->lock);
+	b->stopping = b->closed = true;
+	b->changed = NULL;
+	b->fallback = NULL;
+	book_forget_crashes(b);
+	struct table accounts = b->accounts;
+	b->accounts = (struct table){0};
+	table_free(&b->groups);
+	list_splice(&dirty, &b->dirty);
+	pthread_mutex_unlock(&b->lock);
+	list_for_each (link, &dirty) {
+		list_remove(link);
+		account_put(list_entry(link, struct account, dirty));
+	}
+	for (size_t i = 0; i < accounts.n; i++)
+		account_put(accounts.rows[i].object);
+	table_free(&accounts);
+	book_put(b);
+	return NULL;
+}
+
+void book_stop(struct book *b)
+{
+	pthread_mutex_lock(&b->lock);
+	b->stopping = true;
+	pthread_mutex_unlock(&b->lock);
+}
+
+void book_on_change(struct book *b, book_changed_fn *changed, void *arg)
+{
+	b->changed = changed;
+	b->changed_arg = arg;
+}
+
+void book_tell_change(
+	struct book *b, enum gateway_change_kind kind, const char *name, const char *file)
+{
+	if (b->changed)
+		b->changed(b->changed_arg, kind, name, file);
+}
+
+uint64_t book_last_request(struct book *b)
+{
+	pthread_mutex_lock(&b->lock);
+	uint64_t id = b->last_request;
+	pthread_mutex_unlock(&b->lock);
+	return id;
+}
+
+/* ---- accounts ---- */
+
+struct account *book_find(struct book *b, const char *name)
+{
+	return table_find(&b->accounts, name);
+}
+
+struct account *book_have(struct book *b, const char *name)
+{
+	struct account *a = book_find(b, name);
+	if (a)
+		return a;
+	a = account_make(b, name);
+	if (!a || table_add(&b->accounts, a->name, a) < 0)
+		return account_put(a);
+	return a;
+}
+
+void book_forget_if_unused(struct book *b, struct account *a)
+{
+	bool used = a->ledger.next || a->events.next || a->last_request || a->in_flight;
+	for (int r = 0; r < N_RATES; r++)
+		used |= a->rates[r].used || a->rates[r].reserved;
+	if (used || account_is_shown(a))
+		return;
+	table_remove(&b->accounts, a->name);
+	account_put(a);
+}
+
+int book_add_group(struct book *b, struct account *a)
+{
+	int r = table_add(&b->groups, a->name, a);
+	return r == -EEXIST ? 0 : r;
+}
+
+/* The groups of a user's account. 0 or -ENOMEM. */
+static int find_groups(struct book *b, struct account *a)
+{
+	if (a->groups_age == b->groups_age)
+		return 0;
+	size_t n = 0;
+	struct account **groups = calloc(b->groups.n + 1, sizeof(*groups));
+	if (!groups)
+		return -ENOMEM;
+	for (size_t i = 0; i < b->groups.n; i++) {
+		struct account *group = b->groups.rows[i].object;
+		if (group != a && limits_has_member(&group->limits, a->name))
+			groups[n++] = group;
+	}
+	free(a->groups);
+	a->groups = groups;
+	a->n_groups = n;
+	a->groups_age = b->groups_age;
+	return 0;
+}
+
+/* ---- watchers ---- */
+
+void book_log_grew(struct account *a, struct ledger *l)
+{
+	struct book *b = a->b;
+	if (!list_empty(&a->dirty) || !watch_any(b->watch, &l->watch))
+		return;
+	list_append(&b->dirty, &account_ref(a)->dirty);
+	book_ref(b);
+	if (!loop_post(b->loop, &b->tell))
+		book_put(b);
+}
+
+static void fire(struct book *b, struct ledger *l)
+{
+	pthread_mutex_lock(&b->lock);
+	uint64_t level = l->trimmed ? WATCH_ALL : l->text.len;
+	l->trimmed = false;
+	pthread_mutex_unlock(&b->lock);
+	watch_fire(b->watch, &l->watch, level);
+}
+
+/* On the loop, with a reference of its own. */
+static void tell_watchers(struct loop_work *work)
+{
+	struct book *b = list_entry(work, struct book, tell);
+	for (;;) {
+		struct account *a = NULL;
+		pthread_mutex_lock(&b->lock);
+		if (!list_empty(&b->dirty)) {
+			a = list_entry(b->dirty.next, struct account, dirty);
+			list_remove(&a->dirty);
+		}
+		pthread_mutex_unlock(&b->lock);
+		if (!a)
+			break;
+		fire(b, &a->ledger);
+		fire(b, &a->events);
+		account_put(a);
+	}
+	book_put(b);
+}
+
+/* ---- claiming ---- */
+
+/* Every prompt token at the dearer of its two prices. */
+static money worst_cost(const struct book_worst *w)
+{
+	struct money_tokens t = {w->prompt_tok, 0, w->output_tok};
+	money uncached = money_cost(&w->price, &t);
+	t.cached = t.prompt;
+	money cached = money_cost(&w->price, &t);
+	return cached > uncached ? cached : uncached;
+}
+
+static int ask_for(const struct book_worst *worst, struct account_ask *want, struct err *err)
+{
+	static const uint64_t most = (uint64_t)1 << 40; /* so that sums of tokens cannot overflow */
+	uint64_t prompt = worst->prompt_tok < most ? worst->prompt_tok : most;
+	want->tok = prompt + (worst->output_tok < most ? worst->output_tok : most);
+	want->cost = worst_cost(worst);
+	if (!worst->has_max_cost || want->cost <= worst->max_cost)
+		return 0;
+	char cost[MONEY_TEXT_SIZE], most_cost[MONEY_TEXT_SIZE];
+	return err_set(err, -EDQUOT,
+		"this request may cost %s dollars, more than the session's max_cost of %s",
+		money_text(want->cost, cost), money_text(worst->max_cost, most_cost));
+}
+
+/* The account of a user who asks; *appeared: it is shown from now on. */
+static int have_asking(
+	struct book *b, const char *user, struct account **out, bool *appeared, struct err *err)
+{
+	if (!text_is_name(user, strlen(user)) || !strcmp(user, "default"))
+		return err_set(err, -EINVAL,
+			"this user's name cannot be an account's: it must consist of A-Z a-z 0-9 . "
+			"_ -, and default is reserved");
+	struct account *a = book_find(b, user);
+	if (!a && b->accounts.n - b->n_configured >= BOOK_ACCOUNTS_MAX)
+		return err_set(err, -EBUSY,
+			"there are %d accounts of users already: mkdir budgets/%s makes room for "
+			"one more",
+			BOOK_ACCOUNTS_MAX, user);
+	a = a ? a : book_have(b, user);
+	if (!a || find_groups(b, a) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	*appeared = !account_is_shown(a);
+	a->asked = true;
+	*out = a;
+	return 0;
+}
+
+static struct book_claim *make_claim(struct book *b, struct account *a)
+{
+	size_t n = 1 + a->n_groups;
+	struct book_claim *c = calloc(1, sizeof *c + n * sizeof c->holds[0]);
+	if (!c)
+		return NULL;
+	c->b = b;
+	c->n = n;
+	for (size_t i = 0; i < n; i++)
+		c->holds[i].a = account_ref(i ? a->groups[i - 1] : a);
+	return c;
+}
+
+static void free_claim(struct book_claim *c)
+{
+	for (size_t i = 0; i < c->n; i++)
+		account_put(c->holds[i].a);
+	free(c);
+}
+
+/* In all accounts, or in none. had NULL: all of it is new. */
+static int take(struct book_claim *c, const struct account_ask *had, const struct account_ask *want,
+	uint64_t now_ns, uint64_t *retry_ms, struct err *err)
+{
+	for (size_t i = 0; i < c->n; i++) {
+		struct account_hold *h = &c->holds[i];
+		account_roll(h->a, now_ns / 1000000000);
+		int r = account_admits(h->a, h, had, want, now_ns, retry_ms, err);
+		if (r < 0)
+			return r;
+	}
+	for (size_t i = 0; i < c->n; i++)
+		account_take(&c->holds[i], had, want);
+	c->has = *want;
+	return 0;
+}
+
+/* Nothing is lost with them in a kill but the request itself, unless it began: and then the record
+ * of the claim, queued behind them, does not wait. */
+static void store_accounts(const struct book_claim *c)
+{
+	for (size_t i = 0; i < c->n; i++)
+		book_store_account(c->holds[i].a, true);
+}
+
+static int claim_locked(struct book_claim **out, struct book *b, const char *user,
+	const struct account_ask *want, bool *appeared, uint64_t *retry_ms, struct err *err)
+{
+	struct account *a = NULL;
+	uint64_t now_ns = book_now_ns();
+	int r = have_asking(b, user, &a, appeared, err);
+	if (r < 0)
+		return r;
+	struct book_claim *c = make_claim(b, a);
+	if (!c)
+		return err_set(err, -ENOMEM, "out of memory");
+	r = take(c, NULL, want, now_ns, retry_ms, err);
+	if (r < 0) {
+		free_claim(c);
+		return r;
+	}
+	c->claimed_s = now_ns / 1000000000;
+	store_begin(b->store);
+	store_accounts(c);
+	store_end(b->store);
+	*out = c;
+	return 0;
+}
+
+int book_claim(struct book_claim **out, struct book *b, const char *user,
+	const struct book_worst *worst, uint64_t *retry_ms, struct err *err)
+{
+	struct account_ask want;
+	uint64_t unused;
+	bool appeared = false;
+	retry_ms = retry_ms ? retry_ms : &unused;
+	*retry_ms = 0;
+	int r = ask_for(worst, &want, err);
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&b->lock);
+	r = claim_locked(out, b, user, &want, &appeared, retry_ms, err);
+	pthread_mutex_unlock(&b->lock);
+	if (r == 0)
+		(*out)->worst = *worst;
+	if (appeared)
+		book_tell_change(b, GATEWAY_CHANGE_ACCOUNTS, user, NULL);
+	return r;
+}
+
+int book_claim_resize(struct book_claim *c, const struct book_worst *worst, struct err *err)
+{
+	struct account_ask want;
+	uint64_t retry_ms;
+	int r = ask_for(worst, &want, err);
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&c->b->lock);
+	r = take(c, &c->has, &want, book_now_ns(), &retry_ms, err);
+	if (r == 0) {
+		c->worst = *worst;
+		if (c->started)
+			book_store_claim(c);
+	}
+	pthread_mutex_unlock(&c->b->lock);
+	return r;
+}
+
+/* ---- under way ---- */
+
+/* Copies a name into the ledger's alphabet: it stands in JSON and in a record as it is. */
+static void copy_name(char to[TEXT_NAME_SIZE], const char *from)
+{
+	size_t n = 0;
+	for (; n < TEXT_NAME_MAX && from[n]; n++) {
+		bool plain = from[n] > ' ' && from[n] < 0x7F && from[n] != '"' && from[n] != '\\';
+		to[n] = plain ? from[n] : '?';
+	}
+	to[n] = '\0';
+}
+
+/* Whole leases, but no more than was reserved, if that is enough. */
+static uint64_t lease_for(const struct book_claim *c, uint64_t output_tok)
+{
+	uint64_t leases = output_tok / BOOK_LEASE_TOK + (output_tok % BOOK_LEASE_TOK != 0);
+	uint64_t tok = leases > UINT64_MAX / BOOK_LEASE_TOK ? output_tok : leases * BOOK_LEASE_TOK;
+	uint64_t most = c->worst.output_tok > output_tok ? c->worst.output_tok : output_tok;
+	return tok < most ? tok : most;
+}
+
+void book_claim_start(struct book_claim *c, const struct book_request *request, uint64_t prompt_tok)
+{
+	struct book *b = c->b;
+	c->request = request->id;
+	copy_name(c->session, request->session ? request->session : "");
+	copy_name(c->model, request->model ? request->model : "");
+	c->prompt_tok = prompt_tok;
+	c->leased_tok = lease_for(c, 1);
+	c->leased_tok = c->worst.output_tok ? c->leased_tok : 0;
+	pthread_mutex_lock(&b->lock);
+	if (!c->started)
+		c->serial = ++b->next_claim;
+	c->started = true;
+	if (c->request > b->last_request)
+		b->last_request = c->request;
+	book_store_claim(c);
+	pthread_mutex_unlock(&b->lock);
+}
+
+bool book_claim_lease(struct book_claim *c, uint64_t output_tok)
+{
+	if (output_tok <= c->leased_tok)
+		return true;
+	pthread_mutex_lock(&c->b->lock);
+	c->leased_tok = lease_for(c, output_tok);
+	book_store_claim(c);
+	pthread_mutex_unlock(&c->b->lock);
+	return false;
+}
+
+uint64_t book_claim_leased(const struct book_claim *c)
+{
+	return c->leased_tok;
+}
+
+/* ---- the end ---- */
+
+money book_claim_settle(struct book_claim *c, const struct money_tokens *tokens, const char *status)
+{
+	struct book *b = c->b;
+	struct book_bill bill = {
+		.request = c->request,
+		.user = c->holds[0].a->name,
+		.session = c->session,
+		.model = c->model,
+		.status = status,
+		.tokens = *tokens,
+		.cost = money_cost(&c->worst.price, tokens),
+	};
+	bill.overrun = bill.cost > c->has.cost;
+	pthread_mutex_lock(&b->lock);
+	uint64_t now_ns = book_now_ns();
+	store_begin(b->store);
+	for (size_t i = 0; i < c->n; i++) {
+		account_roll(c->holds[i].a, now_ns / 1000000000);
+		account_let_go(&c->holds[i], &c->has, tokens->prompt + tokens->output);
+		book_charge(c->holds[i].a, &bill, now_ns);
+	}
+	if (c->started)
+		book_unstore_claim(c);
+	store_end(b->store);
+	pthread_mutex_unlock(&b->lock);
+	free_claim(c);
+	return bill.cost;
+}
+
+struct book_claim *book_claim_return(struct book_claim *c)
+{
+	if (!c)
+		return NULL;
+	struct book *b = c->b;
+	pthread_mutex_lock(&b->lock);
+	uint64_t now_s = book_now_ns() / 1000000000;
+	store_begin(b->store);
+	for (size_t i = 0; i < c->n; i++) {
+		account_roll(c->holds[i].a, now_s);
+		account_let_go(&c->holds[i], &c->has, 0);
+		account_untake(&c->holds[i]);
+	}
+	store_accounts(c);
+	if (c->started)
+		book_unstore_claim(c);
+	store_end(b->store);
+	pthread_mutex_unlock(&b->lock);
+	free_claim(c);
+	return NULL;
+}

@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the book keeps in the store (store.h names the keys), and how it comes back.
+ *
+ *	a/NAME	a letter for its form, then numbers of 8 bytes, least first (struct account, in
+ *		the order of record_of): windows and counts, sums, alerts, which lines of the two
+ *		logs are the newest
+ *	ac/ID	a letter, numbers (the request, prices, prompt and leased tokens, when it was
+ *		claimed), then names, each with a NUL: session, model, the accounts that pay
+ *
+ * A record is written whole whenever it changes: 200 bytes. Reservations are not in it; after a
+ *kill nothing is under way. A claim that is still there at a start is what a kill left: it is
+ *charged as it stands, in the window that is open now, and its tokens in the one it was made in.
+ *
+ * The sums of all kinds of windows are kept, because the setting `window` is not known yet when the
+ * store is read.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "gateway/book_parts.h"
+
+static const char form = '1';
+enum { RECORD_NUMBERS = 2 * N_RATES + 2 * (N_WINDOWS - WINDOW_DAY) + 4 + 1 + 4 + 1 };
+enum { CLAIM_NUMBERS = 7, CLAIM_KEY_SIZE = 3 + 16 + 1 };
+
+/* ---- numbers ---- */
+
+static char *put_number(char *p, uint64_t x)
+{
+	for (int i = 0; i < 8; i++)
+		*p++ = (char)(x >> (8 * i));
+	return p;
+}
+
+static uint64_t get_number(const char *p)
+{
+	uint64_t x = 0;
+	for (int i = 8; i--;)
+		x = x << 8 | (unsigned char)p[i];
+	return x;
+}
+
+/* ---- accounts ---- */
+
+/* Pointers to the numbers of a record, in its order; a window is stored by its beginning. */
+static size_t record_of(
+	struct account *a, uint64_t *spent, uint64_t *asked, uint64_t *numbers[RECORD_NUMBERS])
+{
+	size_t n = 0;
+	for (int r = 0; r < N_RATES; r++) {
+		numbers[n++] = &a->rates[r].w.begin_s;
+		numbers[n++] = &a->rates[r].used;
+	}
+	for (int k = WINDOW_DAY; k < N_WINDOWS; k++) {
+		numbers[n++] = &a->sums[k].w.begin_s;
+		numbers[n++] = &spent[k];
+	}
+	numbers[n++] = &a->alert.kind;
+	numbers[n++] = &a->alert.begin_s;
+	numbers[n++] = &a->alert.limit;
+	numbers[n++] = &a->alert.ppb;
+	numbers[n++] = &a->last_request;
+	numbers[n++] = &a->ledger.first;
+	numbers[n++] = &a->ledger.next;
+	numbers[n++] = &a->events.first;
+	numbers[n++] = &a->events.next;
+	numbers[n++] = asked;
+	return n;
+}
+
+void book_store_account(struct account *a, bool later)
+{
+	uint64_t spent[N_WINDOWS], asked = a->asked, *numbers[RECORD_NUMBERS];
+	for (int k = WINDOW_DAY; k < N_WINDOWS; k++)
+		spent[k] = (uint64_t)a->sums[k].spent;
+	size_t n = record_of(a, spent, &asked, numbers);
+	char value[1 + 8 * RECORD_NUMBERS], *p = value;
+	*p++ = form;
+	for (size_t i = 0; i < n; i++)
+		p = put_number(p, *numbers[i]);
+	if (later)
+		store_put_later(a->b->store, a->key, value, (size_t)(p - value));
+	else
+		store_put(a->b->store, a->key, value, (size_t)(p - value));
+}
+
+static int skip(const char *key, size_t len)
+{
+	char name[128];
+	size_t n = len < sizeof name - 1 ? len : sizeof name - 1;
+	for (size_t i = 0; i < n; i++)
+		name[i] = key[i] > ' ' && key[i] < 0x7F ? key[i] : '?';
+	name[n] = '\0';
+	log_warn("store: entry %s is damaged and was skipped", name);
+	return 0;
+}
+
+/* The windows of a restored account, from their beginnings. */
+static void reopen_windows(struct account *a)
+{
+	for (int r = 0; r < N_RATES; r++) {
+		bool minute = r == REQUESTS_MINUTE || r == TOKENS_MINUTE;
+		struct window *w = &a->rates[r].w;
+		*w = window_at(minute ? WINDOW_MINUTE : WINDOW_DAY, w->begin_s);
+	}
+	for (int k = WINDOW_DAY; k < N_WINDOWS; k++)
+		a->sums[k].w = window_at((enum window_kind)k, a->sums[k].w.begin_s);
+}
+
+static int restore_account(
+	void *arg, const char *key, size_t key_len, const char *value, size_t value_len)
+{
+	struct book *b = arg;
+	uint64_t spent[N_WINDOWS], asked, *numbers[RECORD_NUMBERS];
+	char name[TEXT_NAME_SIZE] = "";
+	if (key_len < 3 || !text_is_name(key + 2, key_len - 2) ||
+		value_len != 1 + 8 * RECORD_NUMBERS || *value != form)
+		return skip(key, key_len);
+	memcpy(name, key + 2, key_len - 2);
+	struct account *a = book_have(b, name);
+	if (!a)
+		return -ENOMEM;
+	size_t n = record_of(a, spent, &asked, numbers);
+	for (size_t i = 0; i < n; i++)
+		*numbers[i] = get_number(value + 1 + 8 * i);
+	for (int k = WINDOW_DAY; k < N_WINDOWS; k++)
+		a->sums[k].spent = (money)spent[k];
+	a->asked = asked;
+	reopen_windows(a);
+	if (a->last_request > b->last_request)
+		b->last_request = a->last_request;
+	return 0;
+}
+
+static int restore_logs(struct book *b)
+{
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < b->accounts.n; i++) {
+		struct account *a = b->accounts.rows[i].object;
+		r = ledger_restore(&a->ledger, b->store, a->ledger.first, a->ledger.next);
+		r = r ? r : ledger_restore(&a->events, b->store, a->events.first, a->events.next);
+	}
+	return r;
+}
+
+/* ---- the ledger ---- */
+
+/* One line; more: `overrun`. */
+static void add_line(struct account *a, const struct book_bill *bill, uint64_t now_ns)
+{
+	char line[LEDGER_LINE_MAX], cost[MONEY_TEXT_SIZE], spent[MONEY_TEXT_SIZE];
+	int n = snprintf(line, sizeof line,
+		"{\"time\": %" PRIu64 ".%03u, \"request\": %" PRIu64 ", \"user\": \"%s\", "
+		"\"session\": \"%s\", \"model\": \"%s\", \"status\": \"%.32s\", \"prompt_tokens\": "
+		"%" PRIu64 ", \"cached_tokens\": %" PRIu64 ", \"output_tokens\": %" PRIu64
+		", \"cost\": %s, \"spent\": %s%s}\n",
+		now_ns / 1000000000, (unsigned)(now_ns % 1000000000 / 1000000), bill->request,
+		bill->user, bill->session, bill->model, bill->status, bill->tokens.prompt,
+		bill->tokens.cached, bill->tokens.output, money_text(bill->cost, cost),
+		money_text(account_sum(a)->spent, spent),
+		bill->overrun ? ", \"overrun\": true" : "");
+	ledger_add(&a->ledger, a->b->store, line, (size_t)n, now_ns);
+	book_log_grew(a, &a->ledger);
+}
+
+void book_charge(struct account *a, const struct book_bill *bill, uint64_t now_ns)
+{
+	account_spend(a, bill->cost, now_ns);
+	if (bill->request > a->last_request)
+		a->last_request = bill->request;
+	add_line(a, bill, now_ns);
+	book_store_account(a, false);
+}
+
+void book_note(struct account *a, const char *status, money cost, uint64_t now_ns)
+{
+	char line[LEDGER_LINE_MAX], change[MONEY_TEXT_SIZE], spent[MONEY_TEXT_SIZE];
+	int n = snprintf(line, sizeof line,
+		"{\"time\": %" PRIu64 ".%03u, \"status\": \"%s\", \"cost\": %s, \"spent\": %s}\n",
+		now_ns / 1000000000, (unsigned)(now_ns % 1000000000 / 1000000), status,
+		money_text(cost, change), money_text(account_sum(a)->spent, spent));
+	ledger_add(&a->ledger, a->b->store, line, (size_t)n, now_ns);
+	book_log_grew(a, &a->ledger);
+}
+
+/* ---- claims ---- */
+
+static void claim_key(char key[CLAIM_KEY_SIZE], uint64_t serial)
+{
+	snprintf(key, CLAIM_KEY_SIZE, "ac/%016" PRIx64, serial);
+}
+
+static int put_name(struct buf *value, const char *name)
+{
+	return buf_append(value, name, strlen(name) + 1);
+}
+
+void book_store_claim(const struct book_claim *c)
+{
+	const struct money_price *price = &c->worst.price;
+	const uint64_t numbers[CLAIM_NUMBERS] = {c->request, (uint64_t)price->input,
+		(uint64_t)price->cached, (uint64_t)price->output, c->prompt_tok, c->leased_tok,
+		c->claimed_s};
+	char key[CLAIM_KEY_SIZE], head[1 + 8 * CLAIM_NUMBERS], *p = head;
+	*p++ = form;
+	for (size_t i = 0; i < CLAIM_NUMBERS; i++)
+		p = put_number(p, numbers[i]);
+	struct buf value = {0};
+	int r = buf_append(&value, head, sizeof head);
+	r = r ? r : put_name(&value, c->session);
+	r = r ? r : put_name(&value, c->model);
+	for (size_t i = 0; r == 0 && i < c->n; i++)
+		r = put_name(&value, c->holds[i].a->name);
+	claim_key(key, c->serial);
+	if (r == 0)
+		store_put(c->b->store, key, value.data, value.len);
+	else
+		log_error("out of memory: a crash would not charge request %" PRIu64, c->request);
+	buf_free(&value);
+}
+
+void book_unstore_claim(const struct book_claim *c)
+{
+	char key[CLAIM_KEY_SIZE];
+	claim_key(key, c->serial);
+	store_delete(c->b->store, key);
+}
+
+/* ---- what a crash left ---- */
+
+struct leftover {
+	struct leftover *next;
+	uint64_t numbers[CLAIM_NUMBERS];
+	char key[CLAIM_KEY_SIZE];
+	money cost; /* once it is charged */
+	size_t len;
+	char names[]; /* [len], each with its NUL: session, model, accounts */
+};
+
+struct leftovers {
+	struct book *b;
+	struct leftover *first, **end;
+};
+
+bool book_crash(const struct book *b, size_t n, struct book_crash *out)
+{
+	const struct leftover *l = b->crashes;
+	while (l && n--)
+		l = l->next;
+	if (!l)
+		return false;
+	*out = (struct book_crash){.session = l->names,
+		.tokens = {.prompt = l->numbers[4], .output = l->numbers[5]},
+		.cost = l->cost};
+	return true;
+}
+
+void book_forget_crashes(struct book *b)
+{
+	while (b->crashes) {
+		struct leftover *l = b->crashes;
+		b->crashes = l->next;
+		free(l);
+	}
+}
+
+/* Names that may stand in a ledger's line: it is from a disk. */
+static bool names_fit(const char *names, size_t len)
+{
+	size_t n = 0, start = 0;
+	for (size_t i = 0; i < len; i++) {
+		if (names[i] && (names[i] <= ' ' || names[i] >= 0x7F || names[i] == '"' ||
+					names[i] == '\\'))
+			return false;
+		if (names[i])
+			continue;
+		if (i - start > TEXT_NAME_MAX || (n > 1 && !text_is_name(names + start, i - start)))
+			return false;
+		start = i + 1;
+		n++;
+	}
+	return n > 2 && start == len;
+}
+
+static int note_leftover(
+	void *arg, const char *key, size_t key_len, const char *value, size_t value_len)
+{
+	struct leftovers *all = arg;
+	const size_t head = 1 + 8 * CLAIM_NUMBERS;
+	if (key_len != CLAIM_KEY_SIZE - 1 || value_len <= head || *value != form ||
+		!names_fit(value + head, value_len - head))
+		return skip(key, key_len);
+	struct leftover *l = calloc(1, sizeof *l + value_len - head);
+	if (!l)
+		return -ENOMEM;
+	for (size_t i = 0; i < CLAIM_NUMBERS; i++)
+		l->numbers[i] = get_number(value + 1 + 8 * i);
+	memcpy(l->key, key, key_len);
+	l->len = value_len - head;
+	memcpy(l->names, value + head, l->len);
+	*all->end = l;
+	all->end = &l->next;
+	return 0;
+}
+
+/* Its tokens, if the windows it was claimed in are still the last ones. */
+static void count_tokens(struct account *a, uint64_t claimed_s, uint64_t tok)
+{
+	for (int r = TOKENS_MINUTE; r <= TOKENS_DAY; r++) {
+		enum window_kind kind = r == TOKENS_MINUTE ? WINDOW_MINUTE : WINDOW_DAY;
+		if (window_at(kind, claimed_s).begin_s == a->rates[r].w.begin_s)
+			a->rates[r].used += tok;
+	}
+}
+
+static int charge_leftover(struct book *b, struct leftover *l, uint64_t now_ns)
+{
+	const char *session = l->names, *model = session + strlen(session) + 1;
+	const char *user = model + strlen(model) + 1;
+	const struct money_price price = {
+		(money)l->numbers[1], (money)l->numbers[2], (money)l->numbers[3]};
+	struct book_bill bill = {
+		.request = l->numbers[0],
+		.user = user,
+		.session = session,
+		.model = model,
+		.status = "crashed",
+		.tokens = {.prompt = l->numbers[4], .output = l->numbers[5]},
+	};
+	bill.cost = l->cost = money_cost(&price, &bill.tokens);
+	for (const char *name = user; name < l->names + l->len; name += strlen(name) + 1) {
+		struct account *a = book_have(b, name);
+		if (!a)
+			return -ENOMEM;
+		count_tokens(a, l->numbers[6], bill.tokens.prompt + bill.tokens.output);
+		account_roll(a, now_ns / 1000000000);
+		book_charge(a, &bill, now_ns);
+	}
+	if (bill.request > b->last_request)
+		b->last_request = bill.request;
+	store_delete(b->store, l->key);
+	return 0;
+}
+
+int book_restore(struct book *b, struct err *err)
+{
+	struct leftovers all = {.b = b};
+	all.end = &all.first;
+	int r = store_scan(b->store, "a/", restore_account, b);
+	r = r ? r : restore_logs(b);
+	r = r ? r : store_scan(b->store, "ac/", note_leftover, &all);
+	uint64_t now_ns = book_now_ns();
+	store_begin(b->store);
+	b->crashes = all.first;
+	for (struct leftover *l = all.first; r == 0 && l; l = l->next)
+		r = charge_leftover(b, l, now_ns);
+	store_end(b->store);
+	return r ? err_set(err, r, "the accounts cannot be restored: %s", strerror(-r)) : 0;
+}

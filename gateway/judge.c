@@ -1,0 +1,544 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A judge moves through its stages on the loop's thread, as a request does:
+ *
+ *	WAITING -> MODEL -> RENDER -> ASK -> RELEASED
+ *	                       ^-------' the next piece
+ *
+ * and like there, being over is apart from the stages: done may have been called, or the judge
+ * cancelled or timed out, while the texts' thread or the engine still works for it. It is released
+ * once they have had their last word; until then gateway_free waits.
+ *
+ * The engine tells the probabilities of "safe" and "unsafe" with the first word of the answer. A
+ * safe piece is cancelled right there: what follows would be an end token. Of an unsafe one the
+ * second line is awaited for its categories, and no longer than the time allows.
+ *
+ * Prompts of all judges share one salt, and so the KV blocks of their constant beginning. 0 is no
+ * user's salt (request.c), so no request finds blocks of a judge.
+ *
+ * Locks: judge->lock has the place of a request's inbox, inside the lane's. The loop's fields
+ *belong to the texts' thread while that renders.
+ */
+#include "gateway/judge.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "gateway/model.h"
+#include "gateway/pieces.h"
+
+enum { ANSWER_TOK = 64, ANSWER_BYTES = 1024 };
+static const uint64_t judge_salt = 0;
+static const double least_share = 1e-4; /* of "safe" and "unsafe" among all words */
+static const char *const words[] = {"safe", "unsafe"};
+
+enum stage {
+	STAGE_WAITING, /* behind others, or just begun */
+	STAGE_MODEL,   /* waits for the model to be loaded */
+	STAGE_RENDER,  /* a prompt is being made */
+	STAGE_ASK,     /* in the provider's hands */
+	STAGE_RELEASED,
+};
+
+/* What other threads have to say. told is the model's; from rendered on it is about the present
+ * piece. */
+struct news {
+	bool admitted, told, rendered, known, ended;
+	int told_status, end_status;
+	float p[2]; /* of the words */
+	struct err told_err, end_err;
+};
+
+struct judge {
+	atomic_uint refs;
+	struct gateway *g; /* a reference */
+	struct moderation *moderation;
+	struct text *user_text, *agent_text;
+	judge_done_fn *done;
+	void *arg;
+
+	pthread_mutex_t lock; /* guards down to `answer` */
+	pthread_cond_t told_end;
+	bool told, telling, cancelled; /* told: done was or is being called */
+	struct news news;
+	struct buf answer; /* to the present piece */
+
+	struct lane_user lane;
+
+	/* The loop's. */
+	enum stage stage;
+	bool rendering, cancel_sent, decided, unsafe;
+	double p; /* the greatest so far */
+	struct model *model;
+	struct model_user user;
+	struct pieces pieces;
+	struct provider_prompt prompt;
+	int render_status;
+	struct err render_err;
+	uint64_t provider_id;
+	struct loop_timer timer;
+	struct loop_work work, render_work;
+};
+
+/* ---- the object ---- */
+
+static struct judge *judge_ref(struct judge *j)
+{
+	atomic_fetch_add_explicit(&j->refs, 1, memory_order_relaxed);
+	return j;
+}
+
+static struct judge *judge_put(struct judge *j)
+{
+	if (!j || atomic_fetch_sub_explicit(&j->refs, 1, memory_order_acq_rel) != 1)
+		return NULL;
+	moderation_put(j->moderation);
+	text_put(j->user_text);
+	text_put(j->agent_text);
+	buf_free(&j->answer);
+	free(j->prompt.ids);
+	pthread_mutex_destroy(&j->lock);
+	pthread_cond_destroy(&j->told_end);
+	gateway_put(j->g);
+	free(j);
+	return NULL;
+}
+
+/* Lets the machine look. Any thread. */
+static void post(struct judge *j)
+{
+	judge_ref(j);
+	if (!loop_post(j->g->loop, &j->work))
+		judge_put(j);
+}
+
+static bool is_over(struct judge *j)
+{
+	pthread_mutex_lock(&j->lock);
+	bool over = j->told || j->cancelled;
+	pthread_mutex_unlock(&j->lock);
+	return over;
+}
+
+static void turn_came(struct lane_user *u)
+{
+	struct judge *j = list_entry(u, struct judge, lane);
+	pthread_mutex_lock(&j->lock);
+	j->news.admitted = true;
+	pthread_mutex_unlock(&j->lock);
+	post(j);
+}
+
+/* ---- the verdict ---- */
+
+/* Calls done, unless it was called or is not to be. On the loop, without locks. */
+static void tell(struct judge *j, const struct judge_verdict *v)
+{
+	pthread_mutex_lock(&j->lock);
+	bool call = !j->told && !j->cancelled;
+	j->told = true;
+	j->telling = call;
+	pthread_mutex_unlock(&j->lock);
+	if (!call)
+		return;
+	j->done(j->arg, v);
+	pthread_mutex_lock(&j->lock);
+	j->telling = false;
+	pthread_cond_broadcast(&j->told_end);
+	pthread_mutex_unlock(&j->lock);
+}
+
+static void tell_safe(struct judge *j)
+{
+	tell(j, &(struct judge_verdict){.p = j->p});
+}
+
+static void tell_unsafe(struct judge *j)
+{
+	struct judge_verdict v = {.unsafe = true, .p = j->p};
+	pthread_mutex_lock(&j->lock);
+	bool complete = j->news.ended && j->news.end_status == 0;
+	moderation_categories(j->moderation, j->answer.data ? j->answer.data : "", j->answer.len,
+		complete, v.categories, sizeof v.categories);
+	pthread_mutex_unlock(&j->lock);
+	tell(j, &v);
+}
+
+/* There is no verdict, unless it is known already. */
+static void fail(struct judge *j, int status, const struct err *err)
+{
+	struct judge_verdict v = {.status = status};
+	if (j->unsafe) {
+		tell_unsafe(j);
+		return;
+	}
+	err_set(&v.err, 0, "the judge, model %s: %s", j->moderation->model, err->text);
+	tell(j, &v);
+}
+
+static void timed_out(struct loop_timer *timer)
+{
+	struct judge *j = list_entry(timer, struct judge, timer);
+	struct judge_verdict v = {.status = -ETIMEDOUT};
+	err_set(&v.err, 0, "the judge, model %s, gave no verdict within %u ms",
+		j->moderation->model, j->moderation->timeout_ms);
+	if (j->unsafe)
+		tell_unsafe(j);
+	else
+		tell(j, &v);
+	post(j);
+	judge_put(j);
+}
+
+/* ---- MODEL ---- */
+
+static void model_told(struct model_user *user, int status, const char *sentence)
+{
+	struct judge *j = list_entry(user, struct judge, user);
+	pthread_mutex_lock(&j->lock);
+	j->news.told = true;
+	j->news.told_status = status;
+	err_set(&j->news.told_err, 0, "%s", sentence);
+	pthread_mutex_unlock(&j->lock);
+	post(j);
+}
+
+static void stage_render(struct judge *j);
+
+static void stage_model(struct judge *j)
+{
+	struct err err = {0};
+	const char *name = j->moderation->model;
+	j->stage = STAGE_MODEL;
+	if (atomic_load(&j->g->stopping)) {
+		fail(j, err_set(&err, -ECANCELED, "llmfs is stopping"), &err);
+		return;
+	}
+	j->model = gateway_model_find(j->g, name);
+	if (!j->model) {
+		fail(j, err_set(&err, -EHOSTUNREACH, "there is no such model"), &err);
+		return;
+	}
+	int e = model_use(j->model, &j->user, &err);
+	if (e < 0)
+		fail(j, e, &err);
+	else if (e == 0)
+		stage_render(j);
+}
+
+/* ---- RENDER ---- */
+
+static void render(struct judge *j)
+{
+	const struct loaded *l = j->user.loaded;
+	j->render_status =
+		pieces_next(&j->pieces, l->provider, l->handle, &j->prompt, &j->render_err);
+}
+
+static void render_on_thread(struct loop_work *work)
+{
+	struct judge *j = list_entry(work, struct judge, render_work);
+	if (!is_over(j))
+		render(j);
+	pthread_mutex_lock(&j->lock);
+	j->news.rendered = true;
+	pthread_mutex_unlock(&j->lock);
+	post(j);
+	judge_put(j);
+}
+
+static void stage_ask(struct judge *j);
+
+static void stage_render(struct judge *j)
+{
+	j->stage = STAGE_RENDER;
+	j->rendering = pieces_are_long(&j->pieces);
+	if (j->rendering) {
+		pthread_mutex_lock(&j->lock);
+		j->news.rendered = false;
+		pthread_mutex_unlock(&j->lock);
+		runner_post(j->g->texts, &judge_ref(j)->render_work);
+		return;
+	}
+	render(j);
+	stage_ask(j);
+}
+
+/* ---- ASK ---- */
+
+/* On the provider's thread. */
+static void provider_event(void *arg, const struct provider_event *e)
+{
+	struct judge *j = arg;
+	bool look = false;
+	pthread_mutex_lock(&j->lock);
+	switch (e->kind) {
+	case PROVIDER_STARTED:
+		break;
+	case PROVIDER_CANDIDATES:
+		j->news.known = look = true;
+		memcpy(j->news.p, e->candidate_p, sizeof j->news.p);
+		break;
+	case PROVIDER_TEXT: /* what does not fit is no list of categories */
+		buf_append(&j->answer, e->text, e->len);
+		break;
+	case PROVIDER_END:
+		j->news.ended = look = true;
+		j->news.end_status = e->status;
+		if (e->status)
+			err_set(&j->news.end_err, 0, "%.*s", (int)e->len, e->text ? e->text : "");
+		break;
+	}
+	pthread_mutex_unlock(&j->lock);
+	if (look)
+		post(j);
+	if (e->kind == PROVIDER_END)
+		judge_put(j);
+}
+
+static void cancel_ask(struct judge *j)
+{
+	if (!j->cancel_sent)
+		j->user.loaded->provider->cancel(j->user.loaded->handle, j->provider_id);
+	j->cancel_sent = true;
+}
+
+/* The prompt is there. */
+static void stage_ask(struct judge *j)
+{
+	struct provider_request q = {
+		.prompt = &j->prompt,
+		.top_p = 1,
+		.max_tokens = ANSWER_TOK,
+		.salt = judge_salt,
+		.candidates = words,
+		.n_candidates = 2,
+		.event = provider_event,
+		.arg = j,
+	};
+	const struct loaded *l = j->user.loaded;
+	struct err err = j->render_err;
+	int e = j->render_status;
+	if (e == 0) {
+		j->decided = j->cancel_sent = false;
+		pthread_mutex_lock(&j->lock);
+		j->news.known = j->news.ended = false;
+		buf_clear(&j->answer);
+		pthread_mutex_unlock(&j->lock);
+		judge_ref(j); /* the events' */
+		e = l->provider->submit(l->handle, &q, &j->provider_id, &err);
+		if (e < 0)
+			judge_put(j);
+	}
+	free(j->prompt.ids);
+	j->prompt = (struct provider_prompt){0};
+	if (e < 0)
+		fail(j, e == -EAGAIN ? -EBUSY : e, &err);
+	else
+		j->stage = STAGE_ASK;
+}
+
+/* The first word of an answer. */
+static void decide(struct judge *j, const struct news *news)
+{
+	double safe = (double)news->p[0], bad = (double)news->p[1], p = bad / (safe + bad);
+	struct err err;
+	j->decided = true;
+	if (!(safe + bad >= least_share)) {
+		fail(j, err_set(&err, -EIO, "it answers neither safe nor unsafe: it is no judge"),
+			&err);
+		return;
+	}
+	if (p > j->p)
+		j->p = p;
+	j->unsafe = p >= j->moderation->threshold;
+	if (!j->unsafe && j->pieces.finished)
+		tell_safe(j);
+	else if (!j->unsafe)
+		cancel_ask(j);
+}
+
+static void ended(struct judge *j, struct news *news)
+{
+	struct err err;
+	if (j->unsafe) {
+		tell_unsafe(j);
+	} else if (j->decided) {
+		stage_render(j);
+	} else if (news->end_status) {
+		if (news->end_status == -EBADMSG)
+			model_broke(j->model, news->end_status, news->end_err.text);
+		fail(j, news->end_status, &news->end_err);
+	} else {
+		fail(j, err_set(&err, -EIO, "it answers nothing"), &err);
+	}
+}
+
+/* ---- the machine ---- */
+
+static void take_news(struct judge *j, struct news *out)
+{
+	pthread_mutex_lock(&j->lock);
+	*out = j->news;
+	j->news.told = false;
+	pthread_mutex_unlock(&j->lock);
+}
+
+static void advance(struct judge *j, struct news *news)
+{
+	bool gone = news->told && news->told_status < 0; /* the model */
+	if (gone && j->stage != STAGE_WAITING) {
+		fail(j, news->told_status, &news->told_err);
+		return;
+	}
+	switch (j->stage) {
+	case STAGE_WAITING:
+		if (news->admitted)
+			stage_model(j);
+		break;
+	case STAGE_MODEL:
+		if (news->told)
+			stage_render(j);
+		break;
+	case STAGE_RENDER:
+		if (news->rendered)
+			stage_ask(j);
+		break;
+	case STAGE_ASK:
+		if (news->known && !j->decided)
+			decide(j, news);
+		if (news->ended && !is_over(j))
+			ended(j, news);
+		break;
+	case STAGE_RELEASED:
+		break;
+	}
+}
+
+/* Whether somebody may still write into it. */
+static bool outstanding(struct judge *j)
+{
+	pthread_mutex_lock(&j->lock);
+	bool is = j->stage == STAGE_RENDER ? j->rendering && !j->news.rendered
+					   : j->stage == STAGE_ASK && !j->news.ended;
+	pthread_mutex_unlock(&j->lock);
+	return is;
+}
+
+static void release(struct judge *j)
+{
+	struct gateway *g = gateway_ref(j->g);
+	j->stage = STAGE_RELEASED;
+	if (loop_disarm(g->loop, &j->timer))
+		judge_put(j);
+	if (j->model)
+		model_unuse(j->model, &j->user);
+	j->model = model_put(j->model);
+	lane_leave(g->judges, &j->lane);
+	judge_put(j); /* the machine's own */
+	gateway_idle(g);
+	gateway_put(g);
+}
+
+static void run(struct loop_work *work)
+{
+	struct judge *j = list_entry(work, struct judge, work);
+	if (j->stage != STAGE_RELEASED) {
+		struct news news;
+		take_news(j, &news);
+		if (!is_over(j))
+			advance(j, &news);
+		if (is_over(j)) {
+			if (!outstanding(j))
+				release(j);
+			else if (j->stage == STAGE_ASK)
+				cancel_ask(j);
+		}
+	}
+	judge_put(j);
+}
+
+/* ---- the door ---- */
+
+static struct judge *make(struct gateway *g, struct moderation *m, enum guard_stage stage,
+	struct text *user, const char *agent, size_t agent_len)
+{
+	struct judge *j = calloc(1, sizeof *j);
+	if (!j)
+		return NULL;
+	atomic_init(&j->refs, 1); /* the caller's */
+	pthread_mutex_init(&j->lock, NULL);
+	pthread_cond_init(&j->told_end, NULL);
+	j->g = gateway_ref(g);
+	j->moderation = moderation_ref(m);
+	j->user_text = text_ref(user);
+	j->agent_text = text_new(agent, stage == GUARD_OUTPUT ? agent_len : 0);
+	j->answer.max = ANSWER_BYTES;
+	j->user.told = model_told;
+	j->timer.run = timed_out;
+	j->work.run = run;
+	j->render_work.run = render_on_thread;
+	list_init(&j->lane.link);
+	j->lane.come = turn_came;
+	list_init(&j->user.link);
+	list_init(&j->timer.link);
+	list_init(&j->work.link);
+	list_init(&j->render_work.link);
+	if (!j->agent_text)
+		return judge_put(j);
+	j->pieces = (struct pieces){
+		.moderation = m,
+		.stage = stage,
+		.user = user ? user->bytes : "",
+		.user_len = user ? user->len : 0,
+		.agent = j->agent_text->bytes,
+		.agent_len = j->agent_text->len,
+	};
+	return j;
+}
+
+int judge_begin(struct judge **out, struct gateway *g, struct moderation *m, enum guard_stage stage,
+	struct text *user, const char *agent, size_t agent_len, judge_done_fn *done, void *arg,
+	struct err *err)
+{
+	*out = NULL;
+	if (atomic_load(&g->stopping))
+		return err_set(err, -ESHUTDOWN, "llmfs is stopping");
+	if (!moderation_judges(m, stage) || (stage == GUARD_INPUT && !user))
+		return err_set(err, -EINVAL, "there is nothing to judge");
+	struct judge *j = make(g, m, stage, user, agent, agent_len);
+	if (!j)
+		return err_set(err, -ENOMEM, "out of memory");
+	j->done = done;
+	j->arg = arg;
+	*out = j;
+	judge_ref(j); /* the machine's */
+	gateway_busy(g);
+	if (!lane_enter(g->judges, &j->lane)) {
+		judge_put(j);
+		*out = judge_put(j);
+		gateway_idle(g);
+		return err_set(
+			err, -EBUSY, "%d texts wait for the judge already", JUDGE_WAITING_MAX);
+	}
+	judge_ref(j); /* the timer's */
+	if (!loop_arm(g->loop, &j->timer, clock_mono_ns() + m->timeout_ms * 1000000ull))
+		judge_put(j);
+	post(j);
+	return 0;
+}
+
+struct judge *judge_cancel(struct judge *j)
+{
+	if (!j)
+		return NULL;
+	pthread_mutex_lock(&j->lock);
+	j->cancelled = true;
+	while (j->telling && !loop_inside(j->g->loop))
+		pthread_cond_wait(&j->told_end, &j->lock);
+	pthread_mutex_unlock(&j->lock);
+	post(j);
+	return judge_put(j);
+}

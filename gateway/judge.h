@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GATEWAY_JUDGE_H
+#define GATEWAY_JUDGE_H
+
+/*
+ * Asks a judge model about a text. The text goes to the model of guards/moderation in its form, in
+ * pieces where it does not fit (pieces.h); it is unsafe when one piece is: then the rest is not
+ * asked. A piece is unsafe when p(unsafe) / (p(safe) + p(unsafe)) of the first word of the answer
+ * reaches the threshold; when both together are less than one in ten thousand, the model is no
+ * judge and there is no verdict.
+ *
+ * Judges are requests like others to the engine, in the same batch. At most JUDGE_RUNNING_MAX of a
+ * gateway run at a time; the others wait in order of their beginning, at most JUDGE_WAITING_MAX.
+ */
+
+#include "gateway/core.h"
+#include "gateway/moderation.h"
+
+#define JUDGE_RUNNING_MAX 64
+#define JUDGE_WAITING_MAX 4096
+
+struct judge;
+
+struct judge_verdict {
+	int status;          /* 0; or -errno: there is no verdict, what now is on_error's affair */
+	bool unsafe;         /* the rest: with status 0 only */
+	double p;            /* of the piece that was found unsafe, or of the least safe one */
+	char categories[64]; /* "S1,S10": what the model said, only names that exist; "" */
+	struct err err;      /* the sentence of a status */
+};
+
+typedef void judge_done_fn(void *arg, const struct judge_verdict *verdict);
+
+/*
+ * Begins to judge a text of that stage: the user's, or the agent's as an answer to the user's
+ * (`user` may be NULL then). new *out, which lasts until judge_cancel. Takes references of m and
+ * user and copies agent; both texts are UTF-8. Any thread; costs no more than that copy.
+ *
+ * done(arg, verdict) comes once, on the gateway's loop thread and never from within this call, with
+ * no lock held; it may call whatever it likes, judge_cancel of this judge too. It comes
+ * m->timeout_ms from now at the latest (-ETIMEDOUT; if the verdict is there by then and only
+ * categories are missing, that verdict), however long the queue is and whatever the model does.
+ * Other statuses: -EHOSTUNREACH, -EBADMSG, -ENOTSUP ...: the model is missing or cannot be loaded;
+ * -ECANCELED: it was unloaded, or the gateway stops; -EMSGSIZE: its context is too short for the
+ * form; -EIO: it says neither word; what the provider said.
+ *
+ * 0; -ESHUTDOWN; -EBUSY: too many wait; -EINVAL: this stage is not judged; -ENOMEM. Then done does
+ * not come and *out is NULL.
+ */
+int judge_begin(struct judge **out, struct gateway *g, struct moderation *m, enum guard_stage stage,
+	struct text *user, const char *agent, size_t agent_len, judge_done_fn *done, void *arg,
+	struct err *err);
+
+/*
+ * Lets go of it, whether or not done has come: done is not called any more after this returns. What
+ * still runs is cancelled and cleans up behind itself. Any thread; from another than the loop's it
+ * waits for a done that is being called, so hold no lock that done takes. Accepts NULL, returns
+ * NULL.
+ */
+struct judge *judge_cancel(struct judge *j);
+
+#endif

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A log that may be followed with `tail -f`. In the store each line is an entry of its own, under a
+ * serial number, and stays. In memory are the newest LEDGER_BYTES: when these are full, a quarter
+ * is dropped at once, at a line's end. A line at a time would keep the size constant, and who
+ * follows by size would see nothing; it would also move all bytes for every line.
+ *
+ * Which lines are in memory (first, next) is part of the owner's record, so that a start reads
+ * those and not all there ever were.
+ */
+#include "gateway/ledger.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+
+enum { SERIAL_DIGITS = 16 };
+
+void ledger_init(struct ledger *l, const char *kind, const char *name)
+{
+	*l = (struct ledger){.text.max = LEDGER_BYTES + LEDGER_LINE_MAX};
+	list_init(&l->watch);
+	l->prefix_len = (size_t)snprintf(l->key, sizeof l->key, "%s/%s/", kind, name);
+}
+
+void ledger_free(struct ledger *l)
+{
+	buf_free(&l->text);
+}
+
+static void set_serial(struct ledger *l, uint64_t serial)
+{
+	static const char hex[] = "0123456789abcdef";
+	char *digits = l->key + l->prefix_len;
+	for (int i = SERIAL_DIGITS; i--; serial >>= 4)
+		digits[i] = hex[serial & 15];
+	digits[SERIAL_DIGITS] = '\0';
+}
+
+/* Drops the oldest quarter, whole lines. */
+static void trim(struct ledger *l)
+{
+	size_t drop = 0;
+	while (drop < LEDGER_BYTES / 4 && drop < l->text.len) {
+		const char *end = memchr(l->text.data + drop, '\n', l->text.len - drop);
+		drop = end ? (size_t)(end - l->text.data) + 1 : l->text.len;
+		l->first++;
+	}
+	buf_consume(&l->text, drop);
+	l->trimmed = true;
+}
+
+static int remember(struct ledger *l, const char *line, size_t len)
+{
+	if (l->text.len + len > LEDGER_BYTES)
+		trim(l);
+	return buf_append(&l->text, line, len);
+}
+
+void ledger_add(
+	struct ledger *l, struct store *store, const char *line, size_t len, uint64_t now_ns)
+{
+	set_serial(l, l->next++);
+	store_put(store, l->key, line, len);
+	l->changed_ns = now_ns;
+	if (remember(l, line, len) == 0)
+		return;
+	log_error("account log %.*s: out of memory: lines are in the store only",
+		(int)l->prefix_len, l->key);
+	buf_clear(&l->text);
+	l->first = l->next;
+	l->trimmed = true;
+}
+
+static int restore_line(
+	void *arg, const char *key, size_t key_len, const char *value, size_t value_len)
+{
+	struct ledger *l = arg;
+	if (!value_len || value_len > LEDGER_LINE_MAX || value[value_len - 1] != '\n' ||
+		memchr(value, '\n', value_len - 1)) {
+		log_warn("store: a line of %.*s is damaged and was left out", (int)l->prefix_len,
+			l->key);
+		return 0;
+	}
+	return remember(l, value, value_len);
+}
+
+int ledger_restore(struct ledger *l, struct store *store, uint64_t first, uint64_t next)
+{
+	char from[sizeof l->key], prefix[sizeof l->key];
+	snprintf(prefix, sizeof prefix, "%.*s", (int)l->prefix_len, l->key);
+	set_serial(l, first);
+	memcpy(from, l->key, sizeof from);
+	l->first = first;
+	l->next = next;
+	int r = first < next ? store_scan_from(store, prefix, from, restore_line, l) : 0;
+	l->trimmed = false;
+	return r;
+}

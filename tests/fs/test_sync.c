@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Collections between a TREE and a real gateway. */
+#include "fs/sync.h"
+
+#include "fs/collection.h"
+#include "fs/fs.h"
+#include "fs/names.h"
+#include "fs/tree.h"
+
+#include "gateway/gateway.h"
+
+#include <errno.h>
+
+#include "tests/fs/temporary.h"
+#include "tests/run_suite.h"
+
+static struct fs fs;
+static const struct collection *const budgets = &collection_budgets;
+
+static void setup(void)
+{
+	temporary_make();
+	temporary_sh("mkdir -p tree/budgets/alice state; echo 5 > tree/budgets/alice/limit");
+	char path[128];
+	struct err err = {{0}};
+	snprintf(path, sizeof path, "%s/state", temporary);
+	struct gateway_options o = {.state_dir = path};
+	ck_assert_msg(gateway_open(&fs.gateway, &o, &err) == 0, "%s", err.text);
+	char tree[128];
+	snprintf(tree, sizeof tree, "%s/tree", temporary);
+	ck_assert_int_eq(tree_open(&fs.tree, tree, NULL), 0);
+	sync_all(&fs, NULL);
+}
+
+static void teardown(void)
+{
+	fs.gateway = gateway_free(fs.gateway);
+	fs.tree = tree_free(fs.tree);
+	temporary_remove();
+}
+
+/* "" also where there is no such account. */
+static const char *value(const char *name, const char *file)
+{
+	static struct buf text;
+	buf_free(&text);
+	struct account *a = gateway_account_find(fs.gateway, name);
+	if (a)
+		ck_assert_int_eq(account_setting_get(a, file, &text), 0);
+	account_put(a);
+	return text.data ? text.data : "";
+}
+
+static int set(const char *name, const char *file, const char *text)
+{
+	return sync_setting_set(&fs, budgets, name, file, text, strlen(text), NULL);
+}
+
+START_TEST(accounts_in_tree_are_configured_with_their_settings)
+{
+	ck_assert_str_eq(value("alice", "limit"), "5");
+	temporary_sh("mkdir tree/budgets/bob; echo 3 > tree/budgets/bob/requests_per_minute; "
+		     "echo 6 > tree/budgets/alice/limit");
+	sync_all(&fs, NULL);
+	ck_assert_str_eq(value("alice", "limit"), "6");
+	ck_assert_str_eq(value("bob", "requests_per_minute"), "3");
+	temporary_sh("rm tree/budgets/alice/limit; rm -r tree/budgets/bob");
+	sync_all(&fs, NULL);
+	ck_assert_str_eq(value("alice", "limit"), "");
+	ck_assert_ptr_null(gateway_account_find(fs.gateway, "bob"));
+}
+END_TEST
+
+START_TEST(a_bad_value_in_tree_is_reported_and_the_old_one_stays)
+{
+	struct buf status = {0};
+	temporary_sh("echo lots > tree/budgets/alice/limit");
+	sync_all(&fs, NULL);
+	ck_assert_str_eq(value("alice", "limit"), "5");
+	ck_assert_int_eq(gateway_render(fs.gateway, GATEWAY_STATUS, &status), 0);
+	ck_assert_ptr_nonnull(strstr(status.data, "budgets/alice/limit in TREE"));
+	buf_clear(&status);
+	temporary_sh("rm -r tree/budgets/alice");
+	sync_all(&fs, NULL);
+	ck_assert_int_eq(gateway_render(fs.gateway, GATEWAY_STATUS, &status), 0);
+	ck_assert_str_eq(status.data, "ok\n");
+	buf_free(&status);
+}
+END_TEST
+
+START_TEST(a_setting_that_was_just_truncated_in_tree_is_not_yet_believed)
+{
+	temporary_sh(": > tree/budgets/alice/limit");
+	ck_assert(sync_all(&fs, NULL));
+	ck_assert_str_eq(value("alice", "limit"), "5");
+	temporary_sh("touch -d '1 minute ago' tree/budgets/alice/limit");
+	ck_assert(!sync_all(&fs, NULL));
+	ck_assert_str_eq(value("alice", "limit"), "");
+}
+END_TEST
+
+START_TEST(default_is_always_there_and_loses_its_settings_with_its_directory)
+{
+	char **names = gateway_account_names(fs.gateway);
+	ck_assert(names_has(names, "default"));
+	names_free(names);
+	ck_assert_int_eq(set("default", "limit", "7"), 0);
+	temporary_sh("test $(cat tree/budgets/default/limit) = 7");
+	sync_all(&fs, NULL);
+	ck_assert_str_eq(value("default", "limit"), "7");
+	ck_assert_int_eq(sync_remove(&fs, budgets, "default", NULL), -EBUSY);
+	temporary_sh("rm -r tree/budgets");
+	sync_all(&fs, NULL);
+	ck_assert_str_eq(value("default", "limit"), "");
+	ck_assert_ptr_null(gateway_account_find(fs.gateway, "alice"));
+}
+END_TEST
+
+START_TEST(a_refused_value_reaches_neither_tree_nor_gateway)
+{
+	ck_assert_int_eq(set("alice", "limit", "lots"), -EINVAL);
+	ck_assert_int_eq(set("nobody", "limit", "1"), -ENOENT);
+	temporary_sh("test $(cat tree/budgets/alice/limit) = 5");
+	ck_assert_str_eq(value("alice", "limit"), "5");
+	ck_assert_int_eq(set("alice", "limit", ""), 0);
+	temporary_sh("test ! -e tree/budgets/alice/limit");
+	ck_assert_str_eq(value("alice", "limit"), "");
+}
+END_TEST
+
+START_TEST(an_account_is_made_and_removed_in_both)
+{
+	ck_assert_int_eq(sync_make(&fs, budgets, "bob", NULL), 0);
+	ck_assert_int_eq(sync_make(&fs, budgets, "bob", NULL), -EEXIST);
+	ck_assert_int_eq(sync_make(&fs, budgets, "b b", NULL), -EINVAL);
+	ck_assert_int_eq(set("bob", "members", "alice\ncarol"), 0);
+	temporary_sh("test \"$(cat tree/budgets/bob/members)\" = \"$(printf 'alice\\ncarol')\"");
+	sync_all(&fs, NULL);
+	ck_assert_str_eq(value("bob", "members"), "alice\ncarol");
+	temporary_sh("touch tree/budgets/bob/notes");
+	ck_assert_int_eq(sync_remove(&fs, budgets, "bob", NULL), -ENOTEMPTY);
+	temporary_sh("rm tree/budgets/bob/notes");
+	ck_assert_int_eq(sync_remove(&fs, budgets, "bob", NULL), 0);
+	temporary_sh("test ! -e tree/budgets/bob");
+	ck_assert_ptr_null(gateway_account_find(fs.gateway, "bob"));
+}
+END_TEST
+
+START_TEST(prices_of_a_model_in_tree_are_in_force)
+{
+	struct buf text = {0};
+	temporary_sh("mkdir -p tree/models/m; echo 0.25 > tree/models/m/price_input");
+	sync_all(&fs, NULL);
+	struct model *m = gateway_model_find(fs.gateway, "m");
+	ck_assert_ptr_nonnull(m);
+	ck_assert_int_eq(model_setting_get(m, "price_input", &text), 0);
+	ck_assert_str_eq(text.data, "0.25");
+	buf_free(&text);
+	model_put(m);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("fs/sync");
+	TCase *t = tcase_create("sync");
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_set_timeout(t, 60);
+	tcase_add_test(t, accounts_in_tree_are_configured_with_their_settings);
+	tcase_add_test(t, a_bad_value_in_tree_is_reported_and_the_old_one_stays);
+	tcase_add_test(t, a_setting_that_was_just_truncated_in_tree_is_not_yet_believed);
+	tcase_add_test(t, default_is_always_there_and_loses_its_settings_with_its_directory);
+	tcase_add_test(t, a_refused_value_reaches_neither_tree_nor_gateway);
+	tcase_add_test(t, an_account_is_made_and_removed_in_both);
+	tcase_add_test(t, prices_of_a_model_in_tree_are_in_force);
+	suite_add_tcase(s, t);
+	return run_suite(s);
+}

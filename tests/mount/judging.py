@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""guards/moderation: a model that judges prompts and answers. The judge here is a random model, so
+the threshold decides: with a tiny one everything is unsafe, with 1 nothing is."""
+import contextlib
+import errno
+import json
+import os
+import time
+
+import harness
+from harness import claim, equal, read, read_bytes, refused, wait_for, write
+
+UNSAFE, SAFE = "0.000001", "1"
+
+
+@contextlib.contextmanager
+def judge(m, threshold=UNSAFE, model="short", **lines):
+    text = "model %s\nthreshold %s\ncategory S1 Violence\n" % (model, threshold)
+    text += "".join("%s %s\n" % item for item in lines.items())
+    write(m("guards", "moderation"), text)
+    try:
+        yield
+    finally:
+        os.unlink(m("guards", "moderation"))
+
+
+def audit(m, s):
+    return [a for a in map(json.loads, read(m("guards", "audit")).splitlines())
+            if a["session"] == s.name]
+
+
+@claim()
+def an_unsafe_prompt_is_refused_by_the_read_of_out(m):
+    s = m.session()
+    with judge(m, stages="input"):
+        s.submit("hello")
+        with refused(errno.EPERM):
+            read_bytes(s("out"))
+        equal(s.status(), "blocked")
+        assert "judge" in read(s("error")) and "unsafe" in read(s("error")), read(s("error"))
+        equal(s.messages(), [])
+        found = audit(m, s)
+        equal([(a["stage"], a["guard"], a["action"]) for a in found],
+              [("input", "moderation", "block")])
+        equal(s.usage("output_tokens"), 0)
+    assert s.ask("hello")
+
+
+@claim()
+def a_refused_prompt_leaves_the_conversation_as_it_was(m):
+    s = m.session()
+    s.ask("first")
+    before = s.messages()
+    with judge(m, stages="input"):
+        s.submit("second")
+        s.wait("blocked")
+    equal(s.messages(), before)
+    s.ask("third")
+    equal(s.prompts(), ["first", "third"])
+
+
+@claim()
+def an_unsafe_prompt_can_be_answered_with_a_text(m):
+    s = m.session()
+    with judge(m, stages="input", action="replace", replacement="Let us talk of cats."):
+        equal(s.ask("hello"), b"Let us talk of cats.\n")
+        equal(s.status(), "done")
+        equal(s.messages()[-1]["content"], "Let us talk of cats.")
+
+
+@claim()
+def a_warning_lets_prompt_and_answer_through(m):
+    s = m.session()
+    plain = s.ask("hello")
+    write(s("ctl"), "clear\n")
+    with judge(m, action="warn"):
+        equal(s.ask("hello"), plain)
+        wait_for(lambda: {a["stage"] for a in audit(m, s)} == {"input", "output"}, "two warnings")
+
+
+@claim()
+def nothing_of_an_unsafe_answer_is_shown(m):
+    s = m.session(tokens=40)
+    with judge(m, stages="output", window_chars="1000000"):
+        s.submit("hello")
+        with refused(errno.EPERM):
+            read_bytes(s("out"))
+        equal(s.status(), "blocked")
+        assert "[blocked by the output" in read(s("chat"))
+        assert s.usage("output_tokens") > 0
+    write(s("ctl"), "clear\n")
+    with judge(m, stages="output", action="replace", replacement="No."):
+        equal(s.ask("hello"), b"No.\n")
+
+
+@claim()
+def a_judged_answer_streams_window_by_window(m):
+    s = m.session(tokens=150)
+    plain = s.ask("hello")
+    write(s("ctl"), "clear\n")
+    with judge(m, SAFE, model="tiny", stages="output", window_chars="20"):
+        s.submit("hello")
+        with open(s("out"), "rb", buffering=0) as f:
+            first = f.read(4096)
+            under_way = s.status() in ("queued", "generating")
+            got = first
+            while more := f.read(4096):
+                got += more
+        equal(got, plain)
+        assert under_way and len(first) < len(plain), (len(first), len(plain), under_way)
+
+
+@claim()
+def a_judge_that_is_missing_or_slow_closes_the_stage_unless_told_otherwise(m):
+    m.expects("model nowhere", "model dead")
+    s = m.session()
+    with judge(m, SAFE, model="nowhere"):
+        s.submit("hello")
+        with refused(errno.EPERM):
+            read_bytes(s("out"))
+        assert "no verdict" in read(s("error")), read(s("error"))
+    with judge(m, SAFE, model="nowhere", on_error="allow"):
+        assert s.ask("hello")
+    os.mkdir(m("models", "dead"))
+    write(m("models", "dead", "path"), "/dev/null\n")
+    with judge(m, SAFE, model="dead"):
+        s.submit("hello")
+        with refused(errno.EPERM):
+            read_bytes(s("out"))
+    os.rmdir(m("models", "dead"))
+    with judge(m, SAFE, model="tiny", timeout_ms="1"):
+        begin = time.monotonic()
+        s.submit("long " * 4000)
+        with refused(errno.EPERM):
+            read_bytes(s("out"))
+        assert time.monotonic() - begin < 5 * harness.slow()
+    assert s.ask("hello")
+
+
+@claim()
+def a_cancel_while_the_judge_looks_ends_the_request(m):
+    s = m.session(tokens=5000)
+    with judge(m, SAFE, model="tiny"):
+        for n in range(20):
+            s.submit("cancel me " * (n + 1) * 20)
+            s.wait("queued", "generating")  # its close is told late
+            write(s("ctl"), "cancel\n")
+            equal(s.status(), "cancelled")
+    write(s("max_tokens"), "12\n")
+    assert s.ask("hello")
+
+
+@claim()
+def a_moderation_file_with_a_fault_leaves_the_last_good_one_in_force(m):
+    m.expects("guards/moderation")
+    s = m.session()
+    with judge(m, UNSAFE, stages="input"):
+        with refused(errno.EINVAL):
+            write(m("guards", "moderation"), "model short\nthreshold many\n")
+        assert "moderation:2:" in read(m("guards", "status")), read(m("guards", "status"))
+        s.submit("hello")
+        s.wait("blocked")
+
+
+@claim()
+def guards_test_has_the_judges_verdict(m):
+    with judge(m, UNSAFE):
+        done = m.sh("exec 3<>guards/test; echo hello >&3; cat <&3", check=True)
+        v = json.loads(done.stdout)["moderation"]
+        equal(v["verdict"], "unsafe")
+        assert 0 < v["p"] <= 1
+
+
+harness.main()
