@@ -8,9 +8,9 @@
  *	ac/ID	a letter, numbers (the request, prices, prompt and leased tokens, when it was
  *		claimed), then names, each with a NUL: session, model, the accounts that pay
  *
- * A record is written whole whenever it changes: 200 bytes. Reservations are not in it; after a
- *kill nothing is under way. A claim that is still there at a start is what a kill left: it is
- *charged as it stands, in the window that is open now, and its tokens in the one it was made in.
+ * A record is written whole whenever it changes: 200 bytes. Reservations are not in it: after a
+ * kill nothing is under way. A claim that is there at a start is what a kill left: it is charged
+ * as it stands, in the window that is open now, its tokens in the one it was made in.
  *
  * The sums of all kinds of windows are kept, because the setting `window` is not known yet when the
  * store is read.

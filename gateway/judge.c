@@ -17,7 +17,7 @@
  * user's salt (request.c), so no request finds blocks of a judge.
  *
  * Locks: judge->lock has the place of a request's inbox, inside the lane's. The loop's fields
- *belong to the texts' thread while that renders.
+ * belong to the texts' thread while that renders.
  */
 #include "gateway/judge.h"
 

@@ -15,9 +15,9 @@
  *	replacement  Sorry, no.      what stands in place of an answer; with action replace
  *	on_error     block           block or allow: when the judge is missing, slow or broken
  *	timeout_ms   10000           1 to 600000
- *	window_chars 400             an answer is judged each time so many characters more are
- *there; 1 to 1000000 category     S1 Violent Crimes   a name and a title; repeated. Without any:
- *Llama Guard 3's
+ *	window_chars 400             an answer is judged each time so much more of it is there;
+ *	                             1 to 1000000 characters
+ *	category     S1 Violent...   a name and a title; repeated. Without any: Llama Guard 3's
  *
  * The values shown are the defaults. Each line but category stands there once.
  */

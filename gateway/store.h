@@ -9,6 +9,8 @@
  *   version              "1"; another one is refused
  *   s/SESSION            a session: JSON (owner, mode, times, settings, sums)
  *   t/SESSION/SERIAL     a turn of its conversation; SERIAL: 16 hexadecimal digits, in order
+ *   c/SESSION/FILE       a setting of it
+ *   g/FILE               the last good text of a file below guards/
  *   a/ACCOUNT            what was used of an account
  *   al/ACCOUNT/SERIAL    a line of its ledger
  *   ae/ACCOUNT/SERIAL    a line of its events
