@@ -310,12 +310,4 @@ int guard_release_run(
 int guard_track(const struct guard_rule *rule, size_t rank, const struct guard_view *view,
 	size_t *p, const struct guard_places *places, size_t index, struct guard_hits *hits);
 
-/* Whether a pass has found that nothing of the rule can begin anywhere. */
-static inline bool guard_track_is_idle(
-	const struct guard_rule *rule, const struct guard_places *places, size_t index)
-{
-	return rule->filter.n_start && !rule->filter.common && !places->head[2 * index] &&
-	       places->full_from == SIZE_MAX;
-}
-
 #endif
