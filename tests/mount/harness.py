@@ -8,7 +8,8 @@ Mount instead of an object of it.
 
 The daemon (LLMFS, default build/llmfs) runs in the foreground with a TREE, a state directory and a
 mount point of its own in one temporary directory. A claim fails, too, when the daemon wrote a
-warning, an error or a sanitizer's report that the claim did not announce with m.expects().
+warning, an error or a sanitizer's report that the claim did not announce with m.expects(). What
+a daemon that is gone has left, a report or a signal it died of, is a broken claim of its own.
 
 A second process, the warden, is forked before anything is mounted. It is told of every daemon,
 mount and time limit. When a claim runs out of time it writes down where all threads stand and kills
@@ -43,6 +44,8 @@ SHORT = os.path.join(os.path.dirname(MODEL), "short.gguf")  # its context: 512 t
 WRAP = shlex.split(os.environ.get("LLMFS_WRAP", ""))
 REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: \w+Sanitizer|: runtime error: ")
 COMPLAINT = re.compile(r"llmfs: (warning|error): .*")
+DEATHS = (signal.SIGILL, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV)
+FINDINGS = []  # of daemons that are gone: what is a fault whatever the claim was about
 
 
 class Skip(Exception):
@@ -221,6 +224,7 @@ class Mount:
         while not (is_mounted(self.path) and exists(self("version"))):
             if self.proc.poll() is not None:
                 WARDEN.say(ended=self.proc.pid)
+                self.note_death()
                 raise AssertionError("the daemon ended with %d: %s" % (
                     self.proc.returncode, self.log_text()))
             assert time.monotonic() < end, "no mount in time: " + self.log_text()
@@ -234,7 +238,13 @@ class Mount:
         """The daemon's exit status (negative: the signal), once it has ended."""
         status = self.proc.wait(timeout * slow())
         WARDEN.say(ended=self.proc.pid)
+        self.note_death()
         return status
+
+    def note_death(self):
+        """A daemon that fell over is a finding, whatever the claim makes of it."""
+        if self.proc and self.proc.returncode and -self.proc.returncode in DEATHS:
+            FINDINGS.append("the daemon died of " + signal.Signals(-self.proc.returncode).name)
 
     def stop(self):
         """Ends the daemon as a service manager does; it must say goodbye properly."""
@@ -249,6 +259,8 @@ class Mount:
         if self.proc and self.proc.poll() is None:
             self.kill(signal.SIGKILL)
             self.wait()
+        self.note_death()
+        FINDINGS.extend(x for x in self.log_text().splitlines() if REPORT.search(x))
         unmount(self.path)
         shutil.rmtree(self.top, ignore_errors=True)
 
@@ -492,6 +504,15 @@ def attempt(c, mount):
     return word
 
 
+def findings():
+    """Says what daemons that are gone have left: a broken claim each, if only once."""
+    said = sorted(set(FINDINGS))
+    FINDINGS.clear()
+    for line in said:
+        print("BROKEN " + line, flush=True)
+    return ["BROKEN"] * len(said)
+
+
 def main(*args, **options):
     """Runs the script's claims (or those named on the command line) and exits."""
     global WARDEN
@@ -516,6 +537,7 @@ def main(*args, **options):
                 mount.close()
                 mount = Mount(*args, **options)
             words.append(attempt(c, mount))
+            words += findings()
         WARDEN.say(limit=time.monotonic() + 30 * slow(), name="stop")
         if mount and mount.proc.poll() is None:
             mount.stop()
@@ -529,5 +551,6 @@ def main(*args, **options):
                 print("the daemon's log:\n" + mount.log_text()[-6000:])
             WARDEN.say(limit=time.monotonic() + 30 * slow(), name="close")
             mount.close()
+        words += findings()
         WARDEN.bye()
     sys.exit(1 if "BROKEN" in words else 0 if "kept" in words else 77)
