@@ -11,7 +11,8 @@ import threading
 import time
 
 import harness
-from harness import claim, equal, read, refused
+from harness import claim, equal, read, refused, wait_for, write
+from programs import waits_in
 
 
 @claim()
@@ -48,18 +49,22 @@ def ask(fd, text):
 
 @claim()
 def several_writes_before_a_read_are_one_text(m):
-    def total():
-        return int(read(m("metrics", "requests_total")))
-    before = total()
-    while time.sleep(0.3) or total() != before:  # what earlier claims left running
-        before = total()
-    fd = os.open(m("models", "short", "ask"), os.O_RDWR)
+    os.mkdir(m("models", "counted"))  # nobody else asks this one
+    write(m("models", "counted", "path"), harness.SHORT + "\n")
+
+    def count():
+        return sum(int(line.split()[1])
+                   for line in read(m("models", "counted", "metrics")).splitlines()
+                   if line.startswith("llm_requests_total{"))
+    fd = os.open(m("models", "counted", "ask"), os.O_RDWR)
     os.write(fd, b"one ")
     os.write(fd, b"two")
     assert ask(fd, b" three")
     os.close(fd)
+    wait_for(lambda: count() == 1, "one request", 10, lambda: str(count()))
     time.sleep(0.3)
-    equal(total(), before + 1)
+    equal(count(), 1)
+    os.rmdir(m("models", "counted"))
 
 
 @claim()
@@ -141,10 +146,12 @@ def o_nonblock_and_poll_work_on_a_channel(m):
 
 @claim()
 def ctrl_c_on_a_channel_ends_the_reader_at_once(m):
+    path = m("models", "short", "ask")
+
     def interrupted():
-        p = subprocess.Popen(["bash", "-c", "exec 3<>%s; echo hello >&3; exec cat <&3"
-                              % m("models", "short", "ask")], stdout=subprocess.DEVNULL)
-        time.sleep(0.2)
+        p = subprocess.Popen(["bash", "-c", "exec 3<>%s; echo hello >&3; exec cat <&3" % path],
+                             stdout=subprocess.DEVNULL)
+        waits_in(p, path)
         begin = time.monotonic()
         p.send_signal(signal.SIGINT)
         p.wait()

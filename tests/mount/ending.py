@@ -12,12 +12,13 @@ import time
 import harness
 from harness import Session, claim, equal, exists, is_mounted, read, read_bytes, refused, wait_for
 from harness import shown, write
+from programs import waits_in
 
 
 def reader(s):
-    p = subprocess.Popen(["cat", s("out")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    time.sleep(0.2)
-    return p
+    """A cat that reads an answer under way."""
+    return waits_in(subprocess.Popen(["cat", s("out")], stdout=subprocess.DEVNULL,
+                                     stderr=subprocess.PIPE), s("out"))
 
 
 def ended_while_busy(Mount, number):
@@ -30,7 +31,7 @@ def ended_while_busy(Mount, number):
         equal(m.wait(), 0)
         assert time.monotonic() - begin < 5 * harness.slow()
         assert not is_mounted(m.path), "a mount is left"
-        p.wait(5)
+        p.wait(5 * harness.slow())
         assert p.returncode != 0 or p.stderr.read() == b""
         m.check_log()
         m.start()
@@ -123,9 +124,10 @@ def kill_9_in_mid_answer_keeps_the_conversation(Mount):
         before = s.messages()
         s.begin("the second")
         p = reader(s)
+        m.stored()
         m.kill(signal.SIGKILL)
         m.wait()
-        p.wait(5)
+        p.wait(5 * harness.slow())
         assert p.returncode == 1
         assert is_mounted(m.path), "a killed daemon leaves a dead mount"
         with refused(errno.ENOTCONN):
@@ -168,7 +170,7 @@ def kill_9_with_requests_queued_keeps_the_sessions(Mount):
         for s in sessions:
             s.begin()
             s.submit("queued")
-        time.sleep(0.3)  # that a turn has begun is written behind, within a moment
+        m.stored()
         m.kill(signal.SIGKILL)
         m.wait()
         m.start()
@@ -214,7 +216,7 @@ def a_removed_session_stays_removed(Mount):
         s = m.session("gone")
         s.ask("hello")
         os.rmdir(s.path)
-        time.sleep(0.3)  # what is removed is written behind, within a moment
+        m.stored()
         m.kill(signal.SIGKILL)
         m.wait()
         m.start()

@@ -11,6 +11,7 @@ import time
 
 import harness
 from harness import claim, equal, read, read_bytes, wait_for, write
+from programs import follower, running
 
 
 @contextlib.contextmanager
@@ -23,29 +24,12 @@ def busy(m):
     s.cancel()
 
 
-@contextlib.contextmanager
-def running(*command):
-    p = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    os.set_blocking(p.stdout.fileno(), False)
-    p.text = b""
-
-    def more():
-        p.text += p.stdout.read() or b""
-        return p.text
-    p.more = more
-    try:
-        yield p
-    finally:
-        p.kill()
-        p.wait()
-
-
 @claim()
 def tail_f_follows_chat(m):
     s = m.session(tokens=20)
     s.ask("the first question")
-    with running("tail", "-c", "+1", "-f", s("chat")) as tail:
-        wait_for(lambda: b"the first question" in tail.more(), "what is there")
+    with follower(s("chat")) as tail:
+        assert b"the first question" in tail.text
         s.ask("the second question")
         wait_for(lambda: tail.more() == read_bytes(s("chat")), "the second turn", 10,
                  lambda: repr(tail.text[-200:]))
@@ -73,13 +57,14 @@ def chat_has_the_size_that_stat_says(m):
 def the_size_of_chat_grows_while_an_answer_is_generated(m):
     with busy(m) as s:
         sizes = []
-        for _ in range(10):
+
+        def look():
             sizes.append(os.stat(s("chat")).st_size)
             text = read_bytes(s("chat"))
             assert sizes[-1] <= len(text) <= os.stat(s("chat")).st_size
-            time.sleep(0.05 * harness.slow())
+            return len(set(sizes)) > 5
+        wait_for(look, "five times more", 10, lambda: str(sizes))
         equal(sizes, sorted(sizes))
-        assert sizes[-1] > sizes[0]
 
 
 @claim()
@@ -234,7 +219,8 @@ def usage_and_trace_are_name_value_lines(m):
 def metrics_count_requests(m):
     before = int(read(m("metrics", "requests_total")))
     m.session().ask("hello")
-    wait_for(lambda: int(read(m("metrics", "requests_total"))) == before + 1, "one more request")
+    # What earlier claims have cancelled may be counted late.
+    wait_for(lambda: int(read(m("metrics", "requests_total"))) > before, "one more request")
     for name in os.listdir(m("metrics")):
         if name not in ("prometheus", "slo"):
             float(read(m("metrics", name)))

@@ -309,6 +309,11 @@ class Mount:
             write(s(k), "%s\n" % v)
         return s
 
+    def stored(self):
+        """Waits until what has happened would survive a kill -9: an answer is shown as ended when it
+        is written, and so is what was to be written before it."""
+        assert self.session(tokens=1).ask("x")
+
     def sh(self, script, shell="bash", check=False, timeout=30, user=None, **env):
         """Runs a script in the mount's top. stdout and stderr are text."""
         command = [shell, "-c", 'cd "$M" || exit 99\n' + script]
@@ -437,6 +442,20 @@ def quick(attempt, limit):
         took.append(attempt())
 
 
+def in_time(attempt, limit):
+    """What holds when something of ours is done within so many seconds. attempt() begins anew each
+    time and calls what it is given when that is done; a failure does not count when it came later,
+    unless it always does."""
+    for left in range(9, -1, -1):
+        took = []
+        begin = time.monotonic()
+        try:
+            return attempt(lambda: took.append(time.monotonic() - begin))
+        except AssertionError:
+            if not left or took and took[0] < limit:
+                raise
+
+
 @contextlib.contextmanager
 def refused(*codes):
     """The body must fail with one of these errnos."""
@@ -497,7 +516,8 @@ def attempt(c, mount):
             raise
         at = traceback.extract_tb(e.__traceback__)
         lines = [t.lineno for t in at if t.filename == sys.argv[0] or
-                 os.path.dirname(t.filename) == HERE and t.filename != os.path.abspath(__file__)]
+                 os.path.dirname(t.filename) == HERE
+                 and os.path.basename(t.filename) not in ("harness.py", "programs.py")]
         word, why = "BROKEN", " (line %s): %s: %s" % (lines[-1] if lines else "?",
                                                      type(e).__name__, e)
     print("%-6s %s%s  [%.2f s]" % (word, f.__name__, why, time.monotonic() - begin), flush=True)

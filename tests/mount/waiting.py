@@ -13,14 +13,15 @@ import time
 
 import harness
 from harness import quick, claim, equal, exists, read, read_bytes, refused, shown, wait_for, write
+from programs import waits_in
 
 FAR = 1 << 24  # an offset that no answer reaches: a read there is parked until the end
 
 
 def parked(m, s):
     """A cat that waits for the end of an answer."""
-    p = subprocess.Popen(["tail", "-c", "+%d" % FAR, s("out")], stdout=subprocess.PIPE)
-    time.sleep(0.2)
+    p = waits_in(subprocess.Popen(["tail", "-c", "+%d" % FAR, s("out")],
+                                  stdout=subprocess.PIPE), s("out"))
     equal(p.poll(), None)
     return p
 
@@ -30,8 +31,7 @@ def ended_by(m, number):
     s.begin()
 
     def end_one(start):
-        p = start()
-        time.sleep(0.1)
+        p = waits_in(start(), s("out"))
         begin = time.monotonic()
         p.send_signal(number)
         p.wait()
@@ -58,8 +58,7 @@ def ctrl_c_ends_a_parked_cat_within_100_ms_and_the_answer_goes_on(m):
 def the_answer_completes_after_ctrl_c(m):
     s = m.session(tokens=400)
     s.submit("tell me")
-    p = subprocess.Popen(["cat", s("out")], stdout=subprocess.DEVNULL)
-    time.sleep(0.05)
+    p = waits_in(subprocess.Popen(["cat", s("out")], stdout=subprocess.DEVNULL), s("out"))
     p.send_signal(signal.SIGINT)
     p.wait()
     s.wait("done")
@@ -90,8 +89,8 @@ def a_parked_read_with_a_handler_returns_eintr(m):
 
     def ringing():
         begin = time.monotonic()
-        signal.setitimer(signal.ITIMER_REAL, 0.3)
         try:
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
             os.pread(fd, 100, FAR)
             raise AssertionError("the read came back")
         except Rang:
@@ -277,16 +276,20 @@ def a_thousand_parked_readers_take_no_thread_and_stat_still_answers(m):
     threading.stack_size(old)
     wait_for(lambda: len(harness.threads(os.getpid())) > 1000, "1,000 readers")
     time.sleep(0.5)
+
+    def looked():
+        worst = 0
+        for _ in range(50):
+            begin = time.monotonic()
+            os.stat(m("sessions", "main", "status"))
+            assert read(m("models", "tiny", "state"))
+            worst = max(worst, time.monotonic() - begin)
+        return worst
+
+    quick(looked, 0.5)
     after = harness.threads(m.proc.pid)
-    worst = 0
-    for _ in range(50):
-        begin = time.monotonic()
-        os.stat(m("sessions", "main", "status"))
-        assert read(m("models", "tiny", "state"))
-        worst = max(worst, time.monotonic() - begin)
     equal(len(ended), 0)
     assert len(after) - len(before) <= 10, "threads: %d, then %d" % (len(before), len(after))
-    assert worst < 1 * harness.slow(), "stat and a read took %.3f s" % worst
     s.cancel()
     for r in readers:
         r.join()
@@ -299,8 +302,8 @@ def a_thousand_parked_readers_take_no_thread_and_stat_still_answers(m):
 def a_parked_reader_ends_when_the_session_is_removed(m):
     s = m.session()
     s.begin()
-    p = subprocess.Popen(["cat", s("out")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(0.2)
+    p = waits_in(subprocess.Popen(["cat", s("out")], stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL), s("out"))
     m.sh("rm -r $S", check=True, S=s.path)
     p.wait(10 * harness.slow())
     assert not exists(s.path)
@@ -323,11 +326,15 @@ def poll_of_chat_and_events_ends_when_the_session_is_removed(m):
 def only_out_and_channels_make_a_reader_wait(m):
     s = m.session()
     s.begin()
-    begin = time.monotonic()
-    for name in os.listdir(s.path):
-        if name not in ("in", "out", "ctl"):
-            read_bytes(s(name))
-    assert time.monotonic() - begin < 2 * harness.slow()
+
+    def looked():
+        begin = time.monotonic()
+        for name in os.listdir(s.path):
+            if name not in ("in", "out", "ctl"):
+                read_bytes(s(name))
+        return time.monotonic() - begin
+
+    quick(looked, 1)
     equal(s.status(), "generating")
     s.cancel()
 
