@@ -13,6 +13,8 @@
 #include "tests/run_suite.h"
 
 static const struct tiny_llama model = {.seed = 12};
+/* For answers that are under way until they are ended. */
+static const struct tiny_llama roomy = {.seed = 12, .context_tok = 65536};
 static uint32_t ids[2048];
 
 static void make_ids(void)
@@ -58,7 +60,7 @@ END_TEST
 
 START_TEST(a_prefix_is_shared_while_the_other_sequence_still_runs)
 {
-	struct engine *e = harness_open(&model, NULL);
+	struct engine *e = harness_open(&roomy, NULL);
 	struct answer a, b;
 	struct engine_request r = harness_request(&a, ids, 200);
 
@@ -304,7 +306,7 @@ END_TEST
 START_TEST(freeing_the_engine_ends_each_request_with_ecanceled)
 {
 	static struct answer answers[100];
-	struct engine *e = harness_open(&model, &(struct engine_options){.max_sequences = 8});
+	struct engine *e = harness_open(&roomy, &(struct engine_options){.max_sequences = 8});
 
 	for (int i = 0; i < 100; i++) {
 		struct engine_request r = harness_request(&answers[i], ids, 50);
@@ -324,7 +326,8 @@ END_TEST
 
 START_TEST(a_file_truncated_while_mapped_ends_its_requests_with_ebadmsg)
 {
-	static const struct tiny_llama larger = {.n_embd = 256, .n_layers = 4, .seed = 2};
+	static const struct tiny_llama larger = {
+		.n_embd = 256, .n_layers = 4, .context_tok = 65536, .seed = 2};
 	char path[] = "/tmp/tiny-llama-XXXXXX";
 	struct engine *e;
 	struct answer a[3];
@@ -351,7 +354,7 @@ START_TEST(a_file_truncated_while_mapped_ends_its_requests_with_ebadmsg)
 		harness_free(&a[i]);
 	}
 	/* The answer's end may be told a moment before the door is shut. */
-	for (int i = 0; i < 1000; i++) {
+	for (int i = 0; i < 100000; i++) {
 		r = harness_request(&a[0], ids, 20);
 		err.text[0] = '\0';
 		if (engine_submit(e, &r, &id, &err) == -EBADMSG)

@@ -156,7 +156,7 @@ char *harness_view(struct session *s, enum session_view view)
 bool harness_status(struct session *s, const char *word)
 {
 	size_t n = strlen(word);
-	for (int i = 0; i < 10000; i++) {
+	for (int i = 0; i < 60000; i++) {
 		char *now = harness_view(s, SESSION_STATUS);
 		bool is = !strncmp(now, word, n) && !strcmp(now + n, "\n");
 		free(now);

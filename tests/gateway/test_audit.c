@@ -134,12 +134,12 @@ static void wake(void *arg)
 	sem_post(arg);
 }
 
-/* Whether it is told within ten seconds. */
+/* Whether it is told within a minute. */
 static bool told(sem_t *s)
 {
 	struct timespec until;
 	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += 10;
+	until.tv_sec += 60;
 	int r;
 	while ((r = sem_timedwait(s, &until)) < 0 && errno == EINTR)
 		;
@@ -310,7 +310,7 @@ static void add_and_wait(unsigned from, unsigned to)
 	for (unsigned i = from; i <= to; i++) {
 		add(i, 1850);
 		if (i % 500 == 0)
-			for (int n = 0; n < 1000; n++) {
+			for (int n = 0; n < 60000; n++) {
 				off_t all = size_of(path) +
 					    (size_of(old_path) > 0 ? size_of(old_path) : 0);
 				if (all > (off_t)i * 1850)

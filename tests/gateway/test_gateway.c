@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -171,20 +172,34 @@ START_TEST(an_empty_prompt_is_refused_and_the_old_answer_is_not_shown)
 }
 END_TEST
 
+/* A draft of that text, flushed. */
+static struct draft *pending(struct session *s, const char *text)
+{
+	struct draft *d;
+	draft_new(&d, s, getuid(), NULL);
+	draft_write(d, text, strlen(text), NULL);
+	draft_flush(d, NULL);
+	return d;
+}
+
 START_TEST(a_reader_after_a_flush_gets_the_answer_of_the_prompt_that_is_committed_later)
 {
 	struct session *s = harness_session(&h, "a", "4");
 	int status;
 	struct draft *d;
 	char *old = ask(s, "first\n", &status);
-	draft_new(&d, s, getuid(), NULL);
-	draft_write(d, "second\n", 7, NULL);
-	draft_flush(d, NULL);
 	struct answer *a;
 	gateway_waiter id;
 	sem_t told;
 	sem_init(&told, 0, 0);
-	ck_assert_int_eq(session_newest(s, &a, wake, &told, &id), 1);
+	for (int left = 10;; left--) { /* it is held back for a second, which may be over */
+		d = pending(s, "second\n");
+		if (session_newest(s, &a, wake, &told, &id) == 1)
+			break;
+		ck_assert_int_gt(left, 0);
+		answer_put(a);
+		draft_drop(d);
+	}
 	draft_commit(d);
 	sem_wait(&told);
 	ck_assert_int_eq(session_newest(s, &a, wake, &told, &id), 0);
@@ -200,19 +215,21 @@ START_TEST(a_pending_draft_holds_readers_back_for_a_second_and_no_longer)
 {
 	struct session *s = harness_session(&h, "a", "4");
 	int status;
-	struct draft *d;
 	char *old = ask(s, "first\n", &status);
-	draft_new(&d, s, getuid(), NULL);
-	draft_write(d, "second\n", 7, NULL);
-	draft_flush(d, NULL);
-	uint64_t from = clock_mono_ns();
-	char *text = harness_read(s, &status);
-	uint64_t took_ms = (clock_mono_ns() - from) / 1000000;
-	ck_assert_str_eq(text, old);
-	ck_assert_msg(took_ms > 500 && took_ms < 2500, "%u ms", (unsigned)took_ms);
-	draft_drop(d);
+	uint64_t took_ms;
+	int left = 5; /* tries, for a busy machine */
+	do {
+		uint64_t from = clock_mono_ns();
+		struct draft *d = pending(s, "second\n");
+		char *text = harness_read(s, &status);
+		took_ms = (clock_mono_ns() - from) / 1000000;
+		ck_assert_str_eq(text, old);
+		ck_assert_uint_ge(took_ms, 1000);
+		draft_drop(d);
+		free(text);
+	} while (took_ms >= 2500 && --left);
+	ck_assert_uint_lt(took_ms, 2500);
 	free(old);
-	free(text);
 	session_put(s);
 }
 END_TEST
@@ -338,13 +355,13 @@ START_TEST(a_prompt_written_byte_by_byte_costs_no_more_than_a_moment)
 	struct draft *d;
 	warm(s);
 	draft_new(&d, s, getuid(), NULL);
-	uint64_t from = clock_mono_ns();
+	clock_t from = clock(); /* what it costs, not how long others make it wait */
 	int r = 0, n = 0;
 	for (; n < 40000 && r == 0; n++)
 		r = draft_write(d, n % 7 ? "w" : " ", 1, NULL);
 	ck_assert_int_eq(r, -EMSGSIZE);
 	ck_assert_int_gt(n, 2048);
-	ck_assert((clock_mono_ns() - from) / 1000000 < 5000);
+	ck_assert_int_lt((clock() - from) / CLOCKS_PER_SEC, 5);
 	draft_drop(d);
 	session_put(s);
 }
@@ -389,27 +406,36 @@ START_TEST(requests_of_one_session_are_answered_in_the_order_of_their_commit)
 }
 END_TEST
 
-START_TEST(requests_queue_in_the_order_of_their_flushes_when_commits_overtake)
+/* Whether requests were queued in the order of their flushes. If not, the commits were too late. */
+static bool is_in_order_of_flushes(struct session *s)
 {
-	struct session *s = harness_session(&h, "a", "2");
-	struct draft *d[3];
+	uint64_t from = clock_mono_ns();
+	struct draft *d[3] = {pending(s, "1\n"), pending(s, "2\n"), pending(s, "3\n")};
 	int status;
-	for (size_t i = 0; i < 3; i++) {
-		const char text[] = {"123"[i], '\n'};
-		draft_new(&d[i], s, getuid(), NULL);
-		draft_write(d[i], text, 2, NULL);
-		draft_flush(d[i], NULL);
-	}
 	draft_commit(d[2]);
 	draft_commit(d[1]);
 	draft_commit(d[0]);
+	bool in_time = clock_mono_ns() - from < 100000000;
 	free(harness_read(s, &status));
 	ck_assert_int_eq(status, 0);
+	ck_assert(harness_status(s, "done"));
 	char *chat = harness_view(s, SESSION_CHAT);
 	const char *one = strstr(chat, "> 1\n"), *two = strstr(chat, "> 2\n");
 	const char *three = strstr(chat, "> 3\n");
-	ck_assert(one && two && three && one < two && two < three);
+	ck_assert(one && two && three);
+	bool in_order = one < two && two < three;
+	ck_assert(in_order || !in_time);
 	free(chat);
+	return in_order;
+}
+
+START_TEST(requests_queue_in_the_order_of_their_flushes_when_commits_overtake)
+{
+	struct session *s = harness_session(&h, "a", "2");
+	for (int left = 10; !is_in_order_of_flushes(s); left--) {
+		ck_assert_int_gt(left, 0);
+		ck_assert_int_eq(ctl(s, "clear"), 0);
+	}
 	session_put(s);
 }
 END_TEST
@@ -756,7 +782,7 @@ START_TEST(chat_grows_at_its_end_and_its_size_is_exact_all_the_time)
 	set(s, "max_tokens", "300");
 	harness_say(s, "go on\n");
 	struct buf before = {0};
-	for (int i = 0; i < 2000; i++) {
+	for (bool done = false; !done;) {
 		uint64_t bytes, later, changed;
 		session_view_size(s, SESSION_CHAT, &bytes, &changed);
 		struct buf now = {0};
@@ -769,13 +795,10 @@ START_TEST(chat_grows_at_its_end_and_its_size_is_exact_all_the_time)
 		buf_free(&before);
 		before = now;
 		char *status = harness_view(s, SESSION_STATUS);
-		bool done = !strcmp(status, "done\n");
+		done = !strcmp(status, "done\n");
 		free(status);
-		if (done)
-			break;
 		usleep(500);
 	}
-	ck_assert(view_is(s, SESSION_STATUS, "done\n"));
 	buf_free(&before);
 	session_put(s);
 }

@@ -122,11 +122,32 @@ static struct judge_verdict verdict(
 	return a.verdict;
 }
 
+/* While it is held the loop's thread does nothing, so that no judge gets any further. */
+struct hold {
+	struct loop_work work;
+	sem_t end;
+};
+
+static void wait_for_end(struct loop_work *work)
+{
+	struct hold *hold = list_entry(work, struct hold, work);
+	while (sem_wait(&hold->end) < 0)
+		;
+}
+
+static void hold_loop(struct hold *hold)
+{
+	list_init(&hold->work.link);
+	hold->work.run = wait_for_end;
+	sem_init(&hold->end, 0, 0);
+	ck_assert(loop_post(h.g->loop, &hold->work));
+}
+
 /* All judges have gone, within some seconds. */
 static void assert_idle(void)
 {
 	size_t running = 1, waiting = 1;
-	for (int i = 0; i < 20000 && running + waiting > 0; i++) {
+	for (int i = 0; i < 60000 && running + waiting > 0; i++) {
 		lane_count(h.g->judges, &running, &waiting);
 		usleep(1000);
 	}
@@ -572,7 +593,8 @@ START_TEST(a_hundred_at_once_get_what_each_gets_alone)
 	struct session *s = harness_session(&h, "other", "200");
 	void *handle = load(h.model);
 	char user[N][32];
-	size_t most_waiting = 0, most_running = 0;
+	static struct hold hold;
+	size_t running, waiting;
 	int n_unsafe = 0, status;
 	double mean = 0;
 	struct moderation *any = moderation("model tiny");
@@ -584,18 +606,16 @@ START_TEST(a_hundred_at_once_get_what_each_gets_alone)
 	struct moderation *m = moderation("model tiny\nthreshold %.17f", mean);
 	local_provider.unload(handle);
 	harness_say(s, "something else in the same batch\n");
-	for (int i = 0; i < N; i++) {
-		size_t running, waiting;
+	hold_loop(&hold);
+	for (int i = 0; i < N; i++)
 		ask(&askers[i], m, GUARD_INPUT, user[i], NULL);
-		lane_count(h.g->judges, &running, &waiting);
-		ck_assert_uint_le(running, JUDGE_RUNNING_MAX);
-		most_waiting = waiting > most_waiting ? waiting : most_waiting;
-	}
+	lane_count(h.g->judges, &running, &waiting);
+	ck_assert_uint_eq(running, JUDGE_RUNNING_MAX);
+	ck_assert_uint_eq(waiting, N - JUDGE_RUNNING_MAX);
+	sem_post(&hold.end);
 	for (int i = 0; i < N; i++) {
-		size_t running, waiting;
 		lane_count(h.g->judges, &running, &waiting);
 		ck_assert_uint_le(running, JUDGE_RUNNING_MAX);
-		most_running = running > most_running ? running : most_running;
 		await(&askers[i]);
 		ck_assert_int_eq(askers[i].verdict.status, 0);
 		ck_assert(fabs(askers[i].verdict.p - want[i].p[0]) < 1e-12);
@@ -603,8 +623,6 @@ START_TEST(a_hundred_at_once_get_what_each_gets_alone)
 		n_unsafe += askers[i].verdict.unsafe;
 		let_go(&askers[i]);
 	}
-	ck_assert_uint_gt(most_waiting, 0);
-	ck_assert_uint_gt(most_running, 1);
 	ck_assert(n_unsafe > 0 && n_unsafe < N);
 	free(harness_read(s, &status));
 	ck_assert_int_eq(status, 0);
@@ -626,6 +644,8 @@ START_TEST(cancelled_at_any_moment_it_tells_nothing_afterwards)
 		for (int i = 0; i < 4; i++)
 			ask(&askers[i], m, i % 2 ? GUARD_INPUT : GUARD_OUTPUT, i == 3 ? text : "x",
 				i == 2 ? text : "y");
+		if (n % 100 == 10)
+			await(&askers[3]); /* some are told, however slow they are */
 		usleep(rand_r(&seed) % (n % 20 ? 3000 : 200000));
 		for (int i = 0; i < 4; i++) {
 			let_go(&askers[i]);
@@ -649,10 +669,13 @@ START_TEST(done_may_let_go_of_its_own_judge)
 {
 	struct moderation *m = moderation("model tiny");
 	static struct asker askers[8];
+	static struct hold hold;
+	hold_loop(&hold);
 	for (int i = 0; i < 8; i++) {
 		ask(&askers[i], m, GUARD_INPUT, "x", NULL);
-		askers[i].cancels_itself = true; /* long before it is told: it has to be loaded */
+		askers[i].cancels_itself = true;
 	}
+	sem_post(&hold.end);
 	for (int i = 0; i < 8; i++) {
 		await(&askers[i]);
 		ck_assert_ptr_null(askers[i].judge);

@@ -309,9 +309,26 @@ static void assert_all_given_back(void)
 	harness_account(&h, harness_me(&h), "requests_in_flight", "");
 }
 
+struct written {
+	struct store_waiter w;
+	sem_t told;
+};
+
+static void note_written(struct store_waiter *w, int status)
+{
+	sem_post(&((struct written *)w)->told);
+}
+
+/* The store has nothing left to write then, and does not find out before it is asked to. */
 static void fill_disk(char path[128])
 {
+	struct written written = {.w.done = note_written};
 	char block[4096];
+	sem_init(&written.told, 0, 0);
+	store_after(h.g->store, &written.w);
+	while (sem_wait(&written.told) < 0)
+		;
+	sem_destroy(&written.told);
 	memset(block, 'x', sizeof block);
 	snprintf(path, 128, "%s/filler", h.state);
 	int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
@@ -323,7 +340,7 @@ static void fill_disk(char path[128])
 static void make_room(const char *path)
 {
 	unlink(path);
-	for (int i = 0; i < 100 && store_state(h.g->store, NULL) < 0; i++)
+	for (int i = 0; i < 1000 && store_state(h.g->store, NULL) < 0; i++)
 		usleep(50000);
 	ck_assert_int_eq(store_state(h.g->store, NULL), 0);
 }
@@ -504,7 +521,7 @@ static void a_moment(unsigned *seed, int i)
 /* So that some moments are after the judge and the load, however slow these are. */
 static void wait_while_queued(struct session *s)
 {
-	for (int i = 0; i < 10000; i++) {
+	for (int i = 0; i < 60000; i++) {
 		char *now = harness_view(s, SESSION_STATUS);
 		bool is = !strcmp(now, "queued\n");
 		free(now);
@@ -512,6 +529,19 @@ static void wait_while_queued(struct session *s)
 			break;
 		usleep(1000);
 	}
+}
+
+/* Until a reader has something of its answer, or it has ended. */
+static void wait_for_text(struct session *s)
+{
+	struct answer *a;
+	gateway_waiter id;
+	char byte[4];
+	size_t n;
+	ck_assert_int_eq(session_newest(s, &a, NULL, NULL, &id), 0);
+	for (int i = 0; i < 60000 && answer_read(a, 0, byte, sizeof byte, &n) == 1; i++)
+		usleep(1000);
+	answer_put(a);
 }
 
 START_TEST(cancelled_at_any_moment_it_is_charged_once_for_what_was_computed)
@@ -533,7 +563,10 @@ START_TEST(cancelled_at_any_moment_it_is_charged_once_for_what_was_computed)
 		for (int i = 0; i < N; i++)
 			ck_assert_int_eq(harness_say(s[i], "tell me"), 0);
 		for (int i = 0; i < N; i++) {
-			a_moment(&seed, round);
+			if (round % 4 == 0 && i % 2 == 0)
+				wait_for_text(s[i]);
+			else
+				a_moment(&seed, round);
 			ctl(s[i], "cancel");
 			free(harness_read(s[i], &status)); /* it may be being stored */
 			double cost = harness_usage(s[i], "cost");
@@ -612,6 +645,8 @@ START_TEST(a_session_removed_at_any_moment_leaves_its_costs_in_the_ledger)
 		struct draft *d;
 		ck_assert_int_eq(draft_new(&d, s, getuid(), NULL), 0);
 		ck_assert_int_eq(draft_write(d, "more", 4, NULL), 0);
+		if (i % 10 == 5)
+			wait_while_queued(s);
 		a_moment(&seed, i);
 		ck_assert_int_eq(gateway_session_remove(h.g, id, NULL), 0);
 		draft_commit(d);
