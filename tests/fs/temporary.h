@@ -24,6 +24,14 @@ static inline void temporary_remove(void)
 	ck_assert_int_eq(system(command), 0);
 }
 
+/* Empties a file of it, at once. */
+static inline void temporary_empty(const char *name)
+{
+	char path[192];
+	snprintf(path, sizeof path, "%s/%s", temporary, name);
+	ck_assert_int_eq(truncate(path, 0), 0);
+}
+
 /* Runs a shell in it. */
 static inline void temporary_sh(const char *script)
 {
