@@ -24,7 +24,9 @@
  * Requests queue in the order of their last flush, which a program waits for, and not in that of
  * their commits, which come from several threads at once and may overtake one another. A draft that
  * is committed while an earlier one has just been flushed is `closed`: it goes on by itself when
- * the earlier one is done, or (somebody may keep that open) after a tenth of a second.
+ * the earlier one is done, or (somebody may keep that open) after a tenth of a second. Which
+ * request is the session's newest goes by the same order: a prompt that was flushed before another
+ * was refused does not hide the refusal, however late its commit.
  *
  * Lock: draft->lock, outermost; `pending` and `link` are under the session's.
  */
@@ -247,8 +249,9 @@ static void drop_text(struct draft *d)
 	d->claim = book_claim_return(d->claim);
 }
 
-/* The draft is refused, and so is what follows. With its lock held. */
-static int poison(struct draft *d, int code, const struct err *err)
+/* The draft is refused, as of its flush with that serial (0: now), and so is what follows. With its
+ * lock held. */
+static int poison(struct draft *d, int code, uint64_t serial, const struct err *err)
 {
 	d->poison = code;
 	d->poison_err = *err;
@@ -258,7 +261,7 @@ static int poison(struct draft *d, int code, const struct err *err)
 	not_pending(d);
 	not_flushed(d);
 	pthread_mutex_unlock(&d->session->lock);
-	session_refuse(d->session, d->uid, code, err->text);
+	session_refuse(d->session, d->uid, code, err->text, serial);
 	return code;
 }
 
@@ -467,7 +470,7 @@ int draft_write(struct draft *d, const char *text, size_t len, struct err *err)
 		r = r ? r : d->session->verdict ? check_judge(d, &own) : check_model(d, &own);
 		r = r ? r : check_rules(d, text, len, &own);
 		if (r < 0)
-			poison(d, r, &own);
+			poison(d, r, 0, &own);
 	}
 	if (r < 0 && err)
 		*err = d->poison_err;
@@ -491,7 +494,7 @@ int draft_flush(struct draft *d, struct err *err)
 	if (r == 0 && d->text.len) {
 		r = check_whole(d, &own);
 		if (r < 0)
-			poison(d, r, &own);
+			poison(d, r, 0, &own);
 		else if (d->text.len > d->flushed)
 			make_pending(d);
 		if (r == 0)
@@ -559,7 +562,8 @@ static int submit(struct draft *d, struct err *err)
 		q->claim = d->claim;
 		d->claim = NULL;
 	}
-	r = q ? session_submit(s, q, d->placed, err) : err_set(err, -ENOMEM, "out of memory");
+	r = q ? session_submit(s, q, d->placed, d->flush_serial, err)
+	      : err_set(err, -ENOMEM, "out of memory");
 	if (r == 0) {
 		d->placed = false;
 		not_pending(d);
@@ -591,7 +595,7 @@ int draft_submit(struct draft *d, struct err *err)
 	if (r == 0)
 		r = d->text.len ? submit(d, &own) : 1;
 	if (r < 0 && !d->poison)
-		poison(d, r, &own);
+		poison(d, r, d->flush_serial, &own);
 	if (r < 0 && err)
 		*err = d->poison_err;
 	empty(d);

@@ -209,11 +209,19 @@ void session_event(struct session *s, const char *event, const struct request *r
 	session_poke(s, flags);
 }
 
-void session_set_newest(struct session *s, struct request *r)
+void session_set_newest(struct session *s, struct request *r, uint64_t serial)
 {
+	if (r && !serial)
+		serial = ++s->flush_serial;
+	if (!r || serial > s->note_serial)
+		session_set_note(s, NULL);
+	if (r && serial < s->newest_serial) {
+		request_put(r);
+		return;
+	}
 	request_put(s->newest);
 	s->newest = r;
-	session_set_note(s, NULL);
+	s->newest_serial = serial;
 	s->view_ns[SESSION_STATUS] = s->view_ns[SESSION_ERROR] = clock_real_ns();
 	session_poke(s, SESSION_NEWEST_CHANGED);
 }
@@ -222,6 +230,7 @@ void session_set_note(struct session *s, const char *sentence)
 {
 	text_put(s->note);
 	s->note = sentence ? text_new(sentence, strlen(sentence)) : NULL;
+	s->note_serial = sentence ? ++s->flush_serial : 0;
 	s->view_ns[SESSION_ERROR] = clock_real_ns();
 }
 
@@ -241,7 +250,8 @@ void session_leave_place(struct session *s)
 	s->n_places--;
 }
 
-int session_submit(struct session *s, struct request *r, bool placed, struct err *err)
+int session_submit(
+	struct session *s, struct request *r, bool placed, uint64_t serial, struct err *err)
 {
 	int e = placed ? session_alive(s, err) : session_take_place(s, err);
 	if (e < 0)
@@ -252,7 +262,7 @@ int session_submit(struct session *s, struct request *r, bool placed, struct err
 	list_append(&s->queue, &r->link);
 	s->n_queued++;
 	session_event(s, "submitted", r);
-	session_set_newest(s, request_ref(r));
+	session_set_newest(s, request_ref(r), serial);
 	return 0;
 }
 
@@ -265,7 +275,7 @@ static enum refusal kind_of_refusal(int code)
 				 : REFUSED_OTHER;
 }
 
-void session_refuse(struct session *s, uid_t uid, int code, const char *sentence)
+void session_refuse(struct session *s, uid_t uid, int code, const char *sentence, uint64_t serial)
 {
 	atomic_fetch_add(&s->g->refusals[kind_of_refusal(code)], 1);
 	enum request_state state = code == -EPERM ? REQUEST_BLOCKED : REQUEST_FAILED;
@@ -275,7 +285,7 @@ void session_refuse(struct session *s, uid_t uid, int code, const char *sentence
 	pthread_mutex_lock(&s->lock);
 	if (!s->removed) {
 		session_event(s, "refused", r);
-		session_set_newest(s, request_ref(r));
+		session_set_newest(s, request_ref(r), serial);
 	}
 	pthread_mutex_unlock(&s->lock);
 	request_put(r);
@@ -501,7 +511,7 @@ static int do_clear(struct session *s, const struct said *said, struct err *err)
 		store_begin(s->g->store);
 		while (s->conversation.n)
 			session_drop_turn(s);
-		session_set_newest(s, NULL);
+		session_set_newest(s, NULL, 0);
 		session_event(s, "cleared", NULL);
 		session_poke(s, SESSION_CHAT_CHANGED);
 		session_touch(s);
@@ -547,7 +557,7 @@ static int retry_locked(struct session *s, const struct said *said, const struct
 	if (!q)
 		return err_set(err, -ENOMEM, "out of memory");
 	q->retry = true;
-	r = session_submit(s, q, false, err);
+	r = session_submit(s, q, false, 0, err);
 	if (r < 0)
 		request_put(q);
 	else
@@ -702,7 +712,7 @@ static void replace(struct session *s, struct messages *m)
 		text_put(s->settings.value[SETTING_SYSTEM]);
 		s->settings.value[SETTING_SYSTEM] = text_ref(m->system);
 	}
-	session_set_newest(s, NULL);
+	session_set_newest(s, NULL, 0);
 	session_event(s, "replaced", NULL);
 	session_poke(s, SESSION_CHAT_CHANGED);
 	session_store_all(s);

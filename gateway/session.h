@@ -32,9 +32,11 @@ struct session {
 	struct request *running; /* its turn is the conversation's last; a reference */
 	struct request *newest;  /* a reference */
 	struct text *note;       /* the sentence of a refused setting */
-	struct list drafts;      /* struct draft */
-	uint32_t n_pending;      /* drafts that hold readers back */
-	uint64_t flush_serial;   /* of the draft flushed last */
+	/* When that became so: later flushes have later serials. 0: none, or restored. */
+	uint64_t newest_serial, note_serial;
+	struct list drafts;    /* struct draft */
+	uint32_t n_pending;    /* drafts that hold readers back */
+	uint64_t flush_serial; /* of what was flushed or refused last */
 	struct buf events;
 	struct session_sums sums;
 	uint64_t view_bytes[N_SESSION_VIEWS], view_ns[N_SESSION_VIEWS];
@@ -73,23 +75,28 @@ void session_put_turn_back(struct session *s, struct turn *t);
 void session_event(struct session *s, const char *event, const struct request *r);
 /* r's turn in the conversation begins; one that was not answered makes room. 0 or -ENOMEM. */
 int session_begin_turn(struct session *s, struct request *r);
-/* r becomes the newest request (steals the reference). */
-void session_set_newest(struct session *s, struct request *r);
+/* r becomes the newest request (steals the reference), unless the newest one, or the note, is later
+ * than `serial`: the close of a prompt is told late, and may be told after the refusal of the next.
+ * 0: as of now; of no request: whatever comes is later. */
+void session_set_newest(struct session *s, struct request *r, uint64_t serial);
 void session_set_note(struct session *s, const char *sentence); /* NULL: none */
 /* Keeps a place in the queue, until session_submit takes it or it is let go. 0, -EBUSY,
  * -ENOENT. */
 int session_take_place(struct session *s, struct err *err);
 void session_leave_place(struct session *s);
-/* Takes r (steals a reference) to the end of the queue; it is the newest. `placed`: into the place
- * that was kept for it, which is used up when this succeeds. 0, -EBUSY, -ENOENT. */
-int session_submit(struct session *s, struct request *r, bool placed, struct err *err);
+/* Takes r (steals a reference) to the end of the queue; it is the newest as of the flush with that
+ * serial (0: now). `placed`: into the place that was kept for it, which is used up when this
+ * succeeds. 0, -EBUSY, -ENOENT. */
+int session_submit(
+	struct session *s, struct request *r, bool placed, uint64_t serial, struct err *err);
 /* Ends what runs and what is queued. */
 void session_cancel_all(struct session *s, const char *why);
 /* 0, or -ENOENT when it was removed. */
 int session_alive(const struct session *s, struct err *err);
 
-/* A request is refused before it was one: it is the newest now. Without the lock. */
-void session_refuse(struct session *s, uid_t uid, int code, const char *sentence);
+/* A request is refused before it was one: it is the newest as of the flush with that serial (0:
+ * now). Without the lock. */
+void session_refuse(struct session *s, uid_t uid, int code, const char *sentence, uint64_t serial);
 
 /* The stored form: session_store.c. With the lock held, but for the restoring. */
 void session_store(struct session *s);

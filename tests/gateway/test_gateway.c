@@ -440,6 +440,41 @@ START_TEST(requests_queue_in_the_order_of_their_flushes_when_commits_overtake)
 }
 END_TEST
 
+START_TEST(a_prompt_flushed_before_a_refusal_does_not_hide_it_when_its_commit_comes_late)
+{
+	struct session *s = harness_session(&h, "a", "2");
+	struct draft *first = pending(s, "first\n"), *bad;
+	int status;
+	draft_new(&bad, s, getuid(), NULL);
+	ck_assert_int_eq(draft_write(bad, "\xFF", 1, NULL), -EILSEQ);
+	draft_commit(first);
+	ck_assert(view_is(s, SESSION_STATUS, "failed\n"));
+	ck_assert(view_has(s, SESSION_ERROR, "UTF-8"));
+	draft_drop(bad);
+	free(harness_read(s, &status));
+	ck_assert_int_eq(status, -EILSEQ);
+	/* The same with a setting, which is no request: what is read is the prompt's answer. */
+	struct draft *second = pending(s, "second\n");
+	ck_assert_int_eq(set(s, "temperature", "hot"), -EINVAL);
+	draft_commit(second);
+	ck_assert(view_has(s, SESSION_ERROR, "temperature"));
+	free(harness_read(s, &status));
+	ck_assert_int_eq(status, 0);
+	ck_assert(view_is(s, SESSION_STATUS, "done\n"));
+	/* One that is refused by its commit does not hide what was flushed after it. */
+	struct draft *empty = pending(s, "\n"), *third = pending(s, "third\n");
+	draft_commit(third);
+	draft_commit(empty);
+	free(harness_read(s, &status));
+	ck_assert_int_eq(status, 0);
+	ck_assert(view_is(s, SESSION_ERROR, ""));
+	ck_assert(view_has(s, SESSION_CHAT, "> first\n"));
+	ck_assert(view_has(s, SESSION_CHAT, "> second\n"));
+	ck_assert(view_has(s, SESSION_CHAT, "> third\n"));
+	session_put(s);
+}
+END_TEST
+
 START_TEST(a_draft_that_stays_open_holds_up_later_ones_for_a_moment_only)
 {
 	struct session *s = harness_session(&h, "a", "2");
@@ -1112,6 +1147,8 @@ static void add_tests(TCase *t)
 	tcase_add_test(t, a_prompt_too_long_for_a_model_not_loaded_fails_when_it_is_read);
 	tcase_add_test(t, requests_of_one_session_are_answered_in_the_order_of_their_commit);
 	tcase_add_test(t, requests_queue_in_the_order_of_their_flushes_when_commits_overtake);
+	tcase_add_test(
+		t, a_prompt_flushed_before_a_refusal_does_not_hide_it_when_its_commit_comes_late);
 	tcase_add_test(t, a_draft_that_stays_open_holds_up_later_ones_for_a_moment_only);
 	tcase_add_test(t, the_65th_queued_request_is_refused_at_the_write);
 	tcase_add_test(t, a_refused_setting_changes_nothing_and_the_error_says_what_is_allowed);

@@ -94,7 +94,7 @@ def nothing_of_an_unsafe_answer_is_shown(m):
         equal(s.ask("hello"), b"No.\n")
 
 
-@claim()
+@claim(limit=90)
 def a_judged_answer_streams_window_by_window(m):
     s = m.session(tokens=150)
     plain = s.ask("hello")

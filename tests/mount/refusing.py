@@ -148,7 +148,7 @@ def sixty_four_requests_queue_and_the_next_is_busy(m):
             s.submit("one more")
             n += 1
     equal(n, 64)
-    assert "64" in read(s("error")) or "queue" in read(s("error"))
+    assert "64" in read(s("error")) or "queue" in read(s("error")), read(s("error"))
     done = m.sh("echo another > $S/in", S=s.path)
     assert "write error: Device or resource busy" in done.stderr, done
     s.cancel()
