@@ -130,7 +130,8 @@ def entry(name, stdout, returncode=0, result=None, stderr=""):
 
 SLOW = entry("mount/a", "kept   one  [0.1 s]\nBROKEN two (line 7): AssertionError: (123, 271)\n", 1)
 GOOD = entry("mount/a", "kept   one  [0.1 s]\nkept   two  [0.1 s]\n")
-UNIT = entry("gateway/b", "50%: Checks: 4, Failures: 2, Errors: 0\nb.c:12:F:core:late:0: 3 is not 4\n", 1)
+UNIT = entry("gateway/b",
+             "50%: Checks: 4, Failures: 2, Errors: 0\nb.c:12:F:core:late:0: 3 is not 4\n", 1)
 SKIPS = entry("mount/c", "kept   one  [0.1 s]\nskip   two: needs root  [0.0 s]\n")
 
 
@@ -140,7 +141,8 @@ def found(text, stderr=""):
 
 # (first run, run alone or None, names for --again, last line, words that must be in the output)
 CASES = [
-    ([GOOD, SKIPS], None, [], "3 passed, 0 failed, 1 skipped", ["skipped mount/c: two: needs root"]),
+    ([GOOD, SKIPS], None, [], "3 passed, 0 failed, 1 skipped",
+     ["skipped mount/c: two: needs root"]),
     ([SLOW, UNIT], [GOOD, UNIT], ["mount/a", "gateway/b"], "4 passed, 2 failed, 0 skipped",
      ["UNSTABLE mount/a: failed beside other tests, passed alone", "(123, 271)",
       "FAILED gateway/b (FAIL", "FAILED gateway/b alone (FAIL"]),
@@ -162,8 +164,8 @@ CASES = [
     ([found("x", "==7==ERROR: LeakSanitizer: detected memory leaks")], [GOOD], [],
      "1 passed, 1 failed, 0 skipped", []),
     ([found("the daemon died of SIGSEGV")], [GOOD], [], "1 passed, 1 failed, 0 skipped", []),
-    ([entry("gateway/b", "b.c:9:E:core:x:0: (after this point) Received signal 11\n", 1)], [GOOD], [],
-     "0 passed, 1 failed, 0 skipped", []),
+    ([entry("gateway/b", "b.c:9:E:core:x:0: (after this point) Received signal 11\n", 1)],
+     [GOOD], [], "0 passed, 1 failed, 0 skipped", []),
     ([entry("gateway/b", "", -6)], [GOOD], [], "0 passed, 1 failed, 0 skipped", []),
     ([], None, [], "0 passed, 0 failed, 0 skipped", []),
 ]

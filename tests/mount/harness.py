@@ -310,8 +310,8 @@ class Mount:
         return s
 
     def stored(self):
-        """Waits until what has happened would survive a kill -9: an answer is shown as ended when it
-        is written, and so is what was to be written before it."""
+        """Waits until what has happened would survive a kill -9: an answer is shown as ended when
+        it is written, and so is what was to be written before it."""
         assert self.session(tokens=1).ask("x")
 
     def sh(self, script, shell="bash", check=False, timeout=30, user=None, **env):

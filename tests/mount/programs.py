@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other programs beside a mount, and how to wait for them without guessing how long they take: until
-one has opened a file and sleeps in it, until it has printed something, until its screen shows it."""
+"""Other programs beside a mount, and how to wait for them without guessing how long they take:
+until one has opened a file and sleeps in it, until it has printed something, until its screen shows
+it."""
 import contextlib
 import os
 import pty
