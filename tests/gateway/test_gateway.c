@@ -499,8 +499,12 @@ END_TEST
 START_TEST(the_65th_queued_request_is_refused_at_the_write)
 {
 	struct session *s = long_session("a");
-	for (int i = 0; i < 200 && harness_say(s, "more\n") == 0; i++)
-		;
+	int n = 0;
+	ck_assert_int_eq(harness_say(s, "go on\n"), 0);
+	ck_assert(harness_status(s, "generating")); /* it has left the queue */
+	while (n < 200 && harness_say(s, "more\n") == 0)
+		n++;
+	ck_assert_int_eq(n, 64);
 	ck_assert(view_has(s, SESSION_ERROR, "64 requests"));
 	ck_assert_int_eq(harness_say(s, "more\n"), -EBUSY);
 	ck_assert_int_eq(ctl(s, "cancel"), 0);
