@@ -252,6 +252,37 @@ LANE v16 wblock_dot(const struct wblock *w, const uint8_t *a, int32_t init)
 	return (v16){dot_q8(w->at, a), dot_q8(w->at + 32, a)};
 }
 
+LANE void v16_to_i16(int16_t *p, v16 v)
+{
+	__m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(v.lo), _mm256_cvtps_epi32(v.hi));
+
+	_mm256_storeu_si256((__m256i *)(void *)p, _mm256_permute4x64_epi64(words, 0xd8));
+}
+
+typedef struct {
+	__m256i lo, hi;
+} wsum;
+
+LANE wsum wsum_zero(void)
+{
+	return (wsum){_mm256_setzero_si256(), _mm256_setzero_si256()};
+}
+
+LANE wsum wsum_add(wsum s, const uint8_t *w, const uint8_t *a)
+{
+	__m256i pair = four_at(a, 0);
+	__m256i lo = _mm256_madd_epi16(_mm256_load_si256((const void *)w), pair);
+	__m256i hi = _mm256_madd_epi16(_mm256_load_si256((const void *)(w + 32)), pair);
+
+	return (wsum){_mm256_add_epi32(s.lo, lo), _mm256_add_epi32(s.hi, hi)};
+}
+
+LANE v16 wsum_float(wsum s)
+{
+	return (v16){_mm256_cvtepi32_ps(s.lo), _mm256_cvtepi32_ps(s.hi)};
+}
+
+#define WIDE_ROWS 2
 #define FLOAT_ROWS 2
 #define FLOAT_COLS 2
 #define SIMD_OPS cpu_avx2

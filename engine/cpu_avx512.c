@@ -199,6 +199,32 @@ LANE v16 wblock_dot(const struct wblock *w, const uint8_t *a, int32_t init)
 	return _mm512_cvtepi32_ps(sum);
 }
 
+LANE void v16_to_i16(int16_t *p, v16 v)
+{
+	_mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)));
+}
+
+typedef __m512i wsum;
+
+LANE wsum wsum_zero(void)
+{
+	return _mm512_setzero_si512();
+}
+
+LANE wsum wsum_add(wsum s, const uint8_t *w, const uint8_t *a)
+{
+	int32_t pair;
+
+	memcpy(&pair, a, 4);
+	return _mm512_dpwssd_epi32(s, _mm512_load_si512(w), _mm512_set1_epi32(pair));
+}
+
+LANE v16 wsum_float(wsum s)
+{
+	return _mm512_cvtepi32_ps(s);
+}
+
+#define WIDE_ROWS 12
 #define FLOAT_ROWS 4
 #define FLOAT_COLS 4
 #define SIMD_OPS cpu_avx512

@@ -20,4 +20,17 @@
 #define CPU_EXP_C6 (1.0f / 720)
 #define CPU_EXP_C7 (1.0f / 5040)
 
+/*
+ * erf() for GELU, after Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: for z >=
+ * 0, 1 - erf(z) = t (a1 + t (a2 + t (a3 + t (a4 + t a5)))) exp(-z^2) with t = 1 / (1 + p z); off by
+ * at most 1.5e-7. With z = |x| / sqrt 2 the function is max(x, 0) - |x| / 2 * (1 - erf(z)), where
+ * nothing cancels.
+ */
+#define CPU_ERF_P (0.3275911f * 0x1.6a09e6p-1f) /* p / sqrt 2: of |x| */
+#define CPU_ERF_A1 0.254829592f
+#define CPU_ERF_A2 -0.284496736f
+#define CPU_ERF_A3 1.421413741f
+#define CPU_ERF_A4 -1.453152027f
+#define CPU_ERF_A5 1.061405429f
+
 #endif

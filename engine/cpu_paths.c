@@ -113,3 +113,38 @@ void ops_pack(const struct ops_matrix *w, uint32_t first, uint32_t last, uint8_t
 				group + scales + 4 * i);
 	}
 }
+
+/* One block of one row: its numbers go to every 16th pair. */
+static void pack_wide_block(const float *x, uint32_t n, uint32_t r, int16_t *pieces, float *scales)
+{
+	int16_t q[OPS_WIDE_BLOCK] = {0};
+
+	scales[r] = quant_to_i16(x, n, OPS_WIDE_MAX, q);
+	for (uint32_t k = 0; k < OPS_WIDE_BLOCK; k++)
+		pieces[k / 2 * 32 + r * 2 + k % 2] = q[k];
+}
+
+void ops_pack_wide(const struct ops_matrix *w, uint32_t first, uint32_t last, uint8_t *dst)
+{
+	size_t group_bytes = ops_pack_wide_group_bytes(w->cols);
+	size_t row_bytes = quant_bytes(w->type, w->cols);
+	float x[OPS_WIDE_BLOCK];
+
+	for (uint32_t g = first; g < last; g++) {
+		uint32_t row = g * OPS_GROUP_ROWS, n_rows = w->rows - row < 16 ? w->rows - row : 16;
+		if (n_rows < 16)
+			memset(dst + g * group_bytes, 0, group_bytes);
+		for (uint32_t r = 0; r < n_rows; r++) {
+			const uint8_t *from = (const uint8_t *)w->data + (row + r) * row_bytes;
+			uint8_t *block = dst + g * group_bytes;
+			for (uint32_t c = 0; c < w->cols; c += OPS_WIDE_BLOCK) {
+				uint32_t n =
+					w->cols - c < OPS_WIDE_BLOCK ? w->cols - c : OPS_WIDE_BLOCK;
+				quant_to_f32(w->type, from + quant_bytes(w->type, c), n, x);
+				pack_wide_block(x, n, r, (void *)block,
+					(void *)(block + 32 * OPS_WIDE_BLOCK));
+				block += OPS_WIDE_BLOCK_BYTES;
+			}
+		}
+	}
+}

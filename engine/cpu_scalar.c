@@ -50,6 +50,37 @@ static void rms_norm(const float *x, const float *w, float eps, uint32_t n, floa
 		out[i] = x[i] * scale * w[i];
 }
 
+static void layer_norm(
+	const float *x, const float *w, const float *b, float eps, uint32_t n, float *out)
+{
+	float lane[16] = {0};
+
+	for (uint32_t i = 0; i < n; i++)
+		lane[i % 16] += x[i];
+	float mean = sum16(lane) / (float)n;
+	memset(lane, 0, sizeof lane);
+	for (uint32_t i = 0; i < n; i++) {
+		float d = x[i] - mean;
+		lane[i % 16] = fmaf(d, d, lane[i % 16]);
+	}
+	float scale = 1 / sqrtf(sum16(lane) / (float)n + eps);
+	for (uint32_t i = 0; i < n; i++)
+		out[i] = fmaf((x[i] - mean) * scale, w[i], b[i]);
+}
+
+static void gelu(float *x, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		float v = x[i], a = fabsf(v), t = 1 / fmaf(a, CPU_ERF_P, 1);
+		float y = fmaf(t, CPU_ERF_A5, CPU_ERF_A4);
+		y = fmaf(t, y, CPU_ERF_A3);
+		y = fmaf(t, y, CPU_ERF_A2);
+		y = fmaf(t, y, CPU_ERF_A1);
+		y = y * t * exp_f32(v * v * -0.5f);
+		x[i] = fmaf(a * -0.5f, y, v > 0 ? v : 0);
+	}
+}
+
 static void rope(float *x, uint32_t n_heads, uint32_t head_dim, uint32_t rope_dim, const float *cs,
 	float scale)
 {
@@ -190,6 +221,66 @@ static void product(const struct ops_product *p, uint32_t first, uint32_t last)
 	}
 }
 
+static void widen(const float *x, uint32_t n_rows, uint32_t cols, uint32_t row, uint8_t *out)
+{
+	uint32_t t = ops_wide_tile_rows(row, n_rows);
+	uint8_t *block = out + row * ops_wide_row_bytes(cols);
+
+	for (uint32_t c = 0; c < cols; c += OPS_WIDE_BLOCK) {
+		uint32_t n = cols - c < OPS_WIDE_BLOCK ? cols - c : OPS_WIDE_BLOCK;
+		int16_t *q = (void *)block;
+		float *d = (void *)(block + (size_t)t * 2 * OPS_WIDE_BLOCK);
+		memset(q, 0, (size_t)t * 2 * OPS_WIDE_BLOCK);
+		for (uint32_t i = 0; i < t; i++)
+			d[i] = quant_to_i16(x + (size_t)(row + i) * cols + c, n, OPS_WIDE_MAX,
+				q + (size_t)i * OPS_WIDE_BLOCK);
+		block = (void *)(d + t);
+	}
+}
+
+/* The dot product of row r of a group and row i of a tile of t rows, both in the wide form. */
+static float dot_wide(const uint8_t *group, uint32_t r, const uint8_t *tile, uint32_t t, uint32_t i,
+	uint32_t cols)
+{
+	float acc = 0;
+
+	for (uint32_t c = 0; c < cols; c += OPS_WIDE_BLOCK) {
+		const int16_t *w = (const void *)group, *a = (const void *)tile;
+		const float *dw = (const void *)(w + 16 * OPS_WIDE_BLOCK);
+		const float *da = (const void *)(a + (size_t)t * OPS_WIDE_BLOCK);
+		int32_t dot = 0;
+		for (uint32_t k = 0; k < OPS_WIDE_BLOCK; k++)
+			dot += w[k / 2 * 32 + r * 2 + k % 2] * a[i * OPS_WIDE_BLOCK + k];
+		acc = fmaf((float)dot, dw[r] * da[i], acc);
+		group += OPS_WIDE_BLOCK_BYTES;
+		tile = (const void *)(da + t);
+	}
+	return acc;
+}
+
+static void product_wide(const struct ops_product *p, uint32_t first, uint32_t last)
+{
+	const struct ops_matrix *w = p->w;
+	uint32_t n = p->x->n_rows, end = last * OPS_GROUP_ROWS;
+
+	end = end < w->rows ? end : w->rows;
+	for (uint32_t row = 0, t; row < n; row += t) {
+		const uint8_t *tile = p->x->wide + row * ops_wide_row_bytes(w->cols);
+		t = ops_wide_tile_rows(row, n);
+		for (uint32_t i = 0; i < t; i++) {
+			float *out = p->out + (row + i) * p->ld;
+			for (uint32_t r = first * OPS_GROUP_ROWS; r < end; r++) {
+				const uint8_t *group =
+					w->packed + r / 16 * ops_pack_wide_group_bytes(w->cols);
+				float y = dot_wide(group, r % 16, tile, t, i, w->cols);
+				if (w->bias)
+					y += w->bias[r];
+				out[r] = p->add ? out[r] + y : y;
+			}
+		}
+	}
+}
+
 static void kv_write(const struct ops_kv *kv, uint32_t block, uint32_t layer, uint32_t row,
 	const float *k, const float *v)
 {
@@ -249,7 +340,7 @@ static void attention(const struct ops_attention *a)
 	uint32_t dim = a->kv->head_dim;
 
 	for (uint32_t i = 0; i < a->n_tok; i++) {
-		uint32_t seen = a->first_pos + i + 1;
+		uint32_t seen = a->n_pos ? a->n_pos : a->first_pos + i + 1;
 		for (uint32_t h = 0; h < a->n_heads; h++) {
 			const float *q = a->q + i * a->ld + h * dim;
 			float *out = a->out + i * a->ld + h * dim, m = -INFINITY, l = 0;
@@ -271,11 +362,15 @@ const struct ops cpu_scalar = {
 	.name = "cpu/scalar",
 	.packs = false,
 	.rms_norm = rms_norm,
+	.layer_norm = layer_norm,
+	.gelu = gelu,
 	.rope = rope,
 	.swiglu = swiglu,
 	.quantise = quantise,
 	.gather = gather,
 	.product = product,
+	.widen = widen,
+	.product_wide = product_wide,
 	.kv_write = kv_write,
 	.attention = attention,
 };

@@ -18,6 +18,10 @@
  *   v16_to_i8(p, v)           whole numbers in -127 .. 127 to bytes; returns their sum
  *   struct wblock             a packed block of 16 rows: wblock_q8(p), wblock_q4(p)
  *   wblock_dot(w, a, init)    init + 16 dot products with 32 activations, as floats
+ *   v16_to_i16(p, v)          whole numbers that fit to 16-bit ones
+ *   wsum                      sixteen 32-bit sums; wsum_zero(), wsum_float(s) as floats
+ *   wsum_add(s, w, a)         + the products of 16 pairs of 16-bit numbers at w with the pair at a
+ *   WIDE_ROWS                 activation rows of a tile of the wide product that fit the registers
  *   FLOAT_ROWS, FLOAT_COLS    weight rows and activation rows of a tile of the floating-point
  * product that fit the registers SIMD_OPS, SIMD_NAME       the table to define and its name
  *
@@ -81,6 +85,45 @@ static void rms_norm(const float *x, const float *w, float eps, uint32_t n, floa
 	for (uint32_t i = 0; i < n; i += 16) {
 		v16 v = v16_mul(load_some(x + i, n - i), scale);
 		store_some(out + i, v16_mul(v, load_some(w + i, n - i)), n - i);
+	}
+}
+
+static void layer_norm(
+	const float *x, const float *w, const float *b, float eps, uint32_t n, float *out)
+{
+	v16 lanes = v16_set(0);
+
+	for (uint32_t i = 0; i < n; i += 16)
+		lanes = v16_add(lanes, load_some(x + i, n - i));
+	v16 mean = v16_set(v16_sum(lanes) / (float)n);
+	lanes = v16_set(0);
+	for (uint32_t i = 0; i < n; i += 16) {
+		v16 d = v16_sub(load_some(x + i, n - i), mean);
+		v16 sum = v16_fma(d, d, lanes);
+		lanes = n - i < 16 ? v16_keep(n - i, sum, lanes) : sum;
+	}
+	v16 scale = v16_set(1 / sqrtf(v16_sum(lanes) / (float)n + eps));
+	for (uint32_t i = 0; i < n; i += 16) {
+		v16 v = v16_mul(v16_sub(load_some(x + i, n - i), mean), scale);
+		v = v16_fma(v, load_some(w + i, n - i), load_some(b + i, n - i));
+		store_some(out + i, v, n - i);
+	}
+}
+
+static void gelu(float *x, uint32_t n)
+{
+	v16 one = v16_set(1), half = v16_set(-0.5f);
+
+	for (uint32_t i = 0; i < n; i += 16) {
+		v16 v = load_some(x + i, n - i), a = v16_abs(v);
+		v16 t = v16_div(one, v16_fma(a, v16_set(CPU_ERF_P), one));
+		v16 y = v16_fma(t, v16_set(CPU_ERF_A5), v16_set(CPU_ERF_A4));
+		y = v16_fma(t, y, v16_set(CPU_ERF_A3));
+		y = v16_fma(t, y, v16_set(CPU_ERF_A2));
+		y = v16_fma(t, y, v16_set(CPU_ERF_A1));
+		y = v16_mul(v16_mul(y, t), v16_exp(v16_mul(v16_mul(v, v), half)));
+		v = v16_fma(v16_mul(a, half), y, v16_max(v, v16_set(0)));
+		store_some(x + i, v, n - i);
 	}
 }
 
@@ -376,6 +419,8 @@ static void product(const struct ops_product *p, uint32_t first, uint32_t last)
 	}
 }
 
+#include "engine/cpu_simd_wide.h"
+
 /* ---- attention ---- */
 
 static void kv_write(const struct ops_kv *kv, uint32_t block, uint32_t layer, uint32_t row,
@@ -547,13 +592,14 @@ static void attention(const struct ops_attention *a)
 {
 	_Alignas(64) float widened[2 * 16 * OPS_MAX_HEAD_DIM];
 	struct query q[OPS_MAX_TILE_HEADS];
-	uint32_t dim = a->kv->head_dim, n = a->n_tok * a->n_heads, end = a->first_pos + a->n_tok;
+	uint32_t dim = a->kv->head_dim, n = a->n_tok * a->n_heads;
+	uint32_t end = a->n_pos ? a->n_pos : a->first_pos + a->n_tok;
 
 	for (uint32_t i = 0; i < n; i++) {
 		size_t at = i / a->n_heads * a->ld + i % a->n_heads * dim;
 		q[i] = (struct query){.q = a->q + at,
 			.out = a->out + at,
-			.seen = a->first_pos + i / a->n_heads + 1,
+			.seen = a->n_pos ? a->n_pos : a->first_pos + i / a->n_heads + 1,
 			.m = -INFINITY};
 		memset(q[i].out, 0, dim * sizeof *q[i].out);
 	}
@@ -578,11 +624,15 @@ const struct ops SIMD_OPS = {
 	.name = SIMD_NAME,
 	.packs = true,
 	.rms_norm = rms_norm,
+	.layer_norm = layer_norm,
+	.gelu = gelu,
 	.rope = rope,
 	.swiglu = swiglu,
 	.quantise = quantise,
 	.gather = gather,
 	.product = product,
+	.widen = widen,
+	.product_wide = product_wide,
 	.kv_write = kv_write,
 	.attention = attention,
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The door: a model file, its tokenizer, its scheduler and the thread that turns them.
+ * The door: a model file, its tokenizer, its scheduler and the thread that turns them. An encoder
+ * has an embedder instead, which has queue and thread of its own, and nothing of what follows.
  *
  * The scheduler and all sequences in it belong to the worker thread. Others reach it through
  * `arrived` and `cancelled`, lists under the lock, and through a table that finds a sequence by its
@@ -21,6 +22,7 @@
 
 #include "base/list.h"
 #include "base/utf8.h"
+#include "engine/embedder.h"
 #include "engine/engine_parts.h"
 #include "engine/sched.h"
 
@@ -28,7 +30,8 @@
 
 struct engine {
 	struct engine_parts parts;
-	struct sched *sched; /* the worker's */
+	struct embedder *embedder; /* of an encoder; else NULL */
+	struct sched *sched;       /* the worker's */
 	pthread_t worker;
 	bool worker_runs; /* there is a thread to join */
 
@@ -170,6 +173,26 @@ static void *work(void *arg)
 
 /* ---- open and close ---- */
 
+static int start(struct engine *e, struct err *err)
+{
+	struct sched_options so = e->parts.sched_options;
+	int r;
+
+	if (e->parts.encoder)
+		return embedder_new(&e->embedder, &e->parts.embedder_options, err);
+	so.over = forget;
+	so.over_arg = e;
+	r = sched_new(&e->sched, &so, err);
+	if (r < 0)
+		return r;
+	sched_stats(e->sched, &e->stats);
+	r = -pthread_create(&e->worker, NULL, work, e);
+	if (r < 0)
+		err_set(err, r, "the engine's thread cannot be started");
+	e->worker_runs = r == 0;
+	return r;
+}
+
 int engine_open(struct engine **out, const char *path, const struct engine_options *options,
 	const volatile bool *stop, struct err *err)
 {
@@ -187,20 +210,8 @@ int engine_open(struct engine **out, const char *path, const struct engine_optio
 	list_init(&e->cancelled);
 	engine_parts_block_signals(&before);
 	r = engine_parts_open(&e->parts, path, options ? options : &defaults, stop, err);
-	if (r == 0) {
-		struct sched_options so = e->parts.sched_options;
-
-		so.over = forget;
-		so.over_arg = e;
-		r = sched_new(&e->sched, &so, err);
-	}
-	if (r == 0) {
-		sched_stats(e->sched, &e->stats);
-		r = -pthread_create(&e->worker, NULL, work, e);
-		if (r < 0)
-			err_set(err, r, "the engine's thread cannot be started");
-		e->worker_runs = r == 0;
-	}
+	if (r == 0)
+		r = start(e, err);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (r < 0)
 		e = engine_free(e);
@@ -219,6 +230,7 @@ struct engine *engine_free(struct engine *e)
 		pthread_cond_signal(&e->wake);
 		pthread_join(e->worker, NULL);
 	}
+	embedder_free(e->embedder);
 	sched_free(e->sched);
 	engine_parts_close(&e->parts);
 	free(e->table);
@@ -249,6 +261,14 @@ static int give_tokens(int r, struct token_list *list, struct engine_tokens *out
 	return 0;
 }
 
+static int refuse_encoder(const struct engine *e, struct err *err)
+{
+	return e->embedder ? err_set(err, -ENOTSUP,
+				     "this is an embedding model: it has no answers; use its file "
+				     "embed")
+			   : 0;
+}
+
 int engine_render(struct engine *e, const struct engine_message *messages, size_t n_messages,
 	bool add_generation, struct engine_tokens *out, struct err *err)
 {
@@ -256,6 +276,9 @@ int engine_render(struct engine *e, const struct engine_message *messages, size_
 	int r;
 
 	*out = (struct engine_tokens){0};
+	r = refuse_encoder(e, err);
+	if (r < 0)
+		return r;
 	r = chat_render(e->parts.family, e->parts.tokenizer, messages, n_messages, add_generation,
 		&list, err);
 	return give_tokens(r, &list, out, err);
@@ -314,6 +337,9 @@ int engine_submit(
 	int r;
 
 	*id = 0;
+	r = refuse_encoder(e, err);
+	if (r < 0)
+		return r;
 	r = seq_new(
 		&q, request, e->parts.info.context_tok, tokenizer_size(e->parts.tokenizer), err);
 	if (r < 0)
@@ -342,6 +368,10 @@ void engine_cancel(struct engine *e, uint64_t id)
 	uint32_t place = (uint32_t)id;
 	struct seq *q = NULL;
 
+	if (e->embedder) {
+		embedder_cancel(e->embedder, id);
+		return;
+	}
 	pthread_mutex_lock(&e->lock);
 	if (place < e->n_table)
 		q = e->table[place];
@@ -353,10 +383,23 @@ void engine_cancel(struct engine *e, uint64_t id)
 	pthread_cond_signal(&e->wake);
 }
 
+int engine_embed(struct engine *e, const struct engine_embed *q, uint64_t *id, struct err *err)
+{
+	if (!e->embedder)
+		return err_set(err, -ENOTSUP,
+			"this model gives answers and no embeddings; an embedding model (bert) "
+			"does");
+	return embedder_submit(e->embedder, q, id, err);
+}
+
 void engine_stats(const struct engine *e, struct engine_stats *out)
 {
 	pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&e->lock;
 
+	if (e->embedder) {
+		embedder_stats(e->embedder, out);
+		return;
+	}
 	pthread_mutex_lock(lock);
 	*out = e->stats;
 	out->waiting = e->n_live > out->running ? e->n_live - out->running : 0;

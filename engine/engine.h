@@ -3,13 +3,14 @@
 #define ENGINE_ENGINE_H
 
 /*
- * The door of the engine: one loaded model, its tokenizer, its batch. Nothing else of this folder
- * is included from outside. The engine knows tokens; it knows nothing of users, sessions, files or
- * money.
+ * The door of the engine: one loaded model, its tokenizer, its batch. A model either gives answers
+ * (engine_submit) or is an encoder, which gives embeddings (engine_embed). Nothing else of this
+ * folder is included from outside. The engine knows tokens; it knows nothing of users, sessions,
+ * files or money.
  *
  * Threads: an engine has one worker thread of its own (and a compute pool below it). Every function
- * here may be called from any thread; those that may take long say so. engine_event callbacks come
- * from the worker thread.
+ * here may be called from any thread; those that may take long say so. engine_event and
+ * engine_embed callbacks come from the worker thread.
  */
 
 #include <stdbool.h>
@@ -57,10 +58,13 @@ struct engine *engine_free(struct engine *e);
 
 struct engine_info {
 	const char *name;         /* general.name, or "" */
-	const char *architecture; /* "llama" */
+	const char *architecture; /* "llama", "bert" */
 	const char *file_type;    /* the type of most weights: "Q8_0" */
-	const char *tokenizer;    /* "gpt2" (byte-level BPE), "llama" (SentencePiece) */
-	const char *chat_family;  /* "chatml" ... */
+	const char *tokenizer;    /* "gpt2" (byte-level BPE), "llama" (SentencePiece), "bert"
+				     (WordPiece) */
+	bool is_encoder;          /* embeddings of n_embd numbers, no answers: no chat, no KV */
+	const char *chat_family;  /* "chatml" ...; "" for an encoder */
+	const char *pooling;      /* of an encoder: "mean", "cls"; else "" */
 	const char *backend;      /* "cpu/avx512" */
 	uint64_t n_parameters;
 	uint64_t file_bytes;
@@ -68,7 +72,7 @@ struct engine_info {
 	uint32_t context_tok;     /* longest sequence this engine computes */
 	uint32_t max_token_bytes; /* no token stands for more bytes of text than this */
 	uint32_t n_threads;
-	uint32_t kv_block_tok, kv_blocks;
+	uint32_t kv_block_tok, kv_blocks; /* 0, and kv_bytes too, for an encoder */
 	uint64_t kv_bytes;
 };
 
@@ -95,7 +99,8 @@ struct engine_tokens {
  * the template: text that looks like one is tokenised as plain text. Ends with the opening of the
  * assistant's turn when add_generation. The rendering of a longer conversation begins with the
  * tokens of the shorter one, so that KV blocks are shared. O(bytes); ~ 10 MB/s. new out->ids.
- * -EILSEQ: not UTF-8; -EINVAL: roles in an order the family cannot express; -ENOMEM.
+ * -EILSEQ: not UTF-8; -EINVAL: roles in an order the family cannot express; -ENOTSUP: an encoder;
+ * -ENOMEM.
  */
 int engine_render(struct engine *e, const struct engine_message *messages, size_t n_messages,
 	bool add_generation, struct engine_tokens *out, struct err *err);
@@ -190,16 +195,52 @@ struct engine_request {
  * 0. -EMSGSIZE: the prompt leaves no room for one token of answer; -EINVAL: empty prompt, id beyond
  * the vocabulary, a sampling value out of range (temperature 0 to 100, top_p and min_p 0 to 1), a
  * bad stop string, a bad candidate or two with the same first token; -EAGAIN: 65,536 requests wait
- * already; -ESHUTDOWN: the engine is ending; -EBADMSG: the model's file shrank under us; -ENOMEM.
+ * already; -ESHUTDOWN: the engine is ending; -EBADMSG: the model's file shrank under us; -ENOTSUP:
+ * an encoder; -ENOMEM.
  */
 int engine_submit(
 	struct engine *e, const struct engine_request *request, uint64_t *id, struct err *err);
 
 /* Ends a request at the next step: its ENGINE_END comes with -ECANCELED, unless it has come
- * already. Unknown ids are ignored. */
+ * already. That of an encoder (engine_embed): its done comes with -ECANCELED, inside this call
+ * unless a text of it is being computed, which is then the last. Unknown ids are ignored. */
 void engine_cancel(struct engine *e, uint64_t id);
 
-struct engine_stats {
+/* ---- embeddings ---- */
+
+#define ENGINE_EMBED_MAX 1024
+
+struct engine_embed {
+	const char *const *texts; /* [n] valid UTF-8, not NUL-terminated; copied. "" is a text */
+	const size_t *lens;       /* [n] */
+	size_t n;                 /* 1 .. ENGINE_EMBED_MAX */
+	/*
+	 * Called once for every request that was taken, on the worker thread (or inside
+	 * engine_cancel): must not block, nor call engine_embed, engine_cancel or engine_free.
+	 * status 0: vectors [n][info.n_embd], row by row, each of length 1 (all zeros if the model
+	 * computed no number), borrowed for the call. Else NULL and a sentence: -ECANCELED it was
+	 * cancelled, or the engine is ending; -EBADMSG the model's file shrank under us. usage:
+	 * prompt_tok counts what was computed, control tokens and all: of one that was cancelled,
+	 * the texts that had their turn.
+	 */
+	void (*done)(void *arg, int status, const char *sentence, const float *vectors,
+		const struct engine_usage *usage);
+	void *arg;
+};
+
+/*
+ * Queues texts for an encoder. Each is computed as sentence-transformers does it: [CLS], the
+ * tokens, [SEP], of which at most info.context_tok: of a longer text only the beginning counts, and
+ * nothing says so. Texts that wait, of whatever requests, are computed together in one step; the
+ * numbers of a text do not depend on that, to the bit. *id (may be NULL) names it for
+ * engine_cancel; it is set before the callback can come. Tokenising is done here: O(bytes), ~ 20
+ * MB/s up to where the text is cut. The callback may come before this returns. 0. -EINVAL: no
+ * texts, or too many; -EILSEQ: not UTF-8; -EAGAIN: with these, more than 16,384 texts would wait;
+ * -ENOTSUP: not an encoder; -ESHUTDOWN; -EBADMSG; -ENOMEM.
+ */
+int engine_embed(struct engine *e, const struct engine_embed *q, uint64_t *id, struct err *err);
+
+struct engine_stats { /* of an encoder: texts, and no KV */
 	uint32_t running, waiting;
 	uint32_t kv_blocks_total, kv_blocks_used,
 		kv_blocks_cached; /* cached: free, but their content can be found */

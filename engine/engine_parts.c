@@ -78,12 +78,30 @@ static uint32_t context_of(const struct gguf *g, const struct engine_options *o)
 	return trained < DEFAULT_CONTEXT_TOK ? (uint32_t)trained : DEFAULT_CONTEXT_TOK;
 }
 
+/* An encoder has no KV pool; a step holds the longest text at least. */
+static int resolve_encoder_sizes(
+	struct sizes *z, const struct gguf *g, const struct engine_options *o, struct err *err)
+{
+	struct encoder_config c = {0};
+	int r = encoder_read_config(g, &c, err);
+
+	if (r < 0)
+		return r;
+	z->context_tok = context_of(g, o);
+	if (z->context_tok < 3)
+		return err_set(
+			err, -EINVAL, "a context of %u tokens holds no text", z->context_tok);
+	if (z->step_budget_tok < z->context_tok)
+		z->step_budget_tok = z->context_tok;
+	return 0;
+}
+
 static int resolve_sizes(
 	struct sizes *z, const struct gguf *g, const struct engine_options *o, struct err *err)
 {
 	size_t kv_bytes = o->kv_bytes ? o->kv_bytes : DEFAULT_KV_BYTES;
 	uint64_t blocks, most;
-	int r = model_check_file(g, err);
+	int r = encoder_is_one(g) ? 0 : model_check_file(g, err);
 
 	if (r < 0)
 		return r;
@@ -94,6 +112,8 @@ static int resolve_sizes(
 		z->step_budget_tok = z->max_sequences;
 	if (z->step_budget_tok < KV_BLOCK_TOK)
 		z->step_budget_tok = KV_BLOCK_TOK;
+	if (encoder_is_one(g))
+		return resolve_encoder_sizes(z, g, o, err);
 	z->context_tok = context_of(g, o);
 	z->block_bytes = model_kv_block_bytes(g);
 	if (z->context_tok < 2 || z->block_bytes == 0)
@@ -118,12 +138,44 @@ static int open_text(struct engine_parts *p, const struct engine_options *o, str
 	size_t n = 0;
 	const char *text = gguf_string(p->gguf, "tokenizer.chat_template", &n);
 	int r = tokenizer_new(&p->tokenizer, p->gguf, err);
+	bool encoder = encoder_is_one(p->gguf);
 
-	if (r == 0)
-		r = chat_family_find(&p->family, o->chat_family, text, text ? n : 0, err);
+	if (r == 0 && encoder != (strcmp(tokenizer_model(p->tokenizer), "bert") == 0))
+		r = err_set(err, -ENOTSUP,
+			"WordPiece tokenizers (bert) and models of the architecture bert are "
+			"supported only with each other");
+	if (r < 0 || encoder)
+		return r;
+	r = chat_family_find(&p->family, o->chat_family, text, text ? n : 0, err);
 	if (r == 0 && json_vocab_new(&p->json_vocab, p->tokenizer) < 0)
 		r = err_set(err, -ENOMEM, "not enough memory for the vocabulary");
 	return r;
+}
+
+static int check_vocabulary(const struct engine_parts *p, uint32_t n_vocab, struct err *err)
+{
+	uint32_t n = tokenizer_size(p->tokenizer);
+
+	return n_vocab < n ? err_set(err, -EBADMSG,
+				     "the tokenizer has %u tokens, the model's embedding only %u",
+				     n, n_vocab)
+			   : 0;
+}
+
+static int open_encoder(
+	struct engine_parts *p, const struct engine_options *o, struct sizes *z, struct err *err)
+{
+	struct encoder_options eo = {
+		.n_threads = z->n_threads,
+		.cpu_path = o->cpu_path,
+		.max_rows = z->step_budget_tok,
+		.max_texts = z->max_sequences,
+		.progress = o->progress,
+		.progress_arg = o->progress_arg,
+	};
+	int r = encoder_new(&p->encoder, p->gguf, &eo, err);
+
+	return r < 0 ? r : check_vocabulary(p, encoder_config(p->encoder)->n_vocab, err);
 }
 
 static int open_model(
@@ -142,28 +194,54 @@ static int open_model(
 
 	if (r < 0)
 		return r;
-	if (model_config(p->model)->n_vocab < tokenizer_size(p->tokenizer))
-		return err_set(err, -EBADMSG,
-			"the tokenizer has %u tokens, the model's embedding only %u",
-			tokenizer_size(p->tokenizer), model_config(p->model)->n_vocab);
-	return 0;
+	return check_vocabulary(p, model_config(p->model)->n_vocab, err);
 }
 
-static int fill_info(struct engine_parts *p, const struct sizes *z, struct err *err)
+static void fill_encoder_info(struct engine_parts *p, const struct sizes *z)
+{
+	const struct encoder_config *c = encoder_config(p->encoder);
+
+	p->info = (struct engine_info){
+		.name = p->name,
+		.architecture = "bert",
+		.file_type = encoder_file_type(p->encoder),
+		.tokenizer = tokenizer_model(p->tokenizer),
+		.is_encoder = true,
+		.chat_family = "",
+		.pooling = c->pooling == ENCODER_CLS ? "cls" : "mean",
+		.backend = encoder_backend(p->encoder),
+		.n_parameters = encoder_n_parameters(p->encoder),
+		.file_bytes = gguf_file_bytes(p->gguf),
+		.n_layers = c->n_layers,
+		.n_embd = c->n_embd,
+		.n_heads = c->n_heads,
+		.n_kv_heads = c->n_heads,
+		.n_vocab = c->n_vocab,
+		.context_tok = z->context_tok,
+		.max_token_bytes = tokenizer_max_bytes(p->tokenizer),
+		.n_threads = z->n_threads,
+	};
+	p->embedder_options = (struct embedder_options){
+		.encoder = p->encoder,
+		.gguf = p->gguf,
+		.tokenizer = p->tokenizer,
+		.context_tok = z->context_tok,
+		.max_rows = z->step_budget_tok,
+		.max_texts = z->max_sequences,
+	};
+}
+
+static void fill_model_info(struct engine_parts *p, const struct sizes *z)
 {
 	const struct model_config *c = model_config(p->model);
-	size_t len = 0;
-	const char *name = gguf_string(p->gguf, "general.name", &len);
 
-	p->name = strndup(name ? name : "", name ? len : 0);
-	if (!p->name)
-		return err_set(err, -ENOMEM, "not enough memory for a name");
 	p->info = (struct engine_info){
 		.name = p->name,
 		.architecture = "llama",
 		.file_type = model_file_type(p->model),
 		.tokenizer = tokenizer_model(p->tokenizer),
 		.chat_family = chat_family_name(p->family),
+		.pooling = "",
 		.backend = model_backend(p->model),
 		.n_parameters = model_n_parameters(p->model),
 		.file_bytes = gguf_file_bytes(p->gguf),
@@ -188,6 +266,20 @@ static int fill_info(struct engine_parts *p, const struct sizes *z, struct err *
 		.max_sequences = z->max_sequences,
 		.kv_blocks = z->kv_blocks,
 	};
+}
+
+static int fill_info(struct engine_parts *p, const struct sizes *z, struct err *err)
+{
+	size_t len = 0;
+	const char *name = gguf_string(p->gguf, "general.name", &len);
+
+	p->name = strndup(name ? name : "", name ? len : 0);
+	if (!p->name)
+		return err_set(err, -ENOMEM, "not enough memory for a name");
+	if (p->encoder)
+		fill_encoder_info(p, z);
+	else
+		fill_model_info(p, z);
 	return 0;
 }
 
@@ -215,7 +307,8 @@ int engine_parts_open(struct engine_parts *p, const char *path,
 	if (r == 0)
 		r = check_stop(stop, err);
 	if (r == 0)
-		r = open_model(p, options, &z, err);
+		r = encoder_is_one(p->gguf) ? open_encoder(p, options, &z, err)
+					    : open_model(p, options, &z, err);
 	if (r == 0)
 		r = check_stop(stop, err);
 	if (r == 0)
@@ -228,6 +321,7 @@ int engine_parts_open(struct engine_parts *p, const char *path,
 void engine_parts_close(struct engine_parts *p)
 {
 	model_free(p->model);
+	encoder_free(p->encoder);
 	json_vocab_free(p->json_vocab);
 	tokenizer_free(p->tokenizer);
 	gguf_free(p->gguf);

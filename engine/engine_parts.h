@@ -9,6 +9,8 @@
 
 #include "base/err.h"
 #include "engine/chat.h"
+#include "engine/embedder.h"
+#include "engine/encoder.h"
 #include "engine/engine.h"
 #include "engine/gguf.h"
 #include "engine/json.h"
@@ -19,12 +21,14 @@
 struct engine_parts {
 	struct gguf *gguf;
 	struct tokenizer *tokenizer;
-	const struct chat_family *family;
+	const struct chat_family *family; /* these three: not of an encoder */
 	struct json_vocab *json_vocab;
 	struct model *model;
+	struct encoder *encoder; /* instead */
 	char *name;
 	struct engine_info info;
 	struct sched_options sched_options; /* all but over */
+	struct embedder_options embedder_options;
 };
 
 /* Fills *p, which is zeroed. Errors as engine_open; engine_parts_close in any case. */

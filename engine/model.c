@@ -7,11 +7,8 @@
  * is refused, because leaving out something that the file's maker thought part of the model gives
  * wrong answers without a word.
  *
- * Matrices stay in the mapping as they are, with one exception: the vector paths multiply quantised
- * matrices in groups of 16 interleaved rows (see ops_pack()), which takes a third of the
- * instructions, so those are copied once into memory of our own and the file's pages let go.
- * Vectors (norms, biases) are copied as f32. The KV pool is mapped, so that blocks nobody has used
- * cost no memory.
+ * What becomes of the tensors stands in weights.c. The KV pool is mapped, so that blocks nobody has
+ * used cost no memory.
  */
 #include "engine/model.h"
 
@@ -28,20 +25,6 @@
 #include "engine/quant.h"
 
 /* ---- sizes ---- */
-
-static int read_size(const struct gguf *g, const char *key, uint64_t fallback, uint64_t max,
-	uint32_t *out, struct err *err)
-{
-	uint64_t value = gguf_uint(g, key, fallback);
-
-	if (value == 0 && !gguf_has(g, key))
-		return err_set(err, -EBADMSG, "the file does not say %s", key);
-	if (value == 0 || value > max)
-		return err_set(err, -EBADMSG, "%s is %llu, which is not in 1 .. %llu", key,
-			(unsigned long long)value, (unsigned long long)max);
-	*out = (uint32_t)value;
-	return 0;
-}
 
 static int check_config(const struct gguf *g, const struct model_config *c, struct err *err)
 {
@@ -65,35 +48,35 @@ static int check_config(const struct gguf *g, const struct model_config *c, stru
 static int read_config(struct model_config *c, const struct gguf *g, struct err *err)
 {
 	size_t len = 0;
-	const char *arch = gguf_string(g, "general.architecture", &len);
+	const char *arch = weights_architecture(g, &len, err);
 
 	if (!arch)
-		return err_set(err, -EBADMSG, "the file does not say general.architecture");
+		return -EBADMSG;
 	if (len != 5 || memcmp(arch, "llama", 5) != 0) {
 		bool plain = len <= 32;
 		for (size_t i = 0; plain && i < len; i++)
 			plain = arch[i] > ' ' && arch[i] < 127;
 		return err_set(err, -ENOTSUP,
-			"the architecture is %.*s, and llama is the only one supported",
+			"the architecture is %.*s, and only llama and bert are supported",
 			plain ? (int)len : 13, plain ? arch : "one not known");
 	}
-	int r = read_size(g, "llama.block_count", 0, 1024, &c->n_layers, err);
+	int r = weights_size(g, "llama.block_count", 0, 1024, &c->n_layers, err);
 	if (!r)
-		r = read_size(g, "llama.embedding_length", 0, 1 << 17, &c->n_embd, err);
+		r = weights_size(g, "llama.embedding_length", 0, 1 << 17, &c->n_embd, err);
 	if (!r)
-		r = read_size(g, "llama.attention.head_count", 0, 1024, &c->n_heads, err);
+		r = weights_size(g, "llama.attention.head_count", 0, 1024, &c->n_heads, err);
 	if (!r)
-		r = read_size(
+		r = weights_size(
 			g, "llama.attention.head_count_kv", c->n_heads, 1024, &c->n_kv_heads, err);
 	if (!r)
-		r = read_size(g, "llama.attention.key_length", c->n_embd / c->n_heads,
+		r = weights_size(g, "llama.attention.key_length", c->n_embd / c->n_heads,
 			OPS_MAX_HEAD_DIM, &c->head_dim, err);
 	if (!r)
-		r = read_size(g, "llama.feed_forward_length", 0, 1 << 20, &c->n_ff, err);
+		r = weights_size(g, "llama.feed_forward_length", 0, 1 << 20, &c->n_ff, err);
 	if (!r)
-		r = read_size(g, "llama.context_length", 0, 1 << 24, &c->context_tok, err);
+		r = weights_size(g, "llama.context_length", 0, 1 << 24, &c->context_tok, err);
 	if (!r)
-		r = read_size(g, "llama.rope.dimension_count", c->head_dim, c->head_dim,
+		r = weights_size(g, "llama.rope.dimension_count", c->head_dim, c->head_dim,
 			&c->rope_dim, err);
 	if (r)
 		return r;
@@ -197,63 +180,19 @@ static uint32_t size_of(const struct model_config *c, enum size s)
 	return 1;
 }
 
-/* Copies a vector to the end of m->vectors, which has room for all of them. */
-static float *keep_vector(struct model *m, const struct gguf_tensor *t)
+static int bind(
+	struct model *m, const struct slot *slot, const char *name, void *base, struct err *err)
 {
-	float *at = m->vectors + m->n_vectors;
-
-	quant_to_f32(t->type, t->data, (size_t)t->dim[0], at);
-	m->n_vectors += (size_t)t->dim[0];
-	return at;
-}
-
-static int bind(struct model *m, const struct slot *slot, const char *name, void *base,
-	size_t *n_bound, struct err *err)
-{
-	const struct gguf_tensor *t = gguf_tensor(m->gguf, name);
 	uint32_t rows = size_of(&m->config, slot->rows), cols = size_of(&m->config, slot->cols);
-	uint32_t n_dims = slot->rows == ONE ? 1 : 2;
 	void *place = (char *)base + slot->place;
+	float *vector = NULL;
 
-	if (!t && slot->optional)
-		return 0;
-	if (!t)
-		return err_set(err, -EBADMSG, "the tensor %s is missing", name);
-	if (t->n_dims != n_dims || t->dim[0] != cols || t->dim[1] != rows)
-		return err_set(err, -EBADMSG,
-			"the tensor %s has %u dimensions, %llu x %llu, where the file's sizes ask "
-			"for %u, %u x %u",
-			name, t->n_dims, (unsigned long long)t->dim[0],
-			(unsigned long long)t->dim[1], n_dims, cols, rows);
-	++*n_bound;
-	m->n_parameters += (uint64_t)rows * cols;
-	if (n_dims == 1) {
-		float *vector = keep_vector(m, t);
+	if (slot->rows != ONE)
+		return weights_matrix(&m->file, name, rows, cols, slot->optional, place, err);
+	int r = weights_vector(&m->file, name, cols, slot->optional, &vector, err);
+	if (!r)
 		memcpy(place, &vector, sizeof vector);
-		return 0;
-	}
-	struct ops_matrix *w = place;
-	w->type = t->type;
-	w->rows = rows;
-	w->cols = cols;
-	w->data = t->data;
-	return 0;
-}
-
-/* Room for all vectors of the file, whatever they turn out to be. */
-static int reserve_vectors(struct model *m, struct err *err)
-{
-	size_t n = 1;
-
-	for (size_t i = 0; i < gguf_n_tensors(m->gguf); i++) {
-		const struct gguf_tensor *t = gguf_tensor_at(m->gguf, i);
-		n += t->n_dims == 1 ? (size_t)t->dim[0] : 0;
-	}
-	m->vectors = calloc(n, sizeof *m->vectors);
-	m->weights.layer = calloc(m->config.n_layers, sizeof *m->weights.layer);
-	if (!m->vectors || !m->weights.layer)
-		return err_set(err, -ENOMEM, "no memory for the model's tables");
-	return 0;
+	return r;
 }
 
 /* Files may carry these; they say nothing that is not computed or read elsewhere. */
@@ -298,22 +237,25 @@ static int refuse_unknown(const struct model *m, struct err *err)
 static int bind_weights(struct model *m, struct err *err)
 {
 	char name[64];
-	size_t n_bound = 0, n_ignored = 0;
-	int r = reserve_vectors(m, err);
+	size_t n_ignored = 0;
+	int r = weights_init(&m->file, m->gguf, err);
 
+	m->weights.layer = calloc(m->config.n_layers, sizeof *m->weights.layer);
+	if (!r && !m->weights.layer)
+		r = err_set(err, -ENOMEM, "no memory for the model's tables");
 	for (size_t i = 0; !r && i < N_SLOTS(model_slots); i++)
-		r = bind(m, &model_slots[i], model_slots[i].name, &m->weights, &n_bound, err);
+		r = bind(m, &model_slots[i], model_slots[i].name, &m->weights, err);
 	for (uint32_t l = 0; !r && l < m->config.n_layers; l++) {
 		for (size_t i = 0; !r && i < N_SLOTS(layer_slots); i++) {
 			snprintf(name, sizeof name, "blk.%u.%s", l, layer_slots[i].name);
-			r = bind(m, &layer_slots[i], name, &m->weights.layer[l], &n_bound, err);
+			r = bind(m, &layer_slots[i], name, &m->weights.layer[l], err);
 		}
 	}
 	if (r)
 		return r;
 	for (size_t i = 0; i < gguf_n_tensors(m->gguf); i++)
 		n_ignored += is_ignored(gguf_tensor_at(m->gguf, i)->name);
-	if (n_bound + n_ignored != gguf_n_tensors(m->gguf))
+	if (m->file.n_bound + n_ignored != gguf_n_tensors(m->gguf))
 		return refuse_unknown(m, err);
 	if (m->weights.out.rows == 0) { /* tied; a bias may stand there all the same */
 		const float *bias = m->weights.out.bias;
@@ -326,39 +268,11 @@ static int bind_weights(struct model *m, struct err *err)
 
 /* ---- packing ---- */
 
-static void *map_memory(size_t bytes)
-{
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (p == MAP_FAILED)
-		return NULL;
-	madvise(p, bytes, MADV_HUGEPAGE); /* advice: without it the same, slower */
-	return p;
-}
-
-struct pack_job {
-	const struct ops_matrix *w;
-	uint8_t *dst;
-};
-
-static void pack_groups(void *arg, uint32_t first, uint32_t last, uint32_t thread)
-{
-	const struct pack_job *job = arg;
-
-	ops_pack(job->w, first, last, job->dst);
-}
-
-static size_t packed_bytes(const struct ops_matrix *w)
-{
-	return ops_is_quantised(w->type)
-		       ? ops_groups(w->rows) * ops_pack_group_bytes(w->type, w->cols)
-		       : 0;
-}
-
 /* The matrices that are multiplied, one after another; NULL at the end. */
-static struct ops_matrix *matrix_at(struct model *m, size_t i)
+static struct ops_matrix *matrix_at(void *arg, size_t i)
 {
+	struct model *m = arg;
+
 	if (i == 0)
 		return &m->weights.out;
 	if ((i - 1) / 7 >= m->config.n_layers)
@@ -369,40 +283,11 @@ static struct ops_matrix *matrix_at(struct model *m, size_t i)
 	return of_layer[(i - 1) % 7];
 }
 
-/* Packed matrices are not read in the file any more, but for the rows of embeddings. */
-static void forget_packed(const struct model *m)
-{
-	for (size_t i = 0; i < gguf_n_tensors(m->gguf); i++) {
-		const struct gguf_tensor *t = gguf_tensor_at(m->gguf, i);
-		if (ops_is_quantised(t->type))
-			gguf_forget(m->gguf, t);
-	}
-}
-
 static int pack_weights(struct model *m, const struct model_options *o, struct err *err)
 {
-	struct ops_matrix *w;
-	size_t done = 0;
-
-	for (size_t i = 0; m->ops->packs && (w = matrix_at(m, i)); i++)
-		m->packed_bytes += packed_bytes(w);
-	if (m->packed_bytes == 0)
-		return 0;
-	m->packed = map_memory(m->packed_bytes);
-	if (!m->packed)
-		return err_set(err, -ENOMEM, "no memory for %zu bytes of weights", m->packed_bytes);
-	for (size_t i = 0; (w = matrix_at(m, i)); i++) {
-		if (!ops_is_quantised(w->type))
-			continue;
-		struct pack_job job = {w, m->packed + done};
-		pool_run(m->pool, pack_groups, &job, ops_groups(w->rows), 8);
-		w->packed = job.dst;
-		done += packed_bytes(w);
-		if (o->progress)
-			o->progress(o->progress_arg, (double)done / (double)m->packed_bytes);
-	}
-	forget_packed(m);
-	return 0;
+	return m->ops->packs ? weights_pack(&m->file, WEIGHTS_PACKED, matrix_at, m, m->pool,
+				       o->progress, o->progress_arg, err)
+			     : 0;
 }
 
 /* ---- memory of a step ---- */
@@ -459,7 +344,7 @@ static int make_kv(struct model *m, uint32_t n_blocks, struct err *err)
 	m->kv.block_bytes = kv_block_bytes(&m->config, m->kv.f16);
 	if (n_blocks == 0 || __builtin_mul_overflow(n_blocks, m->kv.block_bytes, &m->kv_bytes))
 		return err_set(err, -EINVAL, "a KV pool of %u blocks cannot be", n_blocks);
-	m->kv.data = map_memory(m->kv_bytes);
+	m->kv.data = weights_map(m->kv_bytes);
 	if (!m->kv.data)
 		return err_set(err, -ENOMEM, "no memory for a KV pool of %zu bytes", m->kv_bytes);
 	return 0;
@@ -530,10 +415,8 @@ struct model *model_free(struct model *m)
 	free_buffers(&m->buf);
 	if (m->kv.data)
 		munmap(m->kv.data, m->kv_bytes);
-	if (m->packed)
-		munmap(m->packed, m->packed_bytes);
 	free(m->inv_freq);
-	free(m->vectors);
+	weights_end(&m->file);
 	free(m->weights.layer);
 	free(m);
 	return NULL;
@@ -551,7 +434,7 @@ const char *model_backend(const struct model *m)
 
 uint64_t model_n_parameters(const struct model *m)
 {
-	return m->n_parameters;
+	return m->file.n_parameters;
 }
 
 struct pool *model_pool(struct model *m)

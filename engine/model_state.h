@@ -7,6 +7,7 @@
 #include "engine/model.h"
 #include "engine/ops.h"
 #include "engine/pool.h"
+#include "engine/weights.h"
 
 /* Names of sizes: V n_vocab, E n_embd, H n_heads, G n_kv_heads, D head_dim, F n_ff. */
 
@@ -63,12 +64,9 @@ struct model {
 	struct pool *pool;
 	float *inv_freq; /* [rope_dim / 2] radians a position, scaling applied */
 	uint32_t max_rows, max_logit_rows;
-	uint64_t n_parameters;
 	const char *file_type;
-	float *vectors; /* norms and biases, one after another */
-	size_t n_vectors;
-	uint8_t *packed; /* mapped; NULL when the path does not pack */
-	size_t packed_bytes, kv_bytes;
+	struct weights file; /* where the tensors come from */
+	size_t kv_bytes;
 };
 
 #endif

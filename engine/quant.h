@@ -64,6 +64,26 @@ static inline float quant_bf16_to_f32(uint16_t b)
 	return quant_float((uint32_t)b << 16);
 }
 
+/* n values as whole numbers of at most `most`, to be multiplied by the scale that is returned. A
+ * NaN becomes -most. */
+static inline float quant_to_i16(const float *x, uint32_t n, float most, int16_t *q)
+{
+	float largest = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		float a = fabsf(x[i]);
+		largest = a > largest ? a : largest;
+	}
+	float d = largest / most, inverse = d > 0 ? most / largest : 0;
+	for (uint32_t i = 0; i < n; i++) {
+		float v = x[i] * inverse;
+		v = v > -most ? v : -most;
+		v = v < most ? v : most;
+		q[i] = (int16_t)rintf(v);
+	}
+	return d;
+}
+
 /* The bytes n values take; n is a multiple of the type's block. */
 size_t quant_bytes(enum tensor_type type, size_t n);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The door to both kinds of tokenizer: reads what they have in common (the tokens, which of them
+ * The door to all kinds of tokenizer: reads what they have in common (the tokens, which of them
  * are control tokens, which end a turn) and hands text to the one the file asks for.
  *
  * A file's word on control tokens is not quite trusted: the tokens it names as bos, eos and their
@@ -15,11 +15,18 @@
 #include "engine/bpe.h"
 #include "engine/spm.h"
 #include "engine/vocab.h"
+#include "engine/wordpiece.h"
+
+enum kind { BPE, SPM, WORDPIECE, N_KINDS };
+
+static const char *const kind_names[] = {[BPE] = "gpt2", [SPM] = "llama", [WORDPIECE] = "bert"};
 
 struct tokenizer {
+	enum kind kind;
 	struct vocab vocab;
-	struct bpe *bpe; /* one of the two */
+	struct bpe *bpe; /* one of them */
 	struct spm *spm;
+	struct wordpiece *wordpiece;
 	char *text;            /* what tokens give as parts of an answer */
 	uint32_t *text_starts; /* [n + 1] */
 	uint8_t *ends;         /* [n]: 1 for a token that ends a turn */
@@ -92,6 +99,55 @@ static int read_special(struct tokenizer *t, const struct gguf *g, bool spm, str
 	return 0;
 }
 
+/* The id under the first of three keys that is there; it becomes a control token. */
+static int read_mark(struct tokenizer *t, const struct gguf *g, const char *const keys[3],
+	uint32_t fallback, uint32_t *id, struct err *err)
+{
+	size_t i = 0;
+	int r;
+
+	while (i < 2 && !gguf_has(g, keys[i]))
+		i++;
+	r = read_id(t, g, keys[i], fallback, id, err);
+	if (!r && *id != TOKENIZER_NONE)
+		vocab_make_control(&t->vocab, *id);
+	return r;
+}
+
+/* The marks of BERT. The converter that most files come from cannot spell one of the keys. [UNK] is
+ * the one that may come out of a text, so it is no control token, and no other mark may be it. */
+static int read_marks(struct tokenizer *t, const struct gguf *g, struct err *err)
+{
+	static const char *const keys[][3] = {
+		{"tokenizer.ggml.cls_token_id", "tokenizer.ggml.bos_token_id", ""},
+		{"tokenizer.ggml.seperator_token_id", "tokenizer.ggml.separator_token_id",
+			"tokenizer.ggml.eos_token_id"},
+		{"tokenizer.ggml.padding_token_id", "", ""},
+		{"tokenizer.ggml.mask_token_id", "", ""},
+	};
+	uint32_t unknown, pad, mask;
+	int r = read_mark(t, g, keys[0], 101, &t->bos, err);
+
+	if (!r)
+		r = read_mark(t, g, keys[1], 102, &t->eos, err);
+	if (!r)
+		r = read_mark(t, g, keys[2], TOKENIZER_NONE, &pad, err);
+	if (!r)
+		r = read_mark(t, g, keys[3], TOKENIZER_NONE, &mask, err);
+	if (!r)
+		r = read_id(t, g, "tokenizer.ggml.unknown_token_id", 100, &unknown, err);
+	if (r)
+		return r;
+	if (t->bos == TOKENIZER_NONE || t->eos == TOKENIZER_NONE || unknown == TOKENIZER_NONE)
+		return err_set(err, -EBADMSG,
+			"the file does not say which tokens are [CLS], [SEP] and [UNK]");
+	if (unknown == t->bos || unknown == t->eos || unknown == pad || unknown == mask)
+		return err_set(
+			err, -EBADMSG, "[UNK] and another mark are the same token, %u", unknown);
+	t->vocab.kinds[unknown] = VOCAB_UNKNOWN;
+	return 0;
+}
+
 static void find_ends(struct tokenizer *t)
 {
 	for (size_t i = 0; i < sizeof(end_texts) / sizeof(end_texts[0]); i++) {
@@ -126,7 +182,7 @@ static size_t answer_text(const struct tokenizer *t, uint32_t id, char *out)
 		return 1;
 	}
 	for (size_t i = 0; i < n; i++) {
-		if (t->spm && n - i >= 3 && memcmp(text + i, "\xe2\x96\x81", 3) == 0) {
+		if (t->kind != BPE && n - i >= 3 && memcmp(text + i, "\xe2\x96\x81", 3) == 0) {
 			out[to++] = ' ';
 			i += 2;
 		} else {
@@ -157,39 +213,65 @@ static int build_text(struct tokenizer *t, struct err *err)
 	return 0;
 }
 
-static int load(struct tokenizer *t, const struct gguf *g, struct err *err)
+static int find_kind(struct tokenizer *t, const struct gguf *g, struct err *err)
 {
 	size_t len;
 	const char *model = gguf_string(g, "tokenizer.ggml.model", &len);
-	bool spm = model && len == 5 && memcmp(model, "llama", 5) == 0;
-	int r;
 
 	if (!model)
 		return err_set(err, -EBADMSG, "the file has no tokenizer (tokenizer.ggml.model)");
-	if (!spm && (len != 4 || memcmp(model, "gpt2", 4) != 0))
-		return err_set(err, -ENOTSUP,
-			"this kind of tokenizer is not supported; known are gpt2 (byte-level BPE) "
-			"and "
-			"llama (SentencePiece BPE)");
+	for (unsigned i = 0; i < N_KINDS; i++) {
+		if (len == strlen(kind_names[i]) && memcmp(model, kind_names[i], len) == 0) {
+			t->kind = (enum kind)i;
+			return 0;
+		}
+	}
+	return err_set(err, -ENOTSUP,
+		"this kind of tokenizer is not supported; known are gpt2 (byte-level BPE), llama "
+		"(SentencePiece BPE) and bert (WordPiece)");
+}
+
+static int make_kind(struct tokenizer *t, const struct gguf *g, struct err *err)
+{
+	switch (t->kind) {
+	case SPM:
+		return spm_new(&t->spm, &t->vocab, g, err);
+	case WORDPIECE:
+		return wordpiece_new(&t->wordpiece, &t->vocab, g, err);
+	case BPE:
+	case N_KINDS:
+		break;
+	}
+	return bpe_new(&t->bpe, &t->vocab, g, err);
+}
+
+static int load(struct tokenizer *t, const struct gguf *g, struct err *err)
+{
+	bool spm;
+	int r = find_kind(t, g, err);
+
+	if (r)
+		return r;
+	spm = t->kind == SPM;
 	r = vocab_init(&t->vocab, g, err);
 	if (r)
 		return r;
 	t->ends = calloc((size_t)t->vocab.n + 1, 1);
 	if (!t->ends)
 		return err_set(err, -ENOMEM, "out of memory");
-	r = read_special(t, g, spm, err);
+	r = t->kind == WORDPIECE ? read_marks(t, g, err) : read_special(t, g, spm, err);
 	if (r)
 		return r;
-	if (!spm)
+	if (t->kind == BPE)
 		bpe_decode_tokens(&t->vocab);
 	r = vocab_index(&t->vocab, err);
 	if (r)
 		return r;
-	r = spm ? spm_new(&t->spm, &t->vocab, g, err) : bpe_new(&t->bpe, &t->vocab, g, err);
+	r = make_kind(t, g, err);
 	if (r)
 		return r;
 	find_ends(t);
-	t->adds_bos = t->bos != TOKENIZER_NONE &&
+	t->adds_bos = t->kind != WORDPIECE && t->bos != TOKENIZER_NONE &&
 		      gguf_bool(g, "tokenizer.ggml.add_bos_token", adds_bos_by_default(g, spm));
 	return build_text(t, err);
 }
@@ -213,6 +295,7 @@ struct tokenizer *tokenizer_free(struct tokenizer *t)
 		return NULL;
 	bpe_free(t->bpe);
 	spm_free(t->spm);
+	wordpiece_free(t->wordpiece);
 	vocab_end(&t->vocab);
 	free(t->text);
 	free(t->text_starts);
@@ -230,7 +313,7 @@ uint32_t tokenizer_size(const struct tokenizer *t)
 
 const char *tokenizer_model(const struct tokenizer *t)
 {
-	return t->spm ? "llama" : "gpt2";
+	return kind_names[t->kind];
 }
 
 uint32_t tokenizer_max_bytes(const struct tokenizer *t)
@@ -308,6 +391,24 @@ void token_list_free(struct token_list *l)
 int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool at_start,
 	struct token_list *out)
 {
-	return t->spm ? spm_encode(t->spm, text, n, at_start, out)
-		      : bpe_encode(t->bpe, text, n, out);
+	switch (t->kind) {
+	case SPM:
+		return spm_encode(t->spm, text, n, at_start, out);
+	case WORDPIECE:
+		return wordpiece_encode(t->wordpiece, text, n, SIZE_MAX, out);
+	case BPE:
+	case N_KINDS:
+		break;
+	}
+	return bpe_encode(t->bpe, text, n, out);
+}
+
+int tokenizer_encode_marked(
+	const struct tokenizer *t, const char *text, size_t n, size_t most, struct token_list *out)
+{
+	int r = token_list_add(out, t->bos);
+
+	if (!r)
+		r = wordpiece_encode(t->wordpiece, text, n, most - 2, out);
+	return r ? r : token_list_add(out, t->eos);
 }

@@ -3,8 +3,8 @@
 #define ENGINE_TOKENIZER_H
 
 /* Text to token ids and back, by the vocabulary in a GGUF file: "gpt2" (byte-level BPE with a PCRE2
- * pre-tokenizer pattern) and "llama" (SentencePiece BPE with byte fallback). Immutable after
- * tokenizer_new: any thread may use it. */
+ * pre-tokenizer pattern), "llama" (SentencePiece BPE with byte fallback) and "bert" (WordPiece,
+ * uncased). Immutable after tokenizer_new: any thread may use it. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,9 +23,10 @@ int tokenizer_new(struct tokenizer **out, const struct gguf *g, struct err *err)
 struct tokenizer *tokenizer_free(struct tokenizer *t);
 
 uint32_t tokenizer_size(const struct tokenizer *t);
-const char *tokenizer_model(const struct tokenizer *t);  /* "gpt2", "llama" */
+const char *tokenizer_model(const struct tokenizer *t);  /* "gpt2", "llama", "bert" */
 uint32_t tokenizer_max_bytes(const struct tokenizer *t); /* longest token, in bytes of text */
-uint32_t tokenizer_bos(const struct tokenizer *t);       /* TOKENIZER_NONE when there is none */
+/* TOKENIZER_NONE when there is none; [CLS] and [SEP] of "bert". */
+uint32_t tokenizer_bos(const struct tokenizer *t);
 uint32_t tokenizer_eos(const struct tokenizer *t);
 bool tokenizer_adds_bos(const struct tokenizer *t);
 /* True when a text that opens a sequence gets a space in front (SentencePiece). */
@@ -49,10 +50,15 @@ void token_list_free(struct token_list *l);
  * Appends the ids of text, which is treated as plain text: no control token ever comes out of it,
  * no bos is added. `at_start`: the text opens a sequence (SentencePiece then adds its leading space
  * where the vocabulary says so). Any bytes are taken; byte sequences that are not UTF-8 go through
- * the byte tokens. O(n log n). -ENOMEM.
+ * the byte tokens ("bert" has none and leaves them out). O(n log n). -ENOMEM.
  */
 int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool at_start,
 	struct token_list *out);
+
+/* Of "bert" only: appends [CLS], the ids of text, [SEP], `most` (>= 2) at most: what is behind the
+ * first most - 2 ids of text is not looked at. -ENOMEM. */
+int tokenizer_encode_marked(
+	const struct tokenizer *t, const char *text, size_t n, size_t most, struct token_list *out);
 
 /* The bytes an id stands for, as part of an answer (SentencePiece spaces resolved, control tokens:
  * ""). borrows. */

@@ -15,20 +15,19 @@
 
 #define FOLDER FIXTURES "/tokenizer/"
 #define MIN_LINES 2000
+#define NOT_COMPARED 1000000 /* ids: signs that the library's older Unicode does not know */
+#define MAX_NOT_COMPARED 80
 
 static const struct vocabulary {
 	const char *file, *ids;
 	bool at_start;
 } vocabularies[] = {
-	{"gpt2.gguf", "gpt2.ids", true},
-	{"llama3.gguf", "llama3.ids", true},
-	{"qwen2.gguf", "qwen2.ids", true},
-	{"smollm.gguf", "smollm.ids", true},
-	{"tekken.gguf", "tekken.ids", true},
-	{"spm.gguf", "spm.ids", true},
-	{"spm.gguf", "spm.in.ids", false},
-	{"spm-phrases.gguf", "spm-phrases.ids", true},
+	{"gpt2.gguf", "gpt2.ids", true}, {"llama3.gguf", "llama3.ids", true},
+	{"qwen2.gguf", "qwen2.ids", true}, {"smollm.gguf", "smollm.ids", true},
+	{"tekken.gguf", "tekken.ids", true}, {"spm.gguf", "spm.ids", true},
+	{"spm.gguf", "spm.in.ids", false}, {"spm-phrases.gguf", "spm-phrases.ids", true},
 	{"spm-phrases.gguf", "spm-phrases.in.ids", false},
+	{"bert.gguf", "bert.ids", true}, /* the last: does not give the text back */
 };
 
 #define N_VOCABULARIES ((int)(sizeof(vocabularies) / sizeof(vocabularies[0])))
@@ -101,7 +100,7 @@ START_TEST(ids_equal_those_of_the_libraries)
 	struct tokenizer *t = load(v->file);
 	struct file lines, expected = read_file(v->ids);
 	struct token_list ids = {0};
-	uint32_t n_lines = read_lines(&lines);
+	uint32_t n_lines = read_lines(&lines), n_left_out = 0;
 
 	for (uint32_t line = 0; line < n_lines; line++) {
 		size_t n = varint(&lines);
@@ -112,6 +111,8 @@ START_TEST(ids_equal_those_of_the_libraries)
 			0);
 		lines.at += n;
 		size_t n_ids = varint(&expected);
+		if (n_ids == NOT_COMPARED && ++n_left_out <= MAX_NOT_COMPARED)
+			continue;
 		ck_assert_msg(ids.n == n_ids, "%s: line %u has %zu ids, not %zu", v->ids, line,
 			ids.n, n_ids);
 		for (size_t i = 0; i < n_ids; i++) {
@@ -187,7 +188,7 @@ int main(void)
 	TCase *t = tcase_create("tokenizer_reference");
 
 	tcase_add_loop_test(t, ids_equal_those_of_the_libraries, 0, N_VOCABULARIES);
-	tcase_add_loop_test(t, text_of_the_ids_is_the_line, 0, N_VOCABULARIES);
+	tcase_add_loop_test(t, text_of_the_ids_is_the_line, 0, N_VOCABULARIES - 1);
 	tcase_set_timeout(t, 60);
 	suite_add_tcase(s, t);
 	return run_suite(s);

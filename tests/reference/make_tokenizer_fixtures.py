@@ -13,6 +13,7 @@ What it does
 * makes the text: sentences from short word lists in many scripts, code, numbers, emoji, combining
   marks, every kind of white space, very long words, random code points. All of it comes from this file
   and a fixed seed.
+* trains a WordPiece vocabulary with `tokenizers`, normalised as uncased BERT models have it.
 * trains byte-level BPE vocabularies with `tokenizers`, one for each pre-tokenizer pattern, and two BPE vocabularies with
   byte fallback with `sentencepiece`; writes each as a GGUF file without tensors.
 * encodes every line with the library the vocabulary was trained with.
@@ -21,12 +22,12 @@ Files
 
     lines.bin      u32 number of lines; each line: varint length, bytes
     NAME.gguf      a vocabulary
-    NAME.ids       for each line: varint number of ids, varint each id
+    NAME.ids       for each line: varint number of ids, varint each id; 1,000,000 and no ids (bert): not compared
     NAME.in.ids    (sentencepiece) the same for text inside a sequence: without the space in front
 
 Bytes that are no UTF-8: the libraries take only text. The reference for such a line is put together: the line is cut into
 stretches of valid UTF-8 and single bytes that are none; a stretch is encoded by the library, a byte is the
-vocabulary's token for that byte. For sentencepiece only a stretch at the beginning of the line gets the space in front.
+vocabulary's token for that byte. WordPiece has no such tokens: there the line is encoded without these bytes. For sentencepiece only a stretch at the beginning of the line gets the space in front.
 
 Control tokens (<|im_start|> and others) are in the vocabularies and in the lines, but never in the expected ids: the
 libraries are not told of them, so they see plain text, as our tokenizer must.
@@ -36,10 +37,11 @@ import io
 import random
 import struct
 import sys
+import unicodedata
 from pathlib import Path
 
 import sentencepiece
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 SEED = 20260101
 
@@ -249,6 +251,42 @@ def make_byte_level(folder, lines, text, name, pre, pre_tokenizer, size, left_ou
     write_ids(folder / f"{name}.ids", expected)
 
 
+NOT_COMPARED = 1000000  # as a number of ids
+
+
+def is_contested(text):
+    """Whether the Unicode that `tokenizers` was built with (an old one) may see other marks and signs than ours."""
+    return any(unicodedata.category(c)[0] in "MP" and unicodedata.ucd_3_2_0.category(c) == "Cn" for c in text)
+
+
+MARKS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def make_wordpiece(folder, lines, text, name, size):
+    def bert(model):
+        t = Tokenizer(model)
+        t.normalizer = normalizers.BertNormalizer()
+        t.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        return t
+
+    trained = bert(models.WordPiece(unk_token="[UNK]"))
+    trained.train_from_iterator(text, trainers.WordPieceTrainer(vocab_size=size, special_tokens=MARKS, show_progress=False))
+    vocab = trained.get_vocab()
+    library = bert(models.WordPiece(vocab=vocab, unk_token="[UNK]"))  # without the marks: they are plain text
+    tokens = sorted(vocab, key=vocab.get)
+    write_gguf(folder / f"{name}.gguf", [
+        ("tokenizer.ggml.model", "bert"),
+        ("tokenizer.ggml.tokens", [t if t in MARKS else t[2:] if t.startswith("##") else "\u2581" + t for t in tokens]),
+        ("tokenizer.ggml.token_type", [3 if t in MARKS else 1 for t in tokens]),
+        ("tokenizer.ggml.unknown_token_id", vocab["[UNK]"]),
+        ("tokenizer.ggml.cls_token_id", vocab["[CLS]"]),
+        ("tokenizer.ggml.seperator_token_id", vocab["[SEP]"]),
+    ])
+    texts = ["".join(p for is_text, p in stretches(x) if is_text) for x in lines]
+    (folder / f"{name}.ids").write_bytes(b"".join(
+        varint(NOT_COMPARED) if is_contested(t) else ids_bytes(library.encode(t, add_special_tokens=False).ids) for t in texts))
+
+
 def make_sentencepiece(folder, lines, text, name, size, **options):
     model = io.BytesIO()
     users = ["<tool_call>", "</tool_call>", "<fim>"]
@@ -300,8 +338,12 @@ def varint(n):
     return bytes(out)
 
 
+def ids_bytes(ids):
+    return varint(len(ids)) + b"".join(map(varint, ids))
+
+
 def write_ids(path, lines):
-    path.write_bytes(b"".join(varint(len(ids)) + b"".join(map(varint, ids)) for ids in lines))
+    path.write_bytes(b"".join(map(ids_bytes, lines)))
 
 
 def write_gguf(path, pairs):
@@ -339,6 +381,7 @@ def main():
     (folder / "lines.bin").write_bytes(struct.pack("<I", len(lines)) + b"".join(varint(len(x)) + x for x in lines))
     for case in byte_level_cases():
         make_byte_level(folder, lines, text, *case)
+    make_wordpiece(folder, lines, text, "bert", 1500)
     make_sentencepiece(folder, lines, text, "spm", 1500)
     make_sentencepiece(folder, lines, text, "spm-phrases", 1300, split_by_whitespace=False)
     print(f"{len(lines)} lines, {sum(f.stat().st_size for f in folder.iterdir())} bytes")
