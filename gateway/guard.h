@@ -31,8 +31,12 @@
  *    certainly matched.
  * Only bytes that cannot become part of a block or redact match are released. At most
  * GUARD_HOLD_MAX bytes are held back for a pattern: a rule that has tried so many from one start
- * without a decision, or that reaches its step limit, fails closed (blocks); one that only warns
- * gives those bytes up, with a finding. Rules of json and schema hold back everything.
+ * without a decision ("hold limit"), or that takes more than a million steps from one ("step
+ * limit"), or more than four million and 128 for each byte of the text so far from all of them
+ * ("step budget"), fails closed (blocks); one that only warns gives those bytes up, with a finding.
+ * A start that is decided in some 64 steps within 128 bytes costs nothing: ordinary rules never
+ * spend any. So a rule costs 64 KiB of text some 150 ms at the most, whatever is in it. Steps are
+ * counted the same way for every split. Rules of json and schema hold back everything.
  */
 
 #include <stdbool.h>
@@ -81,7 +85,7 @@ struct guard_stream;
 struct guard_finding {
 	enum guard_action action; /* of the rule; GUARD_BLOCK also for one that failed closed */
 	const char *file, *rule;  /* borrowed from the set */
-	const char *why;          /* static: "match", "step limit", "hold limit", "invalid" ... */
+	const char *why;          /* static: "match", "step budget", "hold limit", "invalid" ... */
 	size_t offset, len;       /* in the text as it came; never shown to anybody */
 };
 

@@ -136,9 +136,9 @@ static size_t context_of(const pcre2_code *code, size_t behinds)
 
 size_t guard_compile_bytes(const struct guard_rule *rule)
 {
-	const pcre2_code *codes[] = {rule->code, rule->anchored};
+	const pcre2_code *codes[] = {rule->code, rule->anchored, rule->counted};
 	size_t sum = 0;
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < 3; i++) {
 		size_t size = 0, jit = 0;
 		if (!codes[i])
 			continue;
@@ -170,12 +170,14 @@ int guard_compile_pattern(struct guard_rule *rule, const char *pattern, size_t l
 	if (rule->context > GUARD_CONTEXT_MAX)
 		return refuse(reason, "it looks back too far");
 	r = compile(&rule->anchored, pattern, len, options | PCRE2_ANCHORED, reason, offset);
+	if (r == 0)
+		r = compile(&rule->counted, pattern, len,
+			options | PCRE2_ANCHORED | PCRE2_AUTO_CALLOUT, reason, offset);
 	if (r < 0)
 		return r;
 	/* Where memory must not be made executable, the interpreter does the same, slower. */
 	rule->jit = !pcre2_jit_compile(rule->code, JIT) && !pcre2_jit_compile(rule->anchored, JIT);
-	if (!filters)
-		return 0;
+	rule->searched = !filters;
 	struct guard_node *tree = guard_syntax_parse(pattern, len, options);
 	r = tree ? guard_filter_find(&rule->filter, tree) : 0;
 	guard_syntax_free(tree);

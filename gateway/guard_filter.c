@@ -3,9 +3,9 @@
  * Which windows spare a rule most searches without changing what it finds.
  *
  * Start windows always may: refuting a start that fits none is what PCRE2 would have said too,
- * however much of the text is there. A needed window further behind is only used where an attempt
- * has a bounded reach and a bounded number of steps: then an attempt without that window near it
- * finds nothing, and neither holds text back nor reaches a limit. Bounds are generous and
+ * however much of the text is there. A needed window further behind says something once the text
+ * is there that it can be in. It refutes a start even if an attempt would have run into the end of
+ * the text, or a limit, so guard_track.c asks for it wherever that happens. Bounds are generous and
  * frequencies rough; the former must be right, the latter need not.
  */
 #include <errno.h>
@@ -15,7 +15,7 @@
 
 #include "gateway/guard_parts.h"
 
-enum { REACH_MAX = 4000 };
+enum { BEFORE_MAX = 4000 }; /* below GUARD_HOLD_MAX: a start sees what it needs in time */
 
 /* ---- how good they are ---- */
 
@@ -52,14 +52,14 @@ double guard_filter_weight(const uint64_t set[4])
 	return sum > 10000 ? 1e6 : sum * 100;
 }
 
-/* Expected fits a byte of text. */
+/* Expected fits a byte of text. Words are no chance: more places than four say too little. */
 static double frequency(const struct guard_window *w, unsigned n)
 {
 	double sum = 0;
 
 	for (unsigned i = 0; i < n; i++) {
 		double product = guard_filter_weight(w[i].prev) / 1e6;
-		for (unsigned j = 0; j < w[i].n; j++)
+		for (unsigned j = 0; j < w[i].n && j < 4; j++)
 			product *= guard_filter_weight(w[i].byte[j]) / 1e6;
 		sum += product;
 	}
@@ -96,134 +96,6 @@ static double reach(const struct guard_node *n)
 	}
 }
 
-/* The class of the first character, when the node begins with nothing but one. */
-static const struct guard_class *first_class(const struct guard_node *n)
-{
-	while (n && n->kind != GUARD_NODE_CLASS) {
-		if ((n->kind == GUARD_NODE_ALT && n->child->next) ||
-			(n->kind == GUARD_NODE_REPEAT && n->min == 0) ||
-			(n->kind != GUARD_NODE_ALT && n->kind != GUARD_NODE_CAT &&
-				n->kind != GUARD_NODE_REPEAT))
-			return NULL;
-		n = n->child;
-	}
-	return n ? &n->class : NULL;
-}
-
-/* Whether no character matches both. */
-static bool is_disjoint(const struct guard_class *a, const struct guard_class *b)
-{
-	uint64_t x = a->beyond, y = b->beyond;
-
-	x |= (uint64_t)a->kelvin << 0x22 | (uint64_t)a->long_s << 5;
-	y |= (uint64_t)b->kelvin << 0x22 | (uint64_t)b->long_s << 5;
-	return !(a->ascii[0] & b->ascii[0]) && !(a->ascii[1] & b->ascii[1]) && !(x & y);
-}
-
-/* Whether a repeat of one class is followed by what cannot begin inside it: then only one number of
- * rounds can go on. */
-static bool is_forced(const struct guard_node *repeat)
-{
-	const struct guard_class *a, *b;
-
-	if (repeat->kind != GUARD_NODE_REPEAT || !repeat->next)
-		return false;
-	a = guard_syntax_single_class(repeat->child);
-	b = first_class(repeat->next);
-	return a && b && is_disjoint(a, b);
-}
-
-/* The next place of a branch, if it certainly is one character; NULL behind the last such. */
-static const struct guard_node *place_of(const struct guard_node *n)
-{
-	return n && n->kind == GUARD_NODE_CLASS ? n : NULL;
-}
-
-/* Whether no text can match both sequences: some place differs. */
-static bool exclude(const struct guard_node *a, const struct guard_node *b)
-{
-	a = place_of(a->child);
-	b = place_of(b->child);
-	for (; a && b; a = place_of(a->next), b = place_of(b->next))
-		if (is_disjoint(&a->class, &b->class))
-			return true;
-	return false;
-}
-
-static void weigh(struct guard_node *n);
-
-/* The branches that can match at one place can all match with each other. */
-static void weigh_alt(struct guard_node *n)
-{
-	n->ways = 0;
-	for (struct guard_node *c = n->child; c && n->steps < 1e12; c = c->next) {
-		double ways = 0;
-		weigh(c);
-		n->steps += c->steps;
-		for (struct guard_node *d = n->child; d; d = d->next) {
-			weigh(d);
-			ways += exclude(c, d) ? 0 : d->ways;
-		}
-		n->ways = fmax(n->ways, ways);
-	}
-}
-
-static void weigh_cat(struct guard_node *n)
-{
-	for (struct guard_node *c = n->child; c; c = c->next) {
-		weigh(c);
-		n->steps += n->ways * (c->steps + (is_forced(c) ? c->ways : 0));
-		n->ways *= is_forced(c) ? 1 : c->ways;
-	}
-}
-
-static void weigh_repeat(struct guard_node *n)
-{
-	double ways = 1;
-
-	weigh(n->child);
-	n->ways = n->min == 0;
-	if (n->max == GUARD_REPEAT_MANY)
-		n->ways = n->steps = (double)INFINITY;
-	for (unsigned i = 1; i <= n->max && n->steps < 1e12; i++) {
-		n->steps += ways * n->child->steps;
-		ways *= n->child->ways;
-		if (i >= n->min)
-			n->ways += ways;
-	}
-	if (n->atomic)
-		n->ways = 1;
-}
-
-/* In how many ways can one get through a node, and how many steps is it to try them all. */
-static void weigh(struct guard_node *n)
-{
-	if (n->weighed)
-		return;
-	n->weighed = true;
-	n->ways = n->steps = 1;
-	switch (n->kind) {
-	case GUARD_NODE_CAT:
-		weigh_cat(n);
-		break;
-	case GUARD_NODE_ALT:
-		weigh_alt(n);
-		break;
-	case GUARD_NODE_REPEAT:
-		weigh_repeat(n);
-		break;
-	case GUARD_NODE_AHEAD:
-		weigh(n->child);
-		n->steps += n->child->steps;
-		break;
-	case GUARD_NODE_ANYTHING:
-		n->ways = n->steps = (double)INFINITY;
-		break;
-	default:
-		break;
-	}
-}
-
 /* ---- the choice ---- */
 
 /* Windows that some match needs; how often they fit, and how often one is near a start. */
@@ -241,7 +113,7 @@ static int need_of_cat(struct need *best, const struct guard_node *cat)
 
 	for (const struct guard_node *c = cat->child; c && r == 0; c = c->next) {
 		struct need here = {.before = before};
-		if (before > 0)
+		if (before > 0 && before < BEFORE_MAX)
 			r = guard_windows_of(c, true, &here.w, &here.n);
 		here.often = frequency(here.w, here.n);
 		here.near = here.often * (before + 4) * (1 + here.n / 32.0);
@@ -308,20 +180,15 @@ static int find_need(struct guard_filter *f, const struct guard_node *tree, doub
 
 int guard_filter_find(struct guard_filter *out, struct guard_node *tree)
 {
-	double bytes = reach(tree) + 8; /* and a character that \b or $ looks at */
 	double starts;
 	int r;
 
 	*out = (struct guard_filter){0};
 	r = guard_windows_of(tree, false, &out->start, &out->n_start);
-	weigh(tree);
 	starts = out->n_start ? frequency(out->start, out->n_start) : 1;
-	if (r == 0 && starts > 2e-6 && bytes < REACH_MAX && tree->steps * 2 < GUARD_STEP_MAX)
+	if (r == 0 && starts > 2e-6)
 		r = find_need(out, tree, starts);
-	if (out->n_need) {
-		out->extent = (size_t)bytes;
-		out->common = starts > 0.02;
-	}
+	out->common = out->n_need && starts > 0.02;
 	return r;
 }
 

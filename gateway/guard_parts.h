@@ -10,7 +10,18 @@
 
 #include "gateway/guard.h"
 
-#define GUARD_STEP_MAX 250000 /* PCRE2's match limit, for one start */
+/*
+ * Steps. A start that is refuted or matched within GUARD_STEP_FREE of PCRE2's own and the next
+ * GUARD_NEAR to 2 * GUARD_NEAR bytes costs nothing. Others are tried again with every step
+ * counted, one for an item of the pattern that is reached and one for 16 bytes that it takes: no
+ * more than GUARD_STEP_MAX for a start, and for all starts of a rule in a text no more than
+ * GUARD_STEP_TEXT and GUARD_STEP_BYTE for each byte before the start. A step is 5 to 15 ns.
+ */
+#define GUARD_STEP_MAX 1000000
+#define GUARD_STEP_TEXT 4000000
+#define GUARD_STEP_BYTE 128
+#define GUARD_STEP_FREE 64
+#define GUARD_NEAR ((size_t)128)
 #define GUARD_CONTEXT_MAX ((size_t)65536)
 #define GUARD_MARK_TEXT_START 256 /* "the byte before" at offset 0 */
 
@@ -37,7 +48,8 @@ enum guard_node_kind {
 	GUARD_NODE_BOUNDARY,   /* \b */
 	GUARD_NODE_START,      /* \A, ^ without m */
 	GUARD_NODE_LINE_START, /* ^ with m */
-	GUARD_NODE_ZERO,       /* \B $ \Z \z: one character is looked at and none is taken */
+	GUARD_NODE_ZERO,       /* \B \z, $ with m: one character is looked at and none is taken */
+	GUARD_NODE_END,        /* \Z, $ without m: of a newline, also what stands behind it */
 	GUARD_NODE_BEHIND,     /* (?<=...) with one child */
 	GUARD_NODE_NOT_BEHIND, /* (?<!...) */
 	GUARD_NODE_AHEAD,      /* (?=...) and (?!...) */
@@ -52,8 +64,6 @@ struct guard_node {
 	struct guard_class class;
 	unsigned min, max; /* REPEAT; max GUARD_REPEAT_MANY: without end */
 	bool atomic;       /* REPEAT: does not give back */
-	bool weighed;      /* guard_filter.c has filled these in: */
-	double ways, steps;
 	struct guard_node *child, *next;
 };
 
@@ -77,11 +87,14 @@ const struct guard_class *guard_syntax_single_class(const struct guard_node *n);
 
 /* ---- guard_windows.c: what a match must look like in some place ---- */
 
-/* Up to four bytes in a row, as sets of bytes, and the byte before them. */
+#define GUARD_WINDOW 8      /* places of one where a match begins */
+#define GUARD_NEED_WINDOW 4 /* and further behind */
+
+/* A few bytes in a row, as sets of bytes, and the byte before them. */
 struct guard_window {
-	uint64_t byte[4][4];
+	uint64_t byte[GUARD_WINDOW][4];
 	uint64_t prev[5]; /* bit GUARD_MARK_TEXT_START: nothing stands before */
-	unsigned n;       /* places in use, 1-4; the others hold every byte */
+	unsigned n;       /* places in use, from 1; the others hold every byte */
 };
 
 static inline bool guard_window_has(const uint64_t *set, unsigned byte)
@@ -112,16 +125,17 @@ int guard_windows_of(
 
 /*
  * start: an attempt at a place where none of these fits is refuted by the bytes that do not fit,
- * and looks no further than at them. n_start == 0: nothing is known.
+ * looks no further than at them and takes less than GUARD_STEP_FREE steps. n_start == 0: nothing is
+ * known.
  *
- * need: some of these stands in every match, at most `before` bytes behind its start; an attempt
- * looks at less than `extent` bytes and cannot reach a limit. n_need == 0: nothing is known, or it
- * would not help.
+ * need: some of these stands in every match, at most `before` bytes behind its start: a start is
+ * refuted once that text is there and none is in it, whatever an attempt would say. n_need == 0:
+ * nothing is known, or it would not help.
  */
 struct guard_filter {
 	struct guard_window *start, *need;
 	unsigned n_start, n_need;
-	size_t before, extent;
+	size_t before;
 	bool common; /* places where a start window fits are not worth noting */
 };
 
@@ -146,9 +160,11 @@ struct guard_rule {
 	uint64_t max_chars;
 	struct guard_schema *schema;
 	pcre2_code *code, *anchored; /* the same pattern, at any start and at the first alone */
-	bool jit;       /* both are compiled to machine code, for whole and hard partial matching */
+	pcre2_code *counted;         /* at the first alone, with callouts at every step */
+	bool jit;       /* the first two are machine code, for whole and hard partial matching */
 	size_t context; /* bytes before an attempt that it may look at, and one character more */
 	struct guard_filter filter;
+	bool searched; /* everywhere: the filter does not spare searches */
 };
 
 struct guard_rules {
@@ -162,8 +178,8 @@ struct guard_rules {
 
 #define GUARD_COMPILED_MAX ((size_t)16 << 20) /* of one file: some hundred milliseconds */
 
-/* guard_rules.c: for guard_set.c. Whether filters are built at all, for tests and benchmarks that
- * compare; true unless told otherwise. Not for use while threads parse. */
+/* guard_rules.c: whether filters spare searches, for tests and benchmarks that compare; true unless
+ * told otherwise. Not for use while threads parse. */
 void guard_rules_use_filters(bool on);
 
 /* ---- guard_compile.c: one pattern ---- */
@@ -194,17 +210,26 @@ enum guard_scan_result {
 	GUARD_SCAN_NONE,    /* no start in from..last is a match's */
 	GUARD_SCAN_MATCH,   /* [a, b) */
 	GUARD_SCAN_PARTIAL, /* starts before `a` are refuted, that at `a` has run into the end */
-	GUARD_SCAN_LIMIT,   /* a step limit, or an error of any kind: at some start */
+	GUARD_SCAN_LIMIT,   /* too many steps, or an error of any kind: at some start */
 	GUARD_SCAN_NO_MEMORY,
 };
 
-/* Searches text[0..n) from start `from`; need not look at starts behind `last` (but may). `ended`:
- * n is the end of the whole text. Offsets are of whole characters. */
+/* Searches text[0..n) from start `from`, with the free steps for each start; need not look at
+ * starts behind `last` (but may). `ended`: n is the end of the whole text. Offsets are of whole
+ * characters. */
 enum guard_scan_result guard_scan(const struct guard_rule *rule, const char *text, size_t n,
 	size_t from, size_t last, bool ended, size_t *a, size_t *b);
-/* Whether the attempt at `at` alone is a limit. */
-bool guard_scan_is_limit(
-	const struct guard_rule *rule, const char *text, size_t n, size_t at, bool ended);
+/* The attempt at `at` alone, with the free steps; the match is [at, *b). */
+enum guard_scan_result guard_scan_at(const struct guard_rule *rule, const char *text, size_t n,
+	size_t at, bool ended, size_t *b);
+/* The same with up to `max` steps, counted in *steps (more than max: that was the limit). */
+enum guard_scan_result guard_scan_counted(const struct guard_rule *rule, const char *text, size_t n,
+	size_t at, bool ended, uint64_t max, uint64_t *steps, size_t *b);
+/* For tests: what this thread has counted so far, searches and counted steps. */
+struct guard_scan_sum {
+	uint64_t searches, steps;
+};
+struct guard_scan_sum guard_scan_sum(void);
 
 /* ---- guard_prefilter.c: where windows of many rules fit ---- */
 
@@ -302,12 +327,20 @@ int guard_release_run(
 
 /* ---- guard_track.c ---- */
 
+/* What a rule has spent of its steps in a text, and where it waits. Zeroed at the beginning. */
+struct guard_cost {
+	uint64_t spent;
+	size_t retry; /* a start waits whose attempt says nothing new before the text ends there */
+	size_t clear; /* no needed window begins from *p to there; true of the text in any case */
+};
+
 /*
  * Goes on from *p, the leftmost start not yet refuted, as far as the view allows; adds what became
  * certain. places: of this view (places count from bytes[0]), or NULL: try every start.
  * *p > view->end: nothing before *p begins a match. 0; -ENOMEM.
  */
 int guard_track(const struct guard_rule *rule, size_t rank, const struct guard_view *view,
-	size_t *p, const struct guard_places *places, size_t index, struct guard_hits *hits);
+	size_t *p, struct guard_cost *cost, const struct guard_places *places, size_t index,
+	struct guard_hits *hits);
 
 #endif

@@ -313,6 +313,7 @@ static void free_rule(struct guard_rule *rule)
 	guard_schema_free(rule->schema);
 	pcre2_code_free(rule->code);
 	pcre2_code_free(rule->anchored);
+	pcre2_code_free(rule->counted);
 	guard_filter_free(&rule->filter);
 }
 

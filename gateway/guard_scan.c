@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One search of one rule with PCRE2. Everything it may answer other than match, no match and
- * partial is a limit: the caller fails closed.
+ * partial is a limit: the caller counts, or fails closed.
  *
  * Memory for matching belongs to the thread: a stack for the compiled code, made at the first use
- * and freed with the thread. The step limit holds for each start, so what a search says does not
- * depend on how many starts it was asked to try.
+ * and freed with the thread. The free steps are PCRE2's match limit, which holds for each start, so
+ * what a search says does not depend on how many starts it was asked to try.
+ *
+ * Compiled code does not tell its steps. Where they have to be known the interpreter runs the
+ * pattern with a callout before every item. It takes the same path whatever stands behind the bytes
+ * it has looked at, so the sum is a property of the text too.
  *
  * PCRE2's offset limit, set to the last start of interest, only saves work: compiled code looks
  * further when it has skipped there anyway, and what it then finds is as true.
@@ -19,6 +23,9 @@ struct scanner {
 	pcre2_match_data *match;
 	pcre2_match_context *context;
 	pcre2_jit_stack *stack;
+	uint64_t steps, max; /* of a counted attempt */
+	size_t at;           /* where its last step was */
+	struct guard_scan_sum sum;
 };
 
 static pthread_key_t key;
@@ -42,6 +49,16 @@ static void make_key(void)
 	has_key = pthread_key_create(&key, scanner_free) == 0;
 }
 
+static int count(pcre2_callout_block *block, void *scanner)
+{
+	struct scanner *s = scanner;
+	size_t at = block->current_position;
+
+	s->steps += 1 + (at > s->at ? at - s->at : s->at - at) / 16;
+	s->at = at;
+	return s->steps > s->max ? PCRE2_ERROR_CALLOUT : 0;
+}
+
 static struct scanner *scanner_new(void)
 {
 	struct scanner *s = calloc(1, sizeof(*s));
@@ -57,28 +74,39 @@ static struct scanner *scanner_new(void)
 		return NULL;
 	}
 	pcre2_jit_stack_assign(s->context, NULL, s->stack);
-	pcre2_set_match_limit(s->context, GUARD_STEP_MAX);
+	pcre2_set_match_limit(s->context, GUARD_STEP_FREE);
 	pcre2_set_heap_limit(s->context, 16 << 10); /* KiB; without compiled code only */
+	pcre2_set_callout(s->context, count, s);
 	return s;
 }
 
-enum guard_scan_result guard_scan(const struct guard_rule *rule, const char *text, size_t n,
+static bool is_ready(void)
+{
+	if (!mine)
+		mine = scanner_new();
+	return mine;
+}
+
+struct guard_scan_sum guard_scan_sum(void)
+{
+	return mine ? mine->sum : (struct guard_scan_sum){0};
+}
+
+/* One call of PCRE2. */
+static enum guard_scan_result run(const pcre2_code *code, bool jit, const char *text, size_t n,
 	size_t from, size_t last, bool ended, size_t *a, size_t *b)
 {
 	uint32_t options = PCRE2_NOTEMPTY | (ended ? 0 : PCRE2_PARTIAL_HARD);
 	const PCRE2_SIZE *found;
 	int r;
 
-	if (!mine)
-		mine = scanner_new();
-	if (!mine)
-		return GUARD_SCAN_NO_MEMORY;
+	mine->sum.searches++;
 	pcre2_set_offset_limit(mine->context, last);
-	if (rule->jit)
+	if (jit)
 		r = pcre2_jit_match(
-			rule->code, (PCRE2_SPTR)text, n, from, options, mine->match, mine->context);
+			code, (PCRE2_SPTR)text, n, from, options, mine->match, mine->context);
 	else
-		r = pcre2_match(rule->code, (PCRE2_SPTR)text, n, from, options | PCRE2_NO_UTF_CHECK,
+		r = pcre2_match(code, (PCRE2_SPTR)text, n, from, options | PCRE2_NO_UTF_CHECK,
 			mine->match, mine->context);
 	if (r == PCRE2_ERROR_NOMATCH)
 		return GUARD_SCAN_NONE;
@@ -99,11 +127,39 @@ enum guard_scan_result guard_scan(const struct guard_rule *rule, const char *tex
 	return *a < *b ? GUARD_SCAN_MATCH : GUARD_SCAN_LIMIT;
 }
 
-bool guard_scan_is_limit(
-	const struct guard_rule *rule, const char *text, size_t n, size_t at, bool ended)
+enum guard_scan_result guard_scan(const struct guard_rule *rule, const char *text, size_t n,
+	size_t from, size_t last, bool ended, size_t *a, size_t *b)
 {
-	struct guard_rule here = {.code = rule->anchored, .jit = rule->jit};
-	size_t a, b;
+	if (!is_ready())
+		return GUARD_SCAN_NO_MEMORY;
+	return run(rule->code, rule->jit, text, n, from, last, ended, a, b);
+}
 
-	return guard_scan(&here, text, n, at, at, ended, &a, &b) == GUARD_SCAN_LIMIT;
+enum guard_scan_result guard_scan_at(
+	const struct guard_rule *rule, const char *text, size_t n, size_t at, bool ended, size_t *b)
+{
+	size_t a;
+
+	if (!is_ready())
+		return GUARD_SCAN_NO_MEMORY;
+	return run(rule->anchored, rule->jit, text, n, at, at, ended, &a, b);
+}
+
+enum guard_scan_result guard_scan_counted(const struct guard_rule *rule, const char *text, size_t n,
+	size_t at, bool ended, uint64_t max, uint64_t *steps, size_t *b)
+{
+	enum guard_scan_result r;
+	size_t a;
+
+	if (!is_ready())
+		return GUARD_SCAN_NO_MEMORY;
+	mine->steps = 0;
+	mine->max = max;
+	mine->at = at;
+	pcre2_set_match_limit(mine->context, UINT32_MAX); /* the callouts count */
+	r = run(rule->counted, false, text, n, at, at, ended, &a, b);
+	pcre2_set_match_limit(mine->context, GUARD_STEP_FREE);
+	mine->sum.steps += mine->steps;
+	*steps = mine->steps;
+	return r;
 }

@@ -36,6 +36,8 @@ struct guard_stream {
 	char carry[4];    /* the beginning of a character */
 	size_t n_carry;
 	size_t *p, *p_before; /* [set->n_patterns] */
+	struct guard_cost *cost, *cost_before;
+	bool counted; /* some cost is not nothing */
 	uint64_t *few_hit;
 	uint32_t *few_at;
 	struct guard_hits hits; /* certain, not yet told */
@@ -50,6 +52,7 @@ struct guard_stream {
 /* What taking a slice changes before anything of it is released. */
 struct mark {
 	size_t n_hits, end, n_chars;
+	bool counted;
 };
 
 struct guard_stream *guard_stream_new(struct guard_set *set)
@@ -62,9 +65,11 @@ struct guard_stream *guard_stream_new(struct guard_set *set)
 	s->set = guard_set_ref(set);
 	s->p = calloc(n + 1, sizeof(*s->p));
 	s->p_before = calloc(n + 1, sizeof(*s->p_before));
+	s->cost = calloc(n + 1, sizeof(*s->cost));
+	s->cost_before = calloc(n + 1, sizeof(*s->cost));
 	s->few_hit = calloc(n / 64 + 1, sizeof(*s->few_hit));
 	s->few_at = calloc(n + 1, sizeof(*s->few_at));
-	if (!s->p || !s->p_before || !s->few_hit || !s->few_at)
+	if (!s->p || !s->p_before || !s->cost || !s->cost_before || !s->few_hit || !s->few_at)
 		return guard_stream_free(s);
 	return s;
 }
@@ -77,6 +82,8 @@ struct guard_stream *guard_stream_free(struct guard_stream *s)
 	buf_free(&s->text);
 	free(s->p);
 	free(s->p_before);
+	free(s->cost);
+	free(s->cost_before);
 	free(s->few_hit);
 	free(s->few_at);
 	free(s->hits.hit);
@@ -96,8 +103,10 @@ static struct guard_view view_of(const struct guard_stream *s, bool ended)
 
 static void save(struct guard_stream *s, struct mark *m)
 {
-	*m = (struct mark){s->hits.n, s->end, s->n_chars};
+	*m = (struct mark){s->hits.n, s->end, s->n_chars, s->counted};
 	memcpy(s->p_before, s->p, s->set->n_patterns * sizeof(*s->p));
+	if (s->counted)
+		memcpy(s->cost_before, s->cost, s->set->n_patterns * sizeof(*s->cost));
 }
 
 static void restore(struct guard_stream *s, const struct mark *m)
@@ -107,6 +116,23 @@ static void restore(struct guard_stream *s, const struct mark *m)
 	s->n_chars = m->n_chars;
 	s->hits.n = m->n_hits;
 	memcpy(s->p, s->p_before, s->set->n_patterns * sizeof(*s->p));
+	if (m->counted)
+		memcpy(s->cost, s->cost_before, s->set->n_patterns * sizeof(*s->cost));
+	else if (s->counted)
+		memset(s->cost, 0, s->set->n_patterns * sizeof(*s->cost));
+	s->counted = m->counted;
+}
+
+/* One rule, as far as the view allows. */
+static int track(struct guard_stream *s, size_t i, const struct guard_view *view,
+	const struct guard_places *places)
+{
+	struct guard_cost *cost = &s->cost[i];
+	int r = guard_track(
+		s->set->patterns[i], s->set->rank[i], view, &s->p[i], cost, places, i, &s->hits);
+
+	s->counted |= cost->spent || cost->retry;
+	return r;
 }
 
 static bool is_inside(char byte)
@@ -154,8 +180,7 @@ static int track_whole(struct guard_stream *s, size_t from)
 	if (!places)
 		return -ENOMEM;
 	for (size_t i = 0; i < set->n_patterns && r == 0; i++)
-		r = guard_track(
-			set->patterns[i], set->rank[i], &view, &s->p[i], places, i, &s->hits);
+		r = track(s, i, &view, places);
 	return r;
 }
 
@@ -170,7 +195,8 @@ static int track_few(struct guard_stream *s, size_t from)
 	guard_prefilter_few(set->starts, view.bytes, from - s->base, s->end - s->base, s->base == 0,
 		s->few_hit, s->few_at);
 	for (size_t i = 0; i < set->n_patterns && r == 0; i++) {
-		if (s->p[i] >= from && set->patterns[i]->filter.n_start) {
+		if (s->p[i] >= from && set->patterns[i]->filter.n_start &&
+			!set->patterns[i]->searched) {
 			size_t at = s->end;
 			if (s->few_hit[i / 64] >> (i % 64) & 1)
 				at = s->base + s->few_at[i];
@@ -178,8 +204,7 @@ static int track_few(struct guard_stream *s, size_t from)
 				s->p[i] = at;
 		}
 		if (s->p[i] < s->end)
-			r = guard_track(
-				set->patterns[i], set->rank[i], &view, &s->p[i], NULL, i, &s->hits);
+			r = track(s, i, &view, NULL);
 	}
 	return r;
 }
@@ -328,26 +353,31 @@ static size_t next_char(const char *text, size_t i, size_t n)
 	return i;
 }
 
-/* Of a slice that blocks: the length without the character at which it is certain. */
-static int shorten(
-	struct guard_stream *s, const struct mark *m, const char *text, size_t len, size_t *out)
+/* Of a slice that blocks, at its beginning: takes it but for the character at which it is certain.
+ * What did not block is not looked at again. The length taken in *out. */
+static int take_free(struct guard_stream *s, const char *text, size_t len, size_t *out)
 {
-	size_t low = 0, high = len;
+	size_t low = 0, high = len, step = 64;
+	struct mark m;
 
+	save(s, &m);
 	while (next_char(text, low, len) < high) {
-		size_t mid = (low + high) / 2;
+		size_t mid = (high - low) / 2 < step ? (low + high) / 2 : low + step;
 		while (mid > low && is_inside(text[mid]))
 			mid--;
 		if (mid == low)
 			mid = next_char(text, low, len);
-		restore(s, m);
-		int r = take(s, text, mid);
+		int r = take(s, text + low, mid - low);
 		if (r < 0)
 			return r;
-		if (blocking(&s->hits))
+		if (blocking(&s->hits)) {
+			restore(s, &m);
 			high = mid;
-		else
+		} else {
+			save(s, &m);
 			low = mid;
+			step *= 2;
+		}
 	}
 	*out = low;
 	return 0;
@@ -356,7 +386,7 @@ static int shorten(
 static int feed_slice(struct guard_stream *s, const char *text, size_t len, struct buf *out)
 {
 	struct mark m;
-	size_t free_of_it;
+	size_t free_of_it = 0;
 	int r;
 
 	save(s, &m);
@@ -366,12 +396,8 @@ static int feed_slice(struct guard_stream *s, const char *text, size_t len, stru
 	if (!blocking(&s->hits))
 		return settle(s, m.n_hits, out);
 	const struct guard_hit whole = *blocking(&s->hits);
-	r = shorten(s, &m, text, len, &free_of_it);
-	if (r < 0)
-		return r;
 	restore(s, &m);
-	if (free_of_it > 0)
-		r = take(s, text, free_of_it);
+	r = take_free(s, text, len, &free_of_it);
 	if (r == 0)
 		r = settle(s, m.n_hits, out);
 	if (r == 0)
@@ -459,11 +485,23 @@ int guard_stream_feed(struct guard_stream *s, const char *text, size_t len, stru
 static int track_end(struct guard_stream *s, struct guard_hits *hits, bool keep)
 {
 	struct guard_view view = view_of(s, true);
+	const struct guard_places *places = NULL;
+	size_t least = s->end;
 	int r = 0;
 
+	for (size_t i = 0; i < s->set->n_patterns; i++)
+		least = s->p[i] < least ? s->p[i] : least;
+	if (s->end - least > FEW) {
+		places = guard_prefilter_run(
+			s->set->whole, view.bytes, least - s->base, s->end - s->base, s->base == 0);
+		if (!places)
+			return -ENOMEM;
+	}
 	for (size_t i = 0; i < s->set->n_patterns && r == 0; i++) {
 		size_t p = s->p[i];
-		r = guard_track(s->set->patterns[i], s->set->rank[i], &view, &p, NULL, i, hits);
+		struct guard_cost cost = s->cost[i];
+		r = guard_track(
+			s->set->patterns[i], s->set->rank[i], &view, &p, &cost, places, i, hits);
 		if (!keep)
 			s->p[i] = p;
 	}

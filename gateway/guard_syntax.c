@@ -252,9 +252,10 @@ static struct guard_node *escape(struct syntax *s)
 		/* By properties, more characters than our \w are of words. */
 		return node(s, GUARD_NODE_BOUNDARY);
 	case 'B':
-	case 'Z':
 	case 'z':
 		return node(s, GUARD_NODE_ZERO);
+	case 'Z':
+		return node(s, GUARD_NODE_END);
 	case 'A':
 		return node(s, GUARD_NODE_START);
 	case 'N':
@@ -458,7 +459,7 @@ static struct guard_node *atom(struct syntax *s)
 			s, s->flags & PCRE2_MULTILINE ? GUARD_NODE_LINE_START : GUARD_NODE_START);
 	case '$':
 		s->p++;
-		return node(s, GUARD_NODE_ZERO);
+		return node(s, s->flags & PCRE2_MULTILINE ? GUARD_NODE_ZERO : GUARD_NODE_END);
 	case '*':
 	case '+':
 	case '?':

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a match must look like in some place, as windows of up to four bytes.
+ * What a match must look like in some place, as windows of a few bytes.
  *
  * All ways through the tree are walked at once, each as the window it has filled so far. A way ends
  * when its window is full, or early, where what comes next has no known length in bytes; the places
@@ -8,7 +8,9 @@
  * windows. Windows that differ in one place only are one.
  *
  * A walk that is not of consumed text only includes what look-aheads look at: an attempt that fits
- * none of the windows has failed before it could run into the end of the text.
+ * none of the windows has failed before it could run into the end of the text. It has failed within
+ * the free steps too: PCRE2's compiled code counts one when it comes out of a group or a
+ * repetition, which is done here for all texts together.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -32,6 +34,7 @@ struct walk {
 	struct ways done;
 	unsigned width;
 	bool consumed_only; /* leave look-aheads out */
+	double passed;      /* ways out of groups: refuting them all takes no more steps */
 	bool nothing;       /* a way says nothing at all */
 	bool too_many, no_memory;
 };
@@ -227,7 +230,51 @@ static void walk_ahead(
 	free(seen.way);
 }
 
+/* In how many ways a look-behind may be gone through. Adds to *passed how often one comes out of a
+ * group of it. */
+static double ways_behind(const struct guard_node *n, double before, double *passed)
+{
+	unsigned rounds = n->kind == GUARD_NODE_REPEAT ? n->max : 1;
+	double ways = before, sum = 0;
+
+	for (unsigned i = 0; i < rounds && *passed < GUARD_STEP_FREE; i++)
+		for (const struct guard_node *c = n->child; c; c = c->next) {
+			double one = ways_behind(c, ways, passed);
+			sum += one;
+			ways = n->kind == GUARD_NODE_ALT ? ways : one;
+		}
+	ways = n->kind == GUARD_NODE_ALT ? sum : ways;
+	if (n->kind != GUARD_NODE_CAT && n->child)
+		*passed += rounds * ways;
+	return ways;
+}
+
+/* The end, or a newline that may be the last: whether it is depends on what stands behind it, so a
+ * way ends there. */
+static void walk_end(struct walk *k, const struct ways *in, struct ways *out)
+{
+	for (size_t i = 0; i < in->n && !stopped(k); i++)
+		walk_bytes(k, &in->way[i], "\n", 1, &k->done);
+	add_all(k, out, in);
+}
+
+static void walk_kind(
+	struct walk *k, const struct ways *in, const struct guard_node *n, struct ways *out);
+
 static void walk(
+	struct walk *k, const struct ways *in, const struct guard_node *n, struct ways *out)
+{
+	size_t before = out->n;
+
+	walk_kind(k, in, n, out);
+	if (n->kind == GUARD_NODE_REPEAT || n->kind == GUARD_NODE_ALT ||
+		n->kind == GUARD_NODE_AHEAD)
+		k->passed += (double)(out->n - before);
+	if (n->kind == GUARD_NODE_BEHIND || n->kind == GUARD_NODE_NOT_BEHIND)
+		ways_behind(n->child, (double)in->n, &k->passed);
+}
+
+static void walk_kind(
 	struct walk *k, const struct ways *in, const struct guard_node *n, struct ways *out)
 {
 	switch (n->kind) {
@@ -246,6 +293,9 @@ static void walk(
 		return;
 	case GUARD_NODE_AHEAD:
 		walk_ahead(k, in, n, out);
+		return;
+	case GUARD_NODE_END:
+		walk_end(k, in, out);
 		return;
 	case GUARD_NODE_ANYTHING:
 		for (size_t i = 0; i < in->n && !stopped(k); i++)
@@ -266,7 +316,7 @@ static void walk(
 /* Joins b into a when they differ in one place at most. */
 static bool join(struct guard_window *a, const struct guard_window *b)
 {
-	unsigned place = 5, differ = 0;
+	unsigned place = GUARD_WINDOW + 1, differ = 0;
 
 	if (a->n != b->n)
 		return false;
@@ -277,13 +327,13 @@ static bool join(struct guard_window *a, const struct guard_window *b)
 		}
 	if (differ < 2 && memcmp(a->prev, b->prev, sizeof(a->prev)) != 0) {
 		differ++;
-		place = 4;
+		place = GUARD_WINDOW;
 	}
 	if (differ > 1)
 		return false;
-	for (unsigned i = 0; place < 4 && i < 4; i++)
+	for (unsigned i = 0; place < GUARD_WINDOW && i < 4; i++)
 		a->byte[place][i] |= b->byte[place][i];
-	for (unsigned i = 0; place == 4 && i < 5; i++)
+	for (unsigned i = 0; place == GUARD_WINDOW && i < 5; i++)
 		a->prev[i] |= b->prev[i];
 	return true;
 }
@@ -317,12 +367,15 @@ int guard_windows_of(
 	memset(empty.w.prev, 0xff, sizeof(empty.w.prev));
 	*out = NULL;
 	*n = 0;
-	for (unsigned width = 4; width > 0 && !*out && !no_memory; width--) {
+	for (unsigned width = consumed_only ? GUARD_NEED_WINDOW : GUARD_WINDOW;
+		width > 0 && !*out && !no_memory; width--) {
 		struct walk k = {.width = width, .consumed_only = consumed_only};
 		struct ways rest = {0};
 		walk_cat(&k, &in, first, &rest);
 		for (size_t i = 0; i < rest.n && !stopped(&k); i++)
 			close_way(&k, &rest.way[i]);
+		if (!consumed_only && k.passed >= GUARD_STEP_FREE)
+			k.too_many = true;
 		if (!stopped(&k))
 			join_all(&k.done);
 		no_memory = k.no_memory;

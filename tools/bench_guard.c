@@ -248,9 +248,9 @@ static void measure_each(const struct guard_set *set, const struct buf *text)
 			n--;
 		run(alone, text->data, n, n, NULL);
 		uint64_t t = run(alone, text->data, n, n, NULL);
-		printf("  %7.3f ns/byte  start %2u need %2u before %4zu extent %4zu  %s\n",
+		printf("  %7.3f ns/byte  start %2u need %2u before %4zu  %s\n",
 			(double)t / (double)n, rule->filter.n_start, rule->filter.n_need,
-			rule->filter.before, rule->filter.extent, rule->name);
+			rule->filter.before, rule->name);
 		guard_set_put(alone);
 	}
 }
