@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Averages in which each older request counts a little less. Sums and the sum of their weights
+ * decay together, so that the first request is the average and no start value pulls at it. The rate
+ * is the decayed tokens by the decayed time: an answer of three tokens says less of it than one of
+ * three hundred, which the mean of rates would not know.
+ *
+ * Lock order: latency->lock is a leaf.
+ */
+#include "gateway/latency.h"
+
+#include <math.h>
+#include <stdbool.h>
+
+void latency_init(struct latency *l, double half_life)
+{
+	*l = (struct latency){.decay = exp2(-1 / half_life)};
+	pthread_mutex_init(&l->lock, NULL);
+}
+
+void latency_destroy(struct latency *l)
+{
+	pthread_mutex_destroy(&l->lock);
+}
+
+void latency_add(struct latency *l, double first_ms, uint64_t tok, double ms)
+{
+	if (!isfinite(first_ms) || first_ms <= 0)
+		return;
+	bool has_rate = tok > 1 && isfinite(ms) && ms > first_ms;
+	pthread_mutex_lock(&l->lock);
+	l->first_sum = l->first_sum * l->decay + first_ms;
+	l->first_n = l->first_n * l->decay + 1;
+	if (has_rate) {
+		l->tok_sum = l->tok_sum * l->decay + (double)(tok - 1);
+		l->ms_sum = l->ms_sum * l->decay + (ms - first_ms);
+	}
+	pthread_mutex_unlock(&l->lock);
+}
+
+void latency_get(struct latency *l, double *first_ms, double *tok_per_s)
+{
+	pthread_mutex_lock(&l->lock);
+	*first_ms = l->first_n > 0 ? l->first_sum / l->first_n : 0;
+	*tok_per_s = l->ms_sum > 0 ? l->tok_sum / l->ms_sum * 1000 : 0;
+	pthread_mutex_unlock(&l->lock);
+}

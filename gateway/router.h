@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GATEWAY_ROUTER_H
+#define GATEWAY_ROUTER_H
+
+/*
+ * Which model takes a request to models/auto or models/cascade: those that cannot are dropped, each
+ * with its reason, the others are ordered. It knows nothing of requests, files or how models are
+ * reached; its caller tells it facts and does what it decides.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "gateway/classify.h"
+#include "gateway/money.h"
+#include "gateway/text.h"
+
+/* ---- what is decided upon ---- */
+
+enum router_capability {
+	ROUTER_CHAT = 1,
+	ROUTER_JSON = 2, /* answers that are sure to be JSON */
+	ROUTER_CODE = 4,
+	ROUTER_MATH = 8,
+	ROUTER_VISION = 16,
+	ROUTER_AUDIO = 32,
+	ROUTER_TOOLS = 64,
+	ROUTER_EMBED = 128
+};
+
+/*
+ * The file `capabilities` of a model: the words chat, json, code, math, vision, audio, tools, embed
+ * with white space between them; "" is "chat json". Another word is -EINVAL, and the sentence names
+ * those that are allowed.
+ */
+int router_capabilities_parse(const char *text, size_t len, unsigned *out, struct err *err);
+
+enum router_health {
+	ROUTER_READY,
+	ROUTER_COLD, /* not loaded yet: usable, slower */
+	ROUTER_DOWN
+};
+
+/* One model as it is now. */
+struct router_facts {
+	char name[TEXT_NAME_SIZE];
+	struct money_price price;
+	double quality;        /* 0 to 1 */
+	bool has_quality;      /* false: counts as 0.5 */
+	unsigned capabilities; /* of enum router_capability */
+	uint64_t context_tok;  /* 0: unknown, and nothing is too long */
+	uint64_t max_tokens;   /* of an answer; 0: what the context has room for */
+	uint32_t weight;       /* its share in `split`; 0: takes no part in it */
+	enum router_health health;
+	char why[128]; /* when it is down: why, as in "down: WHY" */
+	/* Measured (gateway/latency.h): time to the first token, tokens a second after it; 0:
+	 * never. */
+	double first_ms, tok_per_s;
+	uint64_t running, waiting; /* requests there */
+};
+
+enum router_model { ROUTER_AUTO, ROUTER_CASCADE };
+
+struct router_ask {
+	enum router_model model;
+	const char *text; /* the newest prompt: it is classified */
+	size_t len;
+	uint64_t prompt_tok;   /* of the whole conversation */
+	uint64_t max_tokens;   /* of the answer; 0: what the model takes */
+	unsigned capabilities; /* needed, all of them; ROUTER_CHAT for an answer in words */
+	bool has_max_cost;
+	money max_cost;          /* for the request at its worst; of a cascade: for all its steps */
+	uint64_t max_latency_ms; /* for the whole answer, as expected; 0: none. One makes speed
+				    matter */
+	const char *session;     /* the same session has the same arm of a split */
+};
+
+/* ---- how ---- */
+
+enum router_policy { ROUTER_COST, ROUTER_QUALITY, ROUTER_LATENCY, ROUTER_BALANCED, ROUTER_SPLIT };
+
+struct router_weights {
+	double quality[CLASSIFY_CLASSES]; /* for a quality of 1 */
+	double cost[CLASSIFY_CLASSES];    /* for each 0.01 dollars per 1,000 tokens */
+	double latency; /* for each second that the answer is expected to take, when speed matters
+			 */
+	double load;    /* for each request that runs or waits there */
+	double cold;    /* when it has to be loaded first */
+	double cold_ms; /* that loading is expected to take */
+	double answer_tok; /* that an answer is expected to have, if max_tokens lets it */
+};
+
+struct router_config {
+	enum router_policy policy;
+	double threshold; /* of quality_estimate: a cascade goes on below it */
+	struct router_weights weights;
+	struct classify_weights classes;
+};
+
+struct router;
+
+/* new: all defaults; NULL when memory is out. */
+struct router *router_new(void);
+struct router *router_free(struct router *r); /* accepts NULL, returns NULL */
+/* A copy of what is in force. Any thread. */
+void router_config(struct router *r, struct router_config *out);
+
+/*
+ * The files of router/, each a value that is in force for the next decision. Any thread.
+ *
+ *	policy     cost, quality, latency, balanced (the default) or split
+ *	threshold  a number from 0 to 1; 0.6
+ *	weights    `name value` lines (gateway/numbers.h), each from 0 to 1000000:
+ *		quality_simple 0.2   quality_moderate 0.4   quality_complex 0.6
+ *		cost_simple 0.5      cost_moderate 0.3      cost_complex 0.1
+ *		latency 0.1   load 0.01   cold 0.05   cold_ms 5000   answer_tok 256
+ *	classes    `name value` lines: gateway/classify.h
+ *
+ * In policy and threshold, too, blank lines and lines that begin with # say nothing. What a table
+ * does not name has its default; "" is the default of every file.
+ *
+ * cost      the one that is cheapest for this request (prompt and expected answer).
+ * quality   the one with the highest quality.
+ * latency   the one whose answer is expected to be complete first.
+ * balanced  the highest sum of: weight × quality, − weight × price, − latency × seconds where the
+ *           request has a max_latency_ms, − load × requests there, − cold.
+ * split     one by its weight and the session, the same for a session as long as that one can take
+ *           it; behind it the others as in `balanced`.
+ *
+ * Of equals the cheaper one, then the better, the one that is loaded, the one with fewer requests,
+ * the first by name. A cascade's order is by cost whatever the policy; of models that cost the same
+ * the one of less quality is before the better one, or a cascade of free models would have no
+ *steps.
+ *
+ * Expected time: first_ms + answer / tok_per_s, + cold_ms where it is cold. One that was never
+ * measured is taken for the mean of those that were: it is neither sought nor shunned, and
+ * max_latency_ms does not drop it.
+ */
+const char *const *router_setting_names(void); /* NULL-terminated */
+/* Whether the value is allowed. 0; -EINVAL and -EFBIG with what is; -ENOENT: no such file. */
+int router_setting_check(const char *file, const char *value, size_t len, struct err *err);
+/* Checks and takes it; after an error the value before is in force. -ENOMEM besides. */
+int router_setting_set(
+	struct router *r, const char *file, const char *value, size_t len, struct err *err);
+/* Appends the value as it was written, or the default (of tables: spelled out), without the last
+ * newline. -ENOENT; errors as buf_append. */
+int router_setting_get(struct router *r, const char *file, struct buf *out);
+/* Appends what is the same as long as all settings are, over restarts, too: their texts. */
+int router_identity(struct router *r, struct buf *out);
+
+/* ---- the decision ---- */
+
+struct router_candidate {
+	char name[TEXT_NAME_SIZE];
+	double score; /* the sum of the terms; those that the policy does not count are 0 */
+	double quality_term, cost_term, latency_term, load_term;
+	money cost;         /* of the prompt and the expected answer */
+	money worst;        /* of the prompt and the longest answer it may give */
+	double expected_ms; /* 0 when none of all was ever measured */
+	bool is_measured;
+};
+
+struct router_dropped {
+	char name[TEXT_NAME_SIZE];
+	char why[192];
+};
+
+struct router_decision {
+	enum router_model model;
+	enum router_policy policy;
+	double threshold;
+	struct classify_result classified;
+	uint64_t prompt_tok, answer_tok; /* expected */
+	char arm[TEXT_NAME_SIZE];        /* of a split: tried[0]'s name; else "" */
+	size_t n, n_dropped;
+	struct router_candidate *tried; /* [n] in the order in which they may be tried */
+	struct router_dropped *dropped; /* [n_dropped] in the order of the facts */
+};
+
+/*
+ * new *out. 0; -EHOSTUNREACH when nobody remains: *out then says why of each, and the sentence as
+ * many of them as it can hold; -ENOMEM: *out is NULL. The facts are borrowed for the call, in any
+ * order: what is decided does not depend on it. Any thread. O(n log n).
+ */
+int router_decide(struct router *r, const struct router_ask *ask, const struct router_facts *facts,
+	size_t n, struct router_decision **out, struct err *err);
+struct router_decision *router_decision_free(struct router_decision *d); /* NULL */
+
+/*
+ * One JSON object of a few lines, newline at the end:
+ *	{"model": "auto" | "cascade", "policy": ..., "class": ..., "score": ..., "language": ...,
+ *	 "features": {NAME: 0 to 1, ...}, "prompt_tokens": ..., "answer_tokens": expected,
+ *	 "chosen": NAME or null, "arm": NAME or null, "threshold": ... (of a cascade),
+ *	 "candidates": [{"model", "score", "quality", "cost", "latency", "load" (the terms),
+ *		"dollars", "dollars_at_most", "expected_ms" (null: nothing is measured),
+ *		"measured": true | false}],
+ *	 "dropped": [{"model", "why"}]}
+ * No text of a user is in it. Errors as buf_append.
+ */
+int router_decision_json(const struct router_decision *d, struct buf *out);
+
+#endif

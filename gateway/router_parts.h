@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GATEWAY_ROUTER_PARTS_H
+#define GATEWAY_ROUTER_PARTS_H
+
+/* Inside of the router, for router*.c. */
+
+#include <pthread.h>
+
+#include "gateway/router.h"
+
+enum router_setting {
+	ROUTER_SETTING_POLICY,
+	ROUTER_SETTING_WEIGHTS,
+	ROUTER_SETTING_CLASSES,
+	ROUTER_SETTING_THRESHOLD,
+	N_ROUTER_SETTINGS
+};
+
+struct router {
+	pthread_mutex_t lock; /* a leaf; guards what is below */
+	struct router_config config;
+	struct text *value[N_ROUTER_SETTINGS]; /* as written; NULL is the default */
+	struct text *identity; /* of these; NULL: not asked for since the last change */
+	unsigned n_changes;
+};
+
+void router_setting_defaults(struct router_config *config);
+const char *router_setting_policy_name(enum router_policy policy);
+
+#endif
