@@ -6,8 +6,16 @@
  * come, and costs a system call only when the loop sleeps. So nothing between an engine and the
  * loop can fill up, and the memory is bounded by the number of objects.
  *
- * Timers are few kinds with equal delays (a second for a pending draft), so that insertion from the
- * end is O(1) in practice.
+ * Timers are few kinds with equal delays (a second for a pending draft, a minute for a silent
+ * upstream) or are due at once (libcurl's), so that the search for their place, from both ends at
+ * the same time, is O(1) in practice.
+ *
+ * Descriptors come last: what epoll reported is kept in a batch, and between two of its descriptors
+ * all posted work runs, so that a post never waits for more than one of them. With timers they take
+ * turns, as a timer that is due at once may well be what a descriptor led to (libcurl's, for the
+ * next call) and lead to the next one, while others wait. And where work or timers do not end,
+ * epoll is asked after each RUN_MAX of them. Who unwatches a descriptor takes it out of the batch,
+ * too.
  *
  * Lock: loop->lock is a leaf; it is not held while something runs.
  */
@@ -15,6 +23,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -22,6 +31,8 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+
+enum { BATCH_MAX = 64, RUN_MAX = 16 };
 
 struct loop {
 	pthread_mutex_t lock;
@@ -32,6 +43,12 @@ struct loop {
 	bool started;
 	int epoll_fd, wake_fd;
 	pthread_t thread;
+
+	/* The thread's own: what epoll reported and has not had its turn. data.ptr is the loop_fd,
+	 * NULL once it is watched no more. */
+	struct epoll_event batch[BATCH_MAX];
+	int batch_at, batch_n;
+	size_t n_watched;
 };
 
 static void wake(struct loop *loop)
@@ -73,43 +90,122 @@ static int time_left_ms(const struct loop *loop, uint64_t now)
 	return left > 1000000 ? 1000000 : (int)left;
 }
 
-static void sleep_until_woken(struct loop *loop, int timeout_ms)
+/* Fills the batch. The loop's own descriptor is dealt with here: it only wakes. */
+static void poll_descriptors(struct loop *loop, int timeout_ms)
 {
-	struct epoll_event event;
-	int n = epoll_wait(loop->epoll_fd, &event, 1, timeout_ms);
-	if (n > 0) {
+	loop->batch_at = 0;
+	int n = epoll_wait(loop->epoll_fd, loop->batch, BATCH_MAX, timeout_ms);
+	loop->batch_n = n > 0 ? n : 0;
+	for (int i = 0; i < loop->batch_n; i++) {
+		if (loop->batch[i].data.ptr != loop)
+			continue;
 		uint64_t count;
 		ssize_t ignored = read(loop->wake_fd, &count, sizeof count);
 		(void)ignored;
+		loop->batch[i].data.ptr = NULL;
 	}
+}
+
+/* The next descriptor of the batch, with what happened to it; NULL: the batch is over. */
+static struct loop_fd *next_descriptor(struct loop *loop, uint32_t *events)
+{
+	while (loop->batch_at < loop->batch_n) {
+		const struct epoll_event *e = &loop->batch[loop->batch_at++];
+		*events = e->events;
+		if (e->data.ptr)
+			return e->data.ptr;
+	}
+	return NULL;
+}
+
+/* Sleeps until there is something to do. The lock is held before and after. */
+static void sleep_until_woken(struct loop *loop, uint64_t now)
+{
+	int timeout_ms = time_left_ms(loop, now);
+	loop->sleeping = true;
+	pthread_mutex_unlock(&loop->lock);
+	poll_descriptors(loop, timeout_ms);
+	pthread_mutex_lock(&loop->lock);
+	loop->sleeping = false;
+}
+
+/* One descriptor's turn. False: none is ready that is known of. The lock is held before and after.
+ */
+static bool run_descriptor(struct loop *loop)
+{
+	uint32_t events;
+	struct loop_fd *f = next_descriptor(loop, &events);
+	if (!f)
+		return false;
+	pthread_mutex_unlock(&loop->lock);
+	f->ready(f, events);
+	pthread_mutex_lock(&loop->lock);
+	return true;
+}
+
+/* The next piece of posted work. False: there is none. The lock is held before and after. */
+static bool run_work(struct loop *loop)
+{
+	struct loop_work *w = next_work(loop);
+	if (!w)
+		return false;
+	pthread_mutex_unlock(&loop->lock);
+	w->run(w);
+	pthread_mutex_lock(&loop->lock);
+	return true;
+}
+
+/* The next timer that is due. False: there is none. The lock is held before and after. */
+static bool run_timer(struct loop *loop, uint64_t now)
+{
+	struct loop_timer *t = next_timer(loop, loop->closing ? UINT64_MAX : now);
+	if (!t)
+		return false;
+	pthread_mutex_unlock(&loop->lock);
+	t->run(t);
+	pthread_mutex_lock(&loop->lock);
+	return true;
+}
+
+/* One descriptor's turn among work that does not end. The lock is held before and after. */
+static void take_turn(struct loop *loop)
+{
+	if (!loop->n_watched)
+		return;
+	if (loop->batch_at == loop->batch_n) {
+		pthread_mutex_unlock(&loop->lock);
+		poll_descriptors(loop, 0);
+		pthread_mutex_lock(&loop->lock);
+	}
+	run_descriptor(loop);
 }
 
 static void *loop_main(void *arg)
 {
 	struct loop *loop = arg;
+	sigset_t pipe_signal; /* who writes to a socket that was closed gets EPIPE */
+	sigemptyset(&pipe_signal);
+	sigaddset(&pipe_signal, SIGPIPE);
+	pthread_sigmask(SIG_BLOCK, &pipe_signal, NULL);
 	pthread_mutex_lock(&loop->lock);
-	for (;;) {
-		struct loop_work *w = next_work(loop);
-		uint64_t now = clock_mono_ns();
-		struct loop_timer *t =
-			w ? NULL : next_timer(loop, loop->closing ? UINT64_MAX : now);
-		if (!w && !t) {
-			if (loop->closing)
-				break;
-			int timeout_ms = time_left_ms(loop, now);
-			loop->sleeping = true;
-			pthread_mutex_unlock(&loop->lock);
-			sleep_until_woken(loop, timeout_ms);
-			pthread_mutex_lock(&loop->lock);
-			loop->sleeping = false;
-			continue;
+	for (unsigned run = 0;; run++) {
+		if (run >= RUN_MAX && !loop->closing) {
+			take_turn(loop);
+			run = 0;
 		}
-		pthread_mutex_unlock(&loop->lock);
-		if (w)
-			w->run(w);
-		else
-			t->run(t);
-		pthread_mutex_lock(&loop->lock);
+		if (run_work(loop))
+			continue;
+		uint64_t now = clock_mono_ns();
+		bool timed = run_timer(loop, now);
+		if (loop->closing) {
+			if (!timed)
+				break;
+		} else if (run_descriptor(loop)) {
+			run = timed ? run : 0;
+		} else if (!timed) {
+			sleep_until_woken(loop, now);
+			run = 0;
+		}
 	}
 	loop->closed = true;
 	pthread_mutex_unlock(&loop->lock);
@@ -126,7 +222,7 @@ int loop_new(struct loop **out, struct err *err)
 	list_init(&loop->timers);
 	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	struct epoll_event event = {.events = EPOLLIN};
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = loop};
 	int r = 0;
 	if (loop->epoll_fd < 0 || loop->wake_fd < 0 ||
 		epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->wake_fd, &event) < 0)
@@ -185,24 +281,46 @@ bool loop_post(struct loop *loop, struct loop_work *work)
 	return taken;
 }
 
-bool loop_arm(struct loop *loop, struct loop_timer *timer, uint64_t at_ns)
+/* The link behind which a timer belongs: those of the same time keep their order. */
+static struct list *place_of(struct loop *loop, uint64_t at_ns)
+{
+	struct list *head = &loop->timers, *low = head->next, *high = head->prev;
+	for (;; low = low->next, high = high->prev) {
+		if (high == head || list_entry(high, struct loop_timer, link)->at_ns <= at_ns)
+			return high;
+		if (list_entry(low, struct loop_timer, link)->at_ns > at_ns)
+			return low->prev;
+	}
+}
+
+static bool arm(struct loop *loop, struct loop_timer *timer, uint64_t at_ns, bool only_earlier)
 {
 	pthread_mutex_lock(&loop->lock);
 	bool taken = !loop->closed && !loop->closing, asleep = loop->sleeping, first = false;
-	if (taken) {
+	bool stays = only_earlier && !list_empty(&timer->link) && timer->at_ns <= at_ns;
+	if (taken && !stays) {
 		list_remove(&timer->link);
 		timer->at_ns = at_ns;
-		struct list *after = loop->timers.prev;
-		while (after != &loop->timers &&
-			list_entry(after, struct loop_timer, link)->at_ns > at_ns)
-			after = after->prev;
+		struct list *after = place_of(loop, at_ns);
 		list_prepend(after, &timer->link);
 		first = after == &loop->timers;
+		if (first)
+			loop->sleeping = false;
 	}
 	pthread_mutex_unlock(&loop->lock);
 	if (taken && asleep && first)
 		wake(loop);
 	return taken;
+}
+
+bool loop_arm(struct loop *loop, struct loop_timer *timer, uint64_t at_ns)
+{
+	return arm(loop, timer, at_ns, false);
+}
+
+bool loop_arm_earlier(struct loop *loop, struct loop_timer *timer, uint64_t at_ns)
+{
+	return arm(loop, timer, at_ns, true);
 }
 
 bool loop_disarm(struct loop *loop, struct loop_timer *timer)
@@ -212,6 +330,29 @@ bool loop_disarm(struct loop *loop, struct loop_timer *timer)
 	list_remove(&timer->link);
 	pthread_mutex_unlock(&loop->lock);
 	return armed;
+}
+
+int loop_watch(struct loop *loop, struct loop_fd *fd, uint32_t events)
+{
+	struct epoll_event event = {.events = events, .data.ptr = fd};
+	if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_MOD, fd->fd, &event) == 0)
+		return 0;
+	if (errno != ENOENT || epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd->fd, &event) < 0)
+		return -errno;
+	loop->n_watched++;
+	return 0;
+}
+
+void loop_unwatch(struct loop *loop, struct loop_fd *fd)
+{
+	if (fd->fd < 0)
+		return;
+	if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, fd->fd, NULL) == 0)
+		loop->n_watched--;
+	for (int i = loop->batch_at; i < loop->batch_n; i++)
+		if (loop->batch[i].data.ptr == fd)
+			loop->batch[i].data.ptr = NULL;
+	fd->fd = -1;
 }
 
 bool loop_inside(const struct loop *loop)

@@ -25,6 +25,14 @@ struct loop_timer {
 	void (*run)(struct loop_timer *timer);
 };
 
+/* A descriptor that the loop looks after. Only from the loop's thread, or when it has ended. */
+struct loop_fd {
+	int fd; /* -1: not watched */
+	/* events: EPOLLIN, EPOLLOUT ... as epoll(7) has them; perhaps of before the last
+	 * loop_watch. May watch and unwatch any loop_fd. */
+	void (*ready)(struct loop_fd *fd, uint32_t events);
+};
+
 /* new *out; the thread is running. -ENOMEM, -EMFILE ... */
 int loop_new(struct loop **out, struct err *err);
 /* Runs what is posted until nothing is left, then ends the thread. Later posts are refused. Not
@@ -40,8 +48,16 @@ bool loop_post(struct loop *loop, struct loop_work *work);
 /* Any thread. Runs once at about at_ns (CLOCK_MONOTONIC); arming an armed one moves it. False: the
  * loop is closed. */
 bool loop_arm(struct loop *loop, struct loop_timer *timer, uint64_t at_ns);
+/* The same, but one that is armed for that time or an earlier one stays as it is. */
+bool loop_arm_earlier(struct loop *loop, struct loop_timer *timer, uint64_t at_ns);
 /* True: it was armed and will not run. */
 bool loop_disarm(struct loop *loop, struct loop_timer *timer);
+
+/* Watches fd->fd for events, level triggered, or changes which. 0, -ENOMEM, -ENOSPC ... */
+int loop_watch(struct loop *loop, struct loop_fd *fd, uint32_t events);
+/* Watches it no more: `ready` is not called again, and fd->fd is -1. The caller closes the
+ * descriptor, after this. Harmless when it was not watched. */
+void loop_unwatch(struct loop *loop, struct loop_fd *fd);
 
 /* True on the loop's thread. */
 bool loop_inside(const struct loop *loop);

@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libcurl's multi interface, driven by the loop: libcurl says which sockets it waits for and when
+ * it wants to be called again, and is called when one of them comes. It never waits itself; names
+ * are looked up on threads of its own (a libcurl that cannot is refused), and a call that ends
+ * while its name is looked up does not wait for that thread (CURLOPT_QUICK_EXIT, hence
+ * libcurl 7.87).
+ *
+ * Calls are http_call.c's. What they may not ask of libcurl while it is inside a callback waits on
+ * two lists, and `settle` deals with it as soon as libcurl is out.
+ *
+ * Connections are libcurl's: CACHED_MAX of them are kept, for IDLE_S seconds. libcurl closes old
+ * ones only when it looks for one to use, so as long as there are any, `sweep` has it look, with a
+ * request to nowhere. That the whole multi handle is not made anew instead keeps the certificates
+ * it has read.
+ *
+ * Thread: the loop's. The two numbers of http_count are atomic.
+ */
+#include "gateway/http.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "gateway/http_parts.h"
+
+enum {
+	CACHED_MAX = 512, /* connections kept */
+	IDLE_S = 60,      /* for so long */
+	SWEEP_S = 15,
+};
+#define LIBCURL_LEAST 0x075700 /* 7.87.0 */
+
+struct socket { /* one that libcurl waits for */
+	struct loop_fd f;
+	struct http *http;
+	struct list link;
+};
+
+static void act(struct http *http, curl_socket_t fd, int mask);
+
+static void socket_ready(struct loop_fd *f, uint32_t events)
+{
+	struct socket *s = (struct socket *)(void *)f;
+	int mask = 0;
+	if (events & EPOLLIN)
+		mask |= CURL_CSELECT_IN;
+	if (events & EPOLLOUT)
+		mask |= CURL_CSELECT_OUT;
+	if (events & (EPOLLERR | EPOLLHUP))
+		mask |= CURL_CSELECT_ERR;
+	act(s->http, f->fd, mask);
+}
+
+static struct socket *socket_new(struct http *http, int fd)
+{
+	struct socket *s = NULL;
+	if (list_empty(&http->spare)) {
+		s = calloc(1, sizeof *s);
+		if (!s)
+			return NULL;
+		list_init(&s->link);
+	} else {
+		s = list_entry(http->spare.next, struct socket, link);
+		list_remove(&s->link);
+	}
+	s->http = http;
+	s->f = (struct loop_fd){.fd = fd, .ready = socket_ready};
+	return s;
+}
+
+static int on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *watched)
+{
+	struct http *http = arg;
+	struct socket *s = watched;
+	if (what == CURL_POLL_REMOVE) {
+		if (s) {
+			loop_unwatch(http->loop, &s->f);
+			list_append(&http->spare, &s->link);
+			curl_multi_assign(http->multi, fd, NULL);
+		}
+		return 0;
+	}
+	uint32_t events = 0;
+	if (what & CURL_POLL_IN)
+		events |= EPOLLIN;
+	if (what & CURL_POLL_OUT)
+		events |= EPOLLOUT;
+	if (!s) {
+		s = socket_new(http, fd);
+		if (s)
+			curl_multi_assign(http->multi, fd, s);
+	}
+	if (!s || loop_watch(http->loop, &s->f, events) < 0)
+		http_call_fail_later(easy);
+	return 0;
+}
+
+static int on_timer(CURLM *multi, long timeout_ms, void *arg)
+{
+	struct http *http = arg;
+	if (timeout_ms < 0)
+		loop_disarm(http->loop, &http->timer);
+	else
+		loop_arm(
+			http->loop, &http->timer, clock_mono_ns() + (uint64_t)timeout_ms * HTTP_MS);
+	return 0;
+}
+
+static void run_timer(struct loop_timer *t)
+{
+	act(list_entry(t, struct http, timer), CURL_SOCKET_TIMEOUT, 0);
+}
+
+/* Time between two sweeps. */
+static uint64_t sweep_ns(const struct http *http)
+{
+	return (uint64_t)(http->idle_s < SWEEP_S ? http->idle_s : SWEEP_S) * 1000 * HTTP_MS;
+}
+
+/* libcurl closes a socket that never became a connection without a word (of two addresses that are
+ * tried, the one that loses), so what counts as one is what a request was sent on. */
+void http_connected(struct http *http, int fd)
+{
+	if ((size_t)fd >= http->n_known) {
+		size_t n = (size_t)fd + 64;
+		bool *known = realloc(http->known, n * sizeof *known);
+		if (!known)
+			return;
+		memset(known + http->n_known, 0, (n - http->n_known) * sizeof *known);
+		http->known = known;
+		http->n_known = n;
+	}
+	if (http->known[fd])
+		return;
+	http->known[fd] = true;
+	if (!atomic_fetch_add(&http->n_connections, 1))
+		loop_arm(http->loop, &http->sweep, clock_mono_ns() + sweep_ns(http));
+}
+
+static int on_close(void *arg, curl_socket_t fd)
+{
+	struct http *http = arg;
+	if ((size_t)fd < http->n_known && http->known[fd]) {
+		http->known[fd] = false;
+		atomic_fetch_sub(&http->n_connections, 1);
+	}
+	return close(fd);
+}
+
+/* libcurl is out: what had to wait for that. `done` may begin and cancel calls, so each list is
+ * looked at anew each time. */
+static void settle(struct http *http)
+{
+	struct CURLMsg *m;
+	int left;
+	while (!list_empty(&http->dying)) {
+		struct http_call *call = list_entry(http->dying.next, struct http_call, link);
+		if (call->failed && !call->cancelled)
+			http_call_fail(call);
+		else
+			http_call_drop(call);
+	}
+	while ((m = curl_multi_info_read(http->multi, &left))) {
+		struct http_call *call = NULL;
+		if (m->msg != CURLMSG_DONE)
+			continue;
+		if (m->easy_handle == http->broom) {
+			curl_multi_remove_handle(http->multi, http->broom);
+			http->sweeping = false;
+			continue;
+		}
+		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &call);
+		http_call_end(call, m->data.result);
+	}
+	while (!list_empty(&http->starting))
+		http_call_add(list_entry(http->starting.next, struct http_call, link));
+}
+
+static void act(struct http *http, curl_socket_t fd, int mask)
+{
+	int running;
+	http->inside = true;
+	curl_multi_socket_action(http->multi, fd, mask, &running);
+	http->inside = false;
+	settle(http);
+}
+
+/* What all calls have in common. */
+CURL *http_easy_new(struct http *http)
+{
+	CURL *e = curl_easy_init();
+	if (!e)
+		return NULL;
+	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L);
+	curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
+	curl_easy_setopt(e, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
+	curl_easy_setopt(e, CURLOPT_TCP_NODELAY, 1L);
+	curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
+	curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, http->idle_s);
+	curl_easy_setopt(e, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+	curl_easy_setopt(e, CURLOPT_USERAGENT, "llmfs");
+	curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, on_close);
+	curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, http);
+	return e;
+}
+
+static curl_socket_t on_open_nowhere(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
+{
+	return CURL_SOCKET_BAD;
+}
+
+static CURL *broom_new(struct http *http)
+{
+	CURL *e = http_easy_new(http);
+	if (!e)
+		return NULL;
+	curl_easy_setopt(e, CURLOPT_URL, "http://127.0.0.1:1/");
+	curl_easy_setopt(e, CURLOPT_PROXY, "");
+	curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, on_open_nowhere);
+	return e;
+}
+
+/* Looking for a connection, libcurl closes those that are too old. */
+static void run_sweep(struct loop_timer *t)
+{
+	struct http *http = list_entry(t, struct http, sweep);
+	if (!atomic_load(&http->n_connections))
+		return;
+	if (!http->sweeping && curl_multi_add_handle(http->multi, http->broom) == CURLM_OK)
+		http->sweeping = true;
+	loop_arm(http->loop, t, clock_mono_ns() + sweep_ns(http));
+}
+
+static CURLcode global = CURLE_FAILED_INIT;
+
+static void init_libcurl(void)
+{
+	global = curl_global_init(CURL_GLOBAL_DEFAULT);
+}
+
+static int check_libcurl(struct http *http, struct err *err)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, init_libcurl);
+	if (global != CURLE_OK)
+		return err_set(
+			err, -ENOSYS, "libcurl does not start: %s", curl_easy_strerror(global));
+	const curl_version_info_data *v = curl_version_info(CURLVERSION_NOW);
+	if (!(v->features & CURL_VERSION_ASYNCHDNS))
+		return err_set(err, -ENOSYS,
+			"libcurl %s waits for name servers: one that was built with "
+			"asynchronous DNS is needed",
+			v->version);
+	if (v->version_num < LIBCURL_LEAST)
+		return err_set(err, -ENOSYS, "libcurl %s is too old: 7.87 is needed", v->version);
+	if (!(v->features & CURL_VERSION_SSL))
+		return err_set(err, -ENOSYS, "libcurl %s cannot do TLS", v->version);
+	http->ca_file = v->cainfo;
+	http->ca_path = v->capath;
+	return 0;
+}
+
+/* Calls beyond that wait: half of the descriptors are for others. */
+static long connections_max(void)
+{
+	static const rlim_t most = 1 << 30;
+	struct rlimit l;
+	if (getrlimit(RLIMIT_NOFILE, &l) < 0 || l.rlim_cur > most)
+		l.rlim_cur = most;
+	return l.rlim_cur < 2 ? 1 : (long)(l.rlim_cur / 2);
+}
+
+int http_new(struct http **out, struct loop *loop, struct err *err)
+{
+	struct http *http = calloc(1, sizeof *http);
+	if (!http)
+		return err_set(err, -ENOMEM, "out of memory");
+	http->loop = loop;
+	http->idle_s = IDLE_S;
+	http->timer.run = run_timer;
+	http->sweep.run = run_sweep;
+	struct list *const lists[] = {&http->calls, &http->starting, &http->dying, &http->spare,
+		&http->timer.link, &http->sweep.link};
+	for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+		list_init(lists[i]);
+	int r = check_libcurl(http, err);
+	if (r == 0) {
+		http->multi = curl_multi_init();
+		http->broom = broom_new(http);
+		if (!http->multi || !http->broom)
+			r = err_set(err, -ENOMEM, "out of memory");
+	}
+	if (r < 0) {
+		http_free(http);
+		return r;
+	}
+	curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+	curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
+	curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timer);
+	curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
+	curl_multi_setopt(http->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
+	curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, (long)CACHED_MAX);
+	curl_multi_setopt(http->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, connections_max());
+	*out = http;
+	return 0;
+}
+
+static void end_calls(struct list *calls)
+{
+	while (!list_empty(calls)) {
+		struct http_call *call = list_entry(calls->next, struct http_call, link);
+		http_call_drop(call);
+	}
+}
+
+struct http *http_free(struct http *http)
+{
+	if (!http)
+		return NULL;
+	http->ending = true;
+	end_calls(&http->calls);
+	end_calls(&http->starting);
+	end_calls(&http->dying);
+	if (http->sweeping)
+		curl_multi_remove_handle(http->multi, http->broom);
+	curl_easy_cleanup(http->broom);
+	while (http->n_pool)
+		curl_easy_cleanup(http->pool[--http->n_pool]);
+	curl_multi_cleanup(http->multi);
+	loop_disarm(http->loop, &http->timer);
+	loop_disarm(http->loop, &http->sweep);
+	while (!list_empty(&http->spare)) {
+		struct socket *s = list_entry(http->spare.next, struct socket, link);
+		list_remove(&s->link);
+		free(s);
+	}
+	free(http->known);
+	free(http);
+	return NULL;
+}
+
+void http_idle(struct http *http, unsigned seconds)
+{
+	http->idle_s = (long)seconds;
+	while (http->n_pool)
+		curl_easy_cleanup(http->pool[--http->n_pool]);
+	curl_easy_setopt(http->broom, CURLOPT_MAXAGE_CONN, http->idle_s);
+	if (atomic_load(&http->n_connections))
+		loop_arm(http->loop, &http->sweep, clock_mono_ns() + sweep_ns(http));
+}
+
+void http_count(const struct http *http, size_t *running, size_t *connections)
+{
+	*running = atomic_load(&http->n_running);
+	*connections = atomic_load(&http->n_connections);
+}

@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One call: one block of memory with the object, its headers and, unless it is lent, its body. Its
+ * easy handle comes from a small pool, has what all calls share set already, and is told what
+ * differs.
+ *
+ * While libcurl is inside one of the callbacks here (http->inside), it may not be asked to add or
+ * remove a handle: calls that begin, end or fail there are put on a list, and http.c deals with
+ * them as soon as it is out.
+ *
+ * Time: libcurl counts the time to connect and the whole; the first byte and silence are counted
+ * here, by one timer a call that is armed for the earliest moment that matters and looks, when it
+ * rings, whether something came meanwhile. So a piece of an answer costs a reading of the clock.
+ *
+ * Headers are wiped when a call ends. libcurl's copies of them, in the request that it sent, are
+ * freed by it as they are.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
+#include "gateway/http_parts.h"
+
+#define HEADERS_MAX 64
+#define BYTES_MAX ((size_t)64 << 20)
+
+/* ---- what libcurl calls ---- */
+
+static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
+{
+	struct http_call *call = arg;
+	int fd = socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+	if (fd < 0) {
+		call->socket_errno = errno;
+		return CURL_SOCKET_BAD;
+	}
+	call->opened[call->n_opened++ % HTTP_OPENED_MAX] = fd;
+	return fd;
+}
+
+static bool has_port(int fd, int port)
+{
+	struct sockaddr_in6 a; /* its port is where that of IPv4 is */
+	socklen_t len = sizeof a;
+	return getsockname(fd, (struct sockaddr *)&a, &len) == 0 && ntohs(a.sin6_port) == port;
+}
+
+/* The connection stands; the request is sent next. Also when it is sent again, on another
+ * connection than one that turned out to be closed. */
+static int on_connected(void *arg, char *ip, char *local_ip, int port, int local_port)
+{
+	struct http_call *call = arg;
+	call->connected = true;
+	call->connected_ns = clock_mono_ns();
+	for (unsigned i = 0; i < HTTP_OPENED_MAX && i < call->n_opened; i++)
+		if (has_port(call->opened[i], local_port))
+			http_connected(call->http, call->opened[i]);
+	call->n_opened = 0;
+	uint64_t first_ms = call->limit_ms[HTTP_TIMEOUT_FIRST];
+	if (first_ms)
+		loop_arm_earlier(
+			call->http->loop, &call->timer, call->connected_ns + first_ms * HTTP_MS);
+	return CURL_PREREQFUNC_OK;
+}
+
+static size_t on_header(char *line, size_t size, size_t n, void *arg)
+{
+	struct http_call *call = arg;
+	http_head_line(&call->head, line, size * n, (int64_t)(clock_real_ns() / (1000 * HTTP_MS)));
+	return size * n;
+}
+
+static void cancel_later(struct http_call *call)
+{
+	call->cancelled = true;
+	list_remove(&call->link);
+	list_append(&call->http->dying, &call->link);
+}
+
+static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
+{
+	struct http_call *call = arg;
+	size_t len = size * n;
+	if (call->cancelled || call->failed)
+		return CURL_WRITEFUNC_ERROR;
+	if (len > call->max_bytes - call->bytes) {
+		call->too_long = true;
+		return CURL_WRITEFUNC_ERROR;
+	}
+	call->bytes += len;
+	call->last_ns = clock_mono_ns();
+	uint64_t idle_ms = call->limit_ms[HTTP_TIMEOUT_IDLE];
+	if (!call->got_body && idle_ms)
+		loop_arm_earlier(call->http->loop, &call->timer, call->last_ns + idle_ms * HTTP_MS);
+	call->got_body = true;
+	if (call->data && !call->data(call->arg, &call->head, bytes, len) && !call->cancelled)
+		cancel_later(call);
+	return call->cancelled ? CURL_WRITEFUNC_ERROR : len;
+}
+
+/* The call ends with HTTP_MEMORY as soon as libcurl is out. */
+void http_call_fail_later(CURL *easy)
+{
+	struct http_call *call = NULL;
+	curl_easy_getinfo(easy, CURLINFO_PRIVATE, &call);
+	if (!call || call->cancelled)
+		return;
+	call->failed = true;
+	list_remove(&call->link);
+	list_append(&call->http->dying, &call->link);
+}
+
+/* ---- the end of calls ---- */
+
+static void give_easy_back(struct http *http, CURL *easy)
+{
+	if (!easy)
+		return;
+	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, NULL);
+	curl_easy_setopt(easy, CURLOPT_POSTFIELDS, NULL);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, NULL);
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, NULL);
+	curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, NULL);
+	if (http->n_pool < HTTP_POOL_MAX && !http->ending)
+		http->pool[http->n_pool++] = easy;
+	else
+		curl_easy_cleanup(easy);
+}
+
+/* Out of libcurl, the timers and the lists; only the memory is left. */
+static void detach(struct http_call *call)
+{
+	struct http *http = call->http;
+	list_remove(&call->link);
+	loop_disarm(http->loop, &call->timer);
+	/* Before libcurl lets go of it: that asks for sockets to be watched, and where that fails,
+	 * http_call_fail_later must not put it on a list again. */
+	call->cancelled = true;
+	if (call->added)
+		curl_multi_remove_handle(http->multi, call->easy);
+	call->added = false;
+	give_easy_back(http, call->easy);
+	call->easy = NULL;
+	atomic_fetch_sub(&http->n_running, 1);
+}
+
+static void free_call(struct http_call *call)
+{
+	void (*released)(void *arg) = call->released;
+	void *arg = call->arg;
+	explicit_bzero(call->room, call->secret_len);
+	free(call);
+	if (released)
+		released(arg);
+}
+
+/* What `done` is told; the call is gone after it. words: what happened to the host. */
+static void finish(struct http_call *call, enum http_fault fault, const char *words)
+{
+	char sentence[HTTP_HOST_SIZE + 192];
+	snprintf(sentence, sizeof sentence, "%s: %s", call->host, words);
+	detach(call);
+	call->done(call->arg, fault, &call->head, fault == HTTP_OK ? "" : sentence);
+	free_call(call);
+}
+
+/* Limits of time, named by what passing them is. */
+static void finish_too_late(struct http_call *call, enum http_fault fault)
+{
+	static const char *const missing[] = {
+		[HTTP_TIMEOUT_CONNECT] = "no connection",
+		[HTTP_TIMEOUT_FIRST] = "no answer",
+		[HTTP_TIMEOUT_IDLE] = "its answer stopped in the middle: nothing more",
+		[HTTP_TIMEOUT_TOTAL] = "no end of its answer",
+	};
+	char words[96];
+	snprintf(words, sizeof words, "%s within %" PRIu64 " ms", missing[fault],
+		call->limit_ms[fault]);
+	finish(call, fault, words);
+}
+
+static void ring(struct loop_timer *t)
+{
+	struct http_call *call = list_entry(t, struct http_call, timer);
+	enum http_fault fault = call->got_body ? HTTP_TIMEOUT_IDLE : HTTP_TIMEOUT_FIRST;
+	uint64_t since_ns = call->got_body ? call->last_ns : call->connected_ns;
+	uint64_t at_ns = since_ns + call->limit_ms[fault] * HTTP_MS;
+	if (!call->limit_ms[fault])
+		return;
+	if (clock_mono_ns() < at_ns)
+		loop_arm(call->http->loop, t, at_ns);
+	else
+		finish_too_late(call, fault);
+}
+
+void http_call_end(struct http_call *call, CURLcode code)
+{
+	char words[160];
+	long os_error = 0;
+	if (code == CURLE_OPERATION_TIMEDOUT) {
+		uint64_t total = call->limit_ms[HTTP_TIMEOUT_TOTAL];
+		bool over = total && clock_mono_ns() - call->begun_ns + HTTP_MS >= total * HTTP_MS;
+		finish_too_late(
+			call, over || call->connected ? HTTP_TIMEOUT_TOTAL : HTTP_TIMEOUT_CONNECT);
+		return;
+	}
+	if (call->too_long) {
+		snprintf(words, sizeof words, "its answer is longer than %zu bytes",
+			call->max_bytes);
+		finish(call, HTTP_TOO_LONG, words);
+		return;
+	}
+	curl_easy_getinfo(call->easy, CURLINFO_OS_ERRNO, &os_error);
+	if (code == CURLE_COULDNT_CONNECT && call->socket_errno)
+		os_error = call->socket_errno;
+	http_fault_words(code, call->detail, os_error, words, sizeof words);
+	finish(call, http_fault_of(code, call->connected), words);
+}
+
+void http_call_add(struct http_call *call)
+{
+	struct http *http = call->http;
+	list_remove(&call->link);
+	list_append(&http->calls, &call->link);
+	if (curl_multi_add_handle(http->multi, call->easy) == CURLM_OK)
+		call->added = true;
+	else
+		finish(call, HTTP_MEMORY, "out of memory");
+}
+
+void http_call_fail(struct http_call *call)
+{
+	finish(call, HTTP_MEMORY, "no memory or no descriptor left");
+}
+
+void http_call_drop(struct http_call *call)
+{
+	detach(call);
+	free_call(call);
+}
+
+struct http_call *http_cancel(struct http_call *call)
+{
+	if (!call || call->cancelled)
+		return NULL;
+	if (call->http->inside) {
+		cancel_later(call);
+	} else {
+		http_call_drop(call);
+	}
+	return NULL;
+}
+
+/* ---- the beginning of calls ---- */
+
+/* The system's certificates are read once and kept, but only where they are a file and not a
+ * folder. Others come as bytes: libcurl, which is on the loop, opens no file that a setting names,
+ * and the system's stay read. */
+static CURLcode set_ca(struct http_call *call, const struct http_request *q)
+{
+	const struct http *http = call->http;
+	struct curl_blob blob = {(void *)(uintptr_t)q->ca, q->ca_len, CURL_BLOB_NOCOPY};
+	const char *file = q->ca ? NULL : http->ca_file;
+	curl_easy_setopt(call->easy, CURLOPT_CAINFO, file);
+	curl_easy_setopt(call->easy, CURLOPT_CAPATH, file || q->ca ? NULL : http->ca_path);
+	return q->ca ? curl_easy_setopt(call->easy, CURLOPT_CAINFO_BLOB, &blob) : CURLE_OK;
+}
+
+static CURLcode set_up(struct http_call *call, const struct http_request *q)
+{
+	CURL *e = call->easy;
+	struct curl_slist *headers = call->headers;
+	CURLcode r = curl_easy_setopt(e, CURLOPT_URL, q->url);
+	curl_easy_setopt(e, CURLOPT_PRIVATE, call);
+	curl_easy_setopt(e, CURLOPT_PREREQDATA, call);
+	curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, call);
+	curl_easy_setopt(e, CURLOPT_HEADERDATA, call);
+	curl_easy_setopt(e, CURLOPT_WRITEDATA, call);
+	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, call->detail);
+	curl_easy_setopt(e, CURLOPT_HTTPHEADER, headers);
+	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long)q->connect_ms);
+	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)q->total_ms);
+	if (r == CURLE_OK)
+		r = set_ca(call, q);
+	curl_easy_setopt(e, CURLOPT_NOPROXY, q->proxy ? "" : NULL);
+	if (r == CURLE_OK)
+		r = curl_easy_setopt(e, CURLOPT_PROXY, q->proxy);
+	if (!strcmp(q->method, "POST")) {
+		curl_easy_setopt(e, CURLOPT_POST, 1L);
+		curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->body_len);
+		curl_easy_setopt(e, CURLOPT_POSTFIELDS, call->body);
+	} else {
+		curl_easy_setopt(e, CURLOPT_HTTPGET, 1L);
+	}
+	return r;
+}
+
+static int check(
+	const struct http_request *q, size_t *n_headers, size_t *header_bytes, struct err *err)
+{
+	int r = http_url_check(q->url, strlen(q->url), err);
+	if (r == 0 && strcmp(q->method, "GET") && strcmp(q->method, "POST"))
+		r = err_set(err, -EINVAL, "a method is GET or POST");
+	for (const char *const *h = q->headers; r == 0 && h && *h; h++) {
+		r = http_head_check(*h, err);
+		(*n_headers)++;
+		*header_bytes += strlen(*h) + 1;
+	}
+	if (r == 0 && *n_headers > HEADERS_MAX)
+		r = err_set(err, -EINVAL, "more than %d headers", HEADERS_MAX);
+	return r;
+}
+
+/* Headers and body into the call's own memory. "Expect:" with nothing behind it: libcurl does not
+ * ask the server's leave before it sends a long body, which costs a round trip. */
+static void fill(struct http_call *call, const struct http_request *q, size_t n_headers)
+{
+	static char no_expect[] = "Expect:";
+	char *at = call->room;
+	for (size_t i = 0; i < n_headers; i++) {
+		size_t n = strlen(q->headers[i]) + 1;
+		memcpy(at, q->headers[i], n);
+		call->headers[i] = (struct curl_slist){at, &call->headers[i + 1]};
+		at += n;
+	}
+	call->headers[n_headers] = (struct curl_slist){no_expect, NULL};
+	call->body = q->released ? q->body : at;
+	if (q->body_len && !q->released)
+		memcpy(at, q->body, q->body_len);
+	http_url_host(q->url, call->host);
+	call->max_bytes = q->max_bytes ? q->max_bytes : BYTES_MAX;
+	call->limit_ms[HTTP_TIMEOUT_CONNECT] = q->connect_ms;
+	call->limit_ms[HTTP_TIMEOUT_FIRST] = q->first_ms;
+	call->limit_ms[HTTP_TIMEOUT_IDLE] = q->idle_ms;
+	call->limit_ms[HTTP_TIMEOUT_TOTAL] = q->total_ms;
+	call->data = q->data;
+	call->done = q->done;
+	call->arg = q->arg;
+}
+
+static CURL *take_easy(struct http *http)
+{
+	if (http->n_pool)
+		return http->pool[--http->n_pool];
+	CURL *e = http_easy_new(http);
+	if (!e)
+		return NULL;
+	curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_connected);
+	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
+	curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, on_open);
+	return e;
+}
+
+int http_begin(
+	struct http_call **out, struct http *http, const struct http_request *q, struct err *err)
+{
+	size_t n_headers = 0, secret_len = 0;
+	int r = check(q, &n_headers, &secret_len, err);
+	if (r < 0)
+		return r;
+	size_t fixed = sizeof(struct http_call) + (n_headers + 1) * sizeof(struct curl_slist);
+	struct http_call *call = malloc(fixed + secret_len + (q->released ? 0 : q->body_len) + 1);
+	CURL *easy = take_easy(http);
+	if (!call || !easy) {
+		give_easy_back(http, easy);
+		free(call);
+		return err_set(err, -ENOMEM, "out of memory");
+	}
+	memset(call, 0, fixed);
+	call->http = http;
+	call->easy = easy;
+	call->room = (char *)call + fixed;
+	call->secret_len = secret_len;
+	call->begun_ns = clock_mono_ns();
+	call->timer.run = ring;
+	list_init(&call->timer.link);
+	list_init(&call->link);
+	fill(call, q, n_headers);
+	atomic_fetch_add(&http->n_running, 1);
+	if (set_up(call, q) != CURLE_OK)
+		r = -ENOMEM;
+	else if (http->inside)
+		list_append(&http->starting, &call->link);
+	else if (curl_multi_add_handle(http->multi, easy) != CURLM_OK)
+		r = -ENOMEM;
+	else
+		call->added = true;
+	if (r < 0) {
+		http_call_drop(call);
+		return err_set(err, r, "out of memory");
+	}
+	if (call->added)
+		list_append(&http->calls, &call->link);
+	call->released = q->released;
+	*out = call;
+	return 0;
+}
