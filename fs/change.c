@@ -10,6 +10,7 @@
 #include "fs/collection.h"
 #include "fs/guards.h"
 #include "fs/handle.h"
+#include "fs/keys.h"
 #include "fs/notify.h"
 #include "fs/rename.h"
 #include "fs/scratch.h"
@@ -215,6 +216,9 @@ static int remove_file(struct fs *fs, const struct node *dir, const char *name)
 		break;
 	case TABLE_LINK:
 		r = sync_default_set(fs, NULL, NULL);
+		break;
+	case TABLE_KEY:
+		r = keys_set(fs, node.object->model, "", 0, NULL);
 		break;
 	case TABLE_SETTING:
 		r = setting_reset(fs, &node);

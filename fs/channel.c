@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * models/NAME/ask and guards/test: write a text, read its answer, again and again. The first read
+ * models/NAME/ask and embed, guards/test, router/explain, cache/lookup: write a text, read its
+ * answer, again and again. The first read
  * (or poll) after writes submits what was written; that answer is read from its start to its end,
  * whatever offsets the kernel counts. Nothing of it outlives the handle; with the handle goes what
  * still runs.
@@ -16,11 +17,11 @@ static int prepare(struct handle *h)
 {
 	struct gateway *g = h->fs->gateway;
 	int r = 0;
-	if (!h->private && h->node.row->place == TABLE_GUARDS)
-		r = gateway_guard_test_open(g, h->uid, &h->private, NULL);
-	else if (!h->private)
-		r = gateway_ask_open(
-			g, model_name(h->node.object->model), h->uid, &h->private, NULL);
+	bool of_model = h->node.object->kind == OBJECT_MODEL;
+	if (!h->private)
+		r = gateway_channel_open(g, (enum gateway_channel)h->node.row->view,
+			of_model ? model_name(h->node.object->model) : NULL, h->uid, &h->private,
+			NULL);
 	if (r == 0 && !h->draft)
 		r = draft_new(&h->draft, h->private, h->uid, NULL);
 	return r;

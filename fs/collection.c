@@ -2,11 +2,14 @@
 /*
  * The collections, and the gateway's functions for each behind pointers of one type. What is done
  * with them is the same for all: names and numbers in node.c, TREE in tree.c and sync.c, the files
- * in setting.c.
+ * in setting.c. Those that are single have the gateway itself for an object.
  */
 #include "fs/collection.h"
 
 #include "gateway/gateway.h"
+
+#include <stdio.h>
+#include <string.h>
 
 /* ---- models ---- */
 
@@ -27,7 +30,12 @@ static const char *models_name(const void *it)
 
 static bool models_is_configured(void *it)
 {
-	return true;
+	return !model_is_virtual(it);
+}
+
+static bool models_is_fixed(void *it)
+{
+	return model_is_virtual(it);
 }
 
 static int models_set(void *it, const char *file, const char *value, size_t len, struct err *err)
@@ -40,6 +48,8 @@ static int models_get(void *it, const char *file, struct buf *out)
 	return model_setting_get(it, file, out);
 }
 
+static const char *const models_paths[] = {"path", "ca_file", NULL};
+
 const struct collection collection_models = {
 	.dir = "models",
 	.one = "model",
@@ -47,7 +57,8 @@ const struct collection collection_models = {
 	.outside = TABLE_MODELS,
 	.inside = TABLE_MODEL,
 	.default_is_link = true,
-	.path_setting = "path",
+	.paths = models_paths,
+	.key = "key",
 	.settings = model_setting_names,
 	.name_check = model_name_check,
 	.create = gateway_model_create,
@@ -57,6 +68,7 @@ const struct collection collection_models = {
 	.name = models_name,
 	.names = gateway_model_names,
 	.is_configured = models_is_configured,
+	.is_fixed = models_is_fixed,
 	.check = model_setting_check,
 	.set = models_set,
 	.get = models_get,
@@ -120,13 +132,79 @@ const struct collection collection_budgets = {
 	.fail = budgets_fail,
 };
 
+/* ---- router and cache ---- */
+
+static void *parts_find(struct gateway *g, const char *name)
+{
+	return g;
+}
+
+static void parts_put(void *it)
+{
+}
+
+static const char *parts_name(const void *it)
+{
+	return "";
+}
+
+static bool parts_is_configured(void *it)
+{
+	return true;
+}
+
+#define PART(which, what)                                                                          \
+	static const char *const *which##_settings(void)                                           \
+	{                                                                                          \
+		return gateway_part_setting_names(what);                                           \
+	}                                                                                          \
+	static int which##_check(const char *file, const char *value, size_t len, struct err *err) \
+	{                                                                                          \
+		return gateway_part_setting_check(what, file, value, len, err);                    \
+	}                                                                                          \
+	static int which##_set(                                                                    \
+		void *it, const char *file, const char *value, size_t len, struct err *err)        \
+	{                                                                                          \
+		return gateway_part_setting_set(it, what, file, value, len, err);                  \
+	}                                                                                          \
+	static int which##_get(void *it, const char *file, struct buf *out)                        \
+	{                                                                                          \
+		return gateway_part_setting_get(it, what, file, out);                              \
+	}                                                                                          \
+	static void which##_fail(void *it, const char *file)                                       \
+	{                                                                                          \
+		gateway_part_setting_fail(it, what, file);                                         \
+	}                                                                                          \
+	const struct collection collection_##which = {                                             \
+		.dir = #which,                                                                     \
+		.one = #which,                                                                     \
+		.kind = OBJECT_FIXED,                                                              \
+		.outside = TABLE_NOWHERE,                                                          \
+		.single = true,                                                                    \
+		.settings = which##_settings,                                                      \
+		.find = parts_find,                                                                \
+		.put = parts_put,                                                                  \
+		.name = parts_name,                                                                \
+		.is_configured = parts_is_configured,                                              \
+		.check = which##_check,                                                            \
+		.set = which##_set,                                                                \
+		.get = which##_get,                                                                \
+		.fail = which##_fail,                                                              \
+		.inside = what == GATEWAY_ROUTER ? TABLE_ROUTER : TABLE_CACHE,                     \
+	}
+
+PART(router, GATEWAY_ROUTER);
+PART(cache, GATEWAY_CACHE);
+
+/* ---- all ---- */
+
 const struct collection *const collections[COLLECTIONS + 1] = {
-	&collection_models, &collection_budgets, NULL};
+	&collection_models, &collection_budgets, &collection_router, &collection_cache, NULL};
 
 const struct collection *collection_of(enum object_kind kind)
 {
 	for (size_t i = 0; collections[i]; i++)
-		if (collections[i]->kind == kind)
+		if (!collections[i]->single && collections[i]->kind == kind)
 			return collections[i];
 	return NULL;
 }
@@ -134,7 +212,29 @@ const struct collection *collection_of(enum object_kind kind)
 const struct collection *collection_at(enum table_place outside)
 {
 	for (size_t i = 0; collections[i]; i++)
-		if (collections[i]->outside == outside)
+		if (!collections[i]->single && collections[i]->outside == outside)
 			return collections[i];
 	return NULL;
+}
+
+const struct collection *collection_inside(enum table_place inside)
+{
+	for (size_t i = 0; collections[i]; i++)
+		if (collections[i]->inside == inside)
+			return collections[i];
+	return NULL;
+}
+
+const struct collection *collection_single(const char *dir)
+{
+	for (size_t i = 0; collections[i]; i++)
+		if (collections[i]->single && strcmp(collections[i]->dir, dir) == 0)
+			return collections[i];
+	return NULL;
+}
+
+void collection_path(
+	const struct collection *c, const char *name, const char *file, char path[COLLECTION_PATH])
+{
+	snprintf(path, COLLECTION_PATH, "%s/%s%s%s", c->dir, name, c->single ? "" : "/", file);
 }

@@ -17,15 +17,22 @@ struct gateway;
  * A directory of configured things: in TREE and in the mount a directory each, with a file for each
  * setting. TREE is the truth about which there are and what their settings say; the gateway has
  * them, each as an object behind the functions here. `it` is a reference of such an object.
+ *
+ * Or (`single`) a directory that is one such thing itself, and always there: router/, cache/. Its
+ * name is "", and what is said below of making, removing and naming does not apply.
  */
 struct collection {
 	const char *dir; /* its name in TREE and in the mount */
 	const char *one; /* what one of it is called in sentences */
 	enum object_kind kind;
 	enum table_place outside, inside; /* where its directories stand; what is in one of them */
-	bool default_is_link;             /* `default` is a symlink there, and no name */
-	const char *always;               /* exists with or without a directory in TREE, or NULL */
-	const char *path_setting; /* whose value is a path below its directory in TREE, or NULL */
+	bool single;
+	bool default_is_link; /* `default` is a symlink there, and no name */
+	const char *always;   /* exists with or without a directory in TREE, or NULL */
+	/* Settings whose values are paths below its directory in TREE; ends with NULL. NULL: none
+	 */
+	const char *const *paths;
+	const char *key; /* a file in TREE that is no setting (keys.h) and goes with it, or NULL */
 
 	const char *const *(*settings)(void); /* names of files, ends with NULL */
 	int (*name_check)(const char *name, struct err *err);
@@ -38,6 +45,9 @@ struct collection {
 	/* False: the gateway has it for reasons of its own, and TREE knows nothing of it. The first
 	 * setting makes it a configured one. */
 	bool (*is_configured)(void *it);
+	/* It can be neither made nor removed nor set, and what TREE has of its name is ignored.
+	 * NULL: none is like that. */
+	bool (*is_fixed)(void *it);
 	int (*check)(const char *file, const char *value, size_t len, struct err *err);
 	int (*set)(void *it, const char *file, const char *value, size_t len, struct err *err);
 	int (*get)(void *it, const char *file, struct buf *out);
@@ -45,15 +55,25 @@ struct collection {
 	void (*fail)(void *it, const char *file);
 };
 
-extern const struct collection collection_models, collection_budgets;
+extern const struct collection collection_models, collection_budgets, collection_router,
+	collection_cache;
 
 /* All of them; ends with NULL. */
-enum { COLLECTIONS = 2 };
+enum { COLLECTIONS = 4 };
 extern const struct collection *const collections[COLLECTIONS + 1];
 
 /* The one whose objects are of that kind, or NULL. */
 const struct collection *collection_of(enum object_kind kind);
 /* The one whose directories stand in that place, or NULL. */
 const struct collection *collection_at(enum table_place outside);
+/* The one whose settings stand in that place, or NULL. */
+const struct collection *collection_inside(enum table_place inside);
+/* The single one of that directory, or NULL. */
+const struct collection *collection_single(const char *dir);
+
+/* Where a file of one is below TREE: "models/NAME/FILE", "router/FILE". */
+#define COLLECTION_PATH 176
+void collection_path(
+	const struct collection *c, const char *name, const char *file, char path[COLLECTION_PATH]);
 
 #endif

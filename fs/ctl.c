@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ctl of sessions, models and budgets: a verb a line, carried out by the write that completes the
- * line; a last line without a newline by the close. A refused verb poisons the handle: what follows
- * in the same open was meant to come after it.
+ * ctl of sessions, models, budgets and the cache: a verb a line, carried out by the write that
+ * completes the line; a last line without a newline by the close. A refused verb poisons the
+ * handle: what follows in the same open was meant to come after it.
  */
 #include "fs/handle.h"
 
@@ -21,6 +21,8 @@ static int verb(struct handle *h, const char *line, size_t n)
 		return model_ctl(h->node.object->model, line, n, NULL);
 	if (h->node.row->place == TABLE_ACCOUNT)
 		return account_ctl(h->node.object->account, line, n, NULL);
+	if (h->node.row->place == TABLE_CACHE)
+		return gateway_cache_ctl(h->fs->gateway, line, n, NULL);
 	return session_ctl(h->node.object->session, h->uid, h->gid, line, n, NULL);
 }
 

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -77,4 +78,18 @@ void daemon_ready(int fd, int result, const struct err *err)
 	ssize_t ignored = write(fd, &v, sizeof v);
 	(void)ignored;
 	close(fd);
+}
+
+void daemon_raise_files(void)
+{
+	/* Where the hard limit is all there can be, tables by descriptor would be large. */
+	static const rlim_t most = 1 << 20;
+	struct rlimit l;
+	if (getrlimit(RLIMIT_NOFILE, &l) < 0)
+		return;
+	rlim_t want = l.rlim_max < most ? l.rlim_max : most;
+	if (l.rlim_cur < want) {
+		l.rlim_cur = want;
+		setrlimit(RLIMIT_NOFILE, &l);
+	}
 }

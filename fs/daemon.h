@@ -16,4 +16,8 @@ int daemon_begin(void);
 /* The start is over: result 0, or -errno with *err. Lets go of the terminal when it succeeded. */
 void daemon_ready(int fd, int result, const struct err *err);
 
+/* As many descriptors as this process may have: each connection to a server takes one. Nothing
+ * changes where that cannot be. */
+void daemon_raise_files(void);
+
 #endif

@@ -63,12 +63,14 @@ void dir_op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *
 
 /* ---- listings ---- */
 
-/* Steals names. */
+/* Those that have no row of their own. Steals names. */
 static int add_all(struct listing *l, char **names)
 {
+	enum table_place place = (enum table_place)l->dir.row->view;
 	int r = names ? 0 : -ENOMEM;
 	for (size_t i = 0; r == 0 && names[i]; i++)
-		r = names_add(&l->names, names[i]);
+		if (!table_row_named(place, names[i]))
+			r = names_add(&l->names, names[i]);
 	names_free(names);
 	return r;
 }

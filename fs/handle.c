@@ -81,6 +81,8 @@ const struct file_ops *handle_ops(enum table_kind kind)
 		return &setting_ops;
 	case TABLE_RULES:
 		return &rules_ops;
+	case TABLE_KEY:
+		return &key_ops;
 	case TABLE_IN:
 		return &in_ops;
 	case TABLE_OUT:

@@ -101,14 +101,14 @@ struct handle {
 	struct draft *draft;     /* in, channel */
 	struct answer *answer;   /* out, channel: whose bytes are read */
 	struct session *private; /* channel */
-	struct buf text;         /* view: the snapshot; setting, rules: what is written; ctl: the
-				    line */
+	struct buf text;         /* view: the snapshot; setting, key, rules: what is written; ctl:
+				    the line */
 	uint64_t base;           /* setting: offset of text; rules: see there; channel: position
 				    in the answer */
-	int poison;              /* setting, ctl: the errno of all later writes; channel: of the
-				    next read; rules: of each flush; or 0 */
-	unsigned empty_flushes;  /* setting */
-	struct buf before;       /* setting: its text before this handle put anything in force */
+	int poison;             /* setting, key, ctl: the errno of all later writes; channel: of the
+				   next read; rules: of each flush; or 0 */
+	unsigned empty_flushes; /* setting */
+	struct buf before;      /* setting: its text before this handle put anything in force */
 	bool loaded, written, dirty, truncated, applied;
 };
 
@@ -130,7 +130,7 @@ static inline bool handle_writes(const struct handle *h)
 }
 
 /* The kinds, one file each. */
-extern const struct file_ops in_ops, out_ops, channel_ops, ctl_ops, log_ops, rules_ops,
+extern const struct file_ops in_ops, key_ops, out_ops, channel_ops, ctl_ops, log_ops, rules_ops,
 	scratch_file_ops, setting_ops, view_ops;
 
 #endif

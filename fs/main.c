@@ -17,6 +17,7 @@ static int serve(const struct options *o)
 	struct mount *m = NULL;
 	struct err err = {{0}};
 	int fd = -1;
+	daemon_raise_files();
 	if (!o->foreground) {
 		fd = daemon_begin();
 		if (fd < 0) {

@@ -385,7 +385,9 @@ int node_child(struct nodes *nodes, const struct node *dir, const char *name, st
 		return -ENAMETOOLONG;
 	enum table_place place = (enum table_place)dir->row->view;
 	const struct table_row *row = table_row_named(place, name);
-	if (row && row->kind != TABLE_RULES) {
+	const struct collection *c = collection_at(place);
+	/* Rule files, models/auto and models/cascade have a row by name and yet are objects. */
+	if (row && row->kind != TABLE_RULES && !(c && row->kind == TABLE_DIR)) {
 		if (!exists(nodes, row))
 			return -ENOENT;
 		*out = node_with_row(nodes, dir, row);
@@ -393,7 +395,6 @@ int node_child(struct nodes *nodes, const struct node *dir, const char *name, st
 	}
 	char file[TREE_GUARDS_NAME];
 	int r = -ENOENT;
-	const struct collection *c = collection_at(place);
 	if (!row)
 		row = table_pattern(place);
 	if (guards_file(place, name, file) == 0)

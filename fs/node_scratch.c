@@ -62,6 +62,8 @@ bool node_has_scratch(const struct node *dir)
 	case TABLE_MODEL:
 	case TABLE_SESSION:
 	case TABLE_ACCOUNT:
+	case TABLE_ROUTER:
+	case TABLE_CACHE:
 	case TABLE_GUARDS:
 	case TABLE_GUARDS_INPUT:
 	case TABLE_GUARDS_OUTPUT:

@@ -137,6 +137,15 @@ static void collection_changed(struct fs *fs, const struct collection *c, const 
 	}
 }
 
+static void part_changed(struct fs *fs, const struct gateway_change *change)
+{
+	const struct collection *c = collection_single(change->name);
+	const struct table_row *row =
+		c && change->file ? table_row_named(c->inside, change->file) : NULL;
+	if (row)
+		notify_inode(fs->notify, node_fixed_ino(row));
+}
+
 /* All that the kernel may have cached of a session: owner and mode of each file follow. */
 static void owner_changed(struct fs *fs, const char *name)
 {
@@ -172,6 +181,9 @@ void notify_change(void *arg, const struct gateway_change *change)
 		break;
 	case GATEWAY_CHANGE_ACCOUNTS:
 		collection_changed(fs, &collection_budgets, change->name);
+		break;
+	case GATEWAY_CHANGE_PART:
+		part_changed(fs, change);
 		break;
 	case GATEWAY_CHANGE_ACCOUNT:
 		notify_inode(fs->notify,

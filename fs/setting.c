@@ -29,49 +29,64 @@ bool setting_is_messages(const struct table_row *row)
 	return row->kind == TABLE_SETTING && row->view == SESSION_MESSAGES;
 }
 
-int setting_text(struct fs *fs, const struct node *node, struct buf *out)
+/* The collection in whose object a setting is, NULL: in a session; *it: that object, borrowed. */
+static const struct collection *owner_of(struct fs *fs, const struct node *node, void **it)
 {
-	const struct object *o = node->object;
+	const struct collection *c = collection_inside(node->row->place);
+	*it = c && c->single ? c->find(fs->gateway, "") : node->object->theirs;
+	return c;
+}
+
+/* `set`: only what was set, nothing where it is the default. */
+static int value_of(struct fs *fs, const struct node *node, bool set, struct buf *out)
+{
 	size_t before = out->len;
+	const char *file = node->row->name;
+	void *it;
 	int r;
 	if (setting_is_messages(node->row))
-		return session_render(o->session, SESSION_MESSAGES, out);
-	const struct collection *c = collection_of(o->kind);
+		return session_render(node->object->session, SESSION_MESSAGES, out);
+	const struct collection *c = owner_of(fs, node, &it);
 	if (!c) {
-		r = session_setting_get(o->session, node->row->name, out);
+		r = session_setting_get(it, file, out);
 	} else {
-		r = tree_setting_get(fs->tree, c, c->name(o->theirs), node->row->name, out);
+		r = tree_setting_get(fs->tree, c, c->name(it), file, out);
 		if (r == -ENOENT)
-			r = c->is_configured(o->theirs) ? 0
-							: c->get(o->theirs, node->row->name, out);
+			r = !set && (c->single || !c->is_configured(it)) ? c->get(it, file, out)
+									 : 0;
 	}
 	return r < 0 || out->len == before ? r : buf_append(out, "\n", 1);
 }
 
+int setting_text(struct fs *fs, const struct node *node, struct buf *out)
+{
+	return value_of(fs, node, false, out);
+}
+
 int setting_reset(struct fs *fs, const struct node *node)
 {
-	const struct object *o = node->object;
+	void *it;
 	if (setting_is_messages(node->row))
 		return 0;
-	const struct collection *c = collection_of(o->kind);
+	const struct collection *c = owner_of(fs, node, &it);
 	if (!c)
-		return session_setting_reset(o->session, node->row->name);
-	return sync_setting_set(fs, c, c->name(o->theirs), node->row->name, "", 0, NULL);
+		return session_setting_reset(it, node->row->name);
+	return sync_setting_set(fs, c, c->name(it), node->row->name, "", 0, NULL);
 }
 
 int setting_store(struct fs *fs, const struct node *node, const char *text, size_t len)
 {
-	const struct object *o = node->object;
+	void *it;
 	if (setting_is_messages(node->row))
-		return session_messages_set(o->session, text, len, NULL);
+		return session_messages_set(node->object->session, text, len, NULL);
 	if (len && text[len - 1] == '\n')
 		len--;
 	if (len == 0)
 		return setting_reset(fs, node);
-	const struct collection *c = collection_of(o->kind);
+	const struct collection *c = owner_of(fs, node, &it);
 	if (!c)
-		return session_setting_set(o->session, node->row->name, text, len, NULL);
-	return sync_setting_set(fs, c, c->name(o->theirs), node->row->name, text, len, NULL);
+		return session_setting_set(it, node->row->name, text, len, NULL);
+	return sync_setting_set(fs, c, c->name(it), node->row->name, text, len, NULL);
 }
 
 static uint64_t ns_of(const struct timespec *t)
@@ -83,7 +98,8 @@ void setting_size(struct fs *fs, const struct node *node, uint64_t *bytes, uint6
 {
 	struct object *o = node->object;
 	struct buf text = {0};
-	const struct collection *c = collection_of(o->kind);
+	void *it;
+	const struct collection *c = owner_of(fs, node, &it);
 	*changed_ns = o->created_ns;
 	if (!c) {
 		struct session_attr attr;
@@ -91,7 +107,7 @@ void setting_size(struct fs *fs, const struct node *node, uint64_t *bytes, uint6
 		*changed_ns = attr.changed_ns;
 	} else {
 		struct stat st;
-		if (tree_setting_stat(fs->tree, c, c->name(o->theirs), node->row->name, &st) == 0)
+		if (tree_setting_stat(fs->tree, c, c->name(it), node->row->name, &st) == 0)
 			*changed_ns = ns_of(&st.st_mtim);
 	}
 	/* A long conversation is rendered again only when it has changed. */
@@ -213,7 +229,7 @@ static int apply(struct handle *h)
 {
 	bool keeps = !setting_is_messages(h->node.row);
 	if (keeps && !h->applied)
-		setting_text(h->fs, &h->node, &h->before);
+		value_of(h->fs, &h->node, true, &h->before);
 	int r = setting_store(h->fs, &h->node, h->text.data ? h->text.data : "", h->text.len);
 	if (r == 0)
 		h->dirty = false;

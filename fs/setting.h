@@ -16,7 +16,8 @@
 /* True for messages.json: it changes by itself, and is JSON. */
 bool setting_is_messages(const struct table_row *row);
 
-/* Appends the text as the file shows it (a newline at the end of a value that is not empty). */
+/* Appends the text as the file shows it (a newline at the end of a value that is not empty). Files
+ * of sessions, router/ and cache/ show defaults. */
 int setting_text(struct fs *fs, const struct node *node, struct buf *out);
 /* Puts a whole text in force; one trailing newline is not part of the value, and an empty text
  * resets. 0 or -errno, and nothing changed. */

@@ -67,7 +67,7 @@ static void watch(struct sweep *s)
 	for (size_t i = 0; collections[i]; i++) {
 		const struct collection *c = collections[i];
 		add_watch(s, c->dir, "");
-		char **names = tree_names(s->fs->tree, c);
+		char **names = c->single ? NULL : tree_names(s->fs->tree, c);
 		for (size_t k = 0; names && names[k]; k++)
 			add_watch(s, c->dir, names[k]);
 		names_free(names);

@@ -13,6 +13,7 @@
 #include "fs/collection.h"
 #include "fs/fs.h"
 #include "fs/guards.h"
+#include "fs/keys.h"
 #include "fs/names.h"
 #include "fs/tree.h"
 #include "fs/tree_file.h"
@@ -30,12 +31,12 @@
 static void report(struct fs *fs, const struct collection *c, const char *name, const char *file,
 	const struct err *err)
 {
-	char key[160];
-	snprintf(key, sizeof key, "tree:%s/%s/%s", c->dir, name, file);
+	char path[COLLECTION_PATH], key[COLLECTION_PATH + 8];
+	collection_path(c, name, file, path);
+	snprintf(key, sizeof key, "tree:%s", path);
 	if (err) {
-		char sentence[512];
-		snprintf(sentence, sizeof sentence, "%s/%s/%s in TREE: %s", c->dir, name, file,
-			err->text);
+		char sentence[sizeof path + sizeof err->text + 16];
+		snprintf(sentence, sizeof sentence, "%s in TREE: %s", path, err->text);
 		log_warn("%s", sentence);
 		gateway_report(fs->gateway, key, sentence);
 	} else {
@@ -47,8 +48,9 @@ static void report(struct fs *fs, const struct collection *c, const char *name, 
 static int effective(struct fs *fs, const struct collection *c, const char *name, const char *file,
 	const char *text, size_t len, struct buf *out)
 {
-	if (c->path_setting && strcmp(file, c->path_setting) == 0)
-		return tree_resolve(fs->tree, c, name, text, len, out);
+	for (size_t i = 0; c->paths && c->paths[i]; i++)
+		if (strcmp(file, c->paths[i]) == 0)
+			return tree_resolve(fs->tree, c, name, text, len, out);
 	return buf_append(out, text, len);
 }
 
@@ -60,8 +62,8 @@ static bool same(const struct buf *a, const struct buf *b)
 static int trusted(struct fs *fs, const struct collection *c, const char *name, const char *file,
 	struct err *err)
 {
-	char below[256];
-	snprintf(below, sizeof below, "%s/%s/%s", c->dir, name, file);
+	char below[COLLECTION_PATH];
+	collection_path(c, name, file, below);
 	return tree_trusted(fs->tree, below, err);
 }
 
@@ -73,9 +75,9 @@ static bool is_undecided(
 	return tree_setting_stat(fs->tree, c, name, file, &st) == 0 && tree_file_is_young(&st);
 }
 
-/* 0 or -errno; 1: ask again soon. */
-static int pass_setting(
-	struct fs *fs, const struct collection *c, void *it, const char *file, struct err *err)
+/* always: also one that the gateway has already. 0 or -errno; 1: ask again soon. */
+static int pass_setting(struct fs *fs, const struct collection *c, void *it, const char *file,
+	bool always, struct err *err)
 {
 	const char *name = c->name(it);
 	struct buf text = {0}, want = {0}, have = {0};
@@ -92,12 +94,41 @@ static int pass_setting(
 		r = effective(fs, c, name, file, text.data ? text.data : "", text.len, &want);
 	if (r == 0)
 		r = c->get(it, file, &have);
-	if (r == 0 && !same(&want, &have))
+	if (r == 0 && (always || !same(&want, &have)))
 		r = c->set(it, file, want.data ? want.data : "", want.len, err);
 	buf_free(&text);
 	buf_free(&want);
 	buf_free(&have);
 	return r;
+}
+
+/* Settings that had a fault in the pass before, by their paths: when it has ended they are set even
+ * to what the gateway has, because it was told that its file says nothing. */
+static struct names faulty; /* the passes', which never run at the same time */
+
+/* True: ask again soon. */
+static bool pass_settings(struct fs *fs, const struct collection *c, void *it)
+{
+	bool again = false;
+	const char *name = c->name(it), *const *settings = c->settings();
+	for (size_t i = 0; settings[i]; i++) {
+		struct err err = {{0}};
+		char path[COLLECTION_PATH];
+		collection_path(c, name, settings[i], path);
+		bool was_faulty = names_has(faulty.list, path);
+		int r = pass_setting(fs, c, it, settings[i], was_faulty, &err);
+		if (r == 1) {
+			again = true;
+			continue;
+		}
+		names_drop(&faulty, path);
+		report(fs, c, name, settings[i], r < 0 ? &err : NULL);
+		if (r < 0 && c->fail) {
+			names_add(&faulty, path);
+			c->fail(it, settings[i]);
+		}
+	}
+	return again;
 }
 
 /* True: ask again soon. */
@@ -116,16 +147,7 @@ static bool pass_one(struct fs *fs, const struct collection *c, const char *name
 		it = c->find(fs->gateway, name);
 	}
 	report(fs, c, name, "", r < 0 ? &err : NULL);
-	const char *const *settings = c->settings();
-	for (size_t i = 0; it && settings[i]; i++) {
-		err.text[0] = '\0';
-		r = pass_setting(fs, c, it, settings[i], &err);
-		again = again || r == 1;
-		if (r != 1)
-			report(fs, c, name, settings[i], r < 0 ? &err : NULL);
-		if (r < 0 && c->fail)
-			c->fail(it, settings[i]);
-	}
+	again = it && pass_settings(fs, c, it);
 	if (it)
 		c->put(it);
 	return again;
@@ -144,11 +166,28 @@ static void pass_default(struct fs *fs)
 	buf_free(&have);
 }
 
+static bool is_fixed(struct fs *fs, const struct collection *c, const char *name)
+{
+	void *it = c->is_fixed ? c->find(fs->gateway, name) : NULL;
+	bool is = it && c->is_fixed(it);
+	if (it)
+		c->put(it);
+	return is;
+}
+
 /* What TREE has, and what is there without it. */
 static char **wanted(struct fs *fs, const struct collection *c)
 {
 	char **names = tree_names(fs->tree, c);
-	size_t n = names_count(names);
+	size_t n = 0;
+	for (size_t i = 0; names && names[i]; i++) {
+		char *name = names[i];
+		names[i] = NULL;
+		if (is_fixed(fs, c, name))
+			free(name);
+		else
+			names[n++] = name;
+	}
 	if (!names || !c->always || names_has(names, c->always))
 		return names;
 	char **more = realloc(names, (n + 2) * sizeof *more);
@@ -208,8 +247,12 @@ static void pass_reports(struct fs *fs, const struct collection *c, char ***befo
 		if (names_has(names, (*before)[i]))
 			continue;
 		report(fs, c, (*before)[i], "", NULL);
-		for (size_t j = 0; settings[j]; j++)
+		for (size_t j = 0; settings[j]; j++) {
+			char path[COLLECTION_PATH];
+			collection_path(c, (*before)[i], settings[j], path);
+			names_drop(&faulty, path);
 			report(fs, c, (*before)[i], settings[j], NULL);
+		}
 	}
 	names_free(*before);
 	*before = names;
@@ -221,6 +264,10 @@ bool sync_all(struct fs *fs, char *const *deleted)
 	bool again = false;
 	for (size_t i = 0; collections[i]; i++) {
 		const struct collection *c = collections[i];
+		if (c->single) {
+			again = pass_settings(fs, c, c->find(fs->gateway, "")) || again;
+			continue;
+		}
 		char **names = wanted(fs, c);
 		if (!names)
 			continue;
@@ -231,6 +278,7 @@ bool sync_all(struct fs *fs, char *const *deleted)
 		pass_gone(fs, c);
 		pass_reports(fs, c, &before[i], names);
 	}
+	again = keys_pass(fs) || again;
 	return guards_pass(fs, deleted) || again;
 }
 
@@ -238,7 +286,7 @@ bool sync_all(struct fs *fs, char *const *deleted)
 
 int sync_make(struct fs *fs, const struct collection *c, const char *name, struct err *err)
 {
-	if (is_configured(fs, c, name))
+	if (is_configured(fs, c, name) || is_fixed(fs, c, name))
 		return err_set(err, -EEXIST, "%s %s exists", c->one, name);
 	if (!tree_name_ok(c, name))
 		return err_set(err, -EINVAL, "%s is not a name of a %s", name, c->one);
@@ -262,16 +310,19 @@ int sync_remove(struct fs *fs, const struct collection *c, const char *name, str
 	struct buf link = {0};
 	if (c->default_is_link)
 		gateway_default(fs->gateway, &link);
-	bool is_default = link.len && strcmp(link.data, name) == 0;
+	bool is_default = link.len && strcmp(link.data, name) == 0 && !is_fixed(fs, c, name);
 	buf_free(&link);
 	if (is_default)
 		return err_set(err, -EBUSY, "%s/default points to %s", c->dir, name);
 	if (c->always && strcmp(name, c->always) == 0)
 		return err_set(err, -EBUSY, "%s/%s is always there", c->dir, name);
+	if (is_fixed(fs, c, name))
+		return err_set(err, -EPERM, "%s/%s is always there", c->dir, name);
 	int r = tree_remove(fs->tree, c, name);
 	if (r < 0)
 		return err_set(err, r, "TREE: %s", strerror(-r));
-	r = c->remove(fs->gateway, name, err);
+	/* With its key, or the next one of that name would have it. */
+	r = c->key ? keys_remove_model(fs, name, err) : c->remove(fs->gateway, name, err);
 	return r == -ENOENT ? 0 : r;
 }
 

@@ -33,7 +33,12 @@
 		.name = title, .about = text, .place = where, .kind = what,                        \
 		.mode = S_IFREG | (bits), __VA_ARGS__                                              \
 	}
-#define PRICE_ROW(title, text) ROW(TABLE_MODEL, title, text, TABLE_SETTING, 0644)
+#define MODEL_ROW(title, text, ...) ROW(TABLE_MODEL, title, text, TABLE_SETTING, 0644, __VA_ARGS__)
+#define ASK_ROW(where, title, text, which)                                                         \
+	ROW(where, title, text, TABLE_CHANNEL, 0666, .view = which)
+#define ROUTER_ROW(title, text, ...)                                                               \
+	ROW(TABLE_ROUTER, title, text, TABLE_SETTING, 0644, __VA_ARGS__)
+#define CACHE_ROW(title, text) ROW(TABLE_CACHE, title, text, TABLE_SETTING, 0644)
 #define ACCOUNT_ROW(title, text, what, bits, ...)                                                  \
 	ROW(TABLE_ACCOUNT, title, text, what, bits, __VA_ARGS__)
 #define LIMIT_ROW(title, text) ACCOUNT_ROW(title, text, TABLE_SETTING, 0644)
@@ -59,6 +64,8 @@ const struct table_row table_rows[] = {
 	DIR_ROW(TABLE_ROOT, "guards", "what may not be said", 0755, TABLE_GUARDS),
 	DIR_ROW(TABLE_ROOT, "budgets", "limits and money, a directory for each user or group", 0755,
 		TABLE_BUDGETS),
+	DIR_ROW(TABLE_ROOT, "router", "which model a prompt goes to", 0755, TABLE_ROUTER),
+	DIR_ROW(TABLE_ROOT, "cache", "answers that were given before", 0755, TABLE_CACHE),
 	DIR_ROW(TABLE_ROOT, "metrics", "numbers about all of it", 0755, TABLE_METRICS),
 	DIR_ROW(TABLE_ROOT, "trace", "requests of all users", 0700, TABLE_TRACE),
 
@@ -74,32 +81,50 @@ const struct table_row table_rows[] = {
 		.mode = S_IFDIR | 0755,
 		.view = TABLE_MODEL,
 		.pattern = true},
-	{.name = "path",
-		.about = "the model's GGUF file",
-		.place = TABLE_MODEL,
-		.kind = TABLE_SETTING,
-		.mode = S_IFREG | 0644},
-	{.name = "template",
-		.about = "chat family, where the file's own is not recognised",
-		.place = TABLE_MODEL,
-		.kind = TABLE_SETTING,
-		.mode = S_IFREG | 0644},
-	PRICE_ROW("price_input", "dollars per million tokens of prompts"),
-	PRICE_ROW("price_cached", "of those found in a cache; empty: as price_input"),
-	PRICE_ROW("price_output", "dollars per million tokens of answers"),
-	{.name = "ctl",
-		.about = "load, unload, reset",
-		.place = TABLE_MODEL,
-		.kind = TABLE_CTL,
-		.mode = S_IFREG | 0200},
-	{.name = "ask",
-		.about = "channel: a prompt and its answer",
-		.place = TABLE_MODEL,
-		.kind = TABLE_CHANNEL,
-		.mode = SETTING},
-	VIEW_ROW(TABLE_MODEL, "state", "unloaded, loading N%, ready, failed: why", MODEL_STATE),
+	DIR_ROW(TABLE_MODELS, "auto", "the router picks a model", 0755, TABLE_VIRTUAL_MODEL),
+	DIR_ROW(TABLE_MODELS, "cascade", "the cheapest model first, a better one if need be", 0755,
+		TABLE_VIRTUAL_MODEL),
+	MODEL_ROW("path", "the model's GGUF file"),
+	MODEL_ROW("endpoint", "or servers that have the model, a URL a line", .lines = true),
+	MODEL_ROW("protocol", "openai or anthropic"),
+	MODEL_ROW("remote_name", "what the servers call it"),
+	ROW(TABLE_MODEL, "key", "the secret for the servers; cannot be read", TABLE_KEY, 0200),
+	MODEL_ROW("template", "chat family, where the file's own is not recognised"),
+	MODEL_ROW("price_input", "dollars per million tokens of prompts"),
+	MODEL_ROW("price_cached", "of those found in a cache; empty: as price_input"),
+	MODEL_ROW("price_output", "dollars per million tokens of answers"),
+	MODEL_ROW("quality", "how good its answers are, 0 to 1"),
+	MODEL_ROW("capabilities", "what it can do, words"),
+	MODEL_ROW("context", "tokens of prompt and answer it can take"),
+	MODEL_ROW("max_tokens", "longest answer it can give"),
+	MODEL_ROW("fallback", "models to try when this one cannot answer"),
+	MODEL_ROW("weight", "its share of split traffic"),
+	MODEL_ROW("requests_max", "requests at the same time"),
+	MODEL_ROW("queue_max", "requests that wait for that"),
+	MODEL_ROW("queue_timeout_ms", "how long they wait"),
+	MODEL_ROW("connect_timeout_ms", "until there is a connection"),
+	MODEL_ROW("first_byte_timeout_ms", "until the answer begins"),
+	MODEL_ROW("idle_timeout_ms", "between two pieces of an answer"),
+	MODEL_ROW("timeout_ms", "of a request as a whole"),
+	MODEL_ROW("retries", "how often one request is tried again"),
+	MODEL_ROW("retry_ratio", "share of all requests that may be tried again"),
+	MODEL_ROW("breaker_failures", "failures in a row that open a breaker"),
+	MODEL_ROW("breaker_successes", "successes that close it again"),
+	MODEL_ROW("breaker_open_ms", "until an open one lets a probe through"),
+	MODEL_ROW("health_interval_ms", "between two checks of a server"),
+	MODEL_ROW("proxy", "the proxy to the servers"),
+	MODEL_ROW("ca_file", "certificates of the authorities they are held against"),
+	ROW(TABLE_MODEL, "ctl", "load, unload, reset", TABLE_CTL, 0200),
+	ASK_ROW(TABLE_MODEL, "ask", "channel: a prompt and its answer", GATEWAY_ASK),
+	ASK_ROW(TABLE_MODEL, "embed", "channel: a text and its vector", GATEWAY_EMBED),
+	VIEW_ROW(TABLE_MODEL, "state", "ready, or in which way not", MODEL_STATE),
 	VIEW_ROW(TABLE_MODEL, "info", "what the model is, JSON", MODEL_INFO),
 	VIEW_ROW(TABLE_MODEL, "metrics", "its numbers, Prometheus text", MODEL_METRICS),
+
+	ASK_ROW(TABLE_VIRTUAL_MODEL, "ask", "channel: a prompt and its answer", GATEWAY_ASK),
+	VIEW_ROW(TABLE_VIRTUAL_MODEL, "state", "ready, or why not", MODEL_STATE),
+	VIEW_ROW(TABLE_VIRTUAL_MODEL, "info", "what it is, JSON", MODEL_INFO),
+	VIEW_ROW(TABLE_VIRTUAL_MODEL, "metrics", "its numbers, Prometheus text", MODEL_METRICS),
 
 	{.name = "ID",
 		.about = "a session; mkdir creates, rmdir ends",
@@ -129,6 +154,8 @@ const struct table_row table_rows[] = {
 	SESSION_ROW("max_cost", "dollars one request may cost at most", TABLE_SETTING, SETTING),
 	SESSION_ROW("prompt_budget", "tokens of conversation that are sent at most", TABLE_SETTING,
 		SETTING),
+	SESSION_ROW("max_latency_ms", "how long models/auto may take", TABLE_SETTING, SETTING),
+	SESSION_ROW("cache", "auto, all or off", TABLE_SETTING, SETTING),
 	SESSION_ROW("status", "one word", TABLE_VIEW, VIEW, .view = SESSION_STATUS),
 	SESSION_ROW("error", "why the last request was refused", TABLE_VIEW, VIEW,
 		.view = SESSION_ERROR),
@@ -147,7 +174,8 @@ const struct table_row table_rows[] = {
 	VIEW_ROW(TABLE_GUARDS, "status", "what is in force; faults of files", GATEWAY_GUARD_STATUS),
 	ROW(TABLE_GUARDS, "audit", "a JSON line per finding, of all users", TABLE_LOG, 0400,
 		.view = GATEWAY_GUARD_AUDIT),
-	ROW(TABLE_GUARDS, "test", "channel: a text and its verdict", TABLE_CHANNEL, 0666),
+	ROW(TABLE_GUARDS, "test", "channel: a text and its verdict", TABLE_CHANNEL, 0666,
+		.view = GATEWAY_GUARD_TEST),
 
 	{.name = "USER",
 		.about = "limits of a user, a group, or (default) everybody else",
@@ -173,6 +201,26 @@ const struct table_row table_rows[] = {
 	ACCOUNT_ROW("events", "a JSON line per alert", TABLE_LOG, 0444, .view = ACCOUNT_EVENTS),
 	ACCOUNT_ROW("ctl", "reset, credit DOLLARS", TABLE_CTL, 0200),
 
+	ROUTER_ROW("policy", "what models/auto looks for"),
+	ROUTER_ROW("weights", "what quality, cost and time count for each class", .lines = true),
+	ROUTER_ROW("classes", "what makes a prompt simple, moderate or complex", .lines = true),
+	ROUTER_ROW("threshold", "quality below which models/cascade goes on"),
+	ASK_ROW(TABLE_ROUTER, "explain", "channel: a prompt, and what would be decided",
+		GATEWAY_EXPLAIN),
+
+	CACHE_ROW("enabled", "1 or 0"),
+	CACHE_ROW("ttl", "seconds that an answer is kept"),
+	CACHE_ROW("threshold", "how alike two prompts must be, 0 to 1"),
+	CACHE_ROW("scope", "user or global"),
+	CACHE_ROW("embedding_model", "the model that says how alike; empty: none"),
+	CACHE_ROW("max_memory", "bytes"),
+	CACHE_ROW("max_entries", "answers"),
+	CACHE_ROW("max_disk", "bytes"),
+	VIEW_ROW(TABLE_CACHE, "stats", "hits and misses, name value lines", GATEWAY_CACHE_STATS),
+	ROW(TABLE_CACHE, "ctl", "flush, flush USER", TABLE_CTL, 0200),
+	ASK_ROW(TABLE_CACHE, "lookup", "channel: a prompt, and the answers that are near",
+		GATEWAY_LOOKUP),
+
 	VIEW_ROW(TABLE_METRICS, "prometheus", "all numbers, Prometheus text", GATEWAY_PROMETHEUS),
 	{.name = "NUMBER",
 		.about = "one plain number",
@@ -197,7 +245,7 @@ const struct table_row *table_scratch(void)
 	return &table_rows[1];
 }
 
-/* O(rows): some eighty short comparisons, less than a microsecond beside a FUSE request's twelve.
+/* O(rows): some hundred and fifty short comparisons, a microsecond beside a FUSE request's twelve.
  */
 const struct table_row *table_row_named(enum table_place place, const char *name)
 {
@@ -224,22 +272,25 @@ const struct table_row *table_dir_of(enum table_place place)
 	return NULL;
 }
 
-static void print_path(const struct table_row *row)
+static void print_line(const struct table_row *dir, const struct table_row *row)
 {
-	if (row->place != TABLE_ROOT && row->place != TABLE_NOWHERE) {
-		print_path(table_dir_of(row->place));
-		putchar('/');
-	}
-	fputs(row->name, stdout);
+	/* No directory but those of the root has directories that have files. */
+	const struct table_row *above = dir ? table_dir_of(dir->place) : NULL;
+	if (above && above != table_root())
+		printf("%s/", above->name);
+	if (dir && dir != table_root())
+		printf("%s/", dir->name);
+	printf("%s%s %04o %s\n", row->name, row->kind == TABLE_DIR ? "/" : "",
+		(unsigned)(row->mode & 07777), row->about);
 }
 
 void table_print(void)
 {
 	for (size_t i = 2; i < table_n_rows; i++) {
 		const struct table_row *row = &table_rows[i];
-		print_path(row);
-		if (row->kind == TABLE_DIR)
-			putchar('/');
-		printf(" %04o %s\n", (unsigned)(row->mode & 07777), row->about);
+		for (size_t k = 0; k < table_n_rows; k++)
+			if (table_rows[k].kind == TABLE_DIR &&
+				table_rows[k].view == (int)row->place)
+				print_line(&table_rows[k], row);
 	}
 }

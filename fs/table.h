@@ -17,6 +17,7 @@ enum table_place {
 	TABLE_ROOT,
 	TABLE_MODELS,
 	TABLE_MODEL,
+	TABLE_VIRTUAL_MODEL, /* auto and cascade: models that the router stands for */
 	TABLE_SESSIONS,
 	TABLE_SESSION,
 	TABLE_GUARDS,
@@ -24,6 +25,8 @@ enum table_place {
 	TABLE_GUARDS_OUTPUT,
 	TABLE_BUDGETS,
 	TABLE_ACCOUNT,
+	TABLE_ROUTER,
+	TABLE_CACHE,
 	TABLE_METRICS,
 	TABLE_TRACE,
 };
@@ -35,11 +38,12 @@ enum table_kind {
 	TABLE_VIEW,    /* rendered when it is read from its start */
 	TABLE_LOG,     /* grows at its end, exact size, pollable: chat, events */
 	TABLE_SETTING, /* one value, written whole */
+	TABLE_KEY,     /* a secret, written and never read */
 	TABLE_RULES,   /* a text of TREE/guards, edited as files are */
 	TABLE_IN,
 	TABLE_OUT,
 	TABLE_CTL,
-	TABLE_CHANNEL, /* models/NAME/ask, guards/test */
+	TABLE_CHANNEL, /* models/NAME/ask, guards/test, router/explain ... */
 	TABLE_SCRATCH, /* what editors leave beside a file they edit; in memory only */
 };
 
@@ -51,8 +55,9 @@ struct table_row {
 	const char *about; /* one line for `llmfs --files` and the manual */
 	enum table_place place;
 	enum table_kind kind;
-	mode_t mode;  /* type and bits; below a session: what its directory's bits allow */
-	int view;     /* TABLE_VIEW, TABLE_LOG: which text. TABLE_DIR: the place inside */
+	mode_t mode; /* type and bits; below a session: what its directory's bits allow */
+	int view; /* TABLE_VIEW, TABLE_LOG: which text. TABLE_DIR: the place inside. TABLE_CHANNEL:
+		     which channel of the gateway */
 	bool pattern; /* stands for many names */
 	bool lines;   /* TABLE_SETTING: the value may have several lines */
 };
@@ -68,7 +73,7 @@ const struct table_row *table_scratch(void);
 const struct table_row *table_row_named(enum table_place place, const char *name);
 /* The pattern row of a place (NAME, ID, ...), or NULL. */
 const struct table_row *table_pattern(enum table_place place);
-/* The directory row whose inside is `place`. */
+/* The directory row whose inside is `place`; of several (models/auto, models/cascade) the first. */
 const struct table_row *table_dir_of(enum table_place place);
 
 /* Writes "path mode about" lines, in the table's order, to standard output: what the manual page is

@@ -94,6 +94,8 @@ int tree_name_ok(const struct collection *c, const char *name)
 /* The directory of one, or -errno. */
 static int one_open(const struct tree *t, const struct collection *c, const char *name)
 {
+	if (c->single)
+		return tree_file_dir(t->fd, c->dir);
 	if (!tree_name_ok(c, name))
 		return -ENOENT;
 	int all = tree_file_dir(t->fd, c->dir);
@@ -207,9 +209,9 @@ int tree_resolve(const struct tree *t, const struct collection *c, const char *n
 int tree_setting_set(const struct tree *t, const struct collection *c, const char *name,
 	const char *file, const char *text, size_t len)
 {
-	int dir = one_open(t, c, name);
+	int dir = c->single && len ? tree_file_dir_make(t->fd, c->dir) : one_open(t, c, name);
 	if (dir < 0)
-		return dir;
+		return c->single && !len && dir == -ENOENT ? 0 : dir;
 	struct buf line = {0};
 	int r;
 	if (len) {
@@ -240,16 +242,16 @@ int tree_make(const struct tree *t, const struct collection *c, const char *name
 	return r;
 }
 
-static bool is_setting(const struct collection *c, const char *file)
+static bool is_known(const struct collection *c, const char *file)
 {
 	const char *const *settings = c->settings();
 	for (size_t i = 0; settings[i]; i++)
 		if (strcmp(settings[i], file) == 0)
 			return true;
-	return false;
+	return c->key && strcmp(c->key, file) == 0;
 }
 
-static int only_settings(const struct collection *c, int dir)
+static int only_known(const struct collection *c, int dir)
 {
 	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = copy >= 0 ? fdopendir(copy) : NULL;
@@ -262,7 +264,7 @@ static int only_settings(const struct collection *c, int dir)
 	int r = 0;
 	for (struct dirent *e; r == 0 && (e = readdir(d));)
 		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
-			!is_setting(c, e->d_name))
+			!is_known(c, e->d_name))
 			r = -ENOTEMPTY;
 	closedir(d);
 	return r;
@@ -276,9 +278,11 @@ int tree_remove(const struct tree *t, const struct collection *c, const char *na
 	if (dir < 0)
 		return dir;
 	const char *const *settings = c->settings();
-	int r = only_settings(c, dir);
+	int r = only_known(c, dir);
 	for (size_t i = 0; r == 0 && settings[i]; i++)
 		r = tree_file_remove(dir, settings[i]);
+	if (r == 0 && c->key)
+		r = tree_file_remove(dir, c->key);
 	close(dir);
 	if (r < 0)
 		return r;

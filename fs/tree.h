@@ -37,18 +37,20 @@ char **tree_names(const struct tree *t, const struct collection *c);
 
 /* -EEXIST: there is one; -EINVAL: not a name. */
 int tree_make(const struct tree *t, const struct collection *c, const char *name);
-/* Removes its settings and its directory. -ENOTEMPTY, and nothing was removed, when there are other
- * files (a GGUF) in it: they are the user's. 0 when there was none. */
+/* Removes its settings, its key and its directory. -ENOTEMPTY, and nothing was removed, when there
+ * are other files (a GGUF) in it: they are the user's. 0 when there was none. */
 int tree_remove(const struct tree *t, const struct collection *c, const char *name);
 
-/* Appends the text of TREE/models/NAME/FILE without a trailing newline. -ENOENT: there is none;
+/* Appends the text of TREE/models/NAME/FILE (of a single collection: TREE/router/FILE, name is "")
+ * without a trailing newline. -ENOENT: there is none;
  * -EINVAL: not a regular file; -EFBIG. */
 int tree_setting_get(const struct tree *t, const struct collection *c, const char *name,
 	const char *file, struct buf *out);
 /* Time and size of that file. */
 int tree_setting_stat(const struct tree *t, const struct collection *c, const char *name,
 	const char *file, struct stat *out);
-/* Replaces it, atomically and lasting; a newline is added. An empty text removes it. */
+/* Replaces it, atomically and lasting; a newline is added. An empty text removes it. Makes the
+ * directory of a single collection. */
 int tree_setting_set(const struct tree *t, const struct collection *c, const char *name,
 	const char *file, const char *text, size_t len);
 

@@ -43,6 +43,7 @@ int view_render(struct fs *fs, const struct node *node, struct buf *out)
 	const struct table_row *row = node->row;
 	switch (row->place) {
 	case TABLE_MODEL:
+	case TABLE_VIRTUAL_MODEL:
 		return model_render(node->object->model, (enum model_view)row->view, out);
 	case TABLE_ACCOUNT:
 		return account_render(node->object->account, (enum account_view)row->view, out);

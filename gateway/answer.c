@@ -25,6 +25,9 @@ struct answer {
 	bool sealed, ended;
 	int status;
 	uint64_t furthest; /* bytes that some reader got */
+	const char *finish;
+	size_t to_repeat,
+		repeated; /* of growing: computed again, and so much of it came the same */
 	struct list waiters;
 	struct loop_work work;
 };
@@ -103,10 +106,63 @@ static void announce(struct answer *a)
 		answer_put(a);
 }
 
+void answer_repeat(struct answer *a)
+{
+	pthread_mutex_lock(&a->lock);
+	a->repeated = 0;
+	a->to_repeat = a->growing.len;
+	pthread_mutex_unlock(&a->lock);
+}
+
+int answer_fault(int code, struct err *err)
+{
+	if (code == -EBADE)
+		return err_set(err, -EIO,
+			"the request that this one shared an answer with broke off, and computed "
+			"again the answer came out differently");
+	return err_set(err, code == -ENOMEM ? -ENOMEM : -EIO, "the answer is too long to be kept");
+}
+
+bool answer_is_short(struct answer *a)
+{
+	pthread_mutex_lock(&a->lock);
+	bool is_short = a->repeated < a->to_repeat;
+	pthread_mutex_unlock(&a->lock);
+	return is_short;
+}
+
+void answer_set_finish(struct answer *a, const char *finish)
+{
+	pthread_mutex_lock(&a->lock);
+	a->finish = finish;
+	pthread_mutex_unlock(&a->lock);
+}
+
+const char *answer_finish(struct answer *a)
+{
+	pthread_mutex_lock(&a->lock);
+	const char *finish = a->finish ? a->finish : "stop";
+	pthread_mutex_unlock(&a->lock);
+	return finish;
+}
+
+/* Skips what is there already. With the lock held. */
+static int skip_repeated(struct answer *a, const char **bytes, size_t *n)
+{
+	size_t left = a->to_repeat - a->repeated, same = *n < left ? *n : left;
+	if (same && memcmp(a->growing.data + a->repeated, *bytes, same))
+		return -EBADE;
+	a->repeated += same;
+	*bytes += same;
+	*n -= same;
+	return 0;
+}
+
 int answer_append(struct answer *a, const char *bytes, size_t n)
 {
 	pthread_mutex_lock(&a->lock);
-	int r = a->sealed ? 0 : buf_append(&a->growing, bytes, n);
+	int r = a->sealed ? 0 : skip_repeated(a, &bytes, &n);
+	r = r || a->sealed || !n ? r : buf_append(&a->growing, bytes, n);
 	pthread_mutex_unlock(&a->lock);
 	if (r == 0)
 		announce(a);
@@ -166,7 +222,8 @@ static size_t whole_sequences(const char *text, size_t left, size_t room)
 	return n > room - 4 || room < 4 ? n : room;
 }
 
-int answer_read(struct answer *a, uint64_t offset, char *bytes, size_t size, size_t *n)
+static int copy_out(
+	struct answer *a, uint64_t offset, char *bytes, size_t size, size_t *n, bool counts)
 {
 	int r = 0;
 	*n = 0;
@@ -176,13 +233,23 @@ int answer_read(struct answer *a, uint64_t offset, char *bytes, size_t size, siz
 		const char *text = bytes_locked(a) + offset;
 		*n = whole_sequences(text, have - (size_t)offset, size);
 		memcpy(bytes, text, *n);
-		if (offset + *n > a->furthest)
+		if (counts && offset + *n > a->furthest)
 			a->furthest = offset + *n;
 	} else {
 		r = a->ended ? a->status : 1;
 	}
 	pthread_mutex_unlock(&a->lock);
 	return r;
+}
+
+int answer_read(struct answer *a, uint64_t offset, char *bytes, size_t size, size_t *n)
+{
+	return copy_out(a, offset, bytes, size, n, true);
+}
+
+int answer_peek(struct answer *a, uint64_t offset, char *bytes, size_t size, size_t *n)
+{
+	return copy_out(a, offset, bytes, size, n, false);
 }
 
 struct text *answer_got(struct answer *a)

@@ -243,12 +243,24 @@ static money worst_cost(const struct book_worst *w)
 	return cached > uncached ? cached : uncached;
 }
 
-static int ask_for(const struct book_worst *worst, struct account_ask *want, struct err *err)
+static money add_money(money a, money b)
+{
+	money sum;
+	return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
+}
+
+/* c NULL: a new one. */
+static int ask_for(const struct book_claim *c, const struct book_worst *worst,
+	struct account_ask *want, struct err *err)
 {
 	static const uint64_t most = (uint64_t)1 << 40; /* so that sums of tokens cannot overflow */
 	uint64_t prompt = worst->prompt_tok < most ? worst->prompt_tok : most;
 	want->tok = prompt + (worst->output_tok < most ? worst->output_tok : most);
 	want->cost = worst_cost(worst);
+	if (c) {
+		want->tok += c->before.prompt + c->before.output;
+		want->cost = add_money(want->cost, c->before_cost);
+	}
 	if (!worst->has_max_cost || want->cost <= worst->max_cost)
 		return 0;
 	char cost[MONEY_TEXT_SIZE], most_cost[MONEY_TEXT_SIZE];
@@ -357,7 +369,7 @@ int book_claim(struct book_claim **out, struct book *b, const char *user,
 	bool appeared = false;
 	retry_ms = retry_ms ? retry_ms : &unused;
 	*retry_ms = 0;
-	int r = ask_for(worst, &want, err);
+	int r = ask_for(NULL, worst, &want, err);
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&b->lock);
@@ -374,7 +386,7 @@ int book_claim_resize(struct book_claim *c, const struct book_worst *worst, stru
 {
 	struct account_ask want;
 	uint64_t retry_ms;
-	int r = ask_for(worst, &want, err);
+	int r = ask_for(c, worst, &want, err);
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&c->b->lock);
@@ -429,6 +441,19 @@ void book_claim_start(struct book_claim *c, const struct book_request *request, 
 	pthread_mutex_unlock(&b->lock);
 }
 
+void book_claim_next(struct book_claim *c, const struct money_tokens *tokens)
+{
+	pthread_mutex_lock(&c->b->lock);
+	c->before_cost = add_money(c->before_cost, money_cost(&c->worst.price, tokens));
+	c->before.prompt += tokens->prompt;
+	c->before.cached += tokens->cached;
+	c->before.output += tokens->output;
+	c->prompt_tok = c->leased_tok = 0;
+	if (c->started)
+		book_store_claim(c);
+	pthread_mutex_unlock(&c->b->lock);
+}
+
 bool book_claim_lease(struct book_claim *c, uint64_t output_tok)
 {
 	if (output_tok <= c->leased_tok)
@@ -456,8 +481,10 @@ money book_claim_settle(struct book_claim *c, const struct money_tokens *tokens,
 		.session = c->session,
 		.model = c->model,
 		.status = status,
-		.tokens = *tokens,
-		.cost = money_cost(&c->worst.price, tokens),
+		.tokens = {.prompt = c->before.prompt + tokens->prompt,
+			.cached = c->before.cached + tokens->cached,
+			.output = c->before.output + tokens->output},
+		.cost = add_money(c->before_cost, money_cost(&c->worst.price, tokens)),
 	};
 	bill.overrun = bill.cost > c->has.cost;
 	pthread_mutex_lock(&b->lock);
@@ -465,7 +492,7 @@ money book_claim_settle(struct book_claim *c, const struct money_tokens *tokens,
 	store_begin(b->store);
 	for (size_t i = 0; i < c->n; i++) {
 		account_roll(c->holds[i].a, now_ns / 1000000000);
-		account_let_go(&c->holds[i], &c->has, tokens->prompt + tokens->output);
+		account_let_go(&c->holds[i], &c->has, bill.tokens.prompt + bill.tokens.output);
 		book_charge(c->holds[i].a, &bill, now_ns);
 	}
 	if (c->started)

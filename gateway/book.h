@@ -94,16 +94,21 @@ struct book_request {
  * Queued at the store: nothing may be released before a store_after queued later is done. */
 void book_claim_start(
 	struct book_claim *c, const struct book_request *request, uint64_t prompt_tok);
-/* Output tokens up to `output_tok` in all are going to be released. True: they are covered by what
- * was queued at the store before. False: more was queued just now: wait for the store. */
+/* The model it was started for has had its part, so many tokens, and another one is to answer: they
+ * are charged whatever happens, at the price of now. The claim goes on: resize it to what the next
+ * model may cost besides, and start it again. Before the next text is released. */
+void book_claim_next(struct book_claim *c, const struct money_tokens *tokens);
+/* Output tokens up to `output_tok` in all, of this model, are going to be released. True: they are
+ * covered by what was queued at the store before. False: more was queued just now: wait for the
+ * store. */
 bool book_claim_lease(struct book_claim *c, uint64_t output_tok);
 /* Tokens that are leased by now. */
 uint64_t book_claim_leased(const struct book_claim *c);
 
-/* It is over: the true numbers are charged (whatever was reserved), the ledger gets its line, the
- * rest is given back; in one group of the store. `status` is a word: done, cancelled, failed,
- * blocked. Frees c. Returns the cost. One that was never started has no
- * request in its line. */
+/* It is over: `tokens`, of the model it was started for last, and those of the ones before are the
+ * true numbers, and charged (whatever was reserved), the ledger gets its line, the rest is given
+ * back; in one group of the store. `status` is a word: done, cancelled, failed, blocked. Frees c.
+ * Returns the cost. One that was never started has no request in its line. */
 money book_claim_settle(
 	struct book_claim *c, const struct money_tokens *tokens, const char *status);
 /* Nothing was computed: tickets and reservation go back. Accepts NULL, returns NULL. */

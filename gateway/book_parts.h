@@ -62,6 +62,8 @@ struct book_claim {
 	bool started;
 	uint64_t serial; /* of its record; from the start */
 	uint64_t request, prompt_tok, leased_tok;
+	struct money_tokens before; /* what models before this one have had, and what it cost */
+	money before_cost;
 	char session[TEXT_NAME_SIZE], model[TEXT_NAME_SIZE];
 	size_t n;
 	struct account_hold holds[]; /* [n]: the user's own, then its groups */

@@ -6,7 +6,8 @@
  *		the order of record_of): windows and counts, sums, alerts, which lines of the two
  *		logs are the newest
  *	ac/ID	a letter, numbers (the request, prices, prompt and leased tokens, when it was
- *		claimed), then names, each with a NUL: session, model, the accounts that pay
+ *		claimed, tokens and cost of the models before), then names, each with a NUL:
+ *session, model, the accounts that pay
  *
  * A record is written whole whenever it changes: 200 bytes. Reservations are not in it: after a
  * kill nothing is under way. A claim that is there at a start is what a kill left: it is charged
@@ -24,9 +25,9 @@
 #include "base/log.h"
 #include "gateway/book_parts.h"
 
-static const char form = '1';
+static const char form = '1', claim_form = '2';
 enum { RECORD_NUMBERS = 2 * N_RATES + 2 * (N_WINDOWS - WINDOW_DAY) + 4 + 1 + 4 + 1 };
-enum { CLAIM_NUMBERS = 7, CLAIM_KEY_SIZE = 3 + 16 + 1 };
+enum { CLAIM_NUMBERS = 11, CLAIM_KEY_SIZE = 3 + 16 + 1 };
 
 /* ---- numbers ---- */
 
@@ -205,9 +206,10 @@ void book_store_claim(const struct book_claim *c)
 	const struct money_price *price = &c->worst.price;
 	const uint64_t numbers[CLAIM_NUMBERS] = {c->request, (uint64_t)price->input,
 		(uint64_t)price->cached, (uint64_t)price->output, c->prompt_tok, c->leased_tok,
-		c->claimed_s};
+		c->claimed_s, c->before.prompt, c->before.cached, c->before.output,
+		(uint64_t)c->before_cost};
 	char key[CLAIM_KEY_SIZE], head[1 + 8 * CLAIM_NUMBERS], *p = head;
-	*p++ = form;
+	*p++ = claim_form;
 	for (size_t i = 0; i < CLAIM_NUMBERS; i++)
 		p = put_number(p, numbers[i]);
 	struct buf value = {0};
@@ -237,7 +239,8 @@ struct leftover {
 	struct leftover *next;
 	uint64_t numbers[CLAIM_NUMBERS];
 	char key[CLAIM_KEY_SIZE];
-	money cost; /* once it is charged */
+	struct money_tokens tokens; /* once it is charged */
+	money cost;
 	size_t len;
 	char names[]; /* [len], each with its NUL: session, model, accounts */
 };
@@ -254,9 +257,7 @@ bool book_crash(const struct book *b, size_t n, struct book_crash *out)
 		l = l->next;
 	if (!l)
 		return false;
-	*out = (struct book_crash){.session = l->names,
-		.tokens = {.prompt = l->numbers[4], .output = l->numbers[5]},
-		.cost = l->cost};
+	*out = (struct book_crash){.session = l->names, .tokens = l->tokens, .cost = l->cost};
 	return true;
 }
 
@@ -292,7 +293,7 @@ static int note_leftover(
 {
 	struct leftovers *all = arg;
 	const size_t head = 1 + 8 * CLAIM_NUMBERS;
-	if (key_len != CLAIM_KEY_SIZE - 1 || value_len <= head || *value != form ||
+	if (key_len != CLAIM_KEY_SIZE - 1 || value_len <= head || *value != claim_form ||
 		!names_fit(value + head, value_len - head))
 		return skip(key, key_len);
 	struct leftover *l = calloc(1, sizeof *l + value_len - head);
@@ -332,7 +333,15 @@ static int charge_leftover(struct book *b, struct leftover *l, uint64_t now_ns)
 		.status = "crashed",
 		.tokens = {.prompt = l->numbers[4], .output = l->numbers[5]},
 	};
-	bill.cost = l->cost = money_cost(&price, &bill.tokens);
+	const money before = (money)l->numbers[10];
+	bill.cost = money_cost(&price, &bill.tokens);
+	if (__builtin_add_overflow(bill.cost, before, &bill.cost))
+		bill.cost = INT64_MAX;
+	bill.tokens.prompt += l->numbers[7];
+	bill.tokens.cached += l->numbers[8];
+	bill.tokens.output += l->numbers[9];
+	l->tokens = bill.tokens;
+	l->cost = bill.cost;
 	for (const char *name = user; name < l->names + l->len; name += strlen(name) + 1) {
 		struct account *a = book_have(b, name);
 		if (!a)

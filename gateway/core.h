@@ -7,9 +7,11 @@
  *
  * Lock order, outermost first:
  *   guards->set_lock and draft->lock, core lock (the tables), session->lock, model->lock,
- *   answer->lock, the judges' lane, inboxes of requests and judges, guards->lock, the book, then
- * the leaves: watch table, loop, runners, store, audit, users, metrics, trace. Nothing is called
- * back with a lock held, and no lock is held across I/O, a tokenisation or a rendering.
+ *   answer->lock, the judges' lane and models' gates, inboxes of requests and judges, guards->lock,
+ *   the book, the cache (cache.c), then
+ * the leaves: watch table, upstreams (around the loop's), secrets, router, latencies, loop,
+ * runners, store, audit, users, metrics, trace. Nothing is called back with a lock held, and no
+ * lock is held across I/O, a tokenisation or a rendering.
  */
 
 #include <pthread.h>
@@ -74,6 +76,10 @@ struct gateway {
 	struct audit *audit;
 	struct guards *guards;
 	struct lane *judges; /* judge.c: those that run and those that wait */
+	struct http *http;
+	struct secrets *secrets;
+	struct router *router;
+	struct cache *cache;
 	struct loop_timer idle_timer;
 	struct loop_work stop_work;
 };

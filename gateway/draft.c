@@ -39,12 +39,13 @@
 
 #include "base/clock.h"
 #include "base/utf8.h"
+#include "gateway/channels.h"
 #include "gateway/guards.h"
 #include "gateway/users.h"
 #include "gateway/worst.h"
 
 static const uint64_t hold_ns = 1000000000, hold_again_ns = 100000000, hold_most_ns = 2000000000;
-static const size_t verdict_most_bytes = 64 << 10; /* the loop judges them */
+static const size_t dry_most_bytes = 64 << 10; /* the loop looks at them */
 static const size_t write_page = 4096;         /* bytes: a write of whole ones is not the last */
 static const uint64_t overtake_ns = 100000000; /* how long a commit may come after its flush */
 
@@ -218,7 +219,7 @@ int draft_new(struct draft **out, struct session *s, uid_t uid, struct err *err)
 	atomic_init(&d->refs, 1);
 	d->session = session_ref(s);
 	d->uid = uid;
-	d->text.max = s->verdict ? verdict_most_bytes : s->g->options.max_prompt_bytes;
+	d->text.max = channels_is_dry(s->channel) ? dry_most_bytes : s->g->options.max_prompt_bytes;
 	users_name(s->g->users, uid, d->user);
 	pthread_mutex_init(&d->lock, NULL);
 	list_init(&d->timer.link);
@@ -327,11 +328,19 @@ static int too_long(uint32_t context_tok, struct err *err)
 static int check_tokens(struct draft *d, const struct loaded *l, struct err *err)
 {
 	const struct provider_limits *limits = &l->limits;
-	if (d->valid > (size_t)limits->context_tok * limits->max_token_bytes)
+	size_t n = 0;
+	if (!limits->answers && d->session->channel == GATEWAY_ASK)
+		return err_set(err, -ENOTSUP, "this model gives no answers: it is for embeddings");
+	if (d->session->channel == GATEWAY_EMBED)
+		return limits->embeds ? 0
+				      : err_set(err, -ENOTSUP, "this model gives no embeddings");
+	if (!limits->counts)
+		return 0; /* an estimate refuses nothing: whoever counts will say so */
+	size_t token_bytes = limits->max_token_bytes; /* 0: not known */
+	if (token_bytes && d->valid > (size_t)limits->context_tok * token_bytes)
 		return too_long(limits->context_tok, err);
 	if (d->n_tok + (d->valid - d->counted) <= limits->context_tok)
 		return 0; /* a token has at least a byte */
-	size_t n = 0;
 	int r = l->provider->count(
 		l->handle, d->text.data + d->counted, d->valid - d->counted, &n, err);
 	d->n_tok += n;
@@ -350,9 +359,13 @@ static int check_cost(struct draft *d, struct model *m, const struct loaded *l, 
 {
 	struct book_worst worst;
 	size_t uncounted = d->text.len - d->counted;
-	size_t tok = d->n_tok + uncounted / 4 + 1;
+	/* A text to be embedded is never counted: what it can be at most. */
+	bool embeds = d->session->channel == GATEWAY_EMBED;
+	size_t tok = embeds ? d->text.len + 2 : d->n_tok + uncounted / 4 + 1;
+	struct money_price price;
+	model_price(m, &price);
 	pthread_mutex_lock(&d->session->lock);
-	worst_estimate(&worst, d->session, m, l, tok);
+	worst_estimate(&worst, d->session, &price, l, tok);
 	pthread_mutex_unlock(&d->session->lock);
 	if (d->claim)
 		return book_claim_resize(d->claim, &worst, err);
@@ -365,6 +378,8 @@ static int check_model(struct draft *d, struct err *err)
 	if (!m)
 		return -EHOSTUNREACH;
 	int r = model_check(m, err);
+	if (r == 0)
+		r = gate_check(model_gate(m), err);
 	struct loaded *l = r == 0 ? model_peek(m) : NULL;
 	if (l)
 		r = check_tokens(d, l, err);
@@ -383,15 +398,18 @@ static int append(struct draft *d, const char *text, size_t len, struct err *err
 	return r ? err_set(err, r, "out of memory") : 0;
 }
 
-/* guards/test costs nothing, but where a judge is asked others wait for it: a ticket. */
-static int check_judge(struct draft *d, struct err *err)
+/* Channels that only look cost nothing, but where a model is asked, a judge or one for embeddings,
+ * others wait for it: a ticket. */
+static int check_dry(struct draft *d, struct err *err)
 {
 	struct gateway *g = d->session->g;
 	struct moderation *m[2] = {NULL, NULL};
 	const struct book_worst nothing = {0};
 	int r = 0;
-	if (d->claim)
+	if (d->claim || d->session->channel == GATEWAY_EXPLAIN)
 		return 0;
+	if (d->session->channel == GATEWAY_LOOKUP)
+		return book_claim(&d->claim, g->book, d->user, &nothing, NULL, err);
 	for (int stage = 0; stage < 2; stage++)
 		guards_judge(g->guards, (enum guard_stage)stage, &m[stage], NULL);
 	if (m[0] || m[1])
@@ -445,7 +463,7 @@ static int check_rules(struct draft *d, const char *text, size_t len, struct err
 {
 	const struct guards_subject who = {d->uid, d->user, d->session->id};
 	struct guard_finding f;
-	if (d->session->verdict)
+	if (channels_is_dry(d->session->channel))
 		return 0;
 	int r = d->rules ? 0 : open_rules(d, err);
 	if (r == 0)
@@ -467,7 +485,9 @@ int draft_write(struct draft *d, const char *text, size_t len, struct err *err)
 		r = check_session(d, &own);
 		r = r ? r : append(d, text, len, &own);
 		r = r ? r : check_utf8(d, &own);
-		r = r ? r : d->session->verdict ? check_judge(d, &own) : check_model(d, &own);
+		r = r                                      ? r
+		    : channels_is_dry(d->session->channel) ? check_dry(d, &own)
+							   : check_model(d, &own);
 		r = r ? r : check_rules(d, text, len, &own);
 		if (r < 0)
 			poison(d, r, 0, &own);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The gateway object: opening and ending it, the tables of sessions and models,.
+ * The gateway object: opening and ending it, the tables of sessions and models.
  *
  * The end comes in two steps. gateway_stop refuses new work, cancels what runs and wakes everybody;
  * gateway_free then waits until no request and no loaded model is left, ends the threads in the
@@ -17,8 +17,12 @@
 #include "base/clock.h"
 #include "gateway/audit.h"
 #include "gateway/book.h"
+#include "gateway/cache.h"
 #include "gateway/guards.h"
+#include "gateway/http.h"
 #include "gateway/judge.h"
+#include "gateway/router.h"
+#include "gateway/secrets.h"
 #include "gateway/session.h"
 #include "gateway/users.h"
 
@@ -45,12 +49,15 @@ struct gateway *gateway_put(struct gateway *g)
 	guards_free(g->guards);
 	audit_free(g->audit);
 	users_free(g->users);
+	http_free(g->http);
+	secrets_free(g->secrets);
 	loop_free(g->loop);
 	store_free(g->store);
 	watch_table_free(g->watch);
 	metrics_free(g->metrics);
 	trace_free(g->trace);
 	lane_free(g->judges);
+	router_free(g->router);
 	pthread_cond_destroy(&g->idle);
 	pthread_mutex_destroy(&g->lock);
 	pthread_mutex_destroy(&g->busy_lock);
@@ -183,6 +190,40 @@ static int open_book(struct gateway *g, struct err *err)
 	return 0;
 }
 
+static int open_secrets(struct gateway *g, const char *state_dir, struct err *err)
+{
+	char *dir = NULL;
+	if (asprintf(&dir, "%s/keys", state_dir) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	int r = secrets_open(&g->secrets, dir, err);
+	free(dir);
+	return r;
+}
+
+static int open_cache(struct gateway *g, const char *state_dir, struct err *err)
+{
+	char *dir = NULL;
+	if (asprintf(&dir, "%s/cache", state_dir) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	int r = cache_open(&g->cache, g, dir, err);
+	free(dir);
+	return r;
+}
+
+/* models/auto and models/cascade. */
+static int add_virtual(struct gateway *g, struct err *err)
+{
+	static const char *const names[] = {"auto", "cascade"};
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < sizeof names / sizeof *names; i++) {
+		struct model *m = model_make(g, names[i]);
+		r = m ? table_add(&g->models, model_name(m), m) : -ENOMEM;
+		if (r < 0)
+			model_put(m);
+	}
+	return r < 0 ? err_set(err, r, "out of memory") : 0;
+}
+
 static int start(struct gateway *g, const char *state_dir, struct err *err)
 {
 	g->watch = watch_table_new();
@@ -191,12 +232,18 @@ static int start(struct gateway *g, const char *state_dir, struct err *err)
 	g->users = users_new();
 	g->guards = guards_new(g);
 	g->judges = lane_new(JUDGE_RUNNING_MAX, JUDGE_WAITING_MAX);
-	if (!g->watch || !g->metrics || !g->trace || !g->users || !g->guards || !g->judges)
+	g->router = router_new();
+	if (!g->watch || !g->metrics || !g->trace || !g->users || !g->guards || !g->judges ||
+		!g->router)
 		return err_set(err, -ENOMEM, "out of memory");
 	int r = store_open(&g->store, state_dir, err);
+	r = r ? r : open_secrets(g, state_dir, err);
 	r = r ? r : loop_new(&g->loop, err);
+	r = r ? r : http_new(&g->http, g->loop, err);
 	r = r ? r : runner_new(&g->loader, "loader", err);
 	r = r ? r : runner_new(&g->texts, "texts", err);
+	r = r ? r : add_virtual(g, err);
+	r = r ? r : open_cache(g, state_dir, err);
 	r = r ? r : audit_open(&g->audit, state_dir, g->loop, g->watch, err);
 	/* All of these read the store, before anything is written. */
 	r = r ? r : guards_restore(g->guards, err);
@@ -307,6 +354,9 @@ struct gateway *gateway_free(struct gateway *g)
 	audit_close(g->audit);
 	if (g->loop)
 		loop_close(g->loop);
+	g->http = http_free(g->http);
+	/* Nobody asks it any more, and what it has to write is written. */
+	g->cache = cache_free(g->cache);
 	/* Whoever still holds a session finds an empty store behind it: nothing is written any
 	 * more. */
 	store_close(g->store);
@@ -317,6 +367,7 @@ struct gateway *gateway_free(struct gateway *g)
 void gateway_set_mount_device(struct gateway *g, dev_t device)
 {
 	g->mount_device = device;
+	secrets_forbid(g->secrets, device);
 }
 
 /* ---- sessions ---- */
@@ -463,18 +514,28 @@ char **gateway_session_names(struct gateway *g)
 	return names;
 }
 
-int gateway_ask_open(
-	struct gateway *g, const char *model, uid_t uid, struct session **out, struct err *err)
+int gateway_channel_open(struct gateway *g, enum gateway_channel channel, const char *model,
+	uid_t uid, struct session **out, struct err *err)
 {
-	struct model *m = gateway_model_find(g, model);
-	if (!m)
+	static const char *const names[] = {
+		[GATEWAY_ASK] = "ask",
+		[GATEWAY_EMBED] = "embed",
+		[GATEWAY_GUARD_TEST] = "test",
+		[GATEWAY_EXPLAIN] = "explain",
+		[GATEWAY_LOOKUP] = "lookup",
+	};
+	bool of_model = channel == GATEWAY_ASK || channel == GATEWAY_EMBED;
+	struct model *m = of_model ? gateway_model_find(g, model) : NULL;
+	if (of_model && !m)
 		return err_set(err, -ENOENT, "there is no model %s", model);
-	struct session *s = session_make(g, "ask", true);
-	int r = s ? settings_set(
-			    &s->settings, SETTING_MODEL, model_name(m), strlen(model_name(m)), err)
-		  : err_set(err, -ENOMEM, "out of memory");
+	struct session *s = session_make(g, names[channel], true);
+	int r = s ? 0 : err_set(err, -ENOMEM, "out of memory");
+	if (r == 0 && m)
+		r = settings_set(
+			&s->settings, SETTING_MODEL, model_name(m), strlen(model_name(m)), err);
 	model_put(m);
 	if (r == 0) {
+		s->channel = channel;
 		s->attr.uid = uid;
 		*out = s;
 	} else {
@@ -483,25 +544,15 @@ int gateway_ask_open(
 	return r;
 }
 
-int gateway_guard_test_open(struct gateway *g, uid_t uid, struct session **out, struct err *err)
-{
-	struct session *s = session_make(g, "test", true);
-	if (!s)
-		return err_set(err, -ENOMEM, "out of memory");
-	s->verdict = true;
-	s->attr.uid = uid;
-	*out = s;
-	return 0;
-}
-
 /* ---- models ---- */
 
 int model_name_check(const char *name, struct err *err)
 {
 	int r = check_name("model", name, err);
-	if (r == 0 &&
-		(!strcmp(name, "default") || !strcmp(name, "auto") || !strcmp(name, "cascade")))
+	if (r == 0 && !strcmp(name, "default"))
 		r = err_set(err, -EINVAL, "the name %s is reserved", name);
+	if (r == 0 && model_name_is_virtual(name))
+		r = err_set(err, -EEXIST, "models/%s is the router's", name);
 	return r;
 }
 
@@ -529,7 +580,9 @@ int gateway_model_remove(struct gateway *g, const char *name, struct err *err)
 	struct model *m = NULL;
 	int r = 0;
 	pthread_mutex_lock(&g->lock);
-	if (!strcmp(g->default_model, name) && table_find(&g->models, name))
+	if (model_name_is_virtual(name))
+		r = err_set(err, -EPERM, "models/%s is the router's", name);
+	else if (!strcmp(g->default_model, name) && table_find(&g->models, name))
 		r = err_set(err, -EBUSY, "models/default points to %s", name);
 	else
 		m = table_remove(&g->models, name);
@@ -542,6 +595,11 @@ int gateway_model_remove(struct gateway *g, const char *name, struct err *err)
 	model_put(m);
 	gateway_tell_change(g, GATEWAY_CHANGE_MODELS, name, NULL);
 	return 0;
+}
+
+int gateway_model_key_forget(struct gateway *g, const char *name, struct err *err)
+{
+	return secrets_has(g->secrets, name) ? secrets_set(g->secrets, name, "", 0, err) : 0;
 }
 
 struct model *gateway_model_find(struct gateway *g, const char *name)

@@ -46,6 +46,7 @@ enum gateway_change_kind {
 	GATEWAY_CHANGE_MODEL,    /* setting `file` of model `name` */
 	GATEWAY_CHANGE_ACCOUNTS, /* an account `name` appeared or went */
 	GATEWAY_CHANGE_ACCOUNT,  /* setting `file` of account `name` */
+	GATEWAY_CHANGE_PART, /* setting `file` of router or cache: `name` is "router" or "cache" */
 };
 
 struct gateway_change {
@@ -96,6 +97,7 @@ enum gateway_view {
 	GATEWAY_TRACE_RECENT, /* JSON lines of the last requests, oldest first */
 	GATEWAY_GUARD_STATUS, /* guards/status: what is in force, one line a file, then faults */
 	GATEWAY_GUARD_AUDIT,  /* guards/audit: a log, JSON lines, see gateway_watch */
+	GATEWAY_CACHE_STATS,  /* cache/stats: "name value" lines */
 };
 int gateway_render(struct gateway *g, enum gateway_view view, struct buf *out);
 /* For GATEWAY_GUARD_AUDIT: exact length now, without rendering, and when it last changed. */
@@ -118,14 +120,18 @@ void gateway_report(struct gateway *g, const char *key, const char *sentence);
 
 /* ---- models ---- */
 
-/* Names: [A-Za-z0-9._-]{1,64}, not "." or "..", not "default"; auto and cascade are reserved for
- * the router (-EINVAL). -EEXIST. */
+/* Names: [A-Za-z0-9._-]{1,64}, not "." or "..", not "default"; -EEXIST. `auto` and `cascade` are
+ * the router's, always there, and have no settings: they can be found, asked and rendered, and
+ * `default` may point to them, but not be made or removed (-EEXIST; -EPERM). */
 int gateway_model_create(struct gateway *g, const char *name, struct err *err);
 /* Whether gateway_model_create takes such a name; says why not. */
 int model_name_check(const char *name, struct err *err);
-/* Unloads it; running requests end with -ECANCELED. -ENOENT; -EBUSY while `default` points to it.
- */
+/* Unloads it; running requests end with -ECANCELED. Its key stays for when it is made again.
+ * -ENOENT; -EBUSY while `default` points to it. */
 int gateway_model_remove(struct gateway *g, const char *name, struct err *err);
+/* The key of the model of that name goes, whether the model is there or has gone. Does I/O. 0;
+ * -EIO, -ENOSPC. */
+int gateway_model_key_forget(struct gateway *g, const char *name, struct err *err);
 /* new reference, or NULL. "default" is resolved. */
 struct model *gateway_model_find(struct gateway *g, const char *name);
 struct model *model_ref(struct model *m);
@@ -140,17 +146,33 @@ char **gateway_model_names(struct gateway *g);
 int gateway_default_set(struct gateway *g, const char *name, struct err *err);
 int gateway_default(struct gateway *g, struct buf *name);
 
-/* Settings of a model, by file name: "path" (already absolute: the front end knows TREE),
- * "template" (a chat family's name, for files whose template is not recognised), price_input,
- * price_cached, price_output (dollars per million tokens). A change of a loaded model's path or
- * template takes effect at its next load, of a price with the next request. value without the
- * trailing newline; "" resets. -EINVAL with what is allowed; -ENOENT: no such setting. */
+/* Whether it is one of the router's, `auto` or `cascade`. */
+bool model_is_virtual(const struct model *m);
+
+/* Settings of a model, by file name; the table is gateway/model_settings.h's. "path" and "ca_file"
+ * are already absolute: the front end knows TREE. A change of what a model is made from (its path,
+ * its endpoints ...) takes effect with the next request of an upstream, at the next load of a local
+ * one; of the rest with the next request. value without the trailing newline; "" resets. -EINVAL
+ * with what is allowed; -ENOENT: no such setting; -EPERM: a virtual model. */
 const char *const *model_setting_names(void); /* ends with NULL */
 int model_setting_check(const char *file, const char *value, size_t len, struct err *err);
 int model_setting_set(
 	struct model *m, const char *file, const char *value, size_t len, struct err *err);
 int model_setting_get(
 	struct model *m, const char *file, struct buf *out); /* appends the value, no newline */
+
+/*
+ * The model's key, a secret: it can be written and never be read (gateway/secrets.h has the forms:
+ * the secret, "env:NAME", "file:/PATH"). Not a setting: it is kept in the state directory, and TREE
+ * knows nothing of it, but that a front end may find a reference ("env:..." or "file:...", no
+ * secret) in TREE and set it here. "" removes it. In force with the next request. Does I/O.
+ * -EINVAL, -EPERM, -EIO, -ENOSPC.
+ */
+int model_key_set(struct model *m, const char *value, size_t len, struct err *err);
+/* Whether it could be set; says why not, and sets nothing. 0 or -EINVAL. */
+int model_key_check(const char *value, size_t len, struct err *err);
+/* Whether a text is a reference and no secret. */
+bool model_key_is_reference(const char *value, size_t len);
 
 /* "load", "unload" (what runs on it ends with -ECANCELED; the next request loads it again), "reset"
  * (of a failed one: unloaded): begins it; progress and failure are in the state. Nothing is loaded
@@ -159,7 +181,9 @@ int model_setting_get(
 int model_ctl(struct model *m, const char *verb, size_t len, struct err *err);
 
 enum model_view {
-	MODEL_STATE,   /* "unloaded", "loading 43%", "ready", "failed: sentence" */
+	MODEL_STATE,   /* "unloaded", "loading 43%", "ready", "failed: sentence"; of upstreams
+			  "ready", "open", "half-open", "failed: sentence" (where its key is said
+			  to be there is none); of virtual ones "ready" or why not */
 	MODEL_INFO,    /* JSON object */
 	MODEL_METRICS, /* Prometheus text */
 };
@@ -194,9 +218,30 @@ bool gateway_guard_is(struct gateway *g, const char *file, const char *text, siz
 bool gateway_guard_has_rules(struct gateway *g, const char *file);
 /* new: array of the names that were set and not removed, as gateway_session_names. */
 char **gateway_guard_names(struct gateway *g);
-/* As gateway_ask_open, for one open of guards/test: a "request" there is judged by all stages, and
- * answered with the verdict as JSON. No limits, no model. */
-int gateway_guard_test_open(struct gateway *g, uid_t uid, struct session **out, struct err *err);
+
+/* ---- router/ and cache/ ---- */
+
+/*
+ * Settings of a part of the gateway, by file name below its directory. router: policy weights
+ * classes threshold (gateway/router.h); cache: enabled ttl threshold scope embedding_model
+ * max_memory max_entries max_disk (gateway/cache.h). Values may have lines (weights, classes). Not
+ * kept over a restart, a front end sets them from its files; "" resets. -EINVAL with what is
+ * allowed; -ENOENT: no such setting.
+ */
+enum gateway_part { GATEWAY_ROUTER, GATEWAY_CACHE };
+const char *const *gateway_part_setting_names(enum gateway_part part); /* ends with NULL */
+int gateway_part_setting_check(
+	enum gateway_part part, const char *file, const char *value, size_t len, struct err *err);
+int gateway_part_setting_set(struct gateway *g, enum gateway_part part, const char *file,
+	const char *value, size_t len, struct err *err);
+/* Appends the value, set or default, no newline. */
+int gateway_part_setting_get(
+	struct gateway *g, enum gateway_part part, const char *file, struct buf *out);
+/* What its file holds is no value: the one before stays in force (cache: nothing is served until it
+ * is set again). */
+void gateway_part_setting_fail(struct gateway *g, enum gateway_part part, const char *file);
+/* cache/ctl: "flush", "flush USER". -EINVAL with the verbs. */
+int gateway_cache_ctl(struct gateway *g, const char *line, size_t len, struct err *err);
 
 /* ---- accounts: budgets/NAME ---- */
 
@@ -279,11 +324,25 @@ const char *session_id(const struct session *s);
 char **gateway_session_names(struct gateway *g); /* as gateway_model_names */
 
 /*
- * An unlisted session without history for one open of models/NAME/ask: it is not stored, and each
- * request stands alone. new *out. -ENOENT: no such model.
+ * An unlisted session without history for one open of a channel: it is not stored, and each request
+ * stands alone. What is asked is answered by
+ *	GATEWAY_ASK         a model (models/NAME/ask)
+ *	GATEWAY_EMBED       its vector of the text: a JSON array of numbers (models/NAME/embed)
+ *	GATEWAY_GUARD_TEST  what all guards say of the text, as JSON; no limits, no model
+ *(guards/test) GATEWAY_EXPLAIN     what the router would decide, as JSON (router/explain)
+ *	GATEWAY_LOOKUP      what the cache has that is near, as JSON (cache/lookup)
+ * The last two take a text as a session's with all defaults; `model` is for the first two. new
+ **out. -ENOENT: no such model.
  */
-int gateway_ask_open(
-	struct gateway *g, const char *model, uid_t uid, struct session **out, struct err *err);
+enum gateway_channel {
+	GATEWAY_ASK,
+	GATEWAY_EMBED,
+	GATEWAY_GUARD_TEST,
+	GATEWAY_EXPLAIN,
+	GATEWAY_LOOKUP
+};
+int gateway_channel_open(struct gateway *g, enum gateway_channel channel, const char *model,
+	uid_t uid, struct session **out, struct err *err);
 
 void session_attr(struct session *s, struct session_attr *out);
 int session_chmod(struct session *s, mode_t mode);
@@ -291,8 +350,8 @@ int session_chown(struct session *s, uid_t uid, gid_t gid); /* (uid_t)-1: unchan
 
 /*
  * Settings, by file name, from a static table: model system temperature top_p top_k min_p
- * max_tokens stop seed format ignore_eos truncate max_cost prompt_budget. Values as text without
- * the trailing newline
+ * max_tokens stop seed format ignore_eos truncate max_cost prompt_budget max_latency_ms cache.
+ * Values as text without the trailing newline
  * (`system` and `stop` may have lines). A refused value changes nothing; the sentence (what is
  * allowed) is also what `error` shows next. Takes effect with the next request.
  */

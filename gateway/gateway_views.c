@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "gateway/audit.h"
+#include "gateway/cache.h"
 #include "gateway/guards.h"
 #include "gateway/session.h"
 
@@ -36,6 +37,22 @@ void gateway_report(struct gateway *g, const char *key, const char *sentence)
 	free(old);
 }
 
+/* Models on other servers that cannot be asked now. */
+static int render_down(struct gateway *g, bool *fine, struct buf *out)
+{
+	struct model **models = gateway_all_models(g);
+	int r = models ? 0 : -ENOMEM;
+	for (size_t i = 0; r == 0 && models[i]; i++) {
+		struct model_facts f;
+		if (model_is_virtual(models[i]) || model_facts(models[i], &f) >= 0 || !f.upstream)
+			continue;
+		*fine = false;
+		r = buf_printf(out, "degraded: models/%s is %s: %s\n", f.name, f.word, f.why.text);
+	}
+	gateway_put_models(models);
+	return r;
+}
+
 static int render_status(struct gateway *g, struct buf *out)
 {
 	struct err err = {0};
@@ -51,6 +68,7 @@ static int render_status(struct gateway *g, struct buf *out)
 	for (const struct report *p = g->reports; r == 0 && p; p = p->next, fine = false)
 		r = buf_printf(out, "degraded: %s\n", p->sentence);
 	pthread_mutex_unlock(&g->lock);
+	r = r ? r : render_down(g, &fine, out);
 	return r || !fine ? r : buf_append_str(out, "ok\n");
 }
 
@@ -223,11 +241,17 @@ static int render_prometheus(struct gateway *g, struct buf *out)
 	struct metrics **sets = calloc(n + 1, sizeof *sets);
 	const char **names = calloc(n + 1, sizeof *names);
 	int r = models && sets && names ? 0 : -ENOMEM;
+	size_t n_sets = 0;
 	for (size_t i = 0; r == 0 && i < n; i++) {
-		sets[i] = model_metrics(models[i]);
-		names[i] = model_name(models[i]);
+		if (model_is_virtual(models[i]))
+			continue;
+		sets[n_sets] = model_metrics(models[i]);
+		names[n_sets++] = model_name(models[i]);
 	}
-	r = r ? r : metrics_render(sets, names, n, out);
+	r = r ? r : metrics_render(sets, names, n_sets, out);
+	r = r ? r : models_render_upstreams(models, n, out);
+	r = r ? r : models_render_chosen(models, n, out);
+	r = r ? r : cache_metrics(g->cache, out);
 	free(names);
 	free(sets);
 	gateway_put_models(models);
@@ -253,6 +277,8 @@ int gateway_render(struct gateway *g, enum gateway_view view, struct buf *out)
 		return render_prometheus(g, out);
 	case GATEWAY_GUARD_STATUS:
 		return guards_render_status(g->guards, out);
+	case GATEWAY_CACHE_STATS:
+		return cache_stats(g->cache, out);
 	case GATEWAY_GUARD_AUDIT:
 		return audit_render(g->audit, out);
 	case GATEWAY_TRACE_RECENT:

@@ -40,6 +40,7 @@ static void drop_gone(struct loop_work *work);
 
 /* ---- names ---- */
 
+static const uint64_t hash_start = 0xCBF29CE484222325u;
 static const char suffix[] = ".rules", judge_file[] = "moderation";
 
 bool gateway_guard_name_ok(const char *file)
@@ -126,6 +127,44 @@ static struct guard_file *file_new(const char *name)
 
 /* ---- what is in force ---- */
 
+/* FNV-1a. */
+static uint64_t hash(uint64_t h, const char *bytes, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		h = (h ^ (unsigned char)bytes[i]) * 0x100000001B3u;
+	return h;
+}
+
+/* Of the names and texts that are in force for a stage. With the lock held. */
+static uint64_t fingerprint(const struct guards *gs, enum guard_stage stage)
+{
+	uint64_t h = hash_start;
+	for (size_t i = 0; i < gs->files.n; i++) {
+		const struct guard_file *f = gs->files.rows[i].object;
+		if (f->is_judge || f->stage != stage)
+			continue;
+		h = hash(h, f->name, strlen(f->name) + 1);
+		h = hash(h, (const char *)&f->hash, sizeof f->hash);
+	}
+	return h;
+}
+
+/* With the lock held. */
+static uint64_t print_of(struct guards *gs, enum guard_stage stage)
+{
+	const struct guard_file *judge = table_find(&gs->files, judge_file);
+	uint64_t h = gs->fingerprints[stage];
+	return judge ? hash(h, (const char *)&judge->hash, sizeof judge->hash) : h;
+}
+
+uint64_t guards_fingerprint(struct guards *gs, enum guard_stage stage)
+{
+	pthread_mutex_lock(&gs->lock);
+	uint64_t h = print_of(gs, stage);
+	pthread_mutex_unlock(&gs->lock);
+	return h;
+}
+
 /* References of the rules of a stage's files; -1: the stage is closed. With the lock held. */
 static int collect(const struct guards *gs, enum guard_stage stage, struct guard_rules **rules)
 {
@@ -151,6 +190,7 @@ static void put_in_force(struct guards *gs, enum guard_stage stage)
 	struct guard_rules *rules[FILES_MAX];
 	pthread_mutex_lock(&gs->lock);
 	int n = collect(gs, stage, rules);
+	uint64_t print = fingerprint(gs, stage);
 	pthread_mutex_unlock(&gs->lock);
 	struct guard_set *fresh = n < 0 ? NULL : guard_set_new(rules, (size_t)n);
 	for (int i = 0; i < n; i++)
@@ -158,6 +198,7 @@ static void put_in_force(struct guards *gs, enum guard_stage stage)
 	pthread_mutex_lock(&gs->lock);
 	struct guard_set *old = gs->sets[stage];
 	gs->sets[stage] = fresh;
+	gs->fingerprints[stage] = print;
 	gs->generation[stage]++;
 	pthread_mutex_unlock(&gs->lock);
 	guard_set_put(old);
@@ -194,17 +235,40 @@ int guards_rules(struct guards *gs, enum guard_stage stage, struct guard_set **o
 	return r;
 }
 
+/* With the lock held; out NULL: only whether it may be asked. */
+static int judge_of(
+	struct guards *gs, enum guard_stage stage, struct moderation **out, struct err *err)
+{
+	struct guard_file *f = table_find(&gs->files, judge_file);
+	if (f && !f->moderation)
+		return closed(gs, stage, true, err);
+	if (out && f && moderation_judges(f->moderation, stage))
+		*out = moderation_ref(f->moderation);
+	return 0;
+}
+
 int guards_judge(
 	struct guards *gs, enum guard_stage stage, struct moderation **out, struct err *err)
 {
-	int r = 0;
 	*out = NULL;
 	pthread_mutex_lock(&gs->lock);
-	struct guard_file *f = table_find(&gs->files, judge_file);
-	if (f && !f->moderation)
-		r = closed(gs, stage, true, err);
-	else if (f && moderation_judges(f->moderation, stage))
-		*out = moderation_ref(f->moderation);
+	int r = judge_of(gs, stage, out, err);
+	pthread_mutex_unlock(&gs->lock);
+	return r;
+}
+
+int guards_stage(struct guards *gs, enum guard_stage stage, struct guard_set **rules,
+	struct moderation **judge, uint64_t *print, struct err *err)
+{
+	if (judge)
+		*judge = NULL;
+	pthread_mutex_lock(&gs->lock);
+	int r = gs->sets[stage] ? 0 : closed(gs, stage, false, err);
+	r = r ? r : judge_of(gs, stage, judge, err);
+	if (r == 0 && rules)
+		*rules = guard_set_ref(gs->sets[stage]);
+	if (print)
+		*print = print_of(gs, stage);
 	pthread_mutex_unlock(&gs->lock);
 	return r;
 }
@@ -220,6 +284,7 @@ static void store_key(char key[128], const char *file)
 struct compiled {
 	struct guard_rules *rules;
 	struct moderation *moderation;
+	uint64_t hash; /* of the text */
 };
 
 static int fault(const char *file, const struct guard_fault *f, struct err *err)
@@ -252,6 +317,7 @@ static int compile(const struct guard_file *f, const char *text, size_t len, str
 	if (len > TEXT_MAX)
 		return err_set(err, -EFBIG, "%s:1:1: a file of rules has at most %d bytes", f->name,
 			TEXT_MAX);
+	c->hash = hash(hash_start, text, len);
 	int r = f->is_judge ? moderation_parse(&c->moderation, text, len, &why)
 			    : guard_rules_parse(&c->rules, f->stage, f->name, text, len, &why);
 	if (r == -EINVAL)
@@ -269,6 +335,7 @@ static void take(struct guards *gs, struct guard_file *f, struct compiled *c)
 		guard_rules_put(f->rules);
 		f->rules = c->rules;
 	}
+	f->hash = c->hash;
 	*c = (struct compiled){0};
 }
 
@@ -303,7 +370,9 @@ static void mend(struct guards *gs, enum guard_stage stage)
 		char key[128];
 		if (!f->clashing || f->stage != stage || check_names(gs, f, f->clashing, &err) < 0)
 			continue;
-		take(gs, f, &(struct compiled){.rules = f->clashing});
+		take(gs, f,
+			&(struct compiled){.rules = f->clashing,
+				.hash = hash(hash_start, f->text->bytes, f->text->len)});
 		f->clashing = NULL;
 		*f->fault = '\0';
 		f->mended = true;

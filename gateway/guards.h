@@ -24,6 +24,14 @@ int guards_rules(struct guards *gs, enum guard_stage stage, struct guard_set **o
 int guards_judge(
 	struct guards *gs, enum guard_stage stage, struct moderation **out, struct err *err);
 
+/* All of a stage at one moment: rules, judge (NULL: none) and fingerprint. The pointers may be
+ * NULL. -EPERM as above, and then nothing is given but the fingerprint. */
+int guards_stage(struct guards *gs, enum guard_stage stage, struct guard_set **rules,
+	struct moderation **judge, uint64_t *print, struct err *err);
+/* A number that is another one when other rules or another judge are in force for a stage; the same
+ * over restarts. For caches: 64 bits, not made to withstand people who write rule files. */
+uint64_t guards_fingerprint(struct guards *gs, enum guard_stage stage);
+
 /* A whole text before it becomes part of a session: `*out` gets it with redactions. -EPERM:
  * blocked, with the sentence; -EILSEQ, -ENOMEM. Findings are audited as of that user and session.
  */

@@ -15,6 +15,7 @@ struct guard_file {
 	struct text *text;             /* as it was set last; NULL: only restored */
 	struct guard_rules *rules;     /* of the last good text; NULL: there is none */
 	struct moderation *moderation; /* likewise, of the judge's file */
+	uint64_t hash;                 /* of the text that rules or moderation are of */
 	struct guard_rules *clashing;  /* of `text`: good but for a name in another file; or NULL */
 	bool mended;                   /* it was clashing, which is still to be reported as over */
 	char fault[GUARDS_SENTENCE];   /* of `text`; "" */
@@ -28,6 +29,7 @@ struct guards {
 	struct table files;
 	struct guard_set *sets[2];           /* by stage; NULL: closed */
 	uint64_t generation[2];              /* of sets */
+	uint64_t fingerprints[2];            /* of the texts that sets are of */
 	char no_room[2][TEXT_NAME_SIZE + 8]; /* a file that could not be taken closes its stage */
 	bool stopped;
 	struct loop_timer timer;

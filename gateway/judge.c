@@ -98,7 +98,7 @@ static struct judge *judge_put(struct judge *j)
 	text_put(j->user_text);
 	text_put(j->agent_text);
 	buf_free(&j->answer);
-	free(j->prompt.ids);
+	free(j->prompt.data);
 	pthread_mutex_destroy(&j->lock);
 	pthread_cond_destroy(&j->told_end);
 	gateway_put(j->g);
@@ -321,7 +321,8 @@ static void stage_ask(struct judge *j)
 	const struct loaded *l = j->user.loaded;
 	struct err err = j->render_err;
 	int e = j->render_status;
-	if (e == 0) {
+	bool asked = e == 0;
+	if (asked) {
 		j->decided = j->cancel_sent = false;
 		pthread_mutex_lock(&j->lock);
 		j->news.known = j->news.ended = false;
@@ -329,15 +330,15 @@ static void stage_ask(struct judge *j)
 		pthread_mutex_unlock(&j->lock);
 		judge_ref(j); /* the events' */
 		e = l->provider->submit(l->handle, &q, &j->provider_id, &err);
-		if (e < 0)
-			judge_put(j);
 	}
-	free(j->prompt.ids);
+	free(j->prompt.data);
 	j->prompt = (struct provider_prompt){0};
 	if (e < 0)
 		fail(j, e == -EAGAIN ? -EBUSY : e, &err);
 	else
 		j->stage = STAGE_ASK;
+	if (asked && e < 0)
+		judge_put(j); /* no events come */
 }
 
 /* The first word of an answer. */

@@ -2,6 +2,7 @@
 /* The engine in this process as a provider: translation of words, and nothing else. */
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,7 +34,14 @@ static void local_unload(void *handle)
 static void local_limits(void *handle, struct provider_limits *out)
 {
 	const struct engine_info *info = engine_info(handle);
-	*out = (struct provider_limits){info->context_tok, info->max_token_bytes};
+	*out = (struct provider_limits){
+		.context_tok = info->context_tok,
+		.max_token_bytes = info->max_token_bytes,
+		.answers = !info->is_encoder,
+		.embedding_dim = info->is_encoder ? info->n_embd : 0,
+		.embeds = info->is_encoder,
+		.counts = true,
+	};
 }
 
 static void local_stats(void *handle, struct provider_stats *out)
@@ -63,7 +71,10 @@ static int local_info(void *handle, struct buf *out)
 	r = r ? r : info_word(out, "architecture", i->architecture);
 	r = r ? r : info_word(out, "file_type", i->file_type);
 	r = r ? r : info_word(out, "tokenizer", i->tokenizer);
-	r = r ? r : info_word(out, "template", i->chat_family);
+	if (i->is_encoder)
+		r = r ? r : info_word(out, "pooling", i->pooling);
+	else
+		r = r ? r : info_word(out, "template", i->chat_family);
 	r = r ? r : info_word(out, "backend", i->backend);
 	r = r ? r
 	      : buf_printf(out,
@@ -109,7 +120,7 @@ static int local_render(void *handle, const struct provider_message *messages, s
 	int r = engine_render(handle, list, n, true, &tokens, err);
 	free(list);
 	if (r == 0)
-		*out = (struct provider_prompt){tokens.ids, tokens.n};
+		*out = (struct provider_prompt){tokens.ids, tokens.n, tokens.n};
 	return r;
 }
 
@@ -139,6 +150,7 @@ static void relay_event(void *arg, const struct engine_event *e)
 		.usage = {e->usage.prompt_tok, e->usage.cached_tok, e->usage.output_tok},
 		.candidate_p = e->candidate_p,
 		.n_candidates = e->n_candidates,
+		.mean_logprob = NAN,
 	};
 	relay->event(relay->arg, &event);
 	if (e->kind == ENGINE_END)
@@ -153,7 +165,7 @@ static int local_submit(
 		return err_set(err, -ENOMEM, "out of memory");
 	*relay = (struct relay){q->event, q->arg};
 	struct engine_request request = {
-		.ids = q->prompt->ids,
+		.ids = q->prompt->data,
 		.n_ids = q->prompt->n_tok,
 		.sampling = {.temperature = (float)q->temperature,
 			.top_k = q->top_k,
@@ -182,6 +194,43 @@ static void local_cancel(void *handle, uint64_t id)
 	engine_cancel(handle, id);
 }
 
+/* The same for embeddings. */
+struct embed_relay {
+	void (*done)(void *arg, int status, const char *sentence, const float *vectors, size_t dim,
+		const struct trace_usage *usage);
+	void *arg;
+	size_t dim;
+};
+
+static void relay_vectors(void *arg, int status, const char *sentence, const float *vectors,
+	const struct engine_usage *usage)
+{
+	struct embed_relay *relay = arg;
+	struct trace_usage u = {usage->prompt_tok, usage->cached_tok, usage->output_tok};
+	relay->done(relay->arg, status, sentence, vectors, relay->dim, &u);
+	free(relay);
+}
+
+/* The salt is of no use here: nothing is kept of a text. */
+static int local_embed(void *handle, const struct provider_embed *q, uint64_t *id, struct err *err)
+{
+	struct embed_relay *relay = malloc(sizeof *relay);
+	if (!relay)
+		return err_set(err, -ENOMEM, "out of memory");
+	*relay = (struct embed_relay){q->done, q->arg, engine_info(handle)->n_embd};
+	struct engine_embed request = {
+		.texts = q->texts,
+		.lens = q->lens,
+		.n = q->n,
+		.done = relay_vectors,
+		.arg = relay,
+	};
+	int r = engine_embed(handle, &request, id, err);
+	if (r < 0)
+		free(relay);
+	return r;
+}
+
 const struct provider local_provider = {
 	.load = local_load,
 	.unload = local_unload,
@@ -192,4 +241,6 @@ const struct provider local_provider = {
 	.render = local_render,
 	.submit = local_submit,
 	.cancel = local_cancel,
+	.embed = local_embed,
+	.cancel_embed = local_cancel,
 };

@@ -5,8 +5,11 @@
 /* A model: its settings, its state, and who uses what is loaded of it. */
 
 #include "gateway/core.h"
+#include "gateway/gate.h"
+#include "gateway/latency.h"
 #include "gateway/money.h"
 #include "gateway/provider.h"
+#include "gateway/router.h"
 
 /* What is loaded of a model: a provider's handle, alive while somebody holds it. */
 struct loaded {
@@ -15,6 +18,7 @@ struct loaded {
 	const struct provider *provider;
 	void *handle;
 	struct provider_limits limits;
+	uint64_t file_print[4]; /* which file it was, of a local one: device, inode, size, time */
 	struct loop_work work;
 };
 
@@ -34,7 +38,8 @@ struct model_user {
 int model_use(struct model *m, struct model_user *user, struct err *err);
 /* Lets go. Harmless when it was told, or never used. */
 void model_unuse(struct model *m, struct model_user *user);
-/* new reference of what is loaded, or NULL. Does not load. */
+/* new reference of what is loaded, or NULL. Does not load, but an upstream's handle is made, as
+ * that takes no time (unless its key is in a file). */
 struct loaded *model_peek(struct model *m);
 /* 0, or -EHOSTUNREACH when it could not even be loaded. */
 int model_check(struct model *m, struct err *err);
@@ -44,14 +49,63 @@ void model_broke(struct model *m, int status, const char *sentence);
 /* Its prices now: what a request costs that begins now. */
 void model_price(struct model *m, struct money_price *out);
 
+/* The models to try when this one cannot: names with blanks between. new reference; NULL: none. */
+struct text *model_fallback(struct model *m);
+/* borrows: so many requests at a time, as requests_max and queue_max say. */
+struct gate *model_gate(struct model *m);
+uint64_t model_queue_timeout_ms(struct model *m); /* 0: none */
+
+struct model_facts { /* a copy of what is known of a model now */
+	char name[TEXT_NAME_SIZE];
+	struct money_price price;
+	double quality; /* has_quality: it was said; else it is the default, 0.5 */
+	bool has_quality;
+	char capabilities[256]; /* words as they were written; "": the default */
+	uint32_t context_tok;   /* 0: not known: local, not loaded, nothing said */
+	uint32_t max_tokens;    /* 0: none */
+	uint32_t weight;
+	bool configured; /* it has a path or an endpoint */
+	bool upstream;
+	bool loaded;          /* a handle is there: always of upstreams, but for keys in files */
+	bool answers, embeds; /* as provider_limits; before it is loaded: true, false */
+	/* As provider.h's health: 0 and "ready", "unloaded", "loading"; 1 and "half-open";
+	 * -EHOSTUNREACH and why not ("open", "failed", ...). A failed one would be loaded again by
+	 * the next request. word: static. */
+	int health;
+	const char *word;
+	struct err why;
+	uint64_t running, waiting; /* requests on it, and before its gate */
+};
+/* Returns out->health. */
+int model_facts(struct model *m, struct model_facts *out);
+
 struct metrics *model_metrics(struct model *m); /* borrows */
+struct latency *model_latency(struct model *m); /* borrows */
+/* The router's decision, by that policy, was for m. */
+void model_chosen(struct model *m, enum router_policy policy);
+/* llm_router_decisions_total{model,policy}. */
+int models_render_chosen(struct model *const *models, size_t n, struct buf *out);
 void model_stats(struct model *m, struct provider_stats *out, bool *is_loaded);
+/* Prometheus text of those that are upstreams. */
+int models_render_upstreams(struct model *const *models, size_t n, struct buf *out);
 
 /* Unloads it for good. */
 void model_retire(struct model *m, const char *why);
 /* Unloads it if nobody used it since then (CLOCK_MONOTONIC). */
 void model_unload_idle(struct model *m, uint64_t since_ns);
 
+/* Appends what its name stands for now, for a session: a text that changes when its answers may.
+ * Its settings and its file; of one with a fallback, and of virtual ones, those of all models, and
+ * the router's. 0; 1: it cannot be known, as a local model is not loaded; -ENOMEM. Without locks:
+ * takes the gateway's. */
+int model_identity(struct model *m, const char *session, struct buf *out);
+/* The longest answer it may give; 0: no limit of its own. */
+uint32_t model_max_tokens(struct model *m);
+/* Its server refused its key: one that is in a file is read again for the next request. */
+void model_key_refused(struct model *m);
+
+/* auto and cascade. */
+bool model_name_is_virtual(const char *name);
 /* For gateway.c: new, or NULL. */
 struct model *model_make(struct gateway *g, const char *name);
 

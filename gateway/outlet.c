@@ -30,7 +30,8 @@ struct outlet {
 	size_t released;  /* of clean */
 	uint64_t produced_tok, covered_tok;
 
-	bool ended;
+	uint64_t guards_print;
+	bool ended, is_makeshift;
 	int code;
 	struct err err;
 };
@@ -42,8 +43,8 @@ int outlet_new(struct outlet **out, const struct outlet_job *job, struct err *er
 	if (!o)
 		return err_set(err, -ENOMEM, "out of memory");
 	o->job = *job;
-	int r = guards_rules(job->g->guards, GUARD_OUTPUT, &set, NULL, err);
-	r = r ? r : guards_judge(job->g->guards, GUARD_OUTPUT, &o->moderation, err);
+	int r = guards_stage(
+		job->g->guards, GUARD_OUTPUT, &set, &o->moderation, &o->guards_print, err);
 	if (r == 0) {
 		o->rules = guard_stream_new(set);
 		r = o->rules ? 0 : err_set(err, -ENOMEM, "out of memory");
@@ -134,6 +135,16 @@ void outlet_uncover(struct outlet *o, int code, const struct err *err)
 	end(o, code, err);
 }
 
+uint64_t outlet_guards(const struct outlet *o)
+{
+	return o->guards_print;
+}
+
+bool outlet_is_makeshift(const struct outlet *o)
+{
+	return o->is_makeshift;
+}
+
 bool outlet_ended(const struct outlet *o, int *code, struct err *err)
 {
 	*code = o->code;
@@ -164,6 +175,7 @@ static void unsafe(struct outlet *o, const struct judge_verdict *v)
 	struct err err = {0};
 	guards_tell_judge(o->job.g->guards, &o->job.who, GUARD_OUTPUT, v->categories, "unsafe",
 		actions[action]);
+	o->is_makeshift = true;
 	if (action == MODERATION_WARN)
 		return;
 	o->ended = false; /* this end comes before that of the text */
@@ -185,6 +197,7 @@ static void no_verdict(struct outlet *o, const struct judge_verdict *v)
 	struct err err = {0};
 	guards_tell_judge(o->job.g->guards, &o->job.who, GUARD_OUTPUT, "", "no verdict",
 		open ? "allow" : "block");
+	o->is_makeshift = true;
 	if (open)
 		return;
 	o->ended = false;
@@ -254,7 +267,7 @@ static void release(struct outlet *o)
 	if (r < 0) {
 		struct err err;
 		o->ended = false;
-		end(o, err_set(&err, r, "the answer is too long to be kept"), &err);
+		end(o, answer_fault(r, &err), &err);
 		o->judged = o->clean.len = o->released;
 		return;
 	}

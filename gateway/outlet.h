@@ -41,6 +41,11 @@ void outlet_uncover(struct outlet *o, int code, const struct err *err);
 /* Releases what may be. 1: there is more to come, or something is waited for; 0: it has ended and
  * everything that may be is released. */
 int outlet_step(struct outlet *o);
+/* Of the rules and the judge that it was made with: guards_fingerprint. */
+uint64_t outlet_guards(const struct outlet *o);
+/* Whether it had a fate of its own: a judge had the text replaced, or gave no verdict and it passed
+ * all the same. Another one with this text may have another. */
+bool outlet_is_makeshift(const struct outlet *o);
 /* Whether it has ended: the model may stop. With the code and sentence of the end. */
 bool outlet_ended(const struct outlet *o, int *code, struct err *err);
 

@@ -65,7 +65,7 @@ static int render(const struct pieces *p, size_t from, size_t len, const struct 
 
 static void drop(struct provider_prompt *out)
 {
-	free(out->ids);
+	free(out->data);
 	*out = (struct provider_prompt){0};
 }
 

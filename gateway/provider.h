@@ -2,7 +2,8 @@
 #ifndef GATEWAY_PROVIDER_H
 #define GATEWAY_PROVIDER_H
 
-/* What computes answers, behind one table of operations: the engine in this process (local.c). */
+/* What computes answers, behind one table of operations: the engine in this process (local.c), or a
+ * server somewhere else (upstream.c). */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,8 +22,11 @@ struct provider_message {
 	size_t len;
 };
 
+struct upstream_config; /* gateway/upstream.h */
+
 struct provider_config {
-	const char *path, *chat_family; /* chat_family: NULL when not set */
+	const char *path, *chat_family;         /* chat_family: NULL when not set */
+	const struct upstream_config *upstream; /* NULL for the local one; borrowed for the call */
 	uint32_t n_threads;
 	size_t kv_bytes;
 	dev_t forbidden_device;
@@ -31,16 +35,22 @@ struct provider_config {
 };
 
 struct provider_limits {
-	uint32_t context_tok, max_token_bytes;
+	uint32_t context_tok;     /* the longest prompt and answer together */
+	uint32_t max_token_bytes; /* no token stands for more bytes; 0: not known */
+	bool answers;             /* it takes `submit`; an encoder does not */
+	uint32_t embedding_dim;   /* 0: it takes no `embed`, or (upstreams) not known yet */
+	bool embeds;              /* it takes `embed` */
+	bool counts;              /* `count` and `render` count tokens; else they estimate */
 };
 
 struct provider_stats {
 	uint64_t running, waiting, kv_blocks_total, kv_blocks_used, kv_blocks_cached, preemptions;
 };
 
-struct provider_prompt { /* what count and submit share: opaque but for its length */
-	uint32_t *ids;
-	size_t n_tok;
+struct provider_prompt {   /* what render gives to submit: opaque but for its length */
+	void *data;        /* one malloc'ed block: free() it */
+	size_t n_tok;      /* tokens, or an estimate of them */
+	uint64_t most_tok; /* it is never more than so many: what is reserved for it */
 };
 
 enum provider_event_kind {
@@ -59,6 +69,12 @@ struct provider_event {
 	struct trace_usage usage;
 	const float *candidate_p; /* [n_candidates] borrowed; NAN until known, or for ever */
 	size_t n_candidates;
+	/* END with a status: the server, not the request, is at fault, nothing was given of the
+	 * answer: another model may do better. */
+	bool retryable;
+	uint64_t retry_after_ms; /* END: it said when to come again; 0: it did not */
+	bool estimated;          /* END: usage was counted by us */
+	float mean_logprob;      /* END: of the answer's tokens; NAN: not known */
 };
 
 /* On a thread of the provider; must not block nor call back into it. */
@@ -69,14 +85,29 @@ struct provider_request {
 	double temperature, top_p, min_p;
 	uint32_t top_k, max_tokens;
 	uint64_t seed, salt;
+	bool seeded; /* seed was asked for, or drawn; else the answer needs none */
 	bool ignore_eos, json;
 	const char *const *stop;
 	size_t n_stop;
 	/* Words whose probabilities as the first one of the answer are wanted: engine_request. At
-	 * most 4. */
+	 * most 4. An upstream gives them where its protocol has log-probabilities. */
 	const char *const *candidates;
 	size_t n_candidates;
+	bool wants_logprob; /* END's mean_logprob is wanted, where that costs something */
 	provider_event_fn *event;
+	void *arg;
+};
+
+struct provider_embed {
+	const char *const *texts; /* [n] UTF-8; copied */
+	const size_t *lens;       /* [n] */
+	size_t n;
+	uint64_t salt; /* whose it is */
+	/* Once, on a thread of the provider (perhaps before embed returns) or inside cancel_embed;
+	 * must not block nor call back into it. status 0: vectors are [n][dim], row-major, of unit
+	 * length, borrowed. Else the sentence, and of usage what is known. */
+	void (*done)(void *arg, int status, const char *sentence, const float *vectors, size_t dim,
+		const struct trace_usage *usage);
 	void *arg;
 };
 
@@ -99,8 +130,18 @@ struct provider {
 	int (*submit)(void *handle, const struct provider_request *request, uint64_t *id,
 		struct err *err);
 	void (*cancel)(void *handle, uint64_t id);
+	/* Long for long text. *id is set before done can come. -ENOTSUP: it gives none; -EAGAIN:
+	 * too many wait. */
+	int (*embed)(void *handle, const struct provider_embed *q, uint64_t *id, struct err *err);
+	/* It is not wanted any more: its done comes soon, with -ECANCELED unless it came before. */
+	void (*cancel_embed)(void *handle, uint64_t id);
+	/* Whether it can take requests now: 0 and "ready", 1 and one that tries again
+	 * ("half-open"), or -EHOSTUNREACH and why not ("open", ...). word: static. NULL: always
+	 * ready. */
+	int (*health)(void *handle, const char **word, struct err *why);
 };
 
-extern const struct provider local_provider; /* local.c */
+extern const struct provider local_provider;    /* local.c */
+extern const struct provider upstream_provider; /* upstream.c */
 
 #endif

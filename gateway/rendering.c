@@ -32,7 +32,7 @@ struct rendering *rendering_free(struct rendering *r)
 	}
 	text_put(r->system);
 	free(r->turns);
-	free(r->prompt.ids);
+	free(r->prompt.data);
 	free(r);
 	return NULL;
 }

@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/utf8.h"
+#include "gateway/route.h"
 #include "gateway/session.h"
 #include "gateway/stages.h"
 
@@ -106,6 +107,10 @@ struct request *request_put(struct request *r)
 	text_put(r->prompt);
 	text_put(r->error);
 	settings_clear(&r->settings);
+	route_free(r->route);
+	router_decision_free(r->decision);
+	buf_free(&r->held);
+	buf_free(&r->best);
 	answer_put(r->answer);
 	free(r);
 	return NULL;
@@ -132,9 +137,9 @@ void request_charge(struct request *r, const char *status)
 	r->claim = NULL;
 	if (c && r->claim_started)
 		r->cost = book_claim_settle(c,
-			&(struct money_tokens){.prompt = r->usage.prompt_tok,
-				.cached = r->usage.cached_tok,
-				.output = r->usage.output_tok},
+			&(struct money_tokens){.prompt = r->attempt_usage.prompt_tok,
+				.cached = r->attempt_usage.cached_tok,
+				.output = r->attempt_usage.output_tok},
 			status);
 	else
 		book_claim_return(c);

@@ -6,7 +6,10 @@
 
 #include "gateway/answer.h"
 #include "gateway/book.h"
+#include "gateway/cache.h"
 #include "gateway/conversation.h"
+#include "gateway/embedding.h"
+#include "gateway/gate.h"
 #include "gateway/model.h"
 #include "gateway/settings.h"
 
@@ -22,9 +25,15 @@ enum request_state {
 enum request_stage {    /* where the machine stands: the loop's */
 	STAGE_QUEUED,   /* behind others of its session */
 	STAGE_JUDGE,    /* its prompt is being judged */
+	STAGE_CACHE,    /* the cache is looking for its answer */
+	STAGE_FOLLOW,   /* an equal request is being answered: it gets that answer */
+	STAGE_CHANNEL,  /* a channel's own work: a vector */
+	STAGE_GATE,     /* waits until its model takes one more */
 	STAGE_MODEL,    /* waits for the model to be loaded */
 	STAGE_RENDER,   /* its conversation is being rendered */
 	STAGE_GENERATE, /* in the provider's hands, and until all of it is released */
+	STAGE_NEXT,     /* that model could not, or not well enough: the next one, as soon as nobody
+			   works     for it any more */
 	STAGE_STORE,    /* answered; being stored */
 	STAGE_RELEASED, /* nothing is held any more */
 };
@@ -32,12 +41,14 @@ enum request_stage {    /* where the machine stands: the loop's */
 /* What other threads have to say to the machine. */
 struct request_news {
 	struct buf text; /* of the answer, not yet in it */
-	bool told, rendered, started, ended, stored, leased;
+	bool admitted, told, rendered, started, ended, stored, leased;
 	int told_status, end_status, stored_status, leased_status;
 	struct err told_err, end_err;
 	uint64_t started_ns, text_ns, ended_ns; /* text_ns: the first text */
 	const char *finish;
 	struct trace_usage usage;
+	bool retryable;
+	float mean_logprob;
 };
 
 struct request_inbox {
@@ -71,14 +82,43 @@ struct request {
 	uint64_t seed;
 	bool seeded;
 	struct trace_times times;
-	struct trace_usage usage;
+	struct trace_usage usage;         /* of all models that had a part in it */
+	struct trace_usage attempt_usage; /* of the one that has now */
 	char model_name[TEXT_NAME_SIZE];
-	struct book_claim *claim; /* until it is settled; NULL: it costs nothing */
+	struct route *route; /* the models it is tried on, and what came of each; or NULL */
+	struct router_decision
+		*decision;          /* that the route is from; NULL: the session named a model */
+	enum cache_level served_by; /* the cache gave the answer; 0: it did not */
+	struct book_claim *claim;   /* until it is settled; NULL: it costs nothing */
 	bool claim_started;
 	money cost;
 
 	/* The loop's. */
 	enum request_stage stage;
+	struct cache_ticket *ticket;
+	uint64_t guards_age;   /* fingerprint of the output guards that its key has */
+	struct answer *leader; /* STAGE_FOLLOW */
+	uint64_t leader_at;    /* so much of it was taken */
+	gateway_waiter leader_id;
+	bool is_makeshift; /* a model failed, or the best of a cascade is served: no answer of its
+			      key */
+	bool serves_best;  /* what the outlet has is all there is: nothing of a provider counts any
+			      more */
+	bool held_is_good; /* routing_is_good has said so */
+	bool with_leader,
+		asks_again;          /* asks_again: STAGE_CACHE, as soon as the leader has let go */
+	struct embedding *embedding; /* STAGE_CHANNEL */
+	struct gate *gate;           /* of the model: it runs in there, or waits */
+	struct gate_user at_gate;
+	struct loop_timer gate_timer;
+	uint64_t attempt_ns; /* this model's try began */
+	size_t n_tried;      /* models of the route, with the one that is tried now */
+	struct err left_err;
+	int left_code;   /* STAGE_NEXT: why that one is left; 0: not good enough */
+	struct buf held; /* text that a cascade may take back */
+	struct buf best; /* the best that it has taken back, and how good that was */
+	double best_quality;
+	struct trace_usage usage_before; /* of the models before this one */
 	struct model *model;
 	struct model_user user_of_model;
 	struct judge *judge;           /* of the prompt */

@@ -152,6 +152,8 @@ static struct request *next_request(struct session *s)
 static void look_after(struct loop_work *work)
 {
 	struct session *s = list_entry(work, struct session, work);
+	struct store *store = s->g->store;
+	store_begin(store); /* its turn, its claim: one write, one wake */
 	pthread_mutex_lock(&s->lock);
 	struct request *r = next_request(s);
 	unsigned flags = s->flags;
@@ -164,6 +166,7 @@ static void look_after(struct loop_work *work)
 		stages_start(r);
 	request_put(r);
 	session_put(s);
+	store_end(store);
 }
 
 /* ---- what others of this folder do to it ---- */
@@ -583,8 +586,10 @@ static int claim_retry(
 		r = err_set(err, -EHOSTUNREACH, "there is no model %s", name);
 	struct loaded *l = m ? model_peek(m) : NULL;
 	if (r == 0) {
+		struct money_price price;
+		model_price(m, &price);
 		pthread_mutex_lock(&s->lock);
-		worst_estimate(&worst, s, m, l, last_prompt_tok(s));
+		worst_estimate(&worst, s, &price, l, last_prompt_tok(s));
 		pthread_mutex_unlock(&s->lock);
 		r = book_claim(out, s->g->book, said->user, &worst, NULL, err);
 	}

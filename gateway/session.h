@@ -18,8 +18,8 @@ struct session {
 	atomic_uint refs;
 	struct gateway *g; /* a reference */
 	char id[TEXT_NAME_SIZE];
-	bool ask;     /* unlisted, not stored, without history */
-	bool verdict; /* and what is asked is what the guards say of it: guards/test */
+	bool ask;                     /* unlisted, not stored, without history: a channel's */
+	enum gateway_channel channel; /* whose answers are asked for; GATEWAY_ASK: a model's */
 
 	pthread_mutex_t lock; /* guards down to `flags` */
 	struct session_attr attr;

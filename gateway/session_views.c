@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "gateway/route.h"
 #include "gateway/session.h"
 
 static int render_conversation(struct session *s, enum session_view view, struct buf *out)
@@ -47,6 +48,9 @@ static int render_cost(const char *name, money cost, struct buf *out)
 	return e ? e : buf_append(out, "\n", 1);
 }
 
+static const char *const cache_levels[] = {
+	[CACHE_L1] = "l1", [CACHE_L2] = "l2", [CACHE_L3] = "semantic", [CACHE_FLIGHT] = "shared"};
+
 static int render_request_usage(const struct request *r, struct buf *out)
 {
 	const struct trace_times *t = &r->times;
@@ -73,6 +77,8 @@ static int render_request_usage(const struct request *r, struct buf *out)
 		e = buf_printf(out, "seed %" PRIu64 "\n", r->seed);
 	if (e == 0 && *r->finish)
 		e = buf_printf(out, "finish %s\n", r->finish);
+	if (e == 0 && r->served_by)
+		e = buf_printf(out, "cache %s\n", cache_levels[r->served_by]);
 	return e;
 }
 
@@ -88,6 +94,17 @@ static int render_usage(const struct session *s, struct buf *out)
 	return r ? r : render_cost("session_cost", s->sums.cost, out);
 }
 
+/* The stages, and where there was a choice, how it was made and what came of each model. */
+static int render_trace(const struct request *r, struct buf *out)
+{
+	int e = trace_render_stages(&r->times, out);
+	if (e == 0 && r->decision)
+		e = router_decision_json(r->decision, out);
+	if (e == 0 && r->route && (r->decision || route_count(r->route) > 1))
+		e = route_json(r->route, out);
+	return e;
+}
+
 static int render_locked(struct session *s, enum session_view view, struct buf *out)
 {
 	switch (view) {
@@ -98,7 +115,7 @@ static int render_locked(struct session *s, enum session_view view, struct buf *
 	case SESSION_USAGE:
 		return render_usage(s, out);
 	case SESSION_TRACE:
-		return s->newest ? trace_render_stages(&s->newest->times, out) : 0;
+		return s->newest ? render_trace(s->newest, out) : 0;
 	case SESSION_EVENTS:
 		return s->events.len ? buf_append(out, s->events.data, s->events.len) : 0;
 	case SESSION_CHAT:

@@ -90,6 +90,7 @@ static int check_stop(const struct row *row, const char *value, size_t len)
 
 static const char *const formats[] = {"text", "json", NULL};
 static const char *const switches[] = {"0", "1", NULL};
+static const char *const cache_uses[] = {"auto", "all", "off", NULL};
 static const char *const truncations[] = {"oldest-turns", "middle", "off", NULL};
 
 enum { SHORT_BYTES = 64, STOP_BYTES = 8192, SYSTEM_BYTES = 1 << 20 };
@@ -179,11 +180,25 @@ static const struct row rows[N_SETTINGS] = {
 		.max_bytes = SHORT_BYTES,
 		.allowed = "tokens that a prompt with its history may take, a whole number, or 0 "
 			   "(what the model takes)"},
+	[SETTING_MAX_LATENCY_MS] = {.name = "max_latency_ms",
+		.check = check_integer,
+		.default_value = "0",
+		.high = 86400000,
+		.max_bytes = SHORT_BYTES,
+		.allowed = "milliseconds that models/auto may take for an answer, a whole number, "
+			   "or 0 "
+			   "(no ceiling)"},
+	[SETTING_CACHE] = {.name = "cache",
+		.check = check_word,
+		.words = cache_uses,
+		.default_value = "auto",
+		.max_bytes = SHORT_BYTES,
+		.allowed = "auto (answers at temperature 0), all (sampled ones, too) or off"},
 };
 
 static const char *const names[N_SETTINGS + 1] = {"model", "system", "temperature", "top_p",
 	"top_k", "min_p", "max_tokens", "stop", "seed", "format", "ignore_eos", "truncate",
-	"max_cost", "prompt_budget", NULL};
+	"max_cost", "prompt_budget", "max_latency_ms", "cache", NULL};
 
 const char *const *settings_names(void)
 {

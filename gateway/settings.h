@@ -26,6 +26,8 @@ enum setting {
 	SETTING_TRUNCATE,
 	SETTING_MAX_COST,
 	SETTING_PROMPT_BUDGET,
+	SETTING_MAX_LATENCY_MS, /* of a request that the router places; 0: none */
+	SETTING_CACHE,          /* auto: what is deterministic; off; all: sampled answers too */
 	N_SETTINGS
 };
 

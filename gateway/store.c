@@ -465,25 +465,33 @@ static void *store_main(void *arg)
 	return NULL;
 }
 
-/* Something was queued: wakes the thread, unless a group is open, whose end does. A wake costs
- * more than everything else here, so there is one a group, and none for what may be written later
- * (but the thread must not sleep for good beside it). With the lock held. */
-static void queued(struct store *s, bool hurry)
+/* Something was queued. True: the thread is to be woken, unless a group is open, whose end does
+ * that. A wake costs more than everything else here, so there is one a group, and none for what may
+ * be written later (but the thread must not sleep for good beside it). With the lock held. */
+static bool queued(struct store *s, bool hurry)
 {
 	s->any_pending = true;
 	s->hurry |= hurry || s->sleeps;
-	if (s->hurry && !s->n_open)
+	return s->hurry && !s->n_open;
+}
+
+/* Wakes without the lock: the thread would only wait for it. */
+static void unlock_and_wake(struct store *s, bool is_due)
+{
+	pthread_mutex_unlock(&s->lock);
+	if (is_due)
 		pthread_cond_signal(&s->filled);
 }
 
 static void put(struct store *s, const char *key, const char *value, size_t value_len, bool hurry)
 {
+	bool is_due = false;
 	pthread_mutex_lock(&s->lock);
 	if (!s->closing) {
 		leveldb_writebatch_put(s->pending, key, strlen(key), value, value_len);
-		queued(s, hurry);
+		is_due = queued(s, hurry);
 	}
-	pthread_mutex_unlock(&s->lock);
+	unlock_and_wake(s, is_due);
 }
 
 void store_put(struct store *s, const char *key, const char *value, size_t value_len)
@@ -498,12 +506,13 @@ void store_put_later(struct store *s, const char *key, const char *value, size_t
 
 void store_delete(struct store *s, const char *key)
 {
+	bool is_due = false;
 	pthread_mutex_lock(&s->lock);
 	if (!s->closing) {
 		leveldb_writebatch_delete(s->pending, key, strlen(key));
-		queued(s, true);
+		is_due = queued(s, true);
 	}
-	pthread_mutex_unlock(&s->lock);
+	unlock_and_wake(s, is_due);
 }
 
 void store_begin(struct store *s)
@@ -516,9 +525,7 @@ void store_begin(struct store *s)
 void store_end(struct store *s)
 {
 	pthread_mutex_lock(&s->lock);
-	if (--s->n_open == 0 && (s->hurry || s->awaits_groups))
-		pthread_cond_signal(&s->filled);
-	pthread_mutex_unlock(&s->lock);
+	unlock_and_wake(s, --s->n_open == 0 && (s->hurry || s->awaits_groups));
 }
 
 void store_after(struct store *s, struct store_waiter *w)
@@ -527,8 +534,8 @@ void store_after(struct store *s, struct store_waiter *w)
 	w->next = NULL;
 	*s->waiters_end = w;
 	s->waiters_end = &w->next;
-	pthread_cond_signal(&s->filled);
-	pthread_mutex_unlock(&s->lock);
+	s->hurry = true;
+	unlock_and_wake(s, !s->n_open);
 }
 
 int store_state(struct store *s, struct err *err)

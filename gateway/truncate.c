@@ -73,14 +73,15 @@ static size_t window(struct fit *f, size_t *bytes)
 static int try_window(struct fit *f, struct provider_prompt *out, struct err *err)
 {
 	size_t bytes, n = window(f, &bytes);
-	if (bytes > (size_t)f->limits.context_tok * f->limits.max_token_bytes)
+	size_t token_bytes = f->limits.max_token_bytes; /* 0: not known */
+	if (token_bytes && bytes > (size_t)f->limits.context_tok * token_bytes)
 		return 1;
 	int r = f->provider->render(f->handle, f->messages, n, out, err);
 	if (r < 0)
 		return r;
 	if (out->n_tok <= most_tok(f))
 		return 0;
-	free(out->ids);
+	free(out->data);
 	*out = (struct provider_prompt){0};
 	return 1;
 }

@@ -11,6 +11,7 @@
 
 #include "gateway/guards.h"
 #include "gateway/judge.h"
+#include "gateway/paying.h"
 #include "gateway/session.h"
 #include "gateway/stages.h"
 
@@ -131,7 +132,7 @@ void verdict_begin(struct request *r)
 		answer(r, NULL);
 		return;
 	}
-	stages_start_claim(r);
+	paying_start_ticket(r);
 	if (v.status == 0)
 		v.status = ask(r, stage, &v.err);
 	if (v.status < 0) {

@@ -4,20 +4,20 @@
 
 enum { BYTES_A_TOKEN = 4, TEMPLATE_TOK = 16 };
 
-static void common(
-	struct book_worst *out, const struct settings *settings, struct model *m, uint64_t room_tok)
+static void common(struct book_worst *out, const struct settings *settings,
+	const struct money_price *price, uint64_t room_tok)
 {
 	*out = (struct book_worst){.output_tok = settings_integer(settings, SETTING_MAX_TOKENS)};
 	if (out->output_tok > room_tok)
 		out->output_tok = room_tok;
-	model_price(m, &out->price);
+	out->price = *price;
 	out->has_max_cost = settings_dollars(settings, SETTING_MAX_COST, &out->max_cost);
 }
 
-void worst_exact(struct book_worst *out, const struct settings *settings, struct model *m,
-	size_t prompt_tok, uint64_t room_tok)
+void worst_exact(struct book_worst *out, const struct settings *settings,
+	const struct money_price *price, uint64_t prompt_tok, uint64_t room_tok)
 {
-	common(out, settings, m, room_tok);
+	common(out, settings, price, room_tok);
 	out->prompt_tok = prompt_tok;
 }
 
@@ -36,17 +36,18 @@ static uint64_t history_tok(const struct session *s)
 	return (len + c->settled_bytes) / BYTES_A_TOKEN;
 }
 
-void worst_estimate(struct book_worst *out, const struct session *s, struct model *m,
-	const struct loaded *l, size_t prompt_tok)
+void worst_estimate(struct book_worst *out, const struct session *s,
+	const struct money_price *price, const struct loaded *l, size_t prompt_tok)
 {
 	uint64_t history = history_tok(s),
 		 most = settings_integer(&s->settings, SETTING_PROMPT_BUDGET);
 	uint64_t context = l ? l->limits.context_tok : UINT64_MAX;
 	if (most && history + prompt_tok > most)
 		history = prompt_tok < most ? most - prompt_tok : 0;
-	uint64_t prompt = history + prompt_tok + TEMPLATE_TOK;
+	bool embeds = s->channel == GATEWAY_EMBED;
+	uint64_t prompt = embeds ? prompt_tok : history + prompt_tok + TEMPLATE_TOK;
 	if (prompt > context)
 		prompt = context;
-	common(out, &s->settings, m, context - prompt);
+	common(out, &s->settings, price, embeds ? 0 : context - prompt);
 	out->prompt_tok = prompt;
 }

@@ -8,12 +8,13 @@
 #include "gateway/session.h"
 
 /* While it is written: an estimate. The tokens of the conversation are those of the last answered
- * request; text that was not counted is taken as four bytes a token. `l` is what is loaded of m, or
- * NULL. With the session's lock held. */
-void worst_estimate(struct book_worst *out, const struct session *s, struct model *m,
-	const struct loaded *l, size_t prompt_tok);
+ * request; text that was not counted is taken as four bytes a token. To be embedded, prompt_tok is
+ * what it is at most, and all. `l` is what is loaded of the
+ * model, or NULL. With the session's lock held. */
+void worst_estimate(struct book_worst *out, const struct session *s,
+	const struct money_price *price, const struct loaded *l, size_t prompt_tok);
 /* When its prompt is tokens and room tokens are left of the context. */
-void worst_exact(struct book_worst *out, const struct settings *settings, struct model *m,
-	size_t prompt_tok, uint64_t room_tok);
+void worst_exact(struct book_worst *out, const struct settings *settings,
+	const struct money_price *price, uint64_t prompt_tok, uint64_t room_tok);
 
 #endif

@@ -6,23 +6,20 @@
  *
  * Opens a gateway of its own with that model, and measures requests of one token with a prompt of
  * about 200 bytes, from one session at a time and from 64 at once; with nothing configured, and
- *with everything: the rule files of RULES-DIR/input and output, prices, a budget, and limits of
- *every kind. Both in turns, so that they see the same moods of the machine.
+ * with everything: the rule files of RULES-DIR/input and output, prices, a budget, and limits of
+ * every kind. Both in turns, so that they see the same moods of the machine.
  *
  *	write     of the prompt: limits, budget and input rules are judged in it
  *	added     the write, and of the rest what is not the engine's (queue, prefill and decode of
- *the session's trace): scheduling, rendering, output rules, the ledger, the store
+ * the session's trace): scheduling, rendering, output rules, the ledger, the store
  */
-#include <dirent.h>
-#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "base/clock.h"
-#include "gateway/gateway.h"
+#include "bench_asking.h"
 
 enum { ROUNDS = 4, REQUESTS = 250, MANY = 64 };
 
@@ -39,28 +36,12 @@ struct samples {
 
 /* ---- small things ---- */
 
-static void check(int r, const struct err *err, const char *what)
-{
-	if (r >= 0)
-		return;
-	fprintf(stderr, "bench_gateway: %s: %s\n", what, *err->text ? err->text : strerror(-r));
-	exit(1);
-}
-
-static int order(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return (x > y) - (x < y);
-}
-
 static double quantile(const struct samples *s, bool added, double p)
 {
 	double *values = calloc(s->n + 1, sizeof *values);
 	for (size_t i = 0; i < s->n; i++)
 		values[i] = added ? s->all[i].added_us : s->all[i].write_us;
-	qsort(values, s->n, sizeof *values, order);
-	size_t rank = (size_t)(p * (double)s->n);
-	double value = values[rank < s->n ? rank : s->n - 1];
+	double value = bench_asking_quantile(values, s->n, p);
 	free(values);
 	return value;
 }
@@ -75,79 +56,26 @@ static double milliseconds(const char *text, const char *name)
 
 /* ---- a request ---- */
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t woken = PTHREAD_COND_INITIALIZER;
-
-static void wake(void *arg)
-{
-	pthread_mutex_lock(&lock);
-	*(bool *)arg = true;
-	pthread_cond_broadcast(&woken);
-	pthread_mutex_unlock(&lock);
-}
-
-static void wait_for(bool *flag)
-{
-	pthread_mutex_lock(&lock);
-	while (!*flag)
-		pthread_cond_wait(&woken, &lock);
-	*flag = false;
-	pthread_mutex_unlock(&lock);
-}
-
-static struct answer *newest(struct session *s)
-{
-	struct answer *a = NULL;
-	gateway_waiter id;
-	bool told = false;
-	while (session_newest(s, &a, wake, &told, &id) == 1)
-		wait_for(&told);
-	return a;
-}
-
-/* Until the answer's end. */
-static void read_answer(struct answer *a)
-{
-	char bytes[4096];
-	uint64_t offset = 0;
-	bool told = false;
-	for (;;) {
-		size_t n;
-		gateway_waiter id;
-		int r = answer_read(a, offset, bytes, sizeof bytes, &n);
-		if (r < 0 || (r == 0 && !n))
-			return;
-		offset += n;
-		if (r == 1 && answer_wait(a, offset, wake, &told, &id) == 0)
-			wait_for(&told);
-	}
-}
-
 static void ask(struct session *s, unsigned k, struct sample *out)
 {
 	char prompt[256];
-	struct err err = {0};
-	struct draft *d;
+	struct bench_asking_times times;
 	struct buf trace = {0};
+	struct err err = {0};
 	int n = snprintf(prompt, sizeof prompt,
 		"Question %u: please explain in a few plain words how a filesystem can stand in "
 		"front of a language model, and what a person at a shell gains by it; the shorter "
 		"the answer, the better.\n",
 		k);
-	check(draft_new(&d, s, getuid(), &err), &err, "draft");
-	uint64_t begin = clock_mono_ns();
-	check(draft_write(d, prompt, (size_t)n, &err), &err, "write");
-	out->write_us = (double)(clock_mono_ns() - begin) / 1e3;
-	draft_commit(d);
-	struct answer *a = newest(s);
-	read_answer(a);
-	answer_put(a);
+	bench_asking_ask(s, prompt, (size_t)n, &times);
+	bench_asking_check(times.code, &err, "ask");
+	out->write_us = times.write_us;
 	session_render(s, SESSION_TRACE, &trace);
 	double engine = milliseconds(trace.data, "queue") + milliseconds(trace.data, "prefill") +
 			milliseconds(trace.data, "decode") + milliseconds(trace.data, "session");
 	out->added_us = out->write_us + (milliseconds(trace.data, "total") - engine) * 1e3;
 	buf_free(&trace);
-	check(session_ctl(s, getuid(), getgid(), "clear", 5, &err), &err, "clear");
+	bench_asking_clear(s);
 }
 
 struct asker {
@@ -186,64 +114,15 @@ static void run(struct samples *s, struct asker *askers, unsigned n_askers, unsi
 
 /* ---- what is configured ---- */
 
-static void set_rules(const char *dir, const char *stage, bool on)
-{
-	char path[1024], name[300];
-	struct err err = {0};
-	snprintf(path, sizeof path, "%s/%s", dir, stage);
-	DIR *d = opendir(path);
-	for (struct dirent *e; d && (e = readdir(d));) {
-		snprintf(name, sizeof name, "%s/%s", stage, e->d_name);
-		if (!gateway_guard_name_ok(name))
-			continue;
-		if (!on) {
-			gateway_guard_remove(g, name, false);
-			continue;
-		}
-		struct buf text = {0};
-		char bytes[4096];
-		snprintf(path, sizeof path, "%s/%s", dir, name);
-		FILE *f = fopen(path, "r");
-		for (size_t n; f && (n = fread(bytes, 1, sizeof bytes, f));)
-			buf_append(&text, bytes, n);
-		if (f)
-			fclose(f);
-		check(gateway_guard_set(g, name, text.data, text.len, &err), &err, name);
-		buf_free(&text);
-	}
-	if (d)
-		closedir(d);
-}
-
-static void set_limits(bool on)
-{
-	static const char *const settings[][2] = {{"limit", "1000000"},
-		{"requests_per_minute", "100000000"}, {"requests_per_day", "100000000"},
-		{"tokens_per_minute", "1000000000"}, {"tokens_per_day", "1000000000"},
-		{"requests_in_flight", "100000"}};
-	static const char *const prices[] = {"price_input", "price_cached", "price_output"};
-	struct err err = {0};
-	struct account *a = gateway_account_find(g, "default");
-	for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
-		const char *value = on ? settings[i][1] : "";
-		check(account_setting_set(a, settings[i][0], value, strlen(value), &err), &err,
-			settings[i][0]);
-	}
-	account_put(a);
-	struct model *m = gateway_model_find(g, "bench");
-	for (size_t i = 0; i < sizeof prices / sizeof *prices; i++)
-		check(model_setting_set(m, prices[i], on ? "0.5" : "", on ? 3 : 0, &err), &err,
-			prices[i]);
-	model_put(m);
-}
-
 static void set_all(const char *rules, bool on)
 {
-	if (rules) {
-		set_rules(rules, "input", on);
-		set_rules(rules, "output", on);
-	}
-	set_limits(on);
+	const char *price = on ? "0.5" : "";
+	if (rules)
+		bench_asking_rules(g, rules, on);
+	bench_asking_limits(g, on);
+	bench_asking_model(g, "bench",
+		(const char *const[][2]){{"price_input", price}, {"price_cached", price},
+			{"price_output", price}, {NULL, NULL}});
 }
 
 /* ---- the whole ---- */
@@ -254,7 +133,8 @@ static struct session *make_session(unsigned k)
 	struct err err = {0};
 	struct session *s;
 	snprintf(id, sizeof id, "s%u", k);
-	check(gateway_session_create(g, id, getuid(), getgid(), 0700, &s, &err), &err, "session");
+	bench_asking_check(
+		gateway_session_create(g, id, getuid(), getgid(), 0700, &s, &err), &err, "session");
 	session_setting_set(s, "max_tokens", "1", 1, &err);
 	session_setting_set(s, "ignore_eos", "1", 1, &err);
 	return s;
@@ -264,12 +144,12 @@ static void open_all(const char *model, const char *dir)
 {
 	struct err err = {0};
 	struct gateway_options options = {.state_dir = dir, .daemon_uid = getuid()};
-	check(gateway_open(&g, &options, &err), &err, "open");
-	check(gateway_model_create(g, "bench", &err), &err, "model");
+	bench_asking_check(gateway_open(&g, &options, &err), &err, "open");
+	bench_asking_check(gateway_model_create(g, "bench", &err), &err, "model");
 	struct model *m = gateway_model_find(g, "bench");
-	check(model_setting_set(m, "path", model, strlen(model), &err), &err, "path");
+	bench_asking_check(model_setting_set(m, "path", model, strlen(model), &err), &err, "path");
 	model_put(m);
-	check(gateway_default_set(g, "bench", &err), &err, "default");
+	bench_asking_check(gateway_default_set(g, "bench", &err), &err, "default");
 	gateway_account_create(g, "default", NULL);
 }
 

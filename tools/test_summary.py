@@ -13,9 +13,10 @@ something failed or nothing ran.
 
 ALONE.json is the log of a second run, one test at a time, of those that failed in the first. What
 passes there counts as passed and is listed as UNSTABLE, with what was wrong; what fails there or is
-missing has failed. --again prints the names for that run, a line each. What a sanitizer found, and
-a program that died of its own fault, is not among them: it does not become right by not happening
-again, and ALONE.json is not asked about it.
+missing has failed. --again prints the names for that run, a line each. What a sanitizer found, a
+program that died of its own fault, and one that had not ended in its time (a deadlock looks just
+like that) are not among them: they do not become right by not happening again, and ALONE.json is
+not asked about them.
 """
 import contextlib
 import io
@@ -77,7 +78,7 @@ def count(test):
 def may_pass_alone(test):
     """It failed, and not with what is a fault whenever it happens."""
     return bool(count(test)[1]) and test["returncode"] not in FAULTS \
-        and not FINDING.search(output_of(test))
+        and test["result"] != "TIMEOUT" and not FINDING.search(output_of(test))
 
 
 def show_failure(test, when=""):
@@ -152,9 +153,13 @@ CASES = [
     ([SLOW], [], ["mount/a"], "1 passed, 1 failed, 0 skipped", ["FAILED mount/a (FAIL"]),
     ([UNIT], [entry("gateway/b", "100%: Checks: 4, Failures: 0, Errors: 0\n")], ["gateway/b"],
      "4 passed, 0 failed, 0 skipped", ["UNSTABLE gateway/b", "b.c:12:F:core:late"]),
-    ([entry("mount/a", "", 1, "TIMEOUT")], [GOOD], ["mount/a"], "2 passed, 0 failed, 0 skipped",
-     ["UNSTABLE mount/a", "TIMEOUT"]),
-    # Findings: failed, whatever a second run would say.
+    ([entry("mount/a", "", 1)], [GOOD], ["mount/a"], "2 passed, 0 failed, 0 skipped",
+     ["UNSTABLE mount/a", "FAIL, no claim named"]),
+    # Not ended in its time, and findings: failed, whatever a second run would say.
+    ([entry("mount/a", "kept   one  [0.1 s]\n", -15, "TIMEOUT")], [GOOD], [],
+     "1 passed, 1 failed, 0 skipped", ["FAILED mount/a (TIMEOUT"]),
+    ([entry("mount/a", "", 1, "TIMEOUT"), UNIT], [GOOD, UNIT], ["gateway/b"],
+     "2 passed, 3 failed, 0 skipped", ["FAILED mount/a (TIMEOUT", "FAILED gateway/b alone (FAIL"]),
     ([found("exit 99", "==7==ERROR: AddressSanitizer: heap-use-after-free on")], [GOOD], [],
      "1 passed, 1 failed, 0 skipped", ["FAILED mount/a (FAIL"]),
     ([found("a report:\nWARNING: ThreadSanitizer: data race (pid=7)")], [GOOD], [],

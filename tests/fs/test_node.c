@@ -152,6 +152,25 @@ START_TEST(what_is_not_there_is_not_found)
 }
 END_TEST
 
+START_TEST(virtual_models_are_objects_with_rows_of_their_own)
+{
+	struct node models = child(&root, "models"), file, none;
+	struct node autom = child(&models, "auto"), cascade = child(&models, "cascade");
+	ck_assert(autom.object->kind == OBJECT_MODEL && cascade.object->kind == OBJECT_MODEL);
+	ck_assert_ptr_ne(autom.object, cascade.object);
+	ck_assert_str_eq(autom.row->name, "auto");
+	ck_assert_int_eq(node_child(nodes, &autom, "path", &none), -ENOENT);
+	ck_assert(!node_has_scratch(&autom));
+	file = child(&cascade, "state");
+	ck_assert_ptr_eq(file.object, cascade.object);
+	ck_assert_uint_ne(node_ino(&file), node_ino(&cascade));
+	node_put(nodes, &file);
+	node_put(nodes, &cascade);
+	node_put(nodes, &autom);
+	node_put(nodes, &models);
+}
+END_TEST
+
 START_TEST(each_plain_number_has_an_inode_of_its_own)
 {
 	struct node metrics = child(&root, "metrics");
@@ -181,6 +200,7 @@ int main(void)
 		t, a_session_made_again_is_another_inode_and_the_old_one_lives_while_it_is_held);
 	tcase_add_test(t, scratch_files_are_bounded_renamed_and_go_with_their_directory);
 	tcase_add_test(t, what_is_not_there_is_not_found);
+	tcase_add_test(t, virtual_models_are_objects_with_rows_of_their_own);
 	tcase_add_test(t, each_plain_number_has_an_inode_of_its_own);
 	suite_add_tcase(s, t);
 	return run_suite(s);

@@ -170,6 +170,86 @@ START_TEST(prices_of_a_model_in_tree_are_in_force)
 }
 END_TEST
 
+static const char *status(void)
+{
+	static struct buf text;
+	buf_free(&text);
+	ck_assert_int_eq(gateway_render(fs.gateway, GATEWAY_STATUS, &text), 0);
+	return text.data;
+}
+
+static const char *part(enum gateway_part which, const char *file)
+{
+	static struct buf text;
+	buf_free(&text);
+	ck_assert_int_eq(gateway_part_setting_get(fs.gateway, which, file, &text), 0);
+	return text.data ? text.data : "";
+}
+
+START_TEST(settings_of_router_and_cache_in_tree_are_in_force_and_end_with_their_file)
+{
+	ck_assert_str_eq(part(GATEWAY_CACHE, "ttl"), "86400");
+	temporary_sh("mkdir tree/cache tree/router; echo 60 > tree/cache/ttl; "
+		     "echo cost > tree/router/policy");
+	sync_all(&fs, NULL);
+	ck_assert_str_eq(part(GATEWAY_CACHE, "ttl"), "60");
+	ck_assert_str_eq(part(GATEWAY_ROUTER, "policy"), "cost");
+	temporary_sh("rm tree/cache/ttl; rm -r tree/router");
+	sync_all(&fs, NULL);
+	ck_assert_str_eq(part(GATEWAY_CACHE, "ttl"), "86400");
+	ck_assert_str_eq(part(GATEWAY_ROUTER, "policy"), "balanced");
+	ck_assert_str_eq(status(), "ok\n");
+}
+END_TEST
+
+START_TEST(a_setting_of_the_cache_is_set_in_both_and_a_refused_one_in_neither)
+{
+	const struct collection *c = &collection_cache;
+	ck_assert_int_eq(sync_setting_set(&fs, c, "", "ttl", "60", 2, NULL), 0);
+	temporary_sh("test $(cat tree/cache/ttl) = 60");
+	ck_assert_str_eq(part(GATEWAY_CACHE, "ttl"), "60");
+	ck_assert_int_eq(sync_setting_set(&fs, c, "", "ttl", "soon", 4, NULL), -EINVAL);
+	temporary_sh("test $(cat tree/cache/ttl) = 60");
+	ck_assert_str_eq(part(GATEWAY_CACHE, "ttl"), "60");
+	ck_assert_int_eq(sync_setting_set(&fs, c, "", "ttl", "", 0, NULL), 0);
+	temporary_sh("test ! -e tree/cache/ttl");
+	ck_assert_str_eq(part(GATEWAY_CACHE, "ttl"), "86400");
+}
+END_TEST
+
+START_TEST(a_fault_of_the_cache_is_reported_and_the_old_value_stays_until_it_ends)
+{
+	temporary_sh("mkdir tree/cache; echo 60 > tree/cache/ttl");
+	sync_all(&fs, NULL);
+	temporary_sh("echo soon > tree/cache/ttl");
+	sync_all(&fs, NULL);
+	ck_assert_ptr_nonnull(strstr(status(), "cache/ttl in TREE"));
+	ck_assert_str_eq(part(GATEWAY_CACHE, "ttl"), "60");
+	temporary_sh("echo 60 > tree/cache/ttl");
+	sync_all(&fs, NULL);
+	ck_assert_str_eq(status(), "ok\n");
+	ck_assert_str_eq(part(GATEWAY_CACHE, "ttl"), "60");
+}
+END_TEST
+
+START_TEST(virtual_models_are_not_made_or_removed_and_tree_does_not_touch_them)
+{
+	const struct collection *c = &collection_models;
+	ck_assert_int_eq(sync_make(&fs, c, "auto", NULL), -EEXIST);
+	ck_assert_int_eq(sync_remove(&fs, c, "cascade", NULL), -EPERM);
+	temporary_sh("mkdir -p tree/models/auto; echo /x > tree/models/auto/path; "
+		     "echo env:A > tree/models/auto/key; ln -s auto tree/models/default");
+	sync_all(&fs, NULL);
+	ck_assert_str_eq(status(), "ok\n");
+	ck_assert_int_eq(sync_remove(&fs, c, "auto", NULL), -EPERM);
+	temporary_sh("test -e tree/models/auto/path && test ! -e state/keys/auto");
+	struct model *m = gateway_model_find(fs.gateway, "default");
+	ck_assert_ptr_nonnull(m);
+	ck_assert(model_is_virtual(m));
+	model_put(m);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("fs/sync");
@@ -183,6 +263,11 @@ int main(void)
 	tcase_add_test(t, a_refused_value_reaches_neither_tree_nor_gateway);
 	tcase_add_test(t, an_account_is_made_and_removed_in_both);
 	tcase_add_test(t, prices_of_a_model_in_tree_are_in_force);
+	tcase_add_test(
+		t, settings_of_router_and_cache_in_tree_are_in_force_and_end_with_their_file);
+	tcase_add_test(t, a_setting_of_the_cache_is_set_in_both_and_a_refused_one_in_neither);
+	tcase_add_test(t, a_fault_of_the_cache_is_reported_and_the_old_value_stays_until_it_ends);
+	tcase_add_test(t, virtual_models_are_not_made_or_removed_and_tree_does_not_touch_them);
 	suite_add_tcase(s, t);
 	return run_suite(s);
 }

@@ -39,7 +39,7 @@ START_TEST(type_bits_and_kind_agree)
 			ck_assert_msg((mode & 0111) == 0, "%s is executable", row->name);
 		if (row->kind == TABLE_VIEW || row->kind == TABLE_LOG || row->kind == TABLE_OUT)
 			ck_assert_msg((mode & 0222) == 0, "%s is writable", row->name);
-		if (row->kind == TABLE_IN || row->kind == TABLE_CTL)
+		if (row->kind == TABLE_IN || row->kind == TABLE_CTL || row->kind == TABLE_KEY)
 			ck_assert_msg((mode & 0444) == 0, "%s is readable", row->name);
 	}
 }
@@ -76,6 +76,7 @@ START_TEST(what_is_about_all_users_or_money_is_not_for_others)
 		enum table_place place;
 		const char *name;
 	} secret[] = {{TABLE_GUARDS, "audit"}, {TABLE_ACCOUNT, "ledger"}};
+	ck_assert_uint_eq(table_row_named(TABLE_MODEL, "key")->mode & 07777, 0200);
 	for (size_t i = 0; i < sizeof secret / sizeof *secret; i++)
 		ck_assert_uint_eq(
 			table_row_named(secret[i].place, secret[i].name)->mode & 07777, 0400);
@@ -89,6 +90,45 @@ START_TEST(every_place_but_nowhere_is_inside_one_directory)
 {
 	for (int place = TABLE_ROOT; place <= TABLE_TRACE; place++)
 		ck_assert_ptr_nonnull(table_dir_of((enum table_place)place));
+}
+END_TEST
+
+START_TEST(a_setting_stands_in_one_collection_or_in_a_session)
+{
+	for (size_t i = 0; i < table_n_rows; i++) {
+		const struct collection *c = collection_inside(table_rows[i].place);
+		if (table_rows[i].kind != TABLE_SETTING)
+			continue;
+		ck_assert_msg((c != NULL) != (table_rows[i].place == TABLE_SESSION), "%s",
+			table_rows[i].name);
+		bool known = !c;
+		const char *const *names = c ? c->settings() : session_setting_names();
+		for (size_t k = 0; names[k]; k++)
+			known = known || strcmp(names[k], table_rows[i].name) == 0;
+		ck_assert_msg(known, "%s has a row and is no setting", table_rows[i].name);
+	}
+}
+END_TEST
+
+START_TEST(single_collections_are_found_by_their_directory_and_hold_no_directories)
+{
+	ck_assert_ptr_eq(collection_single("router"), &collection_router);
+	ck_assert_ptr_eq(collection_single("cache"), &collection_cache);
+	ck_assert_ptr_null(collection_single("models"));
+	ck_assert_ptr_null(collection_at(TABLE_NOWHERE));
+	ck_assert_ptr_null(collection_of(OBJECT_FIXED));
+	ck_assert_ptr_eq(collection_inside(TABLE_CACHE), &collection_cache);
+	ck_assert_ptr_null(collection_inside(TABLE_VIRTUAL_MODEL));
+}
+END_TEST
+
+START_TEST(paths_of_settings_are_those_below_tree)
+{
+	char path[COLLECTION_PATH];
+	collection_path(&collection_models, "gpt", "endpoint", path);
+	ck_assert_str_eq(path, "models/gpt/endpoint");
+	collection_path(&collection_router, "", "policy", path);
+	ck_assert_str_eq(path, "router/policy");
 }
 END_TEST
 
@@ -112,6 +152,9 @@ int main(void)
 	tcase_add_test(t, every_setting_of_a_collection_has_a_row);
 	tcase_add_test(t, what_is_about_all_users_or_money_is_not_for_others);
 	tcase_add_test(t, every_place_but_nowhere_is_inside_one_directory);
+	tcase_add_test(t, a_setting_stands_in_one_collection_or_in_a_session);
+	tcase_add_test(t, single_collections_are_found_by_their_directory_and_hold_no_directories);
+	tcase_add_test(t, paths_of_settings_are_those_below_tree);
 	tcase_add_test(t, a_pattern_is_never_found_by_its_name);
 	suite_add_tcase(s, t);
 	return run_suite(s);

@@ -149,6 +149,33 @@ START_TEST(default_is_a_link_to_a_bare_name_or_nothing)
 }
 END_TEST
 
+START_TEST(a_single_collection_has_its_files_in_its_own_directory)
+{
+	const struct collection *router = &collection_router;
+	struct buf text = {0};
+	struct stat st;
+	ck_assert_int_eq(tree_setting_get(tree, router, "", "policy", &text), -ENOENT);
+	ck_assert_int_eq(tree_setting_set(tree, router, "", "policy", "", 0), 0);
+	temporary_sh("test ! -e router");
+	ck_assert_int_eq(tree_setting_set(tree, router, "", "policy", "cost", 4), 0);
+	temporary_sh("test \"$(cat router/policy)\" = cost && test \"$(ls -A router)\" = policy");
+	ck_assert_int_eq(tree_setting_get(tree, router, "", "policy", &text), 0);
+	ck_assert_str_eq(text.data, "cost");
+	ck_assert_int_eq(tree_setting_stat(tree, router, "", "policy", &st), 0);
+	ck_assert_int_eq(tree_setting_set(tree, router, "", "policy", "", 0), 0);
+	temporary_sh("test ! -e router/policy");
+	buf_free(&text);
+}
+END_TEST
+
+START_TEST(a_reference_to_a_key_goes_with_its_model)
+{
+	temporary_sh("echo env:A > models/a/key");
+	ck_assert_int_eq(tree_remove(tree, models, "a"), 0);
+	temporary_sh("test ! -e models/a");
+}
+END_TEST
+
 START_TEST(a_model_with_files_of_the_user_is_not_removed)
 {
 	temporary_sh("touch models/a/weights.gguf");
@@ -203,6 +230,8 @@ int main(void)
 	tcase_add_test(t, a_setting_is_replaced_whole_and_removed_by_the_empty_text);
 	tcase_add_test(t, paths_are_relative_to_the_models_directory);
 	tcase_add_test(t, default_is_a_link_to_a_bare_name_or_nothing);
+	tcase_add_test(t, a_single_collection_has_its_files_in_its_own_directory);
+	tcase_add_test(t, a_reference_to_a_key_goes_with_its_model);
 	tcase_add_test(t, a_model_with_files_of_the_user_is_not_removed);
 	tcase_add_test(t, root_takes_nothing_that_others_can_write);
 	tcase_add_test(t, names_of_models_are_checked);

@@ -886,8 +886,9 @@ START_TEST(a_channel_has_no_history_and_is_in_no_list)
 {
 	struct session *s = NULL;
 	int status;
-	ck_assert_int_eq(gateway_ask_open(h.g, "no-such", getuid(), &s, NULL), -ENOENT);
-	ck_assert_int_eq(gateway_ask_open(h.g, "default", getuid(), &s, NULL), 0);
+	ck_assert_int_eq(
+		gateway_channel_open(h.g, GATEWAY_ASK, "no-such", getuid(), &s, NULL), -ENOENT);
+	ck_assert_int_eq(gateway_channel_open(h.g, GATEWAY_ASK, "default", getuid(), &s, NULL), 0);
 	session_setting_set(s, "max_tokens", "8", 1, NULL);
 	struct draft *d;
 	draft_new(&d, s, getuid(), NULL);

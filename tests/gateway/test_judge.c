@@ -232,7 +232,7 @@ static struct expected expect(void *handle, struct moderation *m, enum guard_sta
 		e.share[e.n] = (double)s.p[0] + (double)s.p[1];
 		e.p[e.n] = (double)s.p[1] / e.share[e.n];
 		buf_free(&s.text);
-		free(prompt.ids);
+		free(prompt.data);
 	}
 	ck_assert_msg(r == 1, "%s", err.text);
 	return e;
@@ -324,7 +324,7 @@ START_TEST(categories_are_those_that_the_model_names)
 		struct pieces p = {.moderation = m, .user = "x", .user_len = 1, .agent = ""};
 		ck_assert_int_eq(pieces_next(&p, &local_provider, handle, &prompt, &err), 0);
 		say(handle, &prompt, 99, &s);
-		free(prompt.ids);
+		free(prompt.data);
 		local_provider.unload(handle);
 		moderation_categories(m, s.text.data, s.text.len, true, want, sizeof want);
 		if (*want)
@@ -412,7 +412,7 @@ START_TEST(judges_share_their_beginning_and_nobody_else_finds_it)
 	say(l->handle, &prompt, 0, &s);
 	ck_assert_uint_gt(s.cached_tok, prompt.n_tok / 2); /* the rest of the form is behind it */
 	buf_free(&s.text);
-	free(prompt.ids);
+	free(prompt.data);
 	loaded_put(l);
 	model_put(model);
 	moderation_put(m);

@@ -33,7 +33,8 @@ static size_t tokens(const struct fake *f, const char *text, size_t len)
 static void fake_limits(void *handle, struct provider_limits *out)
 {
 	struct fake *f = handle;
-	*out = (struct provider_limits){f->context_tok, (uint32_t)f->bytes};
+	*out = (struct provider_limits){
+		.context_tok = f->context_tok, .max_token_bytes = (uint32_t)f->bytes};
 }
 
 static int fake_count(void *handle, const char *text, size_t len, size_t *n_tok, struct err *err)
@@ -54,7 +55,7 @@ static int fake_render(void *handle, const struct provider_message *messages, si
 	f->n_rendered++;
 	f->rendered_bytes += messages->len;
 	out->n_tok = 5 + tokens(f, messages->text, messages->len);
-	out->ids = malloc(1);
+	out->data = malloc(1);
 	return 0;
 }
 
@@ -116,7 +117,7 @@ static size_t check_pieces(
 		if (r == 1)
 			break;
 		ck_assert_uint_le(prompt.n_tok + 16, f->context_tok);
-		free(prompt.ids);
+		free(prompt.data);
 		char *piece = stage == GUARD_INPUT
 				      ? between(f, "\n\nUser: ", "\n\n<END CONVERSATION>")
 				      : between(f, "\n\nAgent: ", "\n\n<END CONVERSATION>");
@@ -229,7 +230,7 @@ START_TEST(where_tokens_are_short_pieces_are_too)
 	size_t n = 0;
 	for (; pieces_next(&p, &fake_provider, &f, &prompt, &err) == 0; n++) {
 		ck_assert_uint_le(prompt.n_tok + 16, f.context_tok);
-		free(prompt.ids);
+		free(prompt.data);
 	}
 	ck_assert(p.finished);
 	/* Three x and one of four are four tokens. */
@@ -263,7 +264,7 @@ START_TEST(a_context_too_short_for_the_form_is_said)
 	struct err err = {0};
 	ck_assert_int_eq(pieces_next(&p, &fake_provider, &f, &prompt, &err), -EMSGSIZE);
 	ck_assert_ptr_nonnull(strstr(err.text, "150 tokens is too short"));
-	ck_assert_ptr_null(prompt.ids);
+	ck_assert_ptr_null(prompt.data);
 	moderation_put(m);
 	buf_free(&f.asked);
 }

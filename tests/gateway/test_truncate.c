@@ -12,7 +12,7 @@ enum { CONTEXT = 1000 };
 
 static void limits(void *handle, struct provider_limits *out)
 {
-	*out = (struct provider_limits){CONTEXT, 1};
+	*out = (struct provider_limits){.context_tok = CONTEXT, .max_token_bytes = 1};
 }
 
 static int count(void *handle, const char *text, size_t len, size_t *n_tok, struct err *err)

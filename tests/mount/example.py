@@ -77,6 +77,16 @@ def the_judge_that_ships_blocks_what_is_unsafe_and_nothing_else(_):
         assert "unsafe" in read(s("error")), read(s("error"))
 
 
+@claim(own=True, limit=60)
+def the_router_gives_no_prompt_to_the_judge(_):
+    with mounted() as m:
+        said = m.sh("exec 3<>router/explain; echo 'What is top_p?' >&3; cat <&3", check=True).stdout
+        decision = harness.json.loads(said)
+        equal([c["model"] for c in decision["candidates"]], ["guide"])
+        equal([d["model"] for d in decision["dropped"]], ["judge"])
+        assert "chat" in decision["dropped"][0]["why"], decision
+
+
 @claim(own=True, limit=120)
 def every_line_of_the_readme_works_in_the_order_it_is_in(_):
     with mounted() as m:

@@ -43,6 +43,7 @@ MODEL = os.path.abspath(os.environ.get(
 SHORT = os.path.join(os.path.dirname(MODEL), "short.gguf")  # its context: 512 tokens
 WRAP = shlex.split(os.environ.get("LLMFS_WRAP", ""))
 REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: \w+Sanitizer|: runtime error: ")
+CACHE = False  # True: a script is about the cache; in all others each question is computed
 COMPLAINT = re.compile(r"llmfs: (warning|error): .*")
 DEATHS = (signal.SIGILL, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV)
 FINDINGS = []  # of daemons that are gone: what is a fault whatever the claim was about
@@ -199,6 +200,9 @@ class Mount:
                 os.makedirs(os.path.join(self.tree, "models", name))
                 write(os.path.join(self.tree, "models", name, "path"), path + "\n")
             os.symlink("tiny", os.path.join(self.tree, "models", "default"))
+            if not CACHE:
+                os.mkdir(os.path.join(self.tree, "cache"))
+                write(os.path.join(self.tree, "cache", "enabled"), "0\n")
         self.args = list(args)
         self.allowed = [re.compile(a) for a in allow]
         self.log = os.path.join(self.top, "log")

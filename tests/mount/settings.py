@@ -21,6 +21,8 @@ GOOD = {
     "format": ["text", "json"],
     "ignore_eos": ["0", "1"],
     "truncate": ["oldest-turns", "middle", "off"],
+    "max_latency_ms": ["0", "1500"],
+    "cache": ["auto", "all", "off"],
 }
 BAD = {
     "model": ["no/slash", "..", "x" * 65],
@@ -33,6 +35,8 @@ BAD = {
     "format": ["xml", "JSON please"],
     "ignore_eos": ["2", "yes please", "-1"],
     "truncate": ["sometimes", "oldest"],
+    "max_latency_ms": ["-1", "1.5", "soon"],
+    "cache": ["on", "1", "everything"],
 }
 
 

@@ -41,6 +41,11 @@ def dollars(m, file, name=ME):
     return Decimal(read(m("budgets", name, file)))
 
 
+def session(m, *name, **settings):
+    """One whose answers are computed, and so paid for, each time."""
+    return m.session(*name, cache="off", **settings)
+
+
 def prices(m, model="tiny", prompt="0", output="0", cached=""):
     for key, value in (("price_input", prompt), ("price_output", output),
                        ("price_cached", cached)):
@@ -68,7 +73,7 @@ def a_spent_budget_is_the_error_of_echo(Mount):
     with Mount() as m:
         prices(m, output="1000000")  # a dollar a token
         account(m, limit="20")
-        s = m.session(tokens=12)
+        s = session(m, tokens=12)
         s.ask("hello")
         equal(dollars(m, "spent"), 12)
         equal(dollars(m, "remaining"), 8)
@@ -91,7 +96,7 @@ def a_spent_budget_is_the_error_of_echo(Mount):
 def a_request_dearer_than_max_cost_is_refused_with_both_numbers(Mount):
     with Mount() as m:
         prices(m, output="1000000")
-        s = m.session(tokens=12, max_cost="7.5")
+        s = session(m, tokens=12, max_cost="7.5")
         with refused(errno.EDQUOT):
             s.submit("hello")
         assert "12" in read(s("error")) and "7.5" in read(s("error")), read(s("error"))
@@ -107,7 +112,7 @@ def a_request_dearer_than_max_cost_is_refused_with_both_numbers(Mount):
 def a_rate_limit_is_the_error_of_echo_with_the_seconds_in_error(Mount):
     with Mount() as m:
         account(m, requests_per_minute=2)
-        s = m.session(tokens=2)
+        s = session(m, tokens=2)
         assert s.ask("one") and s.ask("two")
         done = m.sh("echo three > $S/in; echo $?", S=s.path)
         equal(done.stdout, "1\n")
@@ -117,7 +122,7 @@ def a_rate_limit_is_the_error_of_echo_with_the_seconds_in_error(Mount):
         seconds = int("".join(c for c in error.split("try again in")[1] if c.isdigit()))
         assert 0 < seconds <= 60, error
         # Another session and a channel are of the same user.
-        other = m.session(tokens=2)
+        other = session(m, tokens=2)
         with refused(errno.EAGAIN):
             other.submit("four")
         fd = os.open(m("models", "default", "ask"), os.O_RDWR)
@@ -131,7 +136,7 @@ def a_rate_limit_is_the_error_of_echo_with_the_seconds_in_error(Mount):
 def a_prompt_that_is_not_submitted_costs_no_ticket(Mount):
     with Mount() as m:
         account(m, requests_per_minute=1)
-        s = m.session(tokens=2)
+        s = session(m, tokens=2)
         with refused(errno.EILSEQ):
             s.submit(b"\xff")
         fd = os.open(m("models", "default", "ask"), os.O_RDWR)
@@ -153,7 +158,7 @@ def a_prompt_that_is_not_submitted_costs_no_ticket(Mount):
 def tokens_per_minute_count_what_was_used(Mount):
     with Mount() as m:
         account(m, tokens_per_minute=200)
-        s = m.session(tokens=20)
+        s = session(m, tokens=20)
         with refused(errno.EAGAIN):
             write(s("max_tokens"), "1000\n")
             s.submit("x")
@@ -173,7 +178,7 @@ def a_group_is_limited_together_and_a_user_without_directory_by_default(Mount):
     with Mount() as m:
         account(m, "default", requests_per_minute=5)
         account(m, "staff", requests_per_minute=3, members=ME + "\nsomebody")
-        s = m.session(tokens=2)
+        s = session(m, tokens=2)
         for n in range(3):
             assert s.ask("request %d" % n)
         with refused(errno.EAGAIN):
@@ -191,7 +196,7 @@ def alerts_and_the_verbs_of_a_budget(Mount):
     with Mount() as m:
         prices(m, output="1000000")
         path = account(m, limit="100", alerts="0.1 0.5")
-        s = m.session(tokens=20)
+        s = session(m, tokens=20)
         s.ask("hello")
         s.ask("again")
         events = [json.loads(x) for x in read(os.path.join(path, "events")).splitlines()]
@@ -212,7 +217,7 @@ def alerts_and_the_verbs_of_a_budget(Mount):
 def prompt_and_cached_tokens_have_prices_of_their_own(Mount):
     with Mount() as m:
         prices(m, prompt="1000000", cached="1000", output="0")
-        s = m.session(tokens=40)
+        s = session(m, tokens=40)
         s.ask("a first prompt of some length, so that a block of it is kept for later turns")
         n, c = s.usage("prompt_tokens"), s.usage("cached_tokens")
         equal(Decimal(str(s.usage("cost"))), Decimal(n - c) + Decimal(c) / 1000)
@@ -227,7 +232,7 @@ def prompt_and_cached_tokens_have_prices_of_their_own(Mount):
 @claim(own=True)
 def a_prompt_budget_trims_the_conversation(Mount):
     with Mount() as m:
-        s = m.session(tokens=30)
+        s = session(m, tokens=30)
         for n in range(6):
             s.ask("turn %d of a conversation that grows longer and longer" % n)
         before = s.usage("prompt_tokens")
@@ -251,7 +256,7 @@ def a_budget_for_a_hundred_of_a_thousand_is_never_passed(Mount):
     with Mount("-o", "max_sessions=2000") as m:
         prices(m, output="1000000")
         account(m, limit=limit)
-        sessions = [m.session(tokens=tokens) for _ in range(n)]
+        sessions = [session(m, tokens=tokens) for _ in range(n)]
         refusals, faults, passed = [], [], []
         over = threading.Event()
 
@@ -314,7 +319,7 @@ def exactly_n_of_many_are_admitted_whatever_the_model_is_called(Mount):
         admitted, refusals, faults = [], [], []
 
         def user(k):
-            s = m.session("n%d" % k, tokens=1, model=("tiny", "default", "short")[k % 3])
+            s = session(m, "n%d" % k, tokens=1, model=("tiny", "default", "short")[k % 3])
             for i in range(4):
                 try:
                     s.submit("request %d" % i)
@@ -361,10 +366,10 @@ def the_ledger_is_never_less_than_what_readers_got_whatever_kills_the_daemon(Mou
     with Mount() as m:
         prices(m, output="1000000")
         account(m, limit="1000000")
-        sample = lengths(m, m.session(), 96)
+        sample = lengths(m, session(m), 96)
         spent = dollars(m, "spent")
         for n in range(kills):
-            s = m.session("k%d" % n, tokens=tokens)
+            s = session(m, "k%d" % n, tokens=tokens)
             got = bytearray()
 
             def reader():
@@ -403,7 +408,7 @@ def readers_that_leave_and_cancels_are_charged_what_was_produced(Mount):
     with Mount() as m:
         prices(m, output="1000000")
         account(m, limit="100000")
-        s = m.session(tokens=20000)
+        s = session(m, tokens=20000)
         s.begin()
         s.cancel()
         equal(s.status(), "cancelled")
@@ -413,7 +418,7 @@ def readers_that_leave_and_cancels_are_charged_what_was_produced(Mount):
         equal(dollars(m, "spent"), cost)
         equal(ledger(m)[-1]["status"], "cancelled")
         # A reader that leaves changes nothing: the answer goes on, and is charged whole.
-        s = m.session(tokens=50)
+        s = session(m, tokens=50)
         s.submit("x")
         with open(s("out"), "rb", buffering=0) as f:
             f.read(1)

@@ -3,6 +3,7 @@
 """How a mount begins: options, errors with a sentence and a status, two daemons, a TREE that
 another user can write, fstab's form."""
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -215,7 +216,7 @@ def an_idle_model_is_unloaded_and_comes_back_when_asked(Mount):
         wait_for(lambda: state() == "unloaded\n", "unloaded", 20, state)
 
         def attempt(done):
-            assert m.session().ask("hello")
+            assert m.session(cache="off").ask("hello")
             equal(state(), "ready\n")
             done()
         harness.in_time(attempt, 1)
@@ -240,6 +241,19 @@ def the_default_model_is_loaded_at_mount(Mount):
     with Mount() as m:
         wait_for(lambda: read(m("models", "tiny", "state")) == "ready\n", "ready", 20,
                  lambda: read(m("models", "tiny", "state")))
+
+
+@claim(own=True)
+def the_daemon_takes_as_many_descriptors_as_it_may(Mount):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        with Mount() as m:
+            line, = [line for line in read("/proc/%d/limits" % m.proc.pid).splitlines()
+                     if line.startswith("Max open files")]
+            equal(line.split()[3], str(min(hard, 1 << 20)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @claim(own=True)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What README.md and the manual pages show happens: their transcripts are replayed on a mount of
-mnt-example, and what each command prints is what stands there."""
+mnt-example, and what each command prints is what stands there. Where they speak of a server at an address, it is
+tests/upstream/faulty.py at another one."""
 import os
 import re
 import shutil
@@ -9,8 +10,10 @@ import subprocess
 
 import harness
 from harness import Mount, claim, equal, read, wait_for
+from servers import Server
 
 EXAMPLE = os.path.join(harness.ROOT, "mnt-example")
+ADDRESS = "127.0.0.1:8080"  # of the server that the pages speak of
 SKIP = re.compile(r"(build/)?llmfs |fusermount3|mkdir /tmp/llm$|cd; fusermount3|cd /mnt/llm")
 
 
@@ -36,10 +39,12 @@ def steps(lines):
     return out
 
 
-def readme():
-    text = read(os.path.join(harness.ROOT, "README.md")).split("## What it looks like")[1]
-    block = re.match(r"\n+((?:    .*\n|\n)+)", text).group(1)
-    return steps([line[4:] for line in block.splitlines()])
+def readme(heading, level=2):
+    """The transcript below that heading, up to the next one of its level: all its literal lines."""
+    mark = "#" * level
+    text = read(os.path.join(harness.ROOT, "README.md")).split("\n%s %s\n" % (mark, heading))[1]
+    text = re.split(r"\n##+ ", text)[0]
+    return steps([line[4:] for line in text.splitlines() if line.startswith("    ")])
 
 
 def manual(page):
@@ -54,15 +59,18 @@ def plain(text):
     """Words only: lines are wrapped differently, and times differ."""
     text = re.sub(r"line \d+: ", "", text)
     text = re.sub(r"(\w+_ms|tokens_per_second) [\d.]+", r"\1 N", text)
+    text = re.sub(r'"(\w+_ms|ms|age_s)": [\d.]+', r'"\1": N', text)
     return text.split()
 
 
-def replay(m, transcript):
+def replay(m, transcript, server=None):
     """Runs it in one shell and compares."""
     todo = [s for s in transcript if not SKIP.match(s[0])]
     script = "cd '%s' || exit 9; exec 2>&1\n" % m.path
     for command, _ in todo:
         command = command.replace("/mnt/llm", m.path).replace("/tmp/llm", m.path)
+        if server:
+            command = command.replace(ADDRESS, "127.0.0.1:%d" % server.port)
         script += "printf '\\001'\n%s\n" % command
     done = subprocess.run(["bash", "-c", script], stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, timeout=60 * harness.slow(),
@@ -75,24 +83,36 @@ def replay(m, transcript):
 
 @claim(own=True, limit=60)
 def the_readme_shows_what_happens(_):
-    transcript = readme()
+    transcript = readme("What it looks like")
     assert len(transcript) > 10
     with mounted() as m:
         replay(m, transcript)
 
 
+@claim(own=True, limit=60)
+def the_readme_shows_what_upstreams_router_and_cache_do(_):
+    transcript = readme("Many models behind one file", level=3)
+    assert len(transcript) > 20 and ADDRESS in str(transcript)
+    with mounted() as m, Server() as server:
+        server.control(answer="The capital of France is Paris.")
+        replay(m, transcript, server)
+        equal(len(server.requests()), 2)  # the first, and that of auto
+
+
 @claim(own=True, limit=90)
 def the_examples_of_llmfs_files_work(_):
     n = 0
-    with mounted() as m:
+    with mounted() as m, Server() as server:
+        server.control(answer="The capital of France is Paris.")
         for transcript in manual("llmfs-files.7"):
             # What a model says to them is not in the page: commands that print nothing there may.
             for step in transcript:
                 if step[0].startswith(("cat sessions/", "cat <&3")) and not step[1]:
                     step[0] += " > /dev/null"
                 n += 1
-            replay(m, transcript)
-    assert n > 15
+            replay(m, transcript, server)
+        equal(len(server.requests()), 1)
+    assert n > 40
 
 
 harness.main()

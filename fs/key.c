@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * models/NAME/key: a secret goes in and never comes out. It cannot be opened for reading, not by
+ * root and not for reading and writing, so nothing that walks the tree ever sees it; its size is 0.
+ *
+ * What is written is gathered, offsets are ignored, and it is the key at the close. Once a line has
+ * ended the write itself is refused when that is no key, and so is any second line: then nothing of
+ * it is ever in force. Truncating alone changes nothing: `cat > key` that is interrupted loses no
+ * key. Memory that held the text is wiped.
+ */
+#include "fs/handle.h"
+#include "fs/keys.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* More than the gateway takes: what is longer is no key. */
+#define MAX_TEXT ((size_t)8192)
+
+static int key_open(struct handle *h)
+{
+	if ((h->flags & O_ACCMODE) != O_WRONLY)
+		return -EACCES;
+	/* All of it at once: what grows is copied and leaves copies behind. */
+	h->text.max = MAX_TEXT;
+	return buf_reserve(&h->text, MAX_TEXT);
+}
+
+static int key_read(
+	struct handle *h, uint64_t offset, size_t size, struct reply *out, struct wait *w)
+{
+	return -EACCES;
+}
+
+/* Without the newline at the end. */
+static size_t length(const struct handle *h)
+{
+	size_t n = h->text.len;
+	return n && h->text.data[n - 1] == '\n' ? n - 1 : n;
+}
+
+/* Under the lock. What can be known before the close. */
+static int check(struct handle *h)
+{
+	/* Of a model that has gone meanwhile; one of that name now is another. */
+	if (!node_is_listed(h->fs->nodes, &h->node))
+		return -ENOENT;
+	if (!memchr(h->text.data, '\n', h->text.len))
+		return 0; /* more of the line may come */
+	return model_key_check(h->text.data, length(h), NULL);
+}
+
+/* Under the lock. */
+static int apply(struct handle *h)
+{
+	h->dirty = false;
+	if (!node_is_listed(h->fs->nodes, &h->node))
+		return -ENOENT;
+	return keys_set(h->fs, h->node.object->model, h->text.data, length(h), NULL);
+}
+
+static int key_write(struct handle *h, uint64_t offset, const char *bytes, size_t n)
+{
+	pthread_mutex_lock(&h->lock);
+	int r = h->poison;
+	if (r == 0 && buf_append(&h->text, bytes, n) < 0)
+		r = -EINVAL;
+	if (r == 0 && n) {
+		h->dirty = true;
+		r = check(h);
+	}
+	h->poison = r;
+	pthread_mutex_unlock(&h->lock);
+	return r;
+}
+
+static int key_flush(struct handle *h)
+{
+	pthread_mutex_lock(&h->lock);
+	if (h->poison == 0 && h->dirty)
+		h->poison = apply(h);
+	int r = h->poison;
+	pthread_mutex_unlock(&h->lock);
+	return r;
+}
+
+static int key_truncate(struct fs *fs, const struct node *node, struct handle *h, uint64_t size)
+{
+	if (!h || size)
+		return 0;
+	pthread_mutex_lock(&h->lock);
+	explicit_bzero(h->text.data, h->text.cap);
+	buf_clear(&h->text);
+	h->dirty = false;
+	h->poison = 0;
+	pthread_mutex_unlock(&h->lock);
+	return 0;
+}
+
+static void key_release(struct handle *h)
+{
+	key_flush(h);
+}
+
+static void key_end(struct handle *h)
+{
+	if (h->text.data)
+		explicit_bzero(h->text.data, h->text.cap);
+}
+
+const struct file_ops key_ops = {
+	.direct = true,
+	.open = key_open,
+	.read = key_read,
+	.write = key_write,
+	.flush = key_flush,
+	.fsync = key_flush,
+	.truncate = key_truncate,
+	.release = key_release,
+	.end = key_end,
+};

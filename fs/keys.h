@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef FS_KEYS_H
+#define FS_KEYS_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct fs;
+struct model;
+
+/*
+ * Keys of models: secrets that are written to the mount's models/NAME/key and never come back, and
+ * references to secrets ("env:NAME", "file:PATH"), which may also be in TREE's.
+ */
+
+/*
+ * What is written to the mount: the key of that model from now on, "" removes it. A reference that
+ * TREE has goes; none ever comes there. 0 or -errno, and nothing changed; -ENOENT: the model has
+ * gone meanwhile. Does I/O.
+ */
+int keys_set(struct fs *fs, struct model *m, const char *value, size_t len, struct err *err);
+
+/*
+ * The model of that name is removed, and its key with it: of who removed it in the mount. As
+ * gateway_model_remove; -ENOENT: a pass has removed the model already, and the key is gone now.
+ */
+int keys_remove_model(struct fs *fs, const char *name, struct err *err);
+
+/*
+ * One pass: references that TREE has are set, one that it no longer has is removed. Anything else
+ * that is found there is reported, never with its text, and the key before stays in force. True:
+ * another pass is due soon. Called by one thread at a time.
+ */
+bool keys_pass(struct fs *fs);
+
+#endif

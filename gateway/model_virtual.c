@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * models/auto and models/cascade: names that stand for a decision of the router. They are models to
+ * all who find, ask or render one, and have nothing of their own but that. And what the router
+ * keeps of the others.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "gateway/metrics.h"
+#include "gateway/model_parts.h"
+#include "gateway/routing.h"
+
+bool model_name_is_virtual(const char *name)
+{
+	return !strcmp(name, "auto") || !strcmp(name, "cascade");
+}
+
+bool model_is_virtual(const struct model *m)
+{
+	return m->is_virtual;
+}
+
+int model_is_the_routers(const struct model *m, struct err *err)
+{
+	return err_set(
+		err, -EPERM, "models/%s is the router's and has no settings: see router/", m->name);
+}
+
+int model_virtual_state(struct model *m, struct buf *out)
+{
+	struct err why = {0};
+	if (routing_check(m->g, &why) == 0)
+		return buf_append_str(out, "ready\n");
+	return buf_printf(out, "failed: %s\n", why.text);
+}
+
+int model_virtual_info(struct model *m, struct buf *out)
+{
+	struct router_config c;
+	static const char *const policies[] = {"cost", "quality", "latency", "balanced", "split"};
+	router_config(m->g->router, &c);
+	int r = buf_printf(out, "{\n  \"name\": \"%s\",\n  \"state\": \"%s\"", m->name,
+		routing_check(m->g, NULL) == 0 ? "ready" : "failed");
+	if (r == 0 && !strcmp(m->name, "cascade"))
+		r = buf_printf(out, ",\n  \"threshold\": %g", c.threshold);
+	else if (r == 0)
+		r = buf_printf(out, ",\n  \"policy\": \"%s\"", policies[c.policy]);
+	return r ? r : buf_append_str(out, "\n}\n");
+}
+
+/* ---- what the router keeps of the others ---- */
+
+struct latency *model_latency(struct model *m)
+{
+	return &m->latency;
+}
+
+void model_chosen(struct model *m, enum router_policy policy)
+{
+	atomic_fetch_add_explicit(&m->chosen[policy], 1, memory_order_relaxed);
+}
+
+int models_render_chosen(struct model *const *models, size_t n, struct buf *out)
+{
+	static const char *const policies[] = {"cost", "quality", "latency", "balanced", "split"};
+	int r = metrics_head(out, "llm_router_decisions_total", "counter",
+		"Requests to models/auto that went to a model first, by policy.");
+	for (size_t i = 0; r == 0 && i < n; i++)
+		for (size_t p = 0; r == 0 && p <= ROUTER_SPLIT; p++) {
+			uint64_t times =
+				atomic_load_explicit(&models[i]->chosen[p], memory_order_relaxed);
+			if (times)
+				r = buf_printf(out,
+					"llm_router_decisions_total{model=\"%s\",policy=\"%s\"} "
+					"%" PRIu64 "\n",
+					models[i]->name, policies[p], times);
+		}
+	return r;
+}
+
+/* ---- what a name stands for ---- */
+
+/* Its own settings and what was loaded of its file. With nothing loaded it is not known what
+ * answers: 1. */
+static int add_own(struct model *m, struct buf *out)
+{
+	static const char unset[] = {1};
+	pthread_mutex_lock(&m->lock);
+	bool known = model_is_upstream(m) || m->state == MODEL_READY;
+	int r = buf_append(out, m->name, strlen(m->name) + 1);
+	for (size_t i = 0; r == 0 && i < N_MODEL_SETTINGS; i++) {
+		const struct text *t = m->settings.value[i];
+		r = t ? buf_append(out, t->bytes, t->len + 1) : buf_append(out, unset, 1);
+	}
+	if (r == 0 && m->loaded)
+		r = buf_append(
+			out, (const char *)m->loaded->file_print, sizeof m->loaded->file_print);
+	pthread_mutex_unlock(&m->lock);
+	return r ? r : !known;
+}
+
+static int add_routers(struct model *m, const char *session, struct buf *out)
+{
+	struct router_config c;
+	int r = router_identity(m->g->router, out);
+	router_config(m->g->router, &c);
+	/* The arm of a split is the session's. */
+	return r || c.policy != ROUTER_SPLIT ? r : buf_append(out, session, strlen(session) + 1);
+}
+
+/* Any model may be chosen; those that are not loaded say so little that a reload is not seen, but
+ * then their settings are the same, and so is the choice. */
+static int add_all(struct gateway *g, struct buf *out)
+{
+	struct model **all = gateway_all_models(g);
+	int r = all ? 0 : -ENOMEM;
+	for (size_t i = 0; r == 0 && all[i]; i++) {
+		r = all[i]->is_virtual ? 0 : add_own(all[i], out);
+		r = r > 0 ? 0 : r;
+	}
+	gateway_put_models(all);
+	return r;
+}
+
+int model_identity(struct model *m, const char *session, struct buf *out)
+{
+	int r;
+	if (m->is_virtual) {
+		r = buf_append(out, m->name, strlen(m->name) + 1);
+		r = r ? r : add_routers(m, session, out);
+		return r ? r : add_all(m->g, out);
+	}
+	r = add_own(m, out);
+	struct text *fallback = r == 0 ? model_fallback(m) : NULL;
+	if (fallback)
+		r = add_all(m->g, out);
+	text_put(fallback);
+	return r;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GATEWAY_UPSTREAM_CALL_H
+#define GATEWAY_UPSTREAM_CALL_H
+
+/* A call under way, for upstream_call.c (its tries and its end) and upstream_answer.c (what comes
+ * back of one try). */
+
+#include "gateway/upstream_parts.h"
+
+struct upstream_ending { /* how a try went */
+	int code;        /* 0 or -errno */
+	bool retryable;  /* here */
+	bool elsewhere;  /* only at another model: this server is set up wrongly */
+	uint64_t retry_after_ms;
+	enum upstream_outcome outcome;
+	enum breaker_end end;
+	struct err err;
+};
+
+struct upstream_call {
+	atomic_uint refs;
+	struct upstream *u;
+	struct list link; /* in the table of calls: the handle's lock */
+	uint64_t id;
+	bool cancelled; /* the handle's lock */
+	struct loop_work work;
+
+	/* What is asked; constant. */
+	bool embeds;
+	struct provider_request request; /* its texts are in `texts` */
+	struct provider_embed embed;     /* without its texts */
+	const char **texts;
+	struct buf body;
+	uint64_t affinity, n_prompt_tok;
+
+	/* The loop's: all tries. */
+	bool begun, started, over;
+	uint64_t deadline_ns; /* UINT64_MAX: none */
+	uint32_t tried, n_retries;
+	struct loop_timer timer;
+	struct upstream_ending last; /* of the last try */
+	uint64_t text_bytes, text_tok;
+	bool told_candidates;
+
+	/* This try. */
+	bool picked, broke, cut; /* broke: `last` says how; cut: the answer is longer than asked */
+	struct replicas_pick pick;
+	struct http_call *http;
+	struct protocol_reader *reader;
+	struct protocol_answer answer;
+	struct buf text, reply; /* new text; a body that is read whole */
+};
+
+/* upstream_call.c. All on the loop. */
+
+/* The end, without vectors. Nothing of the handle is touched afterwards. */
+void upstream_call_finish(struct upstream_call *c, const struct upstream_ending *end);
+/* The end of embeddings. */
+void upstream_call_give(
+	struct upstream_call *c, const float *vectors, size_t dim, const struct trace_usage *usage);
+/* This try has failed as c->last says: another one, or the end. Not inside http's `data`. */
+void upstream_call_failed(struct upstream_call *c);
+/* It has ended well. */
+void upstream_call_done(struct upstream_call *c);
+/* STARTED, CANDIDATES or TEXT. */
+void upstream_call_tell(struct upstream_call *c, enum provider_event_kind kind);
+/* Has it looked at again, outside of http's callbacks. */
+void upstream_call_post(struct upstream_call *c);
+struct upstream_call *upstream_call_ref(struct upstream_call *c);
+void upstream_call_put(struct upstream_call *c);
+
+/* upstream_answer.c: http's callbacks, with a call as their argument; the longest body that it may
+ * have. */
+size_t upstream_answer_most(const struct upstream_call *c);
+bool upstream_answer_data(
+	void *arg, const struct http_response *head, const char *bytes, size_t len);
+void upstream_answer_done(
+	void *arg, enum http_fault fault, const struct http_response *head, const char *sentence);
+void upstream_answer_set_last(struct upstream_call *c, int code, enum upstream_outcome outcome,
+	enum breaker_end end, bool retryable);
+
+#endif

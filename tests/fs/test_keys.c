@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Keys of models between a TREE and a real gateway, which keeps them in state/keys. */
+#include "fs/keys.h"
+
+#include "fs/collection.h"
+#include "fs/fs.h"
+#include "fs/sync.h"
+#include "fs/tree.h"
+
+#include "gateway/gateway.h"
+
+#include <errno.h>
+
+#include "tests/fs/temporary.h"
+#include "tests/run_suite.h"
+
+static struct fs fs;
+static struct model *m;
+
+static void setup(void)
+{
+	char path[128];
+	struct err err = {{0}};
+	temporary_make();
+	temporary_sh("mkdir -p tree/models/m state");
+	snprintf(path, sizeof path, "%s/state", temporary);
+	struct gateway_options o = {.state_dir = path};
+	ck_assert_msg(gateway_open(&fs.gateway, &o, &err) == 0, "%s", err.text);
+	snprintf(path, sizeof path, "%s/tree", temporary);
+	ck_assert_int_eq(tree_open(&fs.tree, path, NULL), 0);
+	sync_all(&fs, NULL);
+	m = gateway_model_find(fs.gateway, "m");
+	ck_assert_ptr_nonnull(m);
+}
+
+static void teardown(void)
+{
+	m = model_put(m);
+	fs.gateway = gateway_free(fs.gateway);
+	fs.tree = tree_free(fs.tree);
+	temporary_remove();
+}
+
+static const char *status(void)
+{
+	static struct buf text;
+	buf_free(&text);
+	ck_assert_int_eq(gateway_render(fs.gateway, GATEWAY_STATUS, &text), 0);
+	return text.data;
+}
+
+START_TEST(a_reference_to_a_key_is_set_once_and_again_when_it_changes)
+{
+	temporary_sh("echo env:A > tree/models/m/key");
+	keys_pass(&fs);
+	temporary_sh("grep -q env:A state/keys/m");
+	/* Not what TREE says, and yet it stays as long as TREE says the same. */
+	ck_assert_int_eq(model_key_set(m, "sk-b", 4, NULL), 0);
+	keys_pass(&fs);
+	temporary_sh("grep -q sk-b state/keys/m; echo env:C > tree/models/m/key");
+	keys_pass(&fs);
+	temporary_sh("grep -q env:C state/keys/m; rm tree/models/m/key");
+	keys_pass(&fs);
+	temporary_sh("test ! -e state/keys/m");
+}
+END_TEST
+
+START_TEST(a_key_of_the_mount_takes_the_reference_out_of_tree_unless_it_is_refused)
+{
+	temporary_sh("echo env:A > tree/models/m/key");
+	keys_pass(&fs);
+	ck_assert_int_eq(keys_set(&fs, m, "a\nb", 3, NULL), -EINVAL);
+	temporary_sh("test $(cat tree/models/m/key) = env:A; grep -q env:A state/keys/m");
+	ck_assert_int_eq(keys_set(&fs, m, "sk-b", 4, NULL), 0);
+	temporary_sh("test ! -e tree/models/m/key; grep -q sk-b state/keys/m");
+	keys_pass(&fs);
+	temporary_sh("grep -q sk-b state/keys/m");
+	temporary_sh("echo sk-literal > tree/models/m/key");
+	keys_pass(&fs);
+	ck_assert_ptr_nonnull(strstr(status(), "models/m/key: a secret does not belong into TREE"));
+	ck_assert_ptr_null(strstr(status(), "sk-literal"));
+	temporary_sh("grep -q sk-b state/keys/m; rm tree/models/m/key");
+	keys_pass(&fs);
+	ck_assert_str_eq(status(), "ok\n");
+	temporary_sh("grep -q sk-b state/keys/m");
+}
+END_TEST
+
+START_TEST(a_key_of_the_mount_is_not_touched_by_a_tree_without_one)
+{
+	ck_assert_int_eq(keys_set(&fs, m, "sk-a", 4, NULL), 0);
+	ck_assert(!keys_pass(&fs));
+	temporary_sh("grep -q sk-a state/keys/m; test ! -e tree/models/m/key");
+	ck_assert_int_eq(keys_set(&fs, m, "", 0, NULL), 0);
+	temporary_sh("test ! -e state/keys/m");
+}
+END_TEST
+
+START_TEST(an_empty_file_is_not_believed_while_it_is_young_and_then_is_none)
+{
+	temporary_sh("echo env:A > tree/models/m/key");
+	keys_pass(&fs);
+	temporary_sh(": > tree/models/m/key");
+	ck_assert(keys_pass(&fs));
+	temporary_sh("grep -q env:A state/keys/m; touch -d '1 minute ago' tree/models/m/key");
+	ck_assert(!keys_pass(&fs));
+	temporary_sh("test ! -e state/keys/m");
+	ck_assert_str_eq(status(), "ok\n");
+}
+END_TEST
+
+START_TEST(what_was_reported_of_a_model_goes_with_it)
+{
+	temporary_sh("mkfifo tree/models/m/key");
+	keys_pass(&fs);
+	ck_assert_ptr_nonnull(strstr(status(), "models/m/key: not a regular file"));
+	temporary_sh("rm -r tree/models/m");
+	sync_all(&fs, NULL);
+	ck_assert_str_eq(status(), "ok\n");
+}
+END_TEST
+
+START_TEST(a_key_goes_with_a_model_that_is_removed_in_the_mount)
+{
+	temporary_sh("echo env:A > tree/models/m/key");
+	keys_pass(&fs);
+	temporary_sh("test -e state/keys/m");
+	ck_assert_int_eq(sync_remove(&fs, &collection_models, "m", NULL), 0);
+	temporary_sh("test ! -e tree/models/m; test ! -e state/keys/m");
+	ck_assert_int_eq(sync_make(&fs, &collection_models, "m", NULL), 0);
+	sync_all(&fs, NULL);
+	temporary_sh("test ! -e state/keys/m");
+}
+END_TEST
+
+START_TEST(nothing_of_what_is_refused_is_said)
+{
+	static const char *const bad[] = {"sk-literal", "env:sk literal", "file:sk-literal"};
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		char script[128];
+		snprintf(script, sizeof script, "echo '%s' > tree/models/m/key", bad[i]);
+		temporary_sh(script);
+		keys_pass(&fs);
+		ck_assert_msg(strstr(status(), "models/m/key: ") != NULL, "%s", bad[i]);
+		ck_assert_msg(strstr(status(), "literal") == NULL, "%s", status());
+	}
+	temporary_sh("test ! -e state/keys/m");
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("fs/keys");
+	TCase *t = tcase_create("keys");
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_set_timeout(t, 60);
+	tcase_add_test(t, a_reference_to_a_key_is_set_once_and_again_when_it_changes);
+	tcase_add_test(t, a_key_of_the_mount_takes_the_reference_out_of_tree_unless_it_is_refused);
+	tcase_add_test(t, a_key_of_the_mount_is_not_touched_by_a_tree_without_one);
+	tcase_add_test(t, an_empty_file_is_not_believed_while_it_is_young_and_then_is_none);
+	tcase_add_test(t, what_was_reported_of_a_model_goes_with_it);
+	tcase_add_test(t, a_key_goes_with_a_model_that_is_removed_in_the_mount);
+	tcase_add_test(t, nothing_of_what_is_refused_is_said);
+	suite_add_tcase(s, t);
+	return run_suite(s);
+}

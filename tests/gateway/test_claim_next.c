@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One request, several models: each has its part of the claim, and nothing of it is forgotten. */
+#include <errno.h>
+
+#include "gateway/book.h"
+#include "tests/gateway/book_fixture.h"
+#include "tests/run_suite.h"
+
+static struct book_fixture f;
+
+static void setup(void)
+{
+	book_fixture_make(&f);
+	book_fixture_set(&f, "alice", "limit", "10");
+}
+
+static void teardown(void)
+{
+	book_fixture_end(&f);
+}
+
+/* So many dollars for a token of output; the prompt is free. */
+static struct book_worst worst(uint64_t output_tok, money dollars)
+{
+	return (struct book_worst){
+		.output_tok = output_tok, .price = {.output = dollars * 1000000000 * 1000000}};
+}
+
+static struct book_claim *begun(uint64_t output_tok, money dollars)
+{
+	struct book_claim *c = NULL;
+	const struct book_worst w = worst(output_tok, dollars);
+	const struct book_request about = {7, "s", "cheap"};
+	ck_assert_int_eq(book_claim(&c, f.g.book, "alice", &w, NULL, NULL), 0);
+	book_claim_start(c, &about, 100);
+	return c;
+}
+
+START_TEST(what_models_before_had_is_charged_with_the_last_one)
+{
+	struct book_claim *c = begun(3, 1);
+	const struct book_worst dearer = worst(2, 3);
+	const struct book_request about = {7, "s", "dear"};
+	book_claim_next(c, &(struct money_tokens){100, 50, 2});
+	ck_assert_int_eq(book_claim_resize(c, &dearer, NULL), 0);
+	book_fixture_expect(&f, "alice", ACCOUNT_REMAINING, "2\n"); /* 10 - 2 - 2 x 3 */
+	book_claim_start(c, &about, 110);
+	ck_assert_int_eq(
+		book_claim_settle(c, &(struct money_tokens){110, 0, 1}, "done"), 5000000000);
+	book_fixture_expect(&f, "alice", ACCOUNT_SPENT, "5\n");
+	book_fixture_expect(&f, "alice", ACCOUNT_REMAINING, "5\n");
+	ck_assert_uint_eq(book_fixture_count(&f, "alice", ACCOUNT_LEDGER, "\n"), 1);
+	ck_assert_uint_eq(book_fixture_count(&f, "alice", ACCOUNT_LEDGER,
+				  "\"model\": \"dear\", \"status\": \"done\", \"prompt_tokens\": "
+				  "210, \"cached_tokens\": 50, \"output_tokens\": 3, \"cost\": 5,"),
+		1);
+}
+END_TEST
+
+START_TEST(a_second_model_that_would_pass_the_limit_is_refused_and_the_first_is_charged)
+{
+	struct book_claim *c = begun(8, 1);
+	const struct book_worst dearer = worst(1, 3);
+	struct err err;
+	book_claim_next(c, &(struct money_tokens){0, 0, 8});
+	ck_assert_int_eq(book_claim_resize(c, &dearer, &err), -EDQUOT);
+	ck_assert_int_eq(
+		book_claim_settle(c, &(struct money_tokens){0, 0, 0}, "failed"), 8000000000);
+	book_fixture_expect(&f, "alice", ACCOUNT_SPENT, "8\n");
+}
+END_TEST
+
+START_TEST(max_cost_is_of_the_whole_request)
+{
+	struct book_claim *c = begun(3, 1);
+	struct book_worst next = worst(2, 1);
+	struct err err;
+	next.has_max_cost = true;
+	next.max_cost = 4000000000;
+	book_claim_next(c, &(struct money_tokens){0, 0, 3});
+	ck_assert_int_eq(book_claim_resize(c, &next, &err), -EDQUOT);
+	ck_assert_str_eq(err.text, "this request may cost 5 dollars, more than the session's "
+				   "max_cost of 4");
+	book_claim_settle(c, &(struct money_tokens){0, 0, 0}, "failed");
+}
+END_TEST
+
+START_TEST(a_kill_charges_all_models_that_had_a_part)
+{
+	struct book_claim *c = begun(3, 1);
+	const struct book_worst dearer = worst(2, 3);
+	const struct book_request about = {7, "s", "dear"};
+	book_claim_next(c, &(struct money_tokens){100, 50, 3});
+	ck_assert_int_eq(book_claim_resize(c, &dearer, NULL), 0);
+	book_claim_start(c, &about, 110);
+	book_fixture_kill(&f);
+	book_claim_return(c);
+	book_fixture_close(&f);
+	book_fixture_open(&f);
+	/* 3 x 1, and the first lease of the second: all of its two tokens. */
+	book_fixture_expect(&f, "alice", ACCOUNT_SPENT, "9\n");
+	ck_assert_uint_eq(book_fixture_count(&f, "alice", ACCOUNT_LEDGER,
+				  "\"status\": \"crashed\", \"prompt_tokens\": 210, "
+				  "\"cached_tokens\": 50, \"output_tokens\": 5, \"cost\": 9,"),
+		1);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("gateway/claim_next");
+	TCase *t = tcase_create("claim_next");
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, what_models_before_had_is_charged_with_the_last_one);
+	tcase_add_test(
+		t, a_second_model_that_would_pass_the_limit_is_refused_and_the_first_is_charged);
+	tcase_add_test(t, max_cost_is_of_the_whole_request);
+	tcase_add_test(t, a_kill_charges_all_models_that_had_a_part);
+	suite_add_tcase(s, t);
+	return run_suite(s);
+}

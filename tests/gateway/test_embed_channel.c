@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* models/NAME/embed and cache/lookup in front of a server that fails as told: what is given up is
+ * stopped, what was asked is paid for, and no limit is passed. A token costs a dollar. */
+#include <check.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "gateway/model.h"
+#include "tests/gateway/harness.h"
+#include "tests/gateway/upstream_fixture.h"
+#include "tests/run_suite.h"
+
+static struct faulty server;
+static struct harness h;
+
+static const char words[] = "one two three\n"; /* three tokens, the server says */
+enum { WORDS_TOK = 3, WORDS_MOST = sizeof words - 2 + 2 };
+
+static void set(const char *file, const char *value)
+{
+	struct model *m = gateway_model_find(h.g, "vec");
+	struct err err = {0};
+	int r = model_setting_set(m, file, value, strlen(value), &err);
+	ck_assert_msg(r == 0, "%s", err.text);
+	model_put(m);
+}
+
+static void open_it(void)
+{
+	char url[96];
+	snprintf(url, sizeof url, "http://127.0.0.1:%d/v1", server.port);
+	harness_open(&h);
+	ck_assert_int_eq(gateway_model_create(h.g, "vec", NULL), 0);
+	set("proxy", "none");
+	set("endpoint", url);
+	harness_price(&h, "vec");
+}
+
+static void setup(void)
+{
+	server_reset(&server);
+	harness_make(&h, 0);
+	open_it();
+}
+
+static void teardown(void)
+{
+	harness_end(&h);
+}
+
+static struct session *channel(enum gateway_channel kind)
+{
+	struct session *s = NULL;
+	struct err err = {0};
+	int r = gateway_channel_open(
+		h.g, kind, kind == GATEWAY_EMBED ? "vec" : NULL, getuid(), &s, &err);
+	ck_assert_msg(r == 0, "%s", err.text);
+	return s;
+}
+
+static void close_channel(struct session *s)
+{
+	session_ctl(s, getuid(), getgid(), "cancel", 6, NULL);
+	session_put(s);
+}
+
+static double spent(void)
+{
+	char *text = harness_account_view(&h, harness_me(&h), ACCOUNT_SPENT);
+	double value = strtod(text, NULL);
+	free(text);
+	return value;
+}
+
+/* A text of so many bytes, and a newline. */
+static char *long_text(size_t n)
+{
+	char *text = malloc(n + 2);
+	memset(text, 'a', n);
+	memcpy(text + n, "\n", 2);
+	return text;
+}
+
+START_TEST(a_vector_costs_what_the_model_says)
+{
+	struct session *s = channel(GATEWAY_EMBED);
+	int status;
+	ck_assert_int_eq(harness_say(s, words), 0);
+	char *vector = harness_read(s, &status);
+	ck_assert_int_eq(status, 0);
+	ck_assert_int_eq(vector[0], '[');
+	ck_assert_double_eq(spent(), WORDS_TOK);
+	free(vector);
+	session_put(s);
+}
+END_TEST
+
+START_TEST(a_model_that_could_not_costs_nothing)
+{
+	struct session *s = channel(GATEWAY_EMBED);
+	int status;
+	server_control(&server, "{\"default\": \"403\"}");
+	ck_assert_int_eq(harness_say(s, words), 0);
+	free(harness_read(s, &status));
+	ck_assert_int_eq(status, -EACCES);
+	ck_assert_double_eq(spent(), 0);
+	session_put(s);
+}
+END_TEST
+
+START_TEST(a_closed_channel_closes_its_connection_and_costs_what_it_may_have_used)
+{
+	struct session *s = channel(GATEWAY_EMBED);
+	server_control(&server, "{\"next\": [\"hang-first\"]}");
+	ck_assert_int_eq(harness_say(s, words), 0);
+	ck_assert(server_awaits(&server, "\"running\"", 1));
+	close_channel(s);
+	ck_assert(server_awaits(&server, "\"gone\"", 1));
+	ck_assert_double_eq(spent(), WORDS_MOST);
+}
+END_TEST
+
+START_TEST(however_many_ask_and_go_the_server_sees_requests_max_of_them)
+{
+	enum { N = 200 };
+	set("requests_max", "4");
+	server_control(&server, "{\"default\": \"hang-first\"}");
+	struct session *s[N];
+	for (int i = 0; i < N; i++) {
+		s[i] = channel(GATEWAY_EMBED);
+		ck_assert_int_eq(harness_say(s[i], words), 0);
+	}
+	ck_assert(server_awaits(&server, "\"running\"", 4));
+	usleep(200000);
+	ck_assert_uint_eq(server_count(&server, "\"running\""), 4);
+	ck_assert_int_eq(faulty_open(&server), 4);
+	for (int i = N; i-- > 0;)
+		close_channel(s[i]);
+	ck_assert(server_awaits(&server, "\"gone\"", 4));
+	/* Those that only waited at the gate cost nothing. */
+	ck_assert_double_eq(spent(), 4 * WORDS_MOST);
+}
+END_TEST
+
+START_TEST(the_end_of_the_gateway_waits_for_no_vector)
+{
+	static const char *const limits[] = {
+		"first_byte_timeout_ms", "idle_timeout_ms", "timeout_ms"};
+	struct session *s[3];
+	for (size_t i = 0; i < 3; i++)
+		set(limits[i], "0");
+	set("requests_max", "2"); /* and one waits at the gate */
+	server_control(&server, "{\"default\": \"hang-first\"}");
+	for (size_t i = 0; i < 3; i++) {
+		s[i] = channel(GATEWAY_EMBED);
+		ck_assert_int_eq(harness_say(s[i], words), 0);
+	}
+	ck_assert(server_awaits(&server, "\"running\"", 2));
+	uint64_t began = clock_mono_ns();
+	gateway_stop(h.g);
+	for (size_t i = 0; i < 3; i++) {
+		int status;
+		free(harness_read(s[i], &status));
+		ck_assert_int_lt(status, 0);
+		session_put(s[i]);
+	}
+	harness_close(&h);
+	ck_assert_uint_lt((clock_mono_ns() - began) / 1000000, 5000);
+}
+END_TEST
+
+/* So many texts of 398 bytes with the newline, 400 tokens at most each, are taken before one is
+ * refused. */
+static int taken(int code)
+{
+	char *text = long_text(397);
+	int n = 0, r;
+	do {
+		struct session *s = channel(GATEWAY_EMBED);
+		r = harness_say(s, text);
+		n += r == 0;
+		if (r == 0)
+			ck_assert(server_awaits(&server, "\"hang-first\"", (size_t)n));
+		close_channel(s);
+	} while (r == 0 && n < 20);
+	ck_assert_int_eq(r, code);
+	free(text);
+	return n;
+}
+
+START_TEST(vectors_that_are_given_up_never_pass_a_budget)
+{
+	harness_account(&h, harness_me(&h), "limit", "1000");
+	server_control(&server, "{\"default\": \"hang-first\"}");
+	ck_assert_int_eq(taken(-EDQUOT), 2);
+	ck_assert_double_eq(spent(), 2 * (397 + 2));
+}
+END_TEST
+
+START_TEST(vectors_that_are_given_up_never_pass_tokens_per_minute)
+{
+	harness_account(&h, harness_me(&h), "tokens_per_minute", "1000");
+	server_control(&server, "{\"default\": \"hang-first\"}");
+	ck_assert_int_eq(taken(-EAGAIN), 2);
+}
+END_TEST
+
+START_TEST(vectors_at_the_same_time_never_pass_a_budget)
+{
+	struct session *s[20];
+	char *text = long_text(397);
+	int n = 0, r = 0;
+	harness_account(&h, harness_me(&h), "limit", "2000");
+	server_control(&server, "{\"default\": \"slow=300\"}");
+	for (int i = 0; i < 20; i++) {
+		s[i] = channel(GATEWAY_EMBED);
+		r = harness_say(s[i], text);
+		n += r == 0;
+		ck_assert(r == 0 || r == -EDQUOT);
+	}
+	ck_assert_int_eq(n, 5);
+	for (int i = 0; i < 20; i++) {
+		int status;
+		free(harness_read(s[i], &status));
+		session_put(s[i]);
+	}
+	ck_assert_double_le(spent(), 2000);
+	free(text);
+}
+END_TEST
+
+START_TEST(max_cost_is_of_what_it_can_be_at_most)
+{
+	struct session *s = channel(GATEWAY_EMBED);
+	char *text = long_text(397);
+	ck_assert_int_eq(session_setting_set(s, "max_cost", "399", 3, NULL), 0);
+	ck_assert_int_eq(harness_say(s, text), -EDQUOT);
+	ck_assert_int_eq(session_setting_set(s, "max_cost", "400", 3, NULL), 0);
+	ck_assert_int_eq(harness_say(s, text), 0);
+	close_channel(s);
+	set("context", "100");
+	s = channel(GATEWAY_EMBED);
+	ck_assert_int_eq(session_setting_set(s, "max_cost", "100", 3, NULL), 0);
+	ck_assert_int_eq(harness_say(s, text), 0);
+	close_channel(s);
+	free(text);
+}
+END_TEST
+
+START_TEST(a_kill_charges_what_was_asked)
+{
+	harness_close(&h);
+	server_control(&server, "{\"default\": \"hang-first\"}");
+	pid_t pid = fork();
+	if (pid == 0) {
+		open_it();
+		if (harness_say(channel(GATEWAY_EMBED), words) == 0)
+			pause();
+		_exit(1);
+	}
+	ck_assert(server_awaits(&server, "\"running\"", 1));
+	usleep(300000); /* its start is on its way to the store */
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	open_it();
+	ck_assert_double_eq(spent(), WORDS_MOST);
+}
+END_TEST
+
+static double stat_of(const char *name)
+{
+	char *text = harness_whole(&h, GATEWAY_CACHE_STATS), line[64];
+	snprintf(line, sizeof line, "%s ", name);
+	const char *at = strstr(text, line);
+	double value = at ? strtod(at + strlen(line), NULL) : -1;
+	free(text);
+	return value;
+}
+
+START_TEST(lookups_use_their_tickets_up_and_their_tokens_are_counted)
+{
+	struct err err;
+	harness_account(&h, harness_me(&h), "requests_per_minute", "2");
+	ck_assert_int_eq(
+		gateway_part_setting_set(h.g, GATEWAY_CACHE, "embedding_model", "vec", 3, &err), 0);
+	for (int i = 0; i < 3; i++) {
+		struct session *s = channel(GATEWAY_LOOKUP);
+		int status, r = harness_say(s, words);
+		ck_assert_int_eq(r, i < 2 ? 0 : -EAGAIN);
+		free(harness_read(s, &status));
+		ck_assert_int_eq(status, i < 2 ? 0 : -EAGAIN);
+		session_put(s);
+	}
+	ck_assert_double_eq(stat_of("embedding_tokens"), 2 * WORDS_TOK);
+	ck_assert_double_eq(spent(), 0);
+	char *metrics = harness_whole(&h, GATEWAY_PROMETHEUS);
+	ck_assert_ptr_nonnull(strstr(metrics, "\nllm_cache_embedding_tokens_total 6\n"));
+	free(metrics);
+}
+END_TEST
+
+int main(void)
+{
+	if (!faulty_start(&server, NULL, NULL))
+		return 77;
+	Suite *s = suite_create("embed_channel");
+	TCase *t = tcase_create("embed_channel");
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_set_timeout(t, 60);
+	tcase_add_test(t, a_vector_costs_what_the_model_says);
+	tcase_add_test(t, a_model_that_could_not_costs_nothing);
+	tcase_add_test(t, a_closed_channel_closes_its_connection_and_costs_what_it_may_have_used);
+	tcase_add_test(t, however_many_ask_and_go_the_server_sees_requests_max_of_them);
+	tcase_add_test(t, the_end_of_the_gateway_waits_for_no_vector);
+	tcase_add_test(t, vectors_that_are_given_up_never_pass_a_budget);
+	tcase_add_test(t, vectors_that_are_given_up_never_pass_tokens_per_minute);
+	tcase_add_test(t, vectors_at_the_same_time_never_pass_a_budget);
+	tcase_add_test(t, max_cost_is_of_what_it_can_be_at_most);
+	tcase_add_test(t, a_kill_charges_what_was_asked);
+	tcase_add_test(t, lookups_use_their_tickets_up_and_their_tokens_are_counted);
+	suite_add_tcase(s, t);
+	int failed = run_suite(s);
+	faulty_stop(&server);
+	return failed;
+}

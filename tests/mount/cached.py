@@ -1,0 +1,277 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""cache/: who gets an answer that was given before, and who must not."""
+import errno
+import json
+import os
+import random
+import threading
+import time
+
+import harness
+from harness import claim, equal, read, read_bytes, refused, shown, wait_for, write
+from servers import ANSWER, Server, models
+
+server = Server()
+harness.CACHE = True
+
+
+def used(s):
+    """The cache's part in the newest answer, or None."""
+    for line in read(s("usage")).splitlines():
+        if line.split()[0] == "cache":
+            return line.split()[1]
+    return None
+
+
+def asked():
+    return len(server.requests())
+
+
+def stats(m):
+    return {k: float(v) for k, v in (x.split() for x in read(m("cache", "stats")).splitlines())}
+
+
+def looked_up(m, prompt):
+    with open(m("cache", "lookup"), "r+b", buffering=0) as f:
+        f.write(prompt.encode())
+        return json.loads(f.read(1 << 20))
+
+
+def far(m, **settings):
+    return m.session(model="far", **settings)
+
+
+@claim()
+def the_same_question_is_answered_once(m):
+    server.reset()
+    with models(m, far=server.url()):
+        a, b = far(m), far(m)
+        equal(a.ask("why is the sky blue?"), shown(ANSWER))
+        equal((used(a), asked()), (None, 1))
+        equal(b.ask("why is the sky blue?"), shown(ANSWER))
+        equal((used(b), asked()), ("l1", 1))
+        equal(b.usage("cost"), 0)
+        equal(b.messages()[-1]["content"], ANSWER.decode())
+        assert stats(m)["hits_l1"] >= 1
+
+
+@claim()
+def whatever_can_change_the_answer_misses(m):
+    with models(m, far=server.url(), other=server.url()):
+        far(m).ask("same")
+        server.reset()
+        n = 0
+        for change in ({"system": "Be brief."}, {"max_tokens": 13}, {"stop": "fox"}, {"seed": 7},
+                       {"format": "json"}, {"top_p": 0.5}, {"ignore_eos": 0}, {"model": "other"},
+                       {"temperature": 0.5}, {"cache": "off"}):
+            s = m.session(**dict({"model": "far"}, **change))
+            s.ask("same")
+            n += 1
+            equal((change, used(s), asked()), (change, None, n))
+        s = far(m)
+        s.ask("another conversation")
+        s.ask("same")
+        equal(used(s), None)
+
+
+@claim()
+def another_user_misses_unless_the_scope_is_global(m):
+    if os.getuid():
+        raise harness.Skip("only root can be two users")
+    with models(m, far=server.url()):
+        far(m).ask("mine")
+        server.reset()
+        script = ("d=$(mktemp -d sessions/uXXXXXX) && echo far > $d/model && echo 1 > $d/ignore_eos && "
+                  "echo 12 > $d/max_tokens && echo mine > $d/in && cat $d/out && { grep '^cache ' $d/usage || :; }")
+        done = m.sh(script, user=12345)
+        equal((done.stdout.splitlines(), done.stderr), ([ANSWER.decode()], ""))
+        equal(asked(), 1)
+        write(m("cache", "scope"), "global\n")
+        try:
+            done = m.sh(script, user=12345)
+            done = m.sh(script, user=12346)
+            equal(done.stdout.splitlines(), [ANSWER.decode(), "cache l1"])
+        finally:
+            write(m("cache", "scope"), "")
+
+
+@claim(limit=120)
+def equal_requests_at_once_cost_one_generation(m):
+    server.reset()
+    with models(m, far=server.url("pace=30")):
+        sessions = [far(m) for _ in range(12)]
+        for s in sessions:
+            s.submit("all at once")
+        for s in sessions:
+            equal(read_bytes(s("out")), shown(ANSWER))
+        equal(asked(), 1)
+        equal(sum(used(s) == "shared" for s in sessions) + sum(used(s) == "l1" for s in sessions), 11)
+
+
+@claim(limit=120)
+def when_the_first_is_cancelled_the_others_get_their_answer_once(m):
+    server.reset()
+    with models(m, far=server.url("pace=60")):
+        sessions = [far(m) for _ in range(5)]
+        for s in sessions:
+            s.submit("together")
+        wait_for(lambda: asked() == 1, "one request")
+        with open(sessions[1]("out"), "rb", buffering=0) as f:
+            assert f.read(4), "a follower streams"
+            sessions[0].cancel()
+            for s in sessions[1:]:
+                equal(read_bytes(s("out")), shown(ANSWER))
+        equal(asked(), 2)
+
+
+@claim()
+def a_broken_answer_is_not_kept(m):
+    server.reset()
+    with models(m, far=server.url()):
+        server.control(next=["close-middle"])
+        s = far(m)
+        s.submit("will it?")
+        try:
+            with open(s("out"), "rb", buffering=0) as f:
+                while f.read(4096):
+                    pass
+        except OSError:
+            pass
+        equal(s.status(), "failed")
+        s = far(m)
+        equal((s.ask("will it?"), used(s)), (shown(ANSWER), None))
+
+
+@claim()
+def flush_and_enabled_take_effect_at_once(m):
+    with models(m, far=server.url()):
+        far(m).ask("to be forgotten")
+        write(m("cache", "ctl"), "flush\n")
+        s = far(m)
+        s.ask("to be forgotten")
+        equal(used(s), None)
+        write(m("cache", "enabled"), "0\n")
+        try:
+            s = far(m)
+            s.ask("to be forgotten")
+            equal(used(s), None)
+        finally:
+            write(m("cache", "enabled"), "")
+        with refused(errno.EINVAL):
+            write(m("cache", "ctl"), "polish\n")
+
+
+@claim()
+def a_rule_that_changes_makes_old_answers_worthless(m):
+    with models(m, far=server.url()):
+        far(m).ask("guarded?")
+        rules = m("guards", "output", "fox.rules")
+        write(rules, "block fox /fox/\n")
+        try:
+            s = far(m)
+            s.submit("guarded?")
+            with refused(errno.EPERM):
+                with open(s("out"), "rb", buffering=0) as f:
+                    while f.read(4096):
+                        pass
+        finally:
+            os.unlink(rules)
+
+
+@claim()
+def lookup_says_what_would_be_served(m):
+    far_model = models(m, far=server.url())
+    with far_model:
+        os.unlink(m("models", "default"))
+        os.symlink("far", m("models", "default"))
+        try:
+            s = m.session()
+            os.unlink(s("ignore_eos"))
+            os.unlink(s("max_tokens"))
+            equal(s.ask("look me up"), shown(ANSWER))
+            found = looked_up(m, "look me up")
+            equal(found["outcome"], "hit")
+            equal((found["exact"]["level"], found["exact"]["served"]), ("l1", True))
+            found = looked_up(m, "look another one up")
+            equal((found["outcome"], found["exact"]), ("miss", None))
+            write(m("cache", "enabled"), "0\n")
+            found = looked_up(m, "look me up")
+            equal((found["outcome"], found["exact"]["served"]), ("miss", False))
+            assert found["exact"]["why"], found
+            write(m("cache", "enabled"), "")
+            write(m("cache", "ctl"), "flush\n")
+            equal(looked_up(m, "look me up")["outcome"], "miss")
+        finally:
+            write(m("cache", "enabled"), "")
+            os.unlink(m("models", "default"))
+            os.symlink("tiny", m("models", "default"))
+
+
+@claim(own=True)
+def what_was_stored_is_there_after_a_restart_and_a_kill(Mount):
+    with Mount() as m, models(m, far=server.url()):
+        far(m).ask("to be remembered")
+        wait_for(lambda: stats(m).get("disk_bytes", 0) > 0, "entry on disk")
+        m.stop()
+        m.start()
+        server.reset()
+        s = far(m)
+        equal((s.ask("to be remembered"), used(s), asked()), (shown(ANSWER), "l2", 0))
+        far(m).ask("another")
+        m.kill()
+        m.wait()
+        m.start()
+        s = far(m)
+        equal(s.ask("to be remembered"), shown(ANSWER))
+        equal(used(s), "l2")
+
+
+@claim(own=True, limit=180)
+def a_kill_while_answers_are_stored_tears_none(Mount):
+    """The server says of each question what only that question gets, some 20 kB of it. Killed at any moment, the daemon
+    serves nothing else afterwards, whether it has an answer or not."""
+    kills, dice, faults, n, from_disk = 20, random.Random(4), [], 0, 0
+
+    def check(m, i):
+        prompt = "question %d, " % i + "x" * (i % 97)
+        with open(m("models", "far", "ask"), "r+b", buffering=0) as f:
+            f.write(prompt.encode())
+            got = b"".join(iter(lambda: f.read(65536), b""))
+        assert got == (prompt + "\n").encode() * 400, "%d bytes for %r" % (len(got), prompt)
+
+    def store(m):
+        nonlocal n
+        try:
+            while True:
+                n += 1
+                check(m, n)
+        except OSError:
+            pass  # it was killed
+        except AssertionError as e:
+            faults.append(e)
+
+    with Mount() as m, models(m, far=server.url("echo=400")):
+        for _ in range(kills):
+            writer = threading.Thread(target=store, args=(m,))
+            writer.start()
+            time.sleep(0.05 + dice.random() / 5)
+            m.kill()
+            m.wait()
+            writer.join()
+            m.start()
+            before = stats(m).get("hits_l2", 0)
+            for i in range(max(1, n - 12), n + 1):
+                check(m, i)
+            for _ in range(4):
+                check(m, dice.randint(1, n))
+            from_disk += stats(m)["hits_l2"] - before
+            equal((read(m("status")), faults), ("ok\n", []))
+        print("    %d kills, %d questions, %d answers came from the disk" % (kills, n, from_disk))
+        assert from_disk > kills, "only %d answers came from the disk" % from_disk
+
+
+try:
+    harness.main(*(["-o", "allow_other"] if os.getuid() == 0 else []))
+finally:
+    server.close()

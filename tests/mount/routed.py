@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""models/auto, models/cascade and router/: who answers, and why."""
+import collections
+import contextlib
+import errno
+import json
+import os
+import pwd
+
+import harness
+from harness import claim, equal, read, read_bytes, refused, shown, write
+from servers import ANSWER, Server, models, without_local_models
+
+server = Server()
+
+
+def explain(m, prompt):
+    with open(m("router", "explain"), "r+b", buffering=0) as f:
+        f.write(prompt.encode())
+        out = b""
+        while piece := f.read(65536):
+            out += piece
+    return json.loads(out)
+
+
+def policy(m, word):
+    write(m("router", "policy"), word + "\n")
+
+
+def three(m):
+    """Cheap and weak, in between, dear and good: `tiny` and `short` are local and free."""
+    return models(
+        m, cheap={"endpoint": server.url(), "price_input": 0.1, "price_output": 0.2, "quality": 0.3},
+        good={"endpoint": server.url(), "price_input": 5, "price_output": 15, "quality": 0.95})
+
+
+def answered_by(s):
+    trace = read(s("trace"))
+    return json.loads(trace[trace.index('{"models"'):].splitlines()[0])["models"][0]
+
+
+@claim()
+def auto_picks_by_policy_and_says_why(m):
+    with three(m):
+        policy(m, "quality")
+        s = m.session(model="auto")
+        equal(s.ask("hello"), shown(ANSWER))
+        assert '"good"' in read(s("trace")), read(s("trace"))
+        equal(explain(m, "hello")["chosen"], "good")
+        policy(m, "cost")
+        assert explain(m, "hello")["chosen"] not in ("good", "cheap")
+        policy(m, "")
+
+
+@claim()
+def what_is_dropped_has_its_reason(m):
+    with models(m, down={"endpoint": server.url("500"), "retries": 0, "breaker_failures": 1,
+                         "quality": 1}):
+        s = m.session(model="down")
+        s.submit("hello")
+        with refused(errno.EHOSTUNREACH):
+            read_bytes(s("out"))
+        d = explain(m, "hello")
+        why = {x["model"]: x["why"] for x in d["dropped"]}
+        assert "down" in why and "down" in why["down"], d
+
+
+@claim(limit=120)
+def a_model_that_dies_costs_no_request_of_auto(m):
+    policy(m, "quality")
+    with models(m, dying={"endpoint": server.url("503"), "quality": 1, "retries": 0}):
+        for _ in range(10):
+            s = m.session(model="auto")
+            assert s.ask("hello")
+            equal(s.status(), "done")
+    policy(m, "")
+
+
+@claim(limit=120)
+def nobody_healthy_is_an_errno_with_the_reasons(m):
+    with models(m, dear={"endpoint": server.url(), "price_input": 1000000, "price_output": 1000000}):
+        s = m.session(model="auto", max_cost="0.000001", format="json")
+        for name in ("tiny", "short"):
+            if harness.exists(m("models", name)):
+                write(m("models", name, "capabilities"), "embed\n")
+        try:
+            with refused(errno.EHOSTUNREACH):
+                s.submit("hello")
+                read_bytes(s("out"))
+            assert "dear" in read(s("error")), read(s("error"))
+        finally:
+            for name in ("tiny", "short"):
+                if harness.exists(m("models", name)):
+                    write(m("models", name, "capabilities"), "")
+
+
+@claim(limit=120)
+def a_cascade_goes_on_where_an_answer_is_not_good_enough_and_shows_one_answer_only(m):
+    server.control(answer="As an AI, I cannot help with that.")
+    other = Server()
+    try:
+        with models(m, first={"endpoint": server.url(), "price_output": 0.1, "quality": 0.1},
+                    second={"endpoint": other.url(), "price_output": 9, "quality": 0.9}):
+            for name in ("tiny", "short"):
+                if harness.exists(m("models", name)):
+                    write(m("models", name, "capabilities"), "embed\n")
+            write(m("router", "threshold"), "0.9\n")
+            s = m.session(model="cascade")
+            got = s.ask("Explain in a few sentences what a fox and a dog did, and why.")
+            equal(got, shown(ANSWER))
+            trace = read(s("trace"))
+            assert "refuses" in trace and "below" in trace, trace
+            equal(s.usage("output_tokens") > len(ANSWER.split()), True)
+            equal(s.messages()[-1]["content"], ANSWER.decode())
+    finally:
+        write(m("router", "threshold"), "")
+        for name in ("tiny", "short"):
+            if harness.exists(m("models", name)):
+                write(m("models", name, "capabilities"), "")
+        other.close()
+        server.reset()
+
+
+@claim(limit=200)
+def a_split_keeps_sessions_on_their_arm(m):
+    policy(m, "split")
+    with models(m, a={"endpoint": server.url(), "weight": 3}, b={"endpoint": server.url(), "weight": 1}):
+        for name in ("tiny", "short"):
+            if harness.exists(m("models", name)):
+                write(m("models", name, "weight"), "0\n")
+        try:
+            arms = collections.Counter()
+            for _ in range(24):
+                s = m.session(model="auto", cache="off")
+                s.ask("hello")
+                first = read(s("trace"))
+                arm = json.JSONDecoder().raw_decode(first[first.index('{"model"'):])[0]["arm"]
+                s.ask("hello again")
+                again = read(s("trace"))
+                equal(json.JSONDecoder().raw_decode(again[again.index('{"model"'):])[0]["arm"], arm)
+                arms[arm] += 1
+            equal(set(arms) <= {"a", "b"}, True)
+            assert arms["a"] > arms["b"], arms
+        finally:
+            for name in ("tiny", "short"):
+                if harness.exists(m("models", name)):
+                    write(m("models", name, "weight"), "")
+            policy(m, "")
+
+
+QUESTION = "Explain in a few sentences what a fox and a dog did, and why."
+NO = "As an AI, I cannot help with that."
+
+
+@contextlib.contextmanager
+def cascade(m, first, second):
+    """Two steps: a refusal from the first is not good enough."""
+    server.reset()
+    server.control(answer=NO)
+    with without_local_models(m), models(
+            m, first=dict({"endpoint": server.url(), "price_output": 0.1, "quality": 0.1}, **first),
+            second=dict({"retries": 0, "price_output": 9, "quality": 0.9}, **second)):
+        write(m("router", "threshold"), "0.9\n")
+        try:
+            yield
+        finally:
+            write(m("router", "threshold"), "")
+            server.reset()
+
+
+@claim(limit=60)
+def a_judged_cascade_whose_last_step_fails_gives_the_best_it_has_and_rests(m):
+    with cascade(m, {}, {"endpoint": server.url("500")}):
+        write(m("guards", "moderation"),
+              "model short\nthreshold 1\nstages output\ncategory S1 Violence\n")
+        try:
+            s = m.session(model="cascade")
+            equal(s.ask(QUESTION), (NO + "\n").encode())
+            equal(read(s("trace")).count("the best answer before it is given"), 1)
+        finally:
+            os.unlink(m("guards", "moderation"))
+
+
+@claim(limit=60)
+def a_step_that_breaks_off_unseen_is_only_a_step(m):
+    with Server() as other, cascade(m, {"endpoint": server.url("close-middle")},
+                                    {"endpoint": other.url()}):
+        s = m.session(model="cascade")
+        equal(s.ask(QUESTION), shown(ANSWER))
+        equal(s.status(), "done")
+
+
+@claim(limit=60)
+def a_step_that_cannot_be_paid_leaves_what_was_paid_for(m):
+    me = pwd.getpwuid(os.getuid()).pw_name
+    with Server() as other, cascade(m, {}, {"endpoint": other.url(), "price_output": 500000}):
+        if not os.path.isdir(m("budgets", me)):
+            os.mkdir(m("budgets", me))
+        write(m("budgets", me, "limit"), "1\n")
+        try:
+            s = m.session(model="cascade")
+            equal(s.ask(QUESTION), (NO + "\n").encode())
+            equal(len(s.messages()), 2)
+            equal(other.requests(), [])
+        finally:
+            write(m("budgets", me, "limit"), "")
+
+
+try:
+    harness.main()
+finally:
+    server.close()
