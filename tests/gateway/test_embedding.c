@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <math.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,7 @@ static struct fake {
 	bool stubborn; /* a cancel does not end it */
 	int status;    /* of the answer */
 	size_t dim;
-	int unused, embedded, cancelled;
+	atomic_int unused, embedded, cancelled; /* looked at from both sides */
 	bool on_loop;
 	size_t len;
 	struct model_user *user;
@@ -67,10 +68,10 @@ static int fake_embed(void *handle, const struct provider_embed *q, uint64_t *id
 	fake.on_loop = is_on_loop();
 	fake.uids[fake.embedded % 8] = (uid_t)(q->salt * 0xF1DE83E19937733Du - 1);
 	ck_assert_uint_ne(q->salt, 0); /* that is the judges' */
-	fake.embedded++;
+	fake.q = *q;
+	fake.embedded++; /* whoever sees it sees the rest */
 	if (fake.embed)
 		return err_set(err, fake.embed, "too many wait");
-	fake.q = *q;
 	if (!fake.late)
 		answer(q);
 	return 0;

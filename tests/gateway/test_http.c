@@ -40,7 +40,7 @@ struct fetch {
 	atomic_int n_released;
 	struct fetch *other;
 	struct buf body;
-	size_t n_data;
+	atomic_size_t n_data; /* tests wait for it */
 	enum http_fault fault;
 	struct http_response head;
 	char sentence[320];
