@@ -302,8 +302,8 @@ int mount_serve(struct mount *m)
 	fuse_loop_cfg_set_idle_threads(config, m->max_threads);
 	int r = fuse_session_loop_mt(m->fs.session, config);
 	fuse_loop_cfg_destroy(config);
-	/* The kernel says so instead of ENODEV to a worker that reads while the last file of a mount
-	 * that was detached is closed: it is gone, and that is how it should end. */
+	/* The kernel says so instead of ENODEV to a worker that reads while the last file of a
+	 * mount that was detached is closed: it is gone, and that is how it should end. */
 	return r > 0 || r == -ECONNABORTED ? 0 : r;
 }
 
