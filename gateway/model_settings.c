@@ -15,10 +15,12 @@
 #include <string.h>
 
 #include "base/utf8.h"
+#include "gateway/route.h"
+#include "gateway/router.h"
 #include "gateway/upstream.h"
 
 enum { NUMBER_BYTES = 64, WORDS_BYTES = 255, PATH_BYTES = 4095, URL_BYTES = 2048 };
-enum { ENDPOINT_BYTES = 32 << 10, FALLBACK_BYTES = 2048, FALLBACK_MAX = 16 };
+enum { ENDPOINT_BYTES = 32 << 10, FALLBACK_BYTES = 2048 };
 static const uint64_t upstream_context_tok = 131072, replicas_health_ms = 10000,
 		      health_least_ms = 1000;
 
@@ -77,16 +79,10 @@ static int check_word(const struct row *row, const char *value, size_t len, stru
 	return is_one_of(row->words, value, len) ? 0 : -EINVAL;
 }
 
-static int check_words(const struct row *row, const char *value, size_t len, struct err *err)
+static int check_capabilities(const struct row *row, const char *value, size_t len, struct err *err)
 {
-	static const char blank[] = " \t\n";
-	for (const char *p = value + strspn(value, blank); *p; p += strspn(p, blank)) {
-		size_t n = strcspn(p, blank);
-		if (!is_one_of(row->words, p, n))
-			return -EINVAL;
-		p += n;
-	}
-	return strlen(value) == len ? 0 : -EINVAL;
+	unsigned unused;
+	return router_capabilities_parse(value, len, &unused, NULL);
 }
 
 /* A file's name is bytes, not text. */
@@ -103,17 +99,9 @@ static int check_line(const struct row *row, const char *value, size_t len, stru
 	return utf8_valid_prefix(value, len) == len ? 0 : -EINVAL;
 }
 
-static int check_names(const struct row *row, const char *value, size_t len, struct err *err)
+static int check_fallback(const struct row *row, const char *value, size_t len, struct err *err)
 {
-	static const char blank[] = " \t\n";
-	size_t n_names = 0;
-	for (const char *p = value + strspn(value, blank); *p; p += strspn(p, blank)) {
-		size_t n = strcspn(p, blank);
-		if (!text_is_name(p, n) || ++n_names > FALLBACK_MAX)
-			return -EINVAL;
-		p += n;
-	}
-	return strlen(value) == len ? 0 : -EINVAL;
+	return route_fallback_check(value, len, NULL);
 }
 
 static int check_endpoint(const struct row *row, const char *value, size_t len, struct err *err)
@@ -151,8 +139,6 @@ static int check_proxy(const struct row *row, const char *value, size_t len, str
 static const char *const protocols[] = {"openai", "anthropic", NULL};
 static const char *const families[] = {
 	"chatml", "llama2", "llama3", "mistral", "zephyr", "gemma", "plain", NULL};
-static const char *const capabilities[] = {
-	"chat", "json", "code", "math", "vision", "audio", "tools", "embed", NULL};
 
 #define PRICE "dollars per million tokens: at most 1000000000, with at most 9 decimals, or nothing"
 #define MILLISECONDS "milliseconds, a whole number from 0 (no limit) to 86400000"
@@ -215,8 +201,7 @@ static const struct row rows[N_MODEL_SETTINGS] = {
 		.max_bytes = NUMBER_BYTES,
 		.allowed = "a number from 0 to 1"},
 	[MODEL_CAPABILITIES] = {.name = "capabilities",
-		.check = check_words,
-		.words = capabilities,
+		.check = check_capabilities,
 		.max_bytes = WORDS_BYTES,
 		.allowed = "words of chat, json, code, math, vision, audio, tools, embed, with "
 			   "blanks between them, or nothing (chat json)"},
@@ -227,9 +212,10 @@ static const struct row rows[N_MODEL_SETTINGS] = {
 		"tokens of the longest answer it can give, a whole number from 1 to 1000000, or "
 		"nothing"),
 	[MODEL_FALLBACK] = {.name = "fallback",
-		.check = check_names,
+		.check = check_fallback,
 		.max_bytes = FALLBACK_BYTES,
-		.allowed = "names of at most 16 models, in the order in which they are tried"},
+		.allowed = "names of at most 16 models, each once, in the order in which they are "
+			   "tried"},
 	[MODEL_WEIGHT] = INTEGER("weight", 0, 1000000, 1, false,
 		"its share where router/policy is split, a whole number from 0 to 1000000"),
 	[MODEL_REQUESTS_MAX] = INTEGER("requests_max", 1, 100000, 256, false,

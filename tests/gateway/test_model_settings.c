@@ -60,7 +60,7 @@ static const struct value values[] = {
 	{"capabilities", {"chat", "chat json\ncode", " embed "}, {"chat,json", "smell"}},
 	{"context", {"1", "131072"}, {"0", "1.5", "-1", "100000001", "many"}},
 	{"max_tokens", {"4096"}, {"0", "1000001"}},
-	{"fallback", {"a", "a b\nc", "a.b_c-d"}, {"a/b", "a,b", ".."}},
+	{"fallback", {"a", "a b\nc", "a.b_c-d"}, {"a/b", "a,b", "a b a"}},
 	{"weight", {"0", "90"}, {"1.5", "-1", "1000001"}},
 	{"requests_max", {"1"}, {"0", "100001"}},
 	{"queue_max", {"0"}, {"1000001"}},
