@@ -24,7 +24,7 @@ struct step {
 
 struct route {
 	uint64_t made_ns;
-	size_t n, next;
+	size_t n;
 	char models[ROUTE_MODELS_MAX][TEXT_NAME_SIZE];
 	unsigned depth[ROUTE_MODELS_MAX]; /* fallbacks between the first and this one */
 	struct step *steps;               /* [n_steps], room for a power of two */
@@ -152,11 +152,6 @@ size_t route_count(const struct route *route)
 const char *route_model(const struct route *route, size_t i)
 {
 	return i < route->n ? route->models[i] : NULL;
-}
-
-const char *route_next(struct route *route)
-{
-	return route->next < route->n ? route->models[route->next++] : NULL;
 }
 
 static struct step *new_step(struct route *route)

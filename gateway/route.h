@@ -38,8 +38,6 @@ struct route *route_free(struct route *route); /* accepts NULL, returns NULL */
 size_t route_count(const struct route *route);
 /* borrows the name of a model of the list; NULL from route_count on. */
 const char *route_model(const struct route *route, size_t i);
-/* The same for the next one that was not given yet, from the first on; NULL: no more. */
-const char *route_next(struct route *route);
 
 /* Writes down what came of a model, a sentence: it is cut at 159 bytes, and where it is not UTF-8.
  */
