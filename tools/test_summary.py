@@ -33,6 +33,7 @@ FINDING = re.compile(r"(ERROR|WARNING|FATAL): \w+Sanitizer|\bruntime error: |"
                      r"Received signal (4|6|7|8|11)\b|died of SIG(ILL|ABRT|BUS|FPE|SEGV)\b")
 FAULTS = (-4, -6, -7, -8, -11)  # the same signals as meson has them
 TAIL_LINES = 30
+FINDING_LINES = 80
 
 
 def read_log(path):
@@ -81,9 +82,18 @@ def may_pass_alone(test):
         and test["result"] != "TIMEOUT" and not FINDING.search(output_of(test))
 
 
+def end_of(test):
+    """The lines that tell most: a sanitizer's first finding from its beginning, else the last."""
+    lines = output_of(test).splitlines()
+    for at, line in enumerate(lines):
+        if FINDING.search(line):
+            return lines[at:at + FINDING_LINES]
+    return lines[-TAIL_LINES:]
+
+
 def show_failure(test, when=""):
     print(f"\nFAILED {name_of(test)}{when} ({test['result']}, exit {test['returncode']})")
-    print("\n".join(output_of(test).splitlines()[-TAIL_LINES:]))
+    print("\n".join(end_of(test)))
 
 
 def judge(test, second):
@@ -164,6 +174,8 @@ CASES = [
      "1 passed, 1 failed, 0 skipped", ["FAILED mount/a (FAIL"]),
     ([found("a report:\nWARNING: ThreadSanitizer: data race (pid=7)")], [GOOD], [],
      "1 passed, 1 failed, 0 skipped", ["FAILED mount/a (FAIL"]),
+    ([found("x", "WARNING: ThreadSanitizer: data race (pid=7)\n  the place\n" + "  a frame\n" * 70)],
+     [GOOD], [], "1 passed, 1 failed, 0 skipped", ["  the place"]),
     ([found("x", "gateway/book.c:5:3: runtime error: signed integer overflow")], [GOOD], [],
      "1 passed, 1 failed, 0 skipped", []),
     ([found("x", "==7==ERROR: LeakSanitizer: detected memory leaks")], [GOOD], [],
