@@ -42,6 +42,8 @@ struct socket { /* one that libcurl waits for */
 	struct loop_fd f;
 	struct http *http;
 	struct list link;
+	uint64_t
+		cookie; /* the kernel's name for it, as long as it is no connection; 0: not asked */
 };
 
 static void act(struct http *http, curl_socket_t fd, int mask);
@@ -59,6 +61,18 @@ static void socket_ready(struct loop_fd *f, uint32_t events)
 	act(s->http, f->fd, mask);
 }
 
+static bool is_connection(const struct http *http, int fd)
+{
+	return (size_t)fd < http->n_known && http->known[fd];
+}
+
+static uint64_t cookie_of(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof cookie;
+	return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) == 0 ? cookie : 0;
+}
+
 static struct socket *socket_new(struct http *http, int fd)
 {
 	struct socket *s = NULL;
@@ -73,7 +87,15 @@ static struct socket *socket_new(struct http *http, int fd)
 	}
 	s->http = http;
 	s->f = (struct loop_fd){.fd = fd, .ready = socket_ready};
+	s->cookie = is_connection(http, fd) ? 0 : cookie_of(fd);
 	return s;
+}
+
+/* A connect that is given up: libcurl closes the socket first, and then says that it waits for it
+ * no more. By then the number may be the descriptor of another thread's file. */
+static bool was_closed(const struct socket *s)
+{
+	return s->cookie && cookie_of(s->f.fd) != s->cookie;
 }
 
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *watched)
@@ -82,7 +104,10 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *wa
 	struct socket *s = watched;
 	if (what == CURL_POLL_REMOVE) {
 		if (s) {
-			loop_unwatch(http->loop, &s->f);
+			if (was_closed(s))
+				loop_forget(http->loop, &s->f);
+			else
+				loop_unwatch(http->loop, &s->f);
 			list_append(&http->spare, &s->link);
 			curl_multi_assign(http->multi, fd, NULL);
 		}
@@ -148,7 +173,7 @@ void http_connected(struct http *http, int fd)
 static int on_close(void *arg, curl_socket_t fd)
 {
 	struct http *http = arg;
-	if ((size_t)fd < http->n_known && http->known[fd]) {
+	if (is_connection(http, fd)) {
 		http->known[fd] = false;
 		atomic_fetch_sub(&http->n_connections, 1);
 	}

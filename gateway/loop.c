@@ -339,16 +339,22 @@ int loop_watch(struct loop *loop, struct loop_fd *fd, uint32_t events)
 		return 0;
 	if (errno != ENOENT || epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd->fd, &event) < 0)
 		return -errno;
-	loop->n_watched++;
+	loop->n_watched += !fd->watched;
+	fd->watched = true;
 	return 0;
 }
 
 void loop_unwatch(struct loop *loop, struct loop_fd *fd)
 {
-	if (fd->fd < 0)
-		return;
-	if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, fd->fd, NULL) == 0)
-		loop->n_watched--;
+	if (fd->watched)
+		epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, fd->fd, NULL);
+	loop_forget(loop, fd);
+}
+
+void loop_forget(struct loop *loop, struct loop_fd *fd)
+{
+	loop->n_watched -= fd->watched;
+	fd->watched = false;
 	for (int i = loop->batch_at; i < loop->batch_n; i++)
 		if (loop->batch[i].data.ptr == fd)
 			loop->batch[i].data.ptr = NULL;

@@ -31,6 +31,7 @@ struct loop_fd {
 	/* events: EPOLLIN, EPOLLOUT ... as epoll(7) has them; perhaps of before the last
 	 * loop_watch. May watch and unwatch any loop_fd. */
 	void (*ready)(struct loop_fd *fd, uint32_t events);
+	bool watched; /* the loop's own */
 };
 
 /* new *out; the thread is running. -ENOMEM, -EMFILE ... */
@@ -58,6 +59,8 @@ int loop_watch(struct loop *loop, struct loop_fd *fd, uint32_t events);
 /* Watches it no more: `ready` is not called again, and fd->fd is -1. The caller closes the
  * descriptor, after this. Harmless when it was not watched. */
 void loop_unwatch(struct loop *loop, struct loop_fd *fd);
+/* The same where the descriptor was closed already, and its number may be another's. */
+void loop_forget(struct loop *loop, struct loop_fd *fd);
 
 /* True on the loop's thread. */
 bool loop_inside(const struct loop *loop);

@@ -4,6 +4,7 @@
 #include <check.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -449,6 +450,39 @@ START_TEST(a_cancel_closes_the_connection)
 	ck_assert_int_eq(faulty_open(&server), 0);
 	ck_assert_int_eq(f.n_done, 0);
 	drop(&f);
+}
+END_TEST
+
+/* Opens and closes descriptors, as the other threads of a daemon do. */
+static void *use_descriptors(void *arg)
+{
+	const atomic_bool *over = arg;
+	while (!*over) {
+		int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		ck_assert_int_ge(fd, 0);
+		close(fd);
+	}
+	return NULL;
+}
+
+/* libcurl closes the socket before it says so, and its number is taken at once. For the thread
+ * sanitizer, which sees who uses a descriptor that another thread opened. */
+START_TEST(a_connect_that_is_given_up_leaves_the_descriptors_of_others_alone)
+{
+	atomic_bool over = false;
+	pthread_t others;
+	struct fetch f;
+	ck_assert_int_eq(pthread_create(&others, NULL, use_descriptors, &over), 0);
+	for (int i = 0; i < 300; i++) {
+		make(&f, "hang-first");
+		on_loop(begin, &f);
+		usleep((useconds_t)i % 60);
+		on_loop(cancel, &f);
+		drop(&f);
+	}
+	over = true;
+	pthread_join(others, NULL);
+	assert_counts(0, 0);
 }
 END_TEST
 
@@ -1028,6 +1062,7 @@ static Suite *make_suite(bool tls)
 	c = add_case(s, "ends");
 	tcase_add_test(c, a_call_that_is_cancelled_while_its_name_is_looked_up_does_not_wait);
 	tcase_add_test(c, a_cancel_closes_the_connection);
+	tcase_add_test(c, a_connect_that_is_given_up_leaves_the_descriptors_of_others_alone);
 	tcase_add_test(c, data_may_break_off_or_cancel_its_own_call);
 	tcase_add_test(c, data_may_cancel_and_begin_other_calls);
 	tcase_add_test(c, done_may_begin_and_cancel_calls);
