@@ -340,6 +340,8 @@ static int start(struct cache *c, const char *dir, struct err *err)
 	if (!c->memory || !c->flights)
 		return err_set(err, -ENOMEM, "out of memory");
 	int r = cache_semantic_new(&c->semantic, c->g, err);
+	if (r == 0)
+		cache_semantic_limit(c->semantic, limits.max_n);
 	return r ? r : cache_disk_open(&c->disk, c->g, dir, &limits, tell_near, c, err);
 }
 

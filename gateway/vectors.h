@@ -25,7 +25,7 @@ struct vectors_stats {
 	size_t bytes; /* allocated, without what malloc adds */
 };
 
-#define VECTORS_MAX 100000u /* entries; above, a flat scan is no longer right */
+#define VECTORS_MAX 1000000u /* entries; 2 kB each at 384 numbers */
 #define VECTORS_DIM_MAX 4096u
 
 /* new; NULL when memory is out, or dim is not 1 to VECTORS_DIM_MAX. Never more than n_max entries

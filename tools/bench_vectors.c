@@ -3,11 +3,12 @@
  * What a semantic look-up costs without the embedding: the search among n vectors of one scope, and
  * whether two prompts agree.
  *
- * usage: bench-vectors [-d DIM] [-r ROUNDS] [-m COSINE] [-s] [-v]
+ * usage: bench-vectors [-d DIM] [-n MOST] [-r ROUNDS] [-m COSINE] [-s] [-v]
  *
- * -m: how alike the vectors are to the query on average, 0.1 if not given: strangers under
- * all-MiniLM are between -0.1 and 0.4, prompts about one matter around 0.6. -s: also the slower
- * paths. -v: several thresholds.
+ * -n: 1,000 vectors, ten times as many, and so on up to MOST, 100,000 if not given. -m: how alike
+ * the vectors are to the query on average, 0.1 if not given: strangers under all-MiniLM are between
+ * -0.1 and 0.4, prompts about one matter around 0.6. -s: also the slower paths. -v: several
+ * thresholds.
  *
  * Microseconds of ROUNDS searches, each with another query: p50 and p99 of processor time, since
  * others share the machine, and p50 of wall-clock time.
@@ -25,7 +26,7 @@
 
 static uint64_t seed = 3;
 static uint32_t dim = 384;
-static size_t n_rounds = 2000;
+static size_t n_rounds = 2000, n_most = 100000;
 static double alike = 0.1;
 
 static float noise(void)
@@ -175,9 +176,11 @@ int main(int argc, char **argv)
 {
 	bool slow = false, sweep = false;
 
-	for (int c; (c = getopt(argc, argv, "d:r:m:sv")) != -1;) {
+	for (int c; (c = getopt(argc, argv, "d:n:r:m:sv")) != -1;) {
 		if (c == 'd')
 			dim = (uint32_t)strtoul(optarg, NULL, 10);
+		else if (c == 'n')
+			n_most = strtoul(optarg, NULL, 10);
 		else if (c == 'r')
 			n_rounds = strtoul(optarg, NULL, 10);
 		else if (c == 'm')
@@ -189,19 +192,20 @@ int main(int argc, char **argv)
 		else
 			return 2;
 	}
-	if (!dim || dim > VECTORS_DIM_MAX || !n_rounds || !(alike >= 0 && alike <= 1))
+	if (!dim || dim > VECTORS_DIM_MAX || !n_rounds || n_most > VECTORS_MAX ||
+		!(alike >= 0 && alike <= 1))
 		return 2;
 	measure_agree();
-	float *vectors = calloc((size_t)VECTORS_MAX * dim, sizeof(*vectors));
+	float *vectors = calloc(n_most * dim, sizeof(*vectors));
 	float *common = calloc(dim, sizeof(*common));
-	struct vectors *v = vectors_new(dim, VECTORS_MAX, (size_t)8 << 30);
+	struct vectors *v = vectors_new(dim, n_most, (size_t)8 << 30);
 	if (!v || !common || !vectors)
 		return 1;
 	for (uint32_t i = 0; i < dim; i++)
 		common[i] = noise();
 	to_unit(common);
 	size_t at = 0;
-	for (size_t n = 1000; n <= VECTORS_MAX; n *= 10) {
+	for (size_t n = 1000; n <= n_most; n *= 10) {
 		for (; at < n; at++) {
 			make_vector(vectors + at * dim, common);
 			if (vectors_add(v, 1, at, vectors + at * dim) < 0)
