@@ -48,17 +48,21 @@ int buf_append_str(struct buf *b, const char *text)
 int buf_printf(struct buf *b, const char *format, ...)
 {
 	va_list ap;
-	va_start(ap, format);
-	int n = vsnprintf(NULL, 0, format, ap);
+	size_t room = b->cap - b->len;
+	va_start(ap, format); /* most often it fits */
+	int n = vsnprintf(room ? b->data + b->len : NULL, room, format, ap);
 	va_end(ap);
-	if (n < 0)
-		return -EINVAL;
-	int r = buf_reserve(b, (size_t)n);
-	if (r < 0)
+	int r = n < 0 ? -EINVAL : buf_reserve(b, (size_t)n);
+	if (r < 0) {
+		if (room)
+			b->data[b->len] = '\0';
 		return r;
-	va_start(ap, format);
-	vsnprintf(b->data + b->len, (size_t)n + 1, format, ap);
-	va_end(ap);
+	}
+	if ((size_t)n >= room) {
+		va_start(ap, format);
+		vsnprintf(b->data + b->len, (size_t)n + 1, format, ap);
+		va_end(ap);
+	}
 	b->len += (size_t)n;
 	return 0;
 }

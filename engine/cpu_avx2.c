@@ -6,7 +6,6 @@
  * activation; 2 * 128 * 127 still fits. Nibbles are small enough to go in as they are.
  */
 #include <immintrin.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -179,20 +178,47 @@ LANE int32_t v16_to_i8(int8_t *p, v16 v)
 	return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
 
+LANE __m128i eight_at(const uint8_t *p)
+{
+	return _mm_loadl_epi64((const __m128i *)(const void *)p);
+}
+
+LANE v16 v16_from_u8(const uint8_t *p)
+{
+	return (v16){_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight_at(p))),
+		_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight_at(p + 8)))};
+}
+
+LANE v16 v16_from_i8(const uint8_t *p)
+{
+	return (v16){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight_at(p))),
+		_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight_at(p + 8)))};
+}
+
 /* The weights stay in memory: sixteen registers do not hold a block. */
 struct wblock {
 	const uint8_t *at;
-	bool q4;
+	int bits;
 };
 
 LANE struct wblock wblock_q8(const uint8_t *p)
 {
-	return (struct wblock){p, false};
+	return (struct wblock){p, 8};
 }
 
 LANE struct wblock wblock_q4(const uint8_t *p)
 {
-	return (struct wblock){p, true};
+	return (struct wblock){p, 4};
+}
+
+LANE struct wblock wblock_q5(const uint8_t *p)
+{
+	return (struct wblock){p, 5};
+}
+
+LANE struct wblock wblock_q6(const uint8_t *p)
+{
+	return (struct wblock){p, 6};
 }
 
 /* Adds the products of four columns of eight rows. w: as packed; a: the same four activations
@@ -245,9 +271,44 @@ LANE __m256 dot_q4(const uint8_t *w, const uint8_t *a, int32_t init)
 	return _mm256_cvtepi32_ps(sum);
 }
 
+/* Piece k of 8 of eight rows of a q5 or q6. */
+LANE __m256i piece_at(const uint8_t *w, const int k, const int bits)
+{
+	__m256i low = _mm256_load_si256((const void *)(w + 64 * (k & 3)));
+	__m256i high = _mm256_load_si256((const void *)(w + 256 + (bits == 6 ? k / 4 * 64 : 0)));
+	const int up = bits == 6 ? 4 - 2 * (k & 3) : 4 - k; /* how far the bits are to go */
+
+	low = k < 4 ? low : _mm256_srli_epi16(low, 4);
+	high = up >= 0 ? _mm256_slli_epi16(high, up < 0 ? 0 : up)
+		       : _mm256_srli_epi16(high, up < 0 ? -up : 0);
+	return _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi8(15)),
+		_mm256_and_si256(high, _mm256_set1_epi8(bits == 6 ? 48 : 16)));
+}
+
+/* Of pieces first .. first + n - 1. */
+LANE __m256 dot_pieces(const uint8_t *w, const uint8_t *a, const int first, const int n,
+	const int bits, int32_t init)
+{
+	__m256i sum = _mm256_set1_epi32(init);
+
+#pragma GCC unroll 8
+	for (int k = first; k < first + n; k++)
+		sum = add_q4(sum, piece_at(w, k, bits), four_at(a, k));
+	return _mm256_cvtepi32_ps(sum);
+}
+
+LANE v16 wblock_half(const struct wblock *w, const int half, const uint8_t *a, int32_t init)
+{
+	return (v16){dot_pieces(w->at, a, 4 * half, 4, 6, init),
+		dot_pieces(w->at + 32, a, 4 * half, 4, 6, init)};
+}
+
 LANE v16 wblock_dot(const struct wblock *w, const uint8_t *a, int32_t init)
 {
-	if (w->q4)
+	if (w->bits == 5)
+		return (v16){dot_pieces(w->at, a, 0, 8, 5, init),
+			dot_pieces(w->at + 32, a, 0, 8, 5, init)};
+	if (w->bits == 4)
 		return (v16){dot_q4(w->at, a, init), dot_q4(w->at + 32, a, init)};
 	return (v16){dot_q8(w->at, a), dot_q8(w->at + 32, a)};
 }

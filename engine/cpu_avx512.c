@@ -158,6 +158,16 @@ LANE int32_t v16_to_i8(int8_t *p, v16 v)
 	return _mm512_reduce_add_epi32(whole);
 }
 
+LANE v16 v16_from_u8(const uint8_t *p)
+{
+	return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p)));
+}
+
+LANE v16 v16_from_i8(const uint8_t *p)
+{
+	return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)));
+}
+
 struct wblock {
 	__m512i piece[8];
 };
@@ -184,6 +194,49 @@ LANE struct wblock wblock_q4(const uint8_t *p)
 		w.piece[k + 4] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
 	}
 	return w;
+}
+
+LANE struct wblock wblock_q5(const uint8_t *p)
+{
+	const __m512i bit = _mm512_set1_epi8(16);
+	__m512i high = _mm512_load_si512(p + 256);
+	struct wblock w = wblock_q4(p);
+
+#pragma GCC unroll 8
+	for (int k = 0; k < 8; k++) {
+		__m512i there = k < 4 ? _mm512_slli_epi16(high, 4 - (k & 3))
+				      : _mm512_srli_epi16(high, k & 3);
+		w.piece[k] = _mm512_or_si512(w.piece[k], _mm512_and_si512(there, bit));
+	}
+	return w;
+}
+
+LANE struct wblock wblock_q6(const uint8_t *p)
+{
+	const __m512i bits = _mm512_set1_epi8(48);
+	struct wblock w = wblock_q4(p);
+
+#pragma GCC unroll 8
+	for (int k = 0; k < 8; k++) {
+		__m512i high = _mm512_load_si512(p + 256 + k / 4 * 64);
+		__m512i there = (k & 3) < 2 ? _mm512_slli_epi16(high, 4 - 2 * (k & 1))
+					    : _mm512_srli_epi16(high, 2 * (k & 1));
+		w.piece[k] = _mm512_or_si512(w.piece[k], _mm512_and_si512(there, bits));
+	}
+	return w;
+}
+
+LANE v16 wblock_half(const struct wblock *w, const int half, const uint8_t *a, int32_t init)
+{
+	__m512i sum = _mm512_set1_epi32(init);
+
+#pragma GCC unroll 4
+	for (int k = 4 * half; k < 4 * half + 4; k++) {
+		int32_t four;
+		memcpy(&four, a + 4 * k, 4);
+		sum = _mm512_dpbusd_epi32(sum, w->piece[k], _mm512_set1_epi32(four));
+	}
+	return _mm512_cvtepi32_ps(sum);
 }
 
 LANE v16 wblock_dot(const struct wblock *w, const uint8_t *a, int32_t init)

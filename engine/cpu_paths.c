@@ -71,8 +71,13 @@ static size_t scales_bytes(uint32_t cols)
 	return ((size_t)cols / QUANT_BLOCK * 32 + 63) / 64 * 64;
 }
 
+#define K_PART_BYTES(type) (type == TENSOR_Q4_K ? 256 : type == TENSOR_Q5_K ? 320 : 384)
+#define K_PARTS_AT (64 + 8 * 32) /* in a block: behind d, dmin, scales, minima */
+
 size_t ops_pack_group_bytes(enum tensor_type type, uint32_t cols)
 {
+	if (ops_is_k(type))
+		return (size_t)cols / QUANT_K * (K_PARTS_AT + 8 * K_PART_BYTES(type));
 	size_t block = type == TENSOR_Q8_0 ? 16 * 32 : 16 * 16;
 
 	return scales_bytes(cols) + cols / QUANT_BLOCK * block;
@@ -95,6 +100,48 @@ static void pack_row(const uint8_t *row, uint32_t n_blocks, uint32_t n_pieces, u
 	}
 }
 
+/* Part j of a block of row r, to its places in the block of the group. */
+static void pack_k_part(
+	enum tensor_type type, const struct quant_k *part, uint32_t j, uint32_t r, uint8_t *dst)
+{
+	uint8_t *scales = dst + 64 + 32 * j, *low = dst + K_PARTS_AT + j * K_PART_BYTES(type);
+	uint8_t *high = low + 256;
+	bool q6 = type == TENSOR_Q6_K;
+
+	scales[r] = (uint8_t)part->scale[0];
+	scales[16 + r] = (uint8_t)(q6 ? part->scale[1] : part->min);
+	for (uint32_t i = 0; i < 16; i++) {
+		unsigned a = (unsigned)(part->q[i] + (q6 ? 32 : 0)),
+			 b = (unsigned)(part->q[i + 16] + (q6 ? 32 : 0));
+		uint32_t k = i / 4, at = 4 * r + i % 4;
+		low[64 * k + at] = (uint8_t)((a & 15) | (b & 15) << 4);
+		if (type == TENSOR_Q5_K)
+			high[at] |= (uint8_t)((a >> 4) << k | (b >> 4) << (k + 4));
+		if (q6) {
+			high[at] |= (uint8_t)((a >> 4) << 2 * k);
+			high[64 + at] |= (uint8_t)((b >> 4) << 2 * k);
+		}
+	}
+}
+
+static void pack_k_row(
+	enum tensor_type type, const uint8_t *row, uint32_t n_blocks, uint32_t r, uint8_t *dst)
+{
+	size_t bytes = quant_bytes(type, QUANT_K);
+	struct quant_k part;
+
+	for (uint32_t b = 0; b < n_blocks; b++, row += bytes) {
+		memcpy(dst + 2 * r, row + (type == TENSOR_Q6_K ? bytes - 2 : 0), 2);
+		if (type != TENSOR_Q6_K)
+			memcpy(dst + 32 + 2 * r, row + 2, 2);
+		for (uint32_t j = 0; j < 8; j++) {
+			quant_k_part(type, row, j, &part);
+			pack_k_part(type, &part, j, r, dst);
+		}
+		dst += K_PARTS_AT + 8 * K_PART_BYTES(type);
+	}
+}
+
 void ops_pack(const struct ops_matrix *w, uint32_t first, uint32_t last, uint8_t *dst)
 {
 	size_t group_bytes = ops_pack_group_bytes(w->type, w->cols), scales = scales_bytes(w->cols);
@@ -105,9 +152,13 @@ void ops_pack(const struct ops_matrix *w, uint32_t first, uint32_t last, uint8_t
 	for (uint32_t g = first; g < last; g++) {
 		uint8_t *group = dst + g * group_bytes;
 		uint32_t row = g * OPS_GROUP_ROWS, n = w->rows - row < 16 ? w->rows - row : 16;
-		if (n < 16)
+		bool k = ops_is_k(w->type);
+		if (n < 16 || k)
 			memset(group, 0, group_bytes);
-		for (uint32_t i = 0; i < n; i++)
+		for (uint32_t i = 0; i < n && k; i++)
+			pack_k_row(w->type, (const uint8_t *)w->data + (row + i) * row_bytes,
+				w->cols / QUANT_K, i, group);
+		for (uint32_t i = 0; i < n && !k; i++)
 			pack_row((const uint8_t *)w->data + (row + i) * row_bytes,
 				w->cols / QUANT_BLOCK, n_pieces, flip, group + 2 * i,
 				group + scales + 4 * i);
@@ -128,7 +179,7 @@ void ops_pack_wide(const struct ops_matrix *w, uint32_t first, uint32_t last, ui
 {
 	size_t group_bytes = ops_pack_wide_group_bytes(w->cols);
 	size_t row_bytes = quant_bytes(w->type, w->cols);
-	float x[OPS_WIDE_BLOCK];
+	float x[QUANT_K];
 
 	for (uint32_t g = first; g < last; g++) {
 		uint32_t row = g * OPS_GROUP_ROWS, n_rows = w->rows - row < 16 ? w->rows - row : 16;
@@ -138,10 +189,12 @@ void ops_pack_wide(const struct ops_matrix *w, uint32_t first, uint32_t last, ui
 			const uint8_t *from = (const uint8_t *)w->data + (row + r) * row_bytes;
 			uint8_t *block = dst + g * group_bytes;
 			for (uint32_t c = 0; c < w->cols; c += OPS_WIDE_BLOCK) {
-				uint32_t n =
-					w->cols - c < OPS_WIDE_BLOCK ? w->cols - c : OPS_WIDE_BLOCK;
-				quant_to_f32(w->type, from + quant_bytes(w->type, c), n, x);
-				pack_wide_block(x, n, r, (void *)block,
+				uint32_t n = w->cols - c, at = c % QUANT_K;
+				if (at == 0)
+					quant_to_f32(w->type, from + quant_bytes(w->type, c),
+						n < QUANT_K ? n : QUANT_K, x);
+				n = n < OPS_WIDE_BLOCK ? n : OPS_WIDE_BLOCK;
+				pack_wide_block(x + at, n, r, (void *)block,
 					(void *)(block + 32 * OPS_WIDE_BLOCK));
 				block += OPS_WIDE_BLOCK_BYTES;
 			}

@@ -101,8 +101,8 @@ static void swiglu(float *gate, const float *up, uint32_t n)
 		gate[i] = gate[i] / (1 + exp_f32(-gate[i])) * up[i];
 }
 
-/* One block of 32 values; returns its scale, and the sum of the integers. */
-static float quantise_block(const float *x, int8_t *q, int32_t *sum)
+/* One block of 32 values; returns its scale, the sum of the integers, and that of the first 16. */
+static float quantise_block(const float *x, int8_t *q, int32_t *sum, int32_t *half)
 {
 	float largest = 0;
 
@@ -118,6 +118,7 @@ static float quantise_block(const float *x, int8_t *q, int32_t *sum)
 		v = v < 127 ? v : 127;
 		q[i] = (int8_t)rintf(v);
 		*sum += q[i];
+		*half = i < 16 ? *sum : *half;
 	}
 	return d;
 }
@@ -132,14 +133,16 @@ static void quantise(const float *x, uint32_t n_rows, uint32_t cols, uint32_t ro
 		uint8_t *block = tile + (size_t)b * t * OPS_Q8_BLOCK_BYTES,
 			*tail = block + t * QUANT_BLOCK;
 		for (uint32_t i = 0; i < t; i++) {
-			int32_t sum, sum8, sum128;
+			int32_t sum, half, sum8, sum128;
 			float d = quantise_block(x + (size_t)(row + i) * cols + b * QUANT_BLOCK,
-				(int8_t *)block + i * QUANT_BLOCK, &sum);
+				(int8_t *)block + i * QUANT_BLOCK, &sum, &half);
 			sum8 = -8 * sum;
 			sum128 = -128 * sum;
+			half = -32 * half;
 			memcpy(tail + 4 * i, &d, 4);
 			memcpy(tail + 4 * (t + i), &sum8, 4);
 			memcpy(tail + 4 * (2 * t + i), &sum128, 4);
+			memcpy(tail + 4 * (3 * t + i), &half, 4);
 		}
 	}
 }
@@ -180,6 +183,38 @@ static float dot_q8(
 	return acc;
 }
 
+/* The same of a K type. */
+static float dot_k(
+	const struct ops_matrix *w, uint32_t r, const uint8_t *tile, uint32_t t, uint32_t i)
+{
+	const uint8_t *row = (const uint8_t *)w->data + r * quant_bytes(w->type, w->cols);
+	size_t block_bytes = quant_bytes(w->type, QUANT_K);
+	float acc = 0;
+
+	for (uint32_t b = 0; b < w->cols / QUANT_BLOCK; b++) {
+		const uint8_t *block = tile + (size_t)b * t * OPS_Q8_BLOCK_BYTES;
+		const int8_t *a = (const int8_t *)block + i * QUANT_BLOCK;
+		int32_t dot[2] = {0}, sum = 0;
+		struct quant_k part;
+		float da;
+		quant_k_part(w->type, row + b / 8 * block_bytes, b % 8, &part);
+		memcpy(&da, block + t * QUANT_BLOCK + 4 * i, sizeof da);
+		for (int k = 0; k < QUANT_BLOCK; k++) {
+			dot[k / 16] += part.q[k] * a[k];
+			sum += a[k];
+		}
+		if (w->type == TENSOR_Q6_K) {
+			int32_t both = part.scale[0] * dot[0] + part.scale[1] * dot[1];
+			acc = fmaf((float)both, part.d * da, acc);
+		} else {
+			float dw = part.d * (float)part.scale[0];
+			acc = fmaf((float)(dot[0] + dot[1]), dw * da, acc);
+			acc = fmaf(part.dmin * (float)part.min, (float)-sum * da, acc);
+		}
+	}
+	return acc;
+}
+
 static float dot_float(const struct ops_matrix *w, uint32_t r, const float *x)
 {
 	size_t bytes = quant_bytes(w->type, 1);
@@ -197,22 +232,22 @@ static void product(const struct ops_product *p, uint32_t first, uint32_t last)
 {
 	const struct ops_matrix *w = p->w;
 	uint32_t n = p->x->n_rows, end = last * OPS_GROUP_ROWS;
-	bool quantised = ops_is_quantised(w->type);
 
 	end = end < w->rows ? end : w->rows;
 	for (uint32_t row = 0, t; row < n; row += t) {
+		const uint8_t *tile = p->x->q8 + row * ops_q8_row_bytes(w->cols);
 		t = ops_tile_rows(row, n);
 		for (uint32_t i = 0; i < t; i++) {
 			float *out = p->out + (row + i) * p->ld;
 			for (uint32_t r = first * OPS_GROUP_ROWS; r < end; r++) {
-				float y =
-					quantised
-						? dot_q8(w, r,
-							  p->x->q8 +
-								  row * ops_q8_row_bytes(w->cols),
-							  t, i)
-						: dot_float(w, r,
-							  p->x->f32 + (size_t)(row + i) * w->cols);
+				float y;
+				if (ops_is_k(w->type))
+					y = dot_k(w, r, tile, t, i);
+				else if (ops_is_quantised(w->type))
+					y = dot_q8(w, r, tile, t, i);
+				else
+					y = dot_float(
+						w, r, p->x->f32 + (size_t)(row + i) * w->cols);
 				if (w->bias)
 					y += w->bias[r];
 				out[r] = p->add ? out[r] + y : y;

@@ -16,8 +16,11 @@
  *   v16_sum, v16_largest(v)   over the lanes, in halves
  *   v16_from_f16, v16_from_bf16(p), v16_to_f16(p, v)
  *   v16_to_i8(p, v)           whole numbers in -127 .. 127 to bytes; returns their sum
- *   struct wblock             a packed block of 16 rows: wblock_q8(p), wblock_q4(p)
+ *   v16_from_u8, v16_from_i8(p)
+ *   struct wblock             a packed block of 16 rows: wblock_q8(p), wblock_q4(p), wblock_q5(p),
+ *                             wblock_q6(p)
  *   wblock_dot(w, a, init)    init + 16 dot products with 32 activations, as floats
+ *   wblock_half(w, h, a, init) the same with 16 of them, from 16 h on, of a q6
  *   v16_to_i16(p, v)          whole numbers that fit to 16-bit ones
  *   wsum                      sixteen 32-bit sums; wsum_zero(), wsum_float(s) as floats
  *   wsum_add(s, w, a)         + the products of 16 pairs of 16-bit numbers at w with the pair at a
@@ -153,7 +156,7 @@ static void swiglu(float *gate, const float *up, uint32_t n)
 	}
 }
 
-INLINE float quantise_block(const float *x, int8_t *q, int32_t *sum)
+INLINE float quantise_block(const float *x, int8_t *q, int32_t *sum, int32_t *half)
 {
 	v16 lo = v16_load(x), hi = v16_load(x + 16);
 	float largest = v16_largest(v16_max(v16_abs(lo), v16_abs(hi)));
@@ -162,7 +165,8 @@ INLINE float quantise_block(const float *x, int8_t *q, int32_t *sum)
 
 	lo = v16_min(v16_max(v16_mul(lo, by), least), most);
 	hi = v16_min(v16_max(v16_mul(hi, by), least), most);
-	*sum = v16_to_i8(q, v16_round(lo)) + v16_to_i8(q + 16, v16_round(hi));
+	*half = v16_to_i8(q, v16_round(lo));
+	*sum = *half + v16_to_i8(q + 16, v16_round(hi));
 	return d;
 }
 
@@ -176,14 +180,16 @@ static void quantise(const float *x, uint32_t n_rows, uint32_t cols, uint32_t ro
 		uint8_t *block = tile + (size_t)b * t * OPS_Q8_BLOCK_BYTES,
 			*tail = block + t * QUANT_BLOCK;
 		for (uint32_t i = 0; i < t; i++) {
-			int32_t sum, sum8, sum128;
+			int32_t sum, half, sum8, sum128;
 			float d = quantise_block(x + (size_t)(row + i) * cols + b * QUANT_BLOCK,
-				(int8_t *)block + i * QUANT_BLOCK, &sum);
+				(int8_t *)block + i * QUANT_BLOCK, &sum, &half);
 			sum8 = -8 * sum;
 			sum128 = -128 * sum;
+			half = -32 * half;
 			memcpy(tail + 4 * i, &d, 4);
 			memcpy(tail + 4 * (t + i), &sum8, 4);
 			memcpy(tail + 4 * (2 * t + i), &sum128, 4);
+			memcpy(tail + 4 * (3 * t + i), &half, 4);
 		}
 	}
 }
@@ -263,21 +269,14 @@ Q8_TILE(q4_tile_4, 4, true)
 Q8_TILE(q4_tile_8, 8, true)
 Q8_TILE(q4_tile_16, 16, true)
 
-static void product_quantised(const struct ops_product *p, uint32_t first, uint32_t last)
+#include "engine/cpu_simd_k.h"
+
+typedef void tile_fn(const struct ops_product *p, uint32_t g, uint32_t row);
+
+/* tiles: by their number of rows. */
+static void product_quantised(
+	const struct ops_product *p, uint32_t first, uint32_t last, tile_fn *const tiles[17])
 {
-	static void (*const tiles[2][17])(const struct ops_product *, uint32_t, uint32_t) = {
-		{[1] = q8_tile_1,
-			[2] = q8_tile_2,
-			[4] = q8_tile_4,
-			[8] = q8_tile_8,
-			[16] = q8_tile_16},
-		{[1] = q4_tile_1,
-			[2] = q4_tile_2,
-			[4] = q4_tile_4,
-			[8] = q4_tile_8,
-			[16] = q4_tile_16},
-	};
-	bool q4 = p->w->type == TENSOR_Q4_0;
 	uint32_t n = p->x->n_rows;
 	uint32_t chunk = (uint32_t)(ACTS_CHUNK_BYTES / ops_q8_row_bytes(p->w->cols)) / 16 * 16;
 
@@ -287,7 +286,7 @@ static void product_quantised(const struct ops_product *p, uint32_t first, uint3
 		for (uint32_t g = first; g < last; g++) {
 			for (uint32_t row = start, t; row < end; row += t) {
 				t = ops_tile_rows(row, n);
-				tiles[q4][t](p, g, row);
+				tiles[t](p, g, row);
 			}
 		}
 	}
@@ -385,6 +384,10 @@ INLINE void product_float(
 	}
 }
 
+#define TILES(name)                                                                                \
+	((tile_fn *const[17]){                                                                     \
+		[1] = name##_1, [2] = name##_2, [4] = name##_4, [8] = name##_8, [16] = name##_16})
+
 static void product_f32(const struct ops_product *p, uint32_t first, uint32_t last)
 {
 	product_float(p, first, last, TENSOR_F32);
@@ -413,8 +416,19 @@ static void product(const struct ops_product *p, uint32_t first, uint32_t last)
 		product_bf16(p, first, last);
 		return;
 	case TENSOR_Q8_0:
+		product_quantised(p, first, last, TILES(q8_tile));
+		return;
 	case TENSOR_Q4_0:
-		product_quantised(p, first, last);
+		product_quantised(p, first, last, TILES(q4_tile));
+		return;
+	case TENSOR_Q4_K:
+		product_quantised(p, first, last, TILES(q4_k_tile));
+		return;
+	case TENSOR_Q5_K:
+		product_quantised(p, first, last, TILES(q5_k_tile));
+		return;
+	case TENSOR_Q6_K:
+		product_quantised(p, first, last, TILES(q6_k_tile));
 		return;
 	}
 }

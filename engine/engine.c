@@ -22,6 +22,7 @@
 
 #include "base/list.h"
 #include "base/utf8.h"
+#include "engine/backend.h"
 #include "engine/embedder.h"
 #include "engine/engine_parts.h"
 #include "engine/sched.h"
@@ -43,7 +44,9 @@ struct engine {
 	uint32_t *free_places; /* [n_table], n_free of them valid */
 	uint32_t n_table, n_free, n_live;
 	uint32_t count; /* of requests; the upper half of an id */
-	bool ending, damaged;
+	bool ending;
+	int fault; /* < 0: nothing can be computed any more; fault_text says why */
+	struct err fault_text;
 	struct engine_stats stats; /* of the last step */
 };
 
@@ -124,11 +127,10 @@ static void cancel_all(struct engine *e, struct list *cancelled)
 	}
 }
 
-static void end_all(struct engine *e, bool damaged)
+static void end_all(struct engine *e, int fault, const struct err *text)
 {
-	if (damaged)
-		sched_end_all(e->sched, ENGINE_FINISH_ERROR, -EBADMSG,
-			"the model's file was truncated while it was in use");
+	if (fault < 0)
+		sched_end_all(e->sched, ENGINE_FINISH_ERROR, fault, text->text);
 	else
 		sched_end_all(
 			e->sched, ENGINE_FINISH_CANCEL, -ECANCELED, "the model is being unloaded");
@@ -143,7 +145,9 @@ static void *work(void *arg)
 {
 	struct engine *e = arg;
 	struct list arrived, cancelled;
-	bool ending = false, damaged = false;
+	struct err text = {""};
+	bool ending = false;
+	int fault = 0;
 
 	list_init(&arrived);
 	list_init(&cancelled);
@@ -158,13 +162,14 @@ static void *work(void *arg)
 
 		add_arrived(e, &arrived);
 		cancel_all(e, &cancelled);
-		if (ending || damaged)
-			end_all(e, damaged);
+		if (ending || fault < 0)
+			end_all(e, fault, &text);
 		else
-			damaged = sched_step(e->sched) == -EBADMSG;
+			fault = sched_step(e->sched, &text);
 
 		pthread_mutex_lock(&e->lock);
-		e->damaged = damaged;
+		e->fault = fault;
+		e->fault_text = text;
 		sched_stats(e->sched, &e->stats);
 	}
 	pthread_mutex_unlock(&e->lock);
@@ -319,8 +324,8 @@ static int admit(struct engine *e, struct seq *q, struct err *err)
 {
 	if (e->ending)
 		return err_set(err, -ESHUTDOWN, "the model is being unloaded");
-	if (e->damaged)
-		return err_set(err, -EBADMSG, "the model's file was truncated while it was in use");
+	if (e->fault < 0)
+		return err_set(err, e->fault, "%s", e->fault_text.text);
 	if (e->n_live >= MAX_WAITING + e->stats.running)
 		return err_set(
 			err, -EAGAIN, "%u requests wait for this model already", MAX_WAITING);
@@ -392,16 +397,46 @@ int engine_embed(struct engine *e, const struct engine_embed *q, uint64_t *id, s
 	return embedder_submit(e->embedder, q, id, err);
 }
 
+static pthread_mutex_t *lock_of(const struct engine *e)
+{
+	return (pthread_mutex_t *)(uintptr_t)&e->lock;
+}
+
+int engine_fault(const struct engine *e, struct err *err)
+{
+	int r;
+
+	pthread_mutex_lock(lock_of(e));
+	r = e->fault < 0 ? err_set(err, e->fault, "%s", e->fault_text.text) : 0;
+	pthread_mutex_unlock(lock_of(e));
+	return r;
+}
+
 void engine_stats(const struct engine *e, struct engine_stats *out)
 {
-	pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&e->lock;
-
 	if (e->embedder) {
 		embedder_stats(e->embedder, out);
 		return;
 	}
-	pthread_mutex_lock(lock);
+	pthread_mutex_lock(lock_of(e));
 	*out = e->stats;
 	out->waiting = e->n_live > out->running ? e->n_live - out->running : 0;
-	pthread_mutex_unlock(lock);
+	pthread_mutex_unlock(lock_of(e));
+	if (out->running == 0)
+		out->output_tok_s = 0;
+}
+
+void engine_device(const struct engine *e, struct engine_device *out)
+{
+	struct backend_stats s = {.utilisation = -1};
+
+	if (!e->embedder)
+		model_device_stats(e->parts.model, &s);
+	*out = (struct engine_device){
+		.memory_used = s.memory_used,
+		.memory_free = s.memory_free,
+		.utilisation = s.utilisation,
+		.graph_hits = s.graph_hits,
+		.graph_misses = s.graph_misses,
+	};
 }

@@ -28,14 +28,19 @@ struct engine_options {
 	const char *chat_family;  /* "chatml" ...; NULL: recognised from the file's template */
 	uint32_t n_threads;       /* compute threads; 0: the online processors, at most 16 */
 	uint32_t context_tok;     /* longest sequence; 0: what the file says, at most 32,768 */
-	uint32_t step_budget_tok; /* most tokens computed in one step; 0: 512 */
-	uint32_t max_sequences;   /* most sequences in one step; 0: 64; more wait */
+	uint32_t step_budget_tok; /* most tokens computed in one step; 0: 512; a GPU: 2,048 */
+	uint32_t max_sequences;   /* most sequences in one step; 0: 64; a GPU: 256; more wait */
 	uint32_t kv_blocks;       /* size of the KV pool in blocks of 16 tokens; 0: from kv_bytes */
-	size_t kv_bytes;          /* most bytes for the KV pool; 0: 2 GiB; never more blocks than
-				     max_sequences full contexts */
+	size_t kv_bytes;          /* most bytes for the KV pool; 0: 2 GiB; a GPU: what is free;
+				     never more blocks than max_sequences full contexts */
 	dev_t forbidden_device;   /* a file on this device is refused (the daemon's own mount); 0:
 				     none */
 	const char *cpu_path;     /* "scalar", "avx2", "avx512"; NULL: the best this machine has */
+	const char *backend;      /* "cpu"; "cuda": a GPU; "auto", NULL: a GPU if this build and
+				     machine can and the model fits, else the processor */
+	uint32_t gpu;             /* its number, as the driver counts */
+	double memory_share;      /* of the GPU's free memory that may be taken; 0: 0.9 */
+	bool fp8, kv_fp8;         /* weights, KV rows as E4M3: a GPU that can */
 	/* Told now and then while a file is loaded; fraction in [0, 1]. May be NULL. */
 	void (*progress)(void *arg, double fraction);
 	void *progress_arg;
@@ -47,7 +52,8 @@ struct engine_options {
  * *out. Errors, each with a sentence: -ENOENT, -EACCES ...: the file cannot be opened; -EINVAL: not
  * a regular file, or on the forbidden device, or a bad option; -EBADMSG: damaged, truncated or
  * lying; -ENOTSUP: a sound file whose architecture, tensor type, tokenizer or template is not known
- * (the sentence says what is); -ENOMEM.
+ * (the sentence says what is), or a back end that this build or model cannot have; -ENODEV: no such
+ * GPU; -EIO: it failed; -ENOMEM.
  */
 int engine_open(struct engine **out, const char *path, const struct engine_options *options,
 	const volatile bool *stop, struct err *err);
@@ -65,7 +71,8 @@ struct engine_info {
 	bool is_encoder;          /* embeddings of n_embd numbers, no answers: no chat, no KV */
 	const char *chat_family;  /* "chatml" ...; "" for an encoder */
 	const char *pooling;      /* of an encoder: "mean", "cls"; else "" */
-	const char *backend;      /* "cpu/avx512" */
+	const char *backend;      /* "cpu/avx512", "cuda/NVIDIA H200" */
+	const char *backend_note; /* why "auto" took no GPU, a sentence; else "" */
 	uint64_t n_parameters;
 	uint64_t file_bytes;
 	uint32_t n_layers, n_embd, n_heads, n_kv_heads, n_vocab;
@@ -117,16 +124,38 @@ int engine_detokenize(struct engine *e, const uint32_t *ids, size_t n, struct bu
 /* ---- requests ---- */
 
 struct engine_sampling {
-	float temperature; /* 0: greedy; the rest is then without effect */
+	float temperature; /* 0: greedy; top_k to seed are then without effect */
 	uint32_t top_k;    /* 0: off */
 	float top_p;       /* 1: off */
 	float min_p;       /* 0: off */
 	uint64_t seed;     /* the same seed gives the same text whatever else is in the batch */
+	/* Penalties on what was said already, greedy or not (engine/sampler.h has the formula).
+	 * repetition divides a positive logit, and multiplies another, of every token that is in
+	 * the prompt or in the answer; presence is taken off the logit of every token of the
+	 * answer, frequency once for each time it came. */
+	float repetition_penalty; /* 0.1 to 10; 1, or 0: off */
+	float presence_penalty;   /* -2 to 2; 0: off */
+	float frequency_penalty;  /* -2 to 2; 0: off */
+};
+
+#define ENGINE_BIAS_MAX 300
+
+struct engine_bias {
+	uint32_t id;
+	float bias; /* -100 to 100: is added to the token's logit */
+};
+
+#define ENGINE_LOGPROBS_MAX 20
+
+struct engine_logprob {
+	uint32_t id;
+	float logprob; /* natural logarithm; -INFINITY: 0 */
 };
 
 enum engine_event_kind {
 	ENGINE_STARTED,    /* its first token is being computed: it left the queue */
 	ENGINE_CANDIDATES, /* candidate_p is known now; before the text of that token */
+	ENGINE_LOGPROBS,   /* of the next token; before the text that it sets free */
 	ENGINE_TEXT,       /* more of the answer */
 	ENGINE_END,        /* exactly one, the last event of a request */
 };
@@ -153,11 +182,15 @@ struct engine_event {
 	enum engine_finish finish; /* ENGINE_END */
 	int status; /* ENGINE_END: 0, or -errno with a sentence in text: -ECANCELED; -EBADMSG
 		       the model's file shrank under us; -ENOMEM; -EIO no token could be
-		       sampled */
+		       sampled, or the GPU failed */
 	struct engine_usage usage; /* so far */
 	const float *candidate_p;  /* [n_candidates] as asked for, borrowed for the call; NAN as
 				      long as they are not known, in ENGINE_END: never came */
 	size_t n_candidates;
+	/* ENGINE_LOGPROBS: [n_logprobs] the token that was picked, then the most likely ones, of
+	 * equals the lower id; borrowed for the call. */
+	const struct engine_logprob *logprobs;
+	size_t n_logprobs;
 };
 
 /* On the worker thread: must not block, nor call engine_submit, engine_cancel or engine_free. */
@@ -184,8 +217,18 @@ struct engine_request {
 	 * space. With temperature 0 that is the first token of the answer that says something.
 	 */
 	const char *const *candidates;
-	size_t n_candidates; /* at most ENGINE_CANDIDATES_MAX */
-	uint64_t salt;       /* prefixes are shared only among requests of equal salt */
+	size_t n_candidates;            /* at most ENGINE_CANDIDATES_MAX */
+	const struct engine_bias *bias; /* no token twice; copied */
+	size_t n_bias;                  /* at most ENGINE_BIAS_MAX */
+	/*
+	 * Wanted are the log-probabilities of each token of the answer (ENGINE_LOGPROBS) and of the
+	 * n_top_logprobs most likely ones beside it. They are those of the model itself: the
+	 * softmax of its own logits at temperature 1, before biases, penalties, bans and filters,
+	 * so that they say the same whatever the sampling.
+	 */
+	bool logprobs;
+	uint32_t n_top_logprobs; /* at most ENGINE_LOGPROBS_MAX */
+	uint64_t salt;           /* prefixes are shared only among requests of equal salt */
 	engine_event_fn *event;
 	void *arg;
 };
@@ -193,10 +236,11 @@ struct engine_request {
 /*
  * Queues a request. *id names it for engine_cancel. The callback may come before this returns.
  * 0. -EMSGSIZE: the prompt leaves no room for one token of answer; -EINVAL: empty prompt, id beyond
- * the vocabulary, a sampling value out of range (temperature 0 to 100, top_p and min_p 0 to 1), a
- * bad stop string, a bad candidate or two with the same first token; -EAGAIN: 65,536 requests wait
- * already; -ESHUTDOWN: the engine is ending; -EBADMSG: the model's file shrank under us; -ENOTSUP:
- * an encoder; -ENOMEM.
+ * the vocabulary, a sampling value out of range (temperature 0 to 100, top_p and min_p 0 to 1,
+ * penalties and biases as above), too many biases or log-probabilities, a bad stop string, a bad
+ * candidate or two with the same first token; -EAGAIN: 65,536 requests wait already; -ESHUTDOWN:
+ * the engine is ending; -EBADMSG: the model's file shrank under us; -EIO: the GPU failed, with what
+ * it said; -ENOTSUP: an encoder; -ENOMEM.
  */
 int engine_submit(
 	struct engine *e, const struct engine_request *request, uint64_t *id, struct err *err);
@@ -240,14 +284,31 @@ struct engine_embed {
  */
 int engine_embed(struct engine *e, const struct engine_embed *q, uint64_t *id, struct err *err);
 
+/* 0, or what ended all requests and refuses new ones, with its sentence: -EBADMSG the model's file
+ * shrank, -EIO the GPU failed. Opening the model again is the only remedy. */
+int engine_fault(const struct engine *e, struct err *err);
+
 struct engine_stats { /* of an encoder: texts, and no KV */
 	uint32_t running, waiting;
+	uint32_t step_sequences, step_rows; /* in the last step: sequences; tokens of them */
 	uint32_t kv_blocks_total, kv_blocks_used,
 		kv_blocks_cached; /* cached: free, but their content can be found */
 	uint64_t steps, prompt_tok, cached_tok, output_tok, preemptions;
-	uint64_t step_ns, model_ns; /* time in steps; of it in the model itself */
+	/* Time in the scheduler's steps; in the model's, of it. Where a model's steps overlap (a
+	 * GPU) each counts from the end of the one before it, waiting host or not. */
+	uint64_t step_ns, model_ns;
+	double output_tok_s; /* tokens a second lately; 0 while nothing runs */
 };
 
 void engine_stats(const struct engine *e, struct engine_stats *out);
+
+struct engine_device { /* of a GPU; all 0, and utilisation negative, where there is none */
+	uint64_t memory_used, memory_free; /* bytes, by whomever they are used */
+	float utilisation;                 /* 0 to 1; negative: not known */
+	uint64_t graph_hits, graph_misses; /* steps replayed from a graph; issued one by one */
+};
+
+/* May ask a driver: a millisecond. */
+void engine_device(const struct engine *e, struct engine_device *out);
 
 #endif

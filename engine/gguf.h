@@ -17,12 +17,15 @@ enum tensor_type { /* the numbers of the format */
 	TENSOR_F16 = 1,
 	TENSOR_Q4_0 = 2,
 	TENSOR_Q8_0 = 8,
+	TENSOR_Q4_K = 12,
+	TENSOR_Q5_K = 13,
+	TENSOR_Q6_K = 14,
 	TENSOR_BF16 = 30,
 };
 
 struct tensor_type_info {
 	const char *name;      /* "Q8_0" */
-	uint32_t block_values; /* values a block: 1 or 32 */
+	uint32_t block_values; /* values a block: 1, 32 or 256 */
 	uint32_t block_bytes;
 };
 

@@ -24,6 +24,9 @@ static const struct {
 	{TENSOR_F16, {"F16", 1, 2}},
 	{TENSOR_Q4_0, {"Q4_0", 32, 18}},
 	{TENSOR_Q8_0, {"Q8_0", 32, 34}},
+	{TENSOR_Q4_K, {"Q4_K", 256, 144}},
+	{TENSOR_Q5_K, {"Q5_K", 256, 176}},
+	{TENSOR_Q6_K, {"Q6_K", 256, 210}},
 	{TENSOR_BF16, {"BF16", 1, 2}},
 };
 
@@ -35,9 +38,6 @@ static const char *const foreign_types[] = {
 	[9] = "Q8_1",
 	[10] = "Q2_K",
 	[11] = "Q3_K",
-	[12] = "Q4_K",
-	[13] = "Q5_K",
-	[14] = "Q6_K",
 	[15] = "Q8_K",
 	[16] = "IQ2_XXS",
 	[17] = "IQ2_XS",
@@ -66,6 +66,8 @@ const struct tensor_type_info *tensor_type_info(uint32_t type)
 	return NULL;
 }
 
+#define KNOWN_TYPES "F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K, Q6_K"
+
 static int check_type(struct gguf_tensor *t, uint32_t type, struct err *err)
 {
 	const size_t n_foreign = sizeof(foreign_types) / sizeof(foreign_types[0]);
@@ -73,11 +75,10 @@ static int check_type(struct gguf_tensor *t, uint32_t type, struct err *err)
 	if (!tensor_type_info(type)) {
 		if (type < n_foreign && foreign_types[type])
 			return err_set(err, -ENOTSUP,
-				"tensor %s has the type %s; known are F32, F16, BF16, Q8_0, Q4_0",
-				t->name, foreign_types[type]);
+				"tensor %s has the type %s; known are " KNOWN_TYPES, t->name,
+				foreign_types[type]);
 		return err_set(err, -ENOTSUP,
-			"tensor %s has the unknown type %u; known are F32, F16, BF16, Q8_0, Q4_0",
-			t->name, type);
+			"tensor %s has the unknown type %u; known are " KNOWN_TYPES, t->name, type);
 	}
 	t->type = (enum tensor_type)type;
 	return 0;

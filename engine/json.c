@@ -472,3 +472,15 @@ void json_mask(
 		if (!json_allows(v, s, id, n_left))
 			logits[id] = -INFINITY;
 }
+
+void json_bits(
+	const struct json_vocab *v, const struct json_state *s, uint32_t n_left, uint32_t *mask)
+{
+	for (uint32_t first = 0; first < v->n; first += 32) {
+		uint32_t bits = 0;
+
+		for (uint32_t i = 0; i < 32 && first + i < v->n; i++)
+			bits |= (uint32_t)json_allows(v, s, first + i, n_left) << i;
+		mask[first / 32] = bits;
+	}
+}

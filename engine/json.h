@@ -63,4 +63,9 @@ bool json_allows(
 void json_mask(
 	const struct json_vocab *v, const struct json_state *s, uint32_t n_left, float *logits);
 
+/* The same as bits: bit id % 32 of mask[id / 32] is set when json_allows(id); bits beyond the
+ * vocabulary in its last word are 0. mask [ceil(vocabulary / 32)]. */
+void json_bits(
+	const struct json_vocab *v, const struct json_state *s, uint32_t n_left, uint32_t *mask);
+
 #endif

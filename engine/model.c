@@ -7,8 +7,7 @@
  * is refused, because leaving out something that the file's maker thought part of the model gives
  * wrong answers without a word.
  *
- * What becomes of the tensors stands in weights.c. The KV pool is mapped, so that blocks nobody has
- * used cost no memory.
+ * What becomes of the tensors, and all memory of a step, is the back end's affair.
  */
 #include "engine/model.h"
 
@@ -18,11 +17,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "engine/model_rope.h"
 #include "engine/model_state.h"
-#include "engine/quant.h"
 
 /* ---- sizes ---- */
 
@@ -90,19 +87,6 @@ static int read_config(struct model_config *c, const struct gguf *g, struct err 
 	return check_config(g, c, err);
 }
 
-/* The KV cache is as exact as the keys' weights: f32 beside F32 weights, else f16. */
-static bool kv_is_f16(const struct gguf *g)
-{
-	const struct gguf_tensor *k = gguf_tensor(g, "blk.0.attn_k.weight");
-
-	return k && k->type != TENSOR_F32;
-}
-
-static size_t kv_block_bytes(const struct model_config *c, bool f16)
-{
-	return (size_t)c->n_layers * c->n_kv_heads * 2 * KV_BLOCK_TOK * c->head_dim * (f16 ? 2 : 4);
-}
-
 int model_check_file(const struct gguf *g, struct err *err)
 {
 	struct model_config c = {0};
@@ -110,11 +94,16 @@ int model_check_file(const struct gguf *g, struct err *err)
 	return read_config(&c, g, err);
 }
 
-size_t model_kv_block_bytes(const struct gguf *g)
+static const struct backend *backend_of(const struct model_options *o)
+{
+	return o->backend ? o->backend : &cpu_backend;
+}
+
+size_t model_kv_block_bytes(const struct gguf *g, const struct model_options *options)
 {
 	struct model_config c = {0};
 
-	return read_config(&c, g, NULL) ? 0 : kv_block_bytes(&c, kv_is_f16(g));
+	return read_config(&c, g, NULL) ? 0 : backend_of(options)->kv_block_bytes(g, &c, options);
 }
 
 /* ---- weights ---- */
@@ -262,100 +251,23 @@ static int bind_weights(struct model *m, struct err *err)
 		m->weights.out = m->weights.embd;
 		m->weights.out.bias = bias;
 	}
+	for (uint32_t i = 0; model_matrix(m, i); i++)
+		model_matrix(m, i)->number = i;
 	m->file_type = tensor_type_info(m->weights.layer[0].q.type)->name;
 	return 0;
 }
 
-/* ---- packing ---- */
-
-/* The matrices that are multiplied, one after another; NULL at the end. */
-static struct ops_matrix *matrix_at(void *arg, size_t i)
+struct ops_matrix *model_matrix(struct model *m, size_t number)
 {
-	struct model *m = arg;
-
-	if (i == 0)
-		return &m->weights.out;
-	if ((i - 1) / 7 >= m->config.n_layers)
+	if (number < 2)
+		return number == 0 ? &m->weights.embd : &m->weights.out;
+	number -= 2;
+	if (number / 7 >= m->config.n_layers)
 		return NULL;
-	struct model_layer *l = &m->weights.layer[(i - 1) / 7];
+	struct model_layer *l = &m->weights.layer[number / 7];
 	struct ops_matrix *const of_layer[] = {
 		&l->q, &l->k, &l->v, &l->attn_out, &l->gate, &l->up, &l->down};
-	return of_layer[(i - 1) % 7];
-}
-
-static int pack_weights(struct model *m, const struct model_options *o, struct err *err)
-{
-	return m->ops->packs ? weights_pack(&m->file, WEIGHTS_PACKED, matrix_at, m, m->pool,
-				       o->progress, o->progress_arg, err)
-			     : 0;
-}
-
-/* ---- memory of a step ---- */
-
-static int make_buffers(struct model *m, struct err *err)
-{
-	const struct model_config *c = &m->config;
-	size_t n = m->max_rows, hd = (size_t)c->n_heads * c->head_dim,
-	       gd = (size_t)c->n_kv_heads * c->head_dim;
-	size_t widest = c->n_embd > hd ? c->n_embd : hd, most = c->n_ff > widest ? c->n_ff : widest;
-	struct model_buffers *b = &m->buf;
-
-	b->x = calloc(n * c->n_embd, sizeof *b->x);
-	b->h = calloc(n * widest, sizeof *b->h);
-	b->q = calloc(n * hd, sizeof *b->q);
-	b->k = calloc(n * gd, sizeof *b->k);
-	b->v = calloc(n * gd, sizeof *b->v);
-	b->gate = calloc(n * c->n_ff, sizeof *b->gate);
-	b->up = calloc(n * c->n_ff, sizeof *b->up);
-	b->q8 = calloc(n, ops_q8_row_bytes((uint32_t)most + 31));
-	b->cs = calloc(n * c->rope_dim, sizeof *b->cs);
-	b->row = calloc(n, sizeof *b->row);
-	b->attn_tile = calloc(n, sizeof *b->attn_tile);
-	b->q8_tile = calloc(n, sizeof *b->q8_tile);
-	if (!b->x || !b->h || !b->q || !b->k || !b->v || !b->gate || !b->up || !b->q8 || !b->cs ||
-		!b->row || !b->attn_tile || !b->q8_tile)
-		return err_set(err, -ENOMEM, "no memory for steps of %u tokens", m->max_rows);
-	return 0;
-}
-
-static void free_buffers(struct model_buffers *b)
-{
-	free(b->x);
-	free(b->h);
-	free(b->q);
-	free(b->k);
-	free(b->v);
-	free(b->gate);
-	free(b->up);
-	free(b->q8);
-	free(b->cs);
-	free(b->row);
-	free(b->attn_tile);
-	free(b->q8_tile);
-}
-
-static int make_kv(struct model *m, uint32_t n_blocks, struct err *err)
-{
-	m->kv = (struct ops_kv){
-		.f16 = kv_is_f16(m->gguf),
-		.n_kv_heads = m->config.n_kv_heads,
-		.head_dim = m->config.head_dim,
-	};
-	m->kv.block_bytes = kv_block_bytes(&m->config, m->kv.f16);
-	if (n_blocks == 0 || __builtin_mul_overflow(n_blocks, m->kv.block_bytes, &m->kv_bytes))
-		return err_set(err, -EINVAL, "a KV pool of %u blocks cannot be", n_blocks);
-	m->kv.data = weights_map(m->kv_bytes);
-	if (!m->kv.data)
-		return err_set(err, -ENOMEM, "no memory for a KV pool of %zu bytes", m->kv_bytes);
-	return 0;
-}
-
-static int find_path(struct model *m, const char *name, struct err *err)
-{
-	m->ops = ops_find(name);
-	if (!m->ops)
-		return err_set(err, -EINVAL, "this machine has no CPU path \"%s\"", name);
-	return 0;
+	return of_layer[number % 7];
 }
 
 /* ---- the object ---- */
@@ -365,25 +277,21 @@ static int build(struct model *m, const struct model_options *o, struct err *err
 	int r = read_config(&m->config, m->gguf, err);
 
 	if (!r)
-		r = find_path(m, o->cpu_path, err);
-	if (!r)
 		r = bind_weights(m, err);
 	if (!r) {
 		m->inv_freq = calloc(m->config.rope_dim / 2, sizeof *m->inv_freq);
-		r = m->inv_freq ? model_rope_frequencies(m->inv_freq, &m->config, m->gguf, err)
-				: err_set(err, -ENOMEM, "no memory for the rotary frequencies");
+		m->step_results = calloc(m->max_logit_rows + 1u, sizeof *m->step_results);
+		r = m->inv_freq && m->step_results
+			    ? model_rope_frequencies(m->inv_freq, &m->config, m->gguf, err)
+			    : err_set(err, -ENOMEM, "no memory for the rotary frequencies");
 	}
-	if (!r)
-		r = make_buffers(m, err);
-	if (!r)
-		r = make_kv(m, o->kv_blocks, err);
-	if (!r) {
-		m->pool = pool_new(o->n_threads);
-		r = m->pool ? pack_weights(m, o, err)
-			    : err_set(err, -ENOMEM, "cannot start %u compute threads",
-				      o->n_threads);
-	}
-	return r;
+	if (r)
+		return r;
+	if (m->context_tok == 0 || m->context_tok > m->config.context_tok)
+		m->context_tok = m->config.context_tok;
+	m->pool = pool_new(o->n_threads);
+	return m->pool ? m->backend->open(m, o, err)
+		       : err_set(err, -ENOMEM, "cannot start %u compute threads", o->n_threads);
 }
 
 int model_new(
@@ -396,8 +304,11 @@ int model_new(
 	if (!m)
 		return err_set(err, -ENOMEM, "no memory for a model");
 	m->gguf = g;
+	m->backend = backend_of(o);
 	m->max_rows = o->max_rows;
+	m->max_runs = o->max_runs ? o->max_runs : o->max_rows;
 	m->max_logit_rows = o->max_logit_rows;
+	m->context_tok = o->context_tok;
 	int r = build(m, o, err);
 	if (r) {
 		model_free(m);
@@ -411,11 +322,10 @@ struct model *model_free(struct model *m)
 {
 	if (!m)
 		return NULL;
+	m->backend->close(m);
 	m->pool = pool_free(m->pool);
-	free_buffers(&m->buf);
-	if (m->kv.data)
-		munmap(m->kv.data, m->kv_bytes);
 	free(m->inv_freq);
+	free(m->step_results);
 	weights_end(&m->file);
 	free(m->weights.layer);
 	free(m);
@@ -429,7 +339,29 @@ const struct model_config *model_config(const struct model *m)
 
 const char *model_backend(const struct model *m)
 {
-	return m->ops->name;
+	return m->backend->describe(m);
+}
+
+bool model_samples(const struct model *m)
+{
+	return m->backend->samples;
+}
+
+uint32_t model_kv_blocks(const struct model *m)
+{
+	return m->kv_blocks;
+}
+
+void model_device_stats(const struct model *m, struct backend_stats *out)
+{
+	m->backend->stats(m, out);
+}
+
+int model_set_banned(struct model *m, const uint32_t *control, size_t n_control,
+	const uint32_t *end, size_t n_end, struct err *err)
+{
+	return m->backend->samples ? m->backend->set_banned(m, control, n_control, end, n_end, err)
+				   : 0;
 }
 
 uint64_t model_n_parameters(const struct model *m)

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "engine/engine.h"
 #include "engine/gguf.h"
 #include "engine/pool.h"
 
@@ -23,15 +24,26 @@ struct model_config {
 };
 
 struct model;
+struct backend;
+struct backend_stats;
+struct sampler_history;
 
 struct model_options {
-	uint32_t n_threads;   /* >= 1 */
-	const char *cpu_path; /* "scalar", "avx2", "avx512", NULL: the best */
-	uint32_t max_rows;    /* most rows in one batch */
+	const struct backend *backend; /* NULL: the processor's */
+	uint32_t n_threads;            /* >= 1 */
+	const char *cpu_path;          /* "scalar", "avx2", "avx512", NULL: the best */
+	uint32_t gpu;                  /* number of the device, of a back end that has devices */
+	bool fp8, kv_fp8;    /* weights; KV rows: as E4M3, of a back end and device that can */
+	double memory_share; /* of the device's free memory that may be taken; 0: 0.9 */
+	uint32_t max_rows;   /* most rows in one batch */
+	uint32_t max_runs;   /* most runs in one batch; 0: max_rows */
 	uint32_t max_logit_rows;
-	uint32_t kv_blocks; /* blocks of the KV pool */
+	uint32_t context_tok; /* the longest sequence; 0: what the file was trained for */
+	uint32_t kv_blocks;   /* blocks of the KV pool */
+	bool kv_may_shrink;   /* fewer blocks, one at least, are better than an error */
 	void (*progress)(void *arg, double fraction);
 	void *progress_arg;
+	const volatile bool *stop; /* may be NULL: loading is given up when it becomes true */
 };
 
 /* new *out; borrows g, which must outlive it. -EBADMSG (a shape that lies, a missing tensor),
@@ -42,6 +54,10 @@ struct model *model_free(struct model *m);
 
 const struct model_config *model_config(const struct model *m);
 const char *model_backend(const struct model *m); /* "cpu/avx512" */
+bool model_samples(const struct model *m);        /* struct backend: samples */
+uint32_t model_kv_blocks(const struct model *m);  /* what became of options.kv_blocks */
+/* Any thread. */
+void model_device_stats(const struct model *m, struct backend_stats *out);
 uint64_t model_n_parameters(const struct model *m);
 const char *model_file_type(const struct model *m);
 
@@ -49,9 +65,9 @@ const char *model_file_type(const struct model *m);
  * anything is allocated. -EBADMSG, -ENOTSUP. */
 int model_check_file(const struct gguf *g, struct err *err);
 
-/* Bytes of KV cache a block of KV_BLOCK_TOK tokens takes: callable before model_new. 0 when the
- * file lacks the sizes. */
-size_t model_kv_block_bytes(const struct gguf *g);
+/* Bytes of KV cache a block of KV_BLOCK_TOK tokens takes with options->backend: callable before
+ * model_new. 0 when the file lacks the sizes. */
+size_t model_kv_block_bytes(const struct gguf *g, const struct model_options *options);
 
 /*
  * One step. A batch is a list of runs; each run is some consecutive tokens of one sequence. The KV
@@ -68,12 +84,58 @@ struct batch_run {
 	const uint32_t *blocks; /* [ceil((first_pos + n) / KV_BLOCK_TOK)], < kv_blocks */
 	uint32_t n_logit_rows;  /* logits are wanted of the last n_logit_rows tokens of this run (0,
 				   1, or more) */
+	/* 0; or k + 1: the last token is what pick k of the step before, not finished yet, takes,
+	 * and ids[n - 1] means nothing. Only of a model that samples. */
+	uint32_t follows;
 };
 
-/* logits: [sum of n_logit_rows][n_vocab] f32, in the order of the runs. sum of n <= max_rows; sum
- * of n_logit_rows <= max_logit_rows. Never fails; the caller checks gguf_damaged() afterwards. One
- * thread at a time. */
-void model_step(struct model *m, const struct batch_run *runs, size_t n_runs, float *logits);
+/* How a token is taken from a row of logits, by a model that samples. */
+struct model_pick {
+	struct engine_sampling how;
+	uint64_t position;    /* of the token to be: it goes with how.seed into the random number */
+	const uint32_t *mask; /* bit id % 32 of word id / 32: token id is allowed; NULL: all are */
+	bool ignore_eos;      /* end tokens are not taken */
+	/*
+	 * Biases and penalties (engine/sampler.h), or NULL: none. A model that samples keeps the
+	 * history of a sequence in a place of its own and adds to it each token it takes, so that
+	 * it may run ahead: it copies this one only when `fresh`, into place `slot`, which is below
+	 * max_runs and the sequence's alone until another comes to it, fresh.
+	 */
+	const struct sampler_history *history;
+	uint32_t slot;
+	bool fresh;
+	bool wants_logits; /* the host wants the row, as the model gave it */
+};
+
+struct model_result {
+	uint32_t id;   /* SAMPLER_NONE: no logit is a number, or the model does not sample */
+	float *logits; /* [n_vocab] the caller may write there; NULL: not wanted. All of a model
+			  that does not sample has them */
+};
+
+/*
+ * Begins a step: it is computed when this returns, or later. picks: one for each row whose logits
+ * are wanted, in the order of the runs; NULL: all logits are wanted and no tokens. Nothing is
+ * borrowed beyond the call. sum of n <= max_rows; of n_logit_rows <= max_logit_rows. Of a model
+ * that samples two steps may be under way, else one. -EIO: the device failed, with its sentence.
+ * The caller checks gguf_damaged() afterwards.
+ */
+int model_begin(struct model *m, const struct batch_run *runs, size_t n_runs,
+	const struct model_pick *picks, struct err *err);
+
+/* Waits for the oldest step under way and fills results[sum of its n_logit_rows]; logits there are
+ * borrowed until the next model_begin. -EIO: the device failed, with its sentence. */
+int model_finish(struct model *m, struct model_result *results, struct err *err);
+
+/* Both, for tests and benchmarks: *logits [sum of n_logit_rows][n_vocab], borrowed until the next
+ * step. No other step may be under way. */
+int model_step(struct model *m, const struct batch_run *runs, size_t n_runs, const float **logits,
+	struct err *err);
+
+/* Of a model that samples: control tokens are never taken, end tokens not with ignore_eos. Once,
+ * before the first step; else without effect. 0, -ENOMEM, -EIO. */
+int model_set_banned(struct model *m, const uint32_t *control, size_t n_control,
+	const uint32_t *end, size_t n_end, struct err *err);
 
 /* borrows: the model's threads, for other work between two steps (sampling). */
 struct pool *model_pool(struct model *m);

@@ -4,6 +4,7 @@
 
 /* What a model is, for the two files that are one object: model.c makes it, forward.c steps it. */
 
+#include "engine/backend.h"
 #include "engine/model.h"
 #include "engine/ops.h"
 #include "engine/pool.h"
@@ -28,45 +29,28 @@ struct model_weights {
 	struct ops_matrix out;     /* [V][E]; embd again when tied */
 };
 
-/* Memory of one step; N rows at most. */
-struct model_buffers {
-	float *x; /* [N][E] the residual stream */
-	float *h; /* [N][max(E, H * D)] what a product reads: normalised x, or heads put together */
-	float *q; /* [N][H * D] */
-	float *k, *v;                 /* [N][G * D] */
-	float *gate, *up;             /* [N][F] */
-	uint8_t *q8;                  /* [N] rows of ops_q8_row_bytes(max cols) */
-	float *cs;                    /* [N][rope_dim] cosine and sine of each pair */
-	struct model_row *row;        /* [N] */
-	struct model_tile *attn_tile; /* [N] */
-	uint32_t *q8_tile;            /* [N] first row of each tile of ops_acts */
-};
-
-/* One row of a step: one token of one run. */
-struct model_row {
-	uint32_t id, pos, block; /* of the KV pool */
-};
-
-/* Consecutive rows of one run that attend together. */
-struct model_tile {
-	uint32_t row, n;
-	uint32_t first_pos;
-	const uint32_t *blocks;
-};
-
+/*
+ * Matrices are numbered (ops_matrix.number): 0 embd, 1 out, then 2 + 7 * layer + 0 .. 6 for q, k,
+ * v, attn_out, gate, up, down: a back end finds what it made of one by that. A tied `out` is a copy
+ * of embd with number 1 and the same data. Vectors (norms, biases) are copies in f32 and lie one
+ * after another in file.vectors [file.n_vectors]: a back end may copy them as a whole and find one
+ * by its distance from the beginning.
+ */
 struct model {
 	struct model_config config;
 	struct model_weights weights;
-	struct model_buffers buf;
-	struct ops_kv kv;
 	const struct gguf *gguf;
-	const struct ops *ops;
+	const struct backend *backend;
+	void *state; /* the back end's */
 	struct pool *pool;
 	float *inv_freq; /* [rope_dim / 2] radians a position, scaling applied */
-	uint32_t max_rows, max_logit_rows;
+	uint32_t max_rows, max_runs, max_logit_rows, context_tok, kv_blocks;
 	const char *file_type;
-	struct weights file; /* where the tensors come from */
-	size_t kv_bytes;
+	struct weights file;               /* where the tensors come from */
+	struct model_result *step_results; /* [max_logit_rows + 1] of model_step */
 };
+
+/* The matrix of that number; NULL at the end. */
+struct ops_matrix *model_matrix(struct model *m, size_t number);
 
 #endif

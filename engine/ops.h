@@ -9,7 +9,9 @@
  *
  *  - products of quantised weights: acc = fma(dot, dw * da, acc), block after block of 32 columns,
  * where dot is the exact integer dot product of a block and dw, da are the scales of weight and
- * activation;
+ * activation. Of Q4_K and Q5_K dw = d * scale; then acc = fma(dmin * min, -sum * da, acc), where
+ * sum is that of the block's activations. Of Q6_K dot = scale[0] * dot of columns 0 .. 15 +
+ * scale[1] * dot of columns 16 .. 31, which is exact too, and dw = d;
  *  - products of floating-point weights, and sums of squares: sixteen lanes, lane i adding columns
  * i, i + 16, ... by fma, then lanes added in halves (i + 8, i + 4, i + 2, i + 1);
  *  - products in the wide form, which encoders use for floating-point weights: the same with blocks
@@ -42,6 +44,7 @@ struct ops_matrix {
 	const uint8_t *packed; /* by ops_pack(), for a path that wants it, or by ops_pack_wide() for
 				  product_wide; else NULL */
 	const float *bias;     /* [rows] or NULL */
+	uint32_t number;       /* its place among a model's, see struct model */
 };
 
 /*
@@ -49,8 +52,8 @@ struct ops_matrix {
  * ones. q8 holds tiles of 16, 8, 4, 2 and 1 rows: as many of 16 as fit, then at most one of each
  * smaller size. A tile of t rows starting at row r begins at byte r * ops_q8_row_bytes(cols) and
  * is, for each block of 32 columns, struct { int8_t q[t][32]; float d[t]; int32_t sum8[t],
- * sum128[t]; }: x = d * q with d = max|x| / 127 of the block; sum8 = -8 * sum(q) and sum128 = -128
- * * sum(q) undo the offset of unsigned weights.
+ * sum128[t], half32[t]; }: x = d * q with d = max|x| / 127 of the block; sum8 = -8 * sum(q), sum128
+ * = -128 * sum(q) and half32 = -32 * sum(q[0 .. 15]) undo the offset of unsigned weights.
  */
 struct ops_acts {
 	uint32_t n_rows, cols;
@@ -59,7 +62,7 @@ struct ops_acts {
 	const uint8_t *wide; /* for product_wide alone */
 };
 
-#define OPS_Q8_BLOCK_BYTES 44
+#define OPS_Q8_BLOCK_BYTES 48
 
 static inline size_t ops_q8_row_bytes(uint32_t cols)
 {
@@ -96,7 +99,14 @@ static inline uint32_t ops_wide_tile_rows(uint32_t row, uint32_t n_rows)
 
 static inline bool ops_is_quantised(enum tensor_type type)
 {
-	return type == TENSOR_Q8_0 || type == TENSOR_Q4_0;
+	return type == TENSOR_Q8_0 || type == TENSOR_Q4_0 || type == TENSOR_Q4_K ||
+	       type == TENSOR_Q5_K || type == TENSOR_Q6_K;
+}
+
+/* Of them, those with blocks of 256. */
+static inline bool ops_is_k(enum tensor_type type)
+{
+	return type == TENSOR_Q4_K || type == TENSOR_Q5_K || type == TENSOR_Q6_K;
 }
 
 struct ops_product {
@@ -217,6 +227,13 @@ static inline uint32_t ops_groups(uint32_t rows)
  * is 8 pieces of 64 bytes, piece k being columns 4k .. 4k + 3 of rows 0, 1, ... 15, each value plus
  * 128, unsigned. A block of Q4_0 is 4 pieces; piece k is bytes 4k .. 4k + 3 of each row as in the
  * file. Rows beyond the last are zero.
+ *
+ * Of a K type a group is blocks of 256 columns: the scales d of 16 rows, then their dmin (64 bytes;
+ * of Q6_K zeros), for each part of 32 columns 16 bytes of scales and 16 of minima (of Q6_K: of
+ * scales[0], of scales[1]), then the parts: 4 pieces as those of Q4_0, but with columns k and k +
+ * 16 of a part in a byte; of Q5_K a piece of which bit k of byte i of a row is the fifth bit of
+ * column 4k + i; of Q6_K two pieces, of which bits 2k of byte i are the upper ones of columns 4k +
+ * i, 16 + 4k + i. q of Q6_K is from 0 to 63.
  */
 size_t ops_pack_group_bytes(enum tensor_type type, uint32_t cols);
 /* Packs groups first .. last - 1 of w->data to dst, the place of group 0, aligned to 64 bytes. */

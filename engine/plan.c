@@ -17,6 +17,12 @@
  * oldest always gets on, and since the longest sequence fits into the pool alone, everything ends.
  * The queue is let in only when blocks for all tokens it has are there, beyond what the running
  * ones still miss, so that preempted ones do not come back to be preempted again.
+ *
+ * A plan may be made while the step before is still under way. Then a sequence may have one token
+ * more than is known (n_ahead): its row is planned like any other, but in no block that others
+ * could find, and not when what follows hangs on the token (waits). Everything else holds because
+ * steps are computed in order: a block that is freed or found here is written by then. One that is
+ * preempted with a token still to come is let in again when that has come.
  */
 #include "engine/plan.h"
 
@@ -68,6 +74,12 @@ void plan_add(struct plan *p, struct seq *q)
 }
 
 /* ---- blocks ---- */
+
+/* Tokens it has, those not known yet among them. */
+static uint32_t n_all(const struct seq *q)
+{
+	return q->n_tok + q->n_ahead;
+}
 
 static void drop_blocks(struct plan *p, struct seq *q)
 {
@@ -128,10 +140,12 @@ static void reuse_blocks(struct plan *p, struct seq *q)
 	}
 }
 
-/* Makes findable what is full. */
+/* Makes findable what is full and known. */
 static void publish_blocks(struct plan *p, struct seq *q)
 {
-	while ((q->n_published + 1) * KV_BLOCK_TOK <= q->n_computed) {
+	uint32_t n = q->n_computed < q->n_tok ? q->n_computed : q->n_tok;
+
+	while ((q->n_published + 1) * KV_BLOCK_TOK <= n) {
 		uint32_t i = q->n_published++;
 
 		q->blocks[i] = kv_publish(p->kv, q->blocks[i], parent_of(q, i),
@@ -172,7 +186,17 @@ void plan_computed(struct plan *p, struct seq *q)
 	publish_blocks(p, q);
 }
 
+void plan_known(struct plan *p, struct seq *q)
+{
+	publish_blocks(p, q);
+}
+
 /* ---- planning ---- */
+
+static uint32_t missing(const struct seq *q)
+{
+	return n_all(q) - q->n_computed;
+}
 
 static void plan_decodes(struct plan *p, uint32_t *budget)
 {
@@ -180,7 +204,9 @@ static void plan_decodes(struct plan *p, uint32_t *budget)
 		struct seq *q = seq_at(at);
 
 		/* Only those behind q can be preempted here, so the loop stays on the list. */
-		if (q->n_tok - q->n_computed == 1 && get_blocks(p, q, q->n_tok))
+		if (q->n_ahead && q->waits)
+			continue;
+		if (missing(q) == 1 && get_blocks(p, q, n_all(q)))
 			q->n_planned = 1;
 	}
 	for (struct list *at = p->running.next; at != &p->running; at = at->next)
@@ -195,7 +221,7 @@ static uint32_t blocks_promised(struct plan *p)
 	list_for_each (at, &p->running) {
 		struct seq *q = seq_at(at);
 
-		n += blocks_for(q->n_tok) - q->n_blocks;
+		n += blocks_for(n_all(q)) - q->n_blocks;
 	}
 	return n;
 }
@@ -206,6 +232,8 @@ static bool admit(struct plan *p, uint32_t *promised)
 	struct seq *q = seq_at(p->waiting.next);
 	uint32_t need;
 
+	if (q->n_ahead)
+		return false;
 	if (seq_reserve(q) < 0) {
 		plan_remove(p, q);
 		list_append(&p->failed, &q->link);
@@ -229,11 +257,6 @@ static bool admit(struct plan *p, uint32_t *promised)
 		seq_start(q);
 	}
 	return true;
-}
-
-static uint32_t missing(const struct seq *q)
-{
-	return q->n_tok - q->n_computed;
 }
 
 /* True when another sequence computes in this step most of the n tokens that q would: it waits a
@@ -282,6 +305,12 @@ static uint32_t min_u32(uint32_t a, uint32_t b)
 	return a < b ? a : b;
 }
 
+/* Whether q takes part in plan_prefills. */
+static bool is_prefill(const struct seq *q)
+{
+	return q->n_planned == 0 && q->n_ahead == 0;
+}
+
 /* Collects the sequences not planned yet, the one that misses least first. */
 static uint32_t list_prefills(struct plan *p)
 {
@@ -291,7 +320,7 @@ static uint32_t list_prefills(struct plan *p)
 		struct seq *q = seq_at(at);
 		uint32_t i = n;
 
-		if (q->n_planned > 0)
+		if (!is_prefill(q))
 			continue;
 		reuse_blocks(p, q);
 		count_cached(p, q);
@@ -309,7 +338,7 @@ static void plan_prefills(struct plan *p, uint32_t budget)
 	struct seq *oldest = NULL;
 
 	for (struct list *at = p->running.next; at != &p->running && !oldest; at = at->next)
-		if (seq_at(at)->n_planned == 0)
+		if (is_prefill(seq_at(at)))
 			oldest = seq_at(at);
 	if (oldest)
 		reserved = min_u32(missing(oldest), (budget + OLDEST_SHARE - 1) / OLDEST_SHARE);

@@ -43,8 +43,12 @@ void plan_remove(struct plan *p, struct seq *q);
  */
 uint32_t plan_step(struct plan *p, struct seq **batch);
 
-/* The planned tokens of q are computed: their full blocks can be found from now on. */
+/* The planned tokens of q are computed before those of any later plan: their full blocks can be
+ * found from now on, as far as their ids are known. */
 void plan_computed(struct plan *p, struct seq *q);
+
+/* An id of q that was not known when its row was planned (seq.n_ahead) is: n_tok is one more. */
+void plan_known(struct plan *p, struct seq *q);
 
 /* A step of n rows took so long: from it follows how large the next ones may be. */
 void plan_measured(struct plan *p, uint64_t ns, uint32_t n_rows);

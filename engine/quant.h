@@ -2,8 +2,9 @@
 #ifndef ENGINE_QUANT_H
 #define ENGINE_QUANT_H
 
-/* The number formats of weights: 16-bit floats and blocks of 32 small integers with a common scale.
- */
+/* The number formats of weights: 16-bit floats, blocks of 32 small integers with a common scale,
+ * and the K types: blocks of 256 with a scale, and small integers that multiply it for each 16
+ * or 32. */
 
 #include <math.h>
 #include <stdbool.h>
@@ -25,6 +26,40 @@ struct quant_q4_0 {
 	uint16_t d;
 	uint8_t q[QUANT_BLOCK /
 		  2]; /* value i = d * ((q[i] & 15) - 8), value i + 16 = d * ((q[i] >> 4) - 8) */
+};
+
+#define QUANT_K 256 /* values of a block of Q4_K, Q5_K, Q6_K */
+
+/* Value i of part j = i / 32: d * scale[j] * q - dmin * min[j]. Scales and minima are 6-bit
+ * numbers, see quant.c. */
+struct quant_q4_k {
+	uint16_t d, dmin;
+	uint8_t scales[12];
+	uint8_t q[QUANT_K / 2]; /* 32 bytes for two parts: low halves, high halves */
+};
+
+struct quant_q5_k {
+	uint16_t d, dmin;
+	uint8_t scales[12];
+	uint8_t high[32]; /* bit j of byte i: the fifth bit of value i of part j */
+	uint8_t q[QUANT_K / 2];
+};
+
+/* Value i: d * scale[i / 16] * (q - 32). Of each 128: byte i of 64 has the low halves of values i
+ * and i + 64; byte i of 32 has the upper two bits of values i, i + 32, i + 64, i + 96. */
+struct quant_q6_k {
+	uint8_t low[QUANT_K / 2];
+	uint8_t high[QUANT_K / 4];
+	int8_t scale[QUANT_K / 16];
+	uint16_t d;
+};
+
+/* 32 values of a block of a K type, in numbers: value i = d * scale[i / 16] * q[i] - dmin * min, in
+ * which only the difference is rounded. */
+struct quant_k {
+	float d, dmin; /* dmin and min of Q6_K are 0 */
+	int32_t scale[2], min;
+	int8_t q[QUANT_BLOCK];
 };
 
 static inline uint32_t quant_bits(float f)
@@ -83,6 +118,9 @@ static inline float quant_to_i16(const float *x, uint32_t n, float most, int16_t
 	}
 	return d;
 }
+
+/* Part j = 0 .. 7 of a block of a K type that lies at any address. */
+void quant_k_part(enum tensor_type type, const void *block, uint32_t j, struct quant_k *out);
 
 /* The bytes n values take; n is a multiple of the type's block. */
 size_t quant_bytes(enum tensor_type type, size_t n);

@@ -1,62 +1,63 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The sampler. Its work is proportional to the vocabulary with a small factor, as it runs once per
- * token of every sequence in the batch: exponentials and sums go four at a time, top-k keeps a heap
- * of k, and top-p does not sort at all. Its trick: tokens less likely than (1 - top_p) / n_vocab
- * have together less than 1 - top_p, so the set asked for lies within the others; among these few
- * the place where the share is reached is found as quickselect finds a median.
+ * token of every sequence in the batch: exponentials and sums go four at a time (engine/weigh.c),
+ * top-k keeps a heap of k, and top-p does not sort at all. Its trick: if the sum asked for leaves
+ * out `rest`, tokens of a chance up to rest / n_vocab have together no more than that, so the set
+ * asked for lies within the others. Of these a histogram over the likelihood tells where about the
+ * sum is reached, and quickselect where exactly.
  *
- * Weights are exp((logit - greatest) / temperature), in (0, 1], so nothing overflows. They are
- * summed in float within groups of SUM_GROUP, the groups in double, always in the same order: the
- * same row gives the same token.
- *
- * The random number is a hash of (seed, position), not a state that advances: a sequence that is
- * preempted and recomputed, or runs in other company, draws the same numbers.
+ * Order is by logit, not by chance, which is its rounded image and may fall by a unit where the
+ * logit rises. Sums are of integers, so any order of adding gives the same token; only the draw has
+ * an order, by id.
  */
 #include "engine/sampler.h"
 
 #include <errno.h>
 #include <math.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SUM_GROUP 256 /* multiple of 4 */
+#include "engine/chance.h"
+#include "engine/weigh.h"
+
 #define SEARCH_GROUP 1024u
 
-typedef float vec __attribute__((vector_size(16), may_alias));
-typedef int32_t veci __attribute__((vector_size(16), may_alias));
-
 struct candidate {
-	float logit;
-	float weight;
-	uint32_t id;
+	uint64_t key; /* chance_key */
+	uint64_t chance;
 };
 
 struct sampler {
 	uint32_t n_vocab;
-	float *weights;        /* [n_vocab rounded up to SUM_GROUP] */
-	double *groups;        /* [groups of SUM_GROUP] their sums */
-	struct candidate *set; /* [n_vocab + 1] */
+	float *weights;         /* [n_vocab rounded up to WEIGH_GROUP] */
+	uint64_t *groups;       /* [groups of WEIGH_GROUP] their sums */
+	uint32_t *ids;          /* [n_vocab + 1] */
+	struct candidate *set;  /* [n_vocab] in order of id */
+	struct candidate *work; /* [n_vocab + 1] in no order */
+	uint64_t *heap;         /* [n_vocab] keys, the worst on top */
+	uint16_t *seen;         /* [n_vocab] all 0 between calls */
+	float *copy;            /* [n_vocab] */
 };
-
-static uint32_t n_groups(uint32_t n_vocab)
-{
-	return n_vocab / SUM_GROUP + (n_vocab % SUM_GROUP != 0);
-}
 
 struct sampler *sampler_new(uint32_t n_vocab)
 {
 	struct sampler *s = calloc(1, sizeof(*s));
-	size_t padded = (size_t)n_groups(n_vocab) * SUM_GROUP;
+	uint32_t n_groups = weigh_groups(n_vocab);
 
 	if (!s)
 		return NULL;
 	s->n_vocab = n_vocab;
-	s->weights = aligned_alloc(64, padded * sizeof(*s->weights));
-	s->groups = calloc(n_groups(n_vocab), sizeof(*s->groups));
-	s->set = calloc((size_t)n_vocab + 1, sizeof(*s->set));
-	if (!s->weights || !s->groups || !s->set)
+	s->weights = aligned_alloc(64, (size_t)n_groups * WEIGH_GROUP * sizeof(*s->weights));
+	s->groups = calloc(n_groups, sizeof(*s->groups));
+	s->ids = calloc((size_t)n_vocab + 1, sizeof(*s->ids));
+	s->set = calloc(n_vocab, sizeof(*s->set));
+	s->work = calloc((size_t)n_vocab + 1, sizeof(*s->work));
+	s->heap = calloc(n_vocab, sizeof(*s->heap));
+	s->seen = calloc(n_vocab, sizeof(*s->seen));
+	s->copy = calloc(n_vocab, sizeof(*s->copy));
+	if (!s->copy || !s->weights || !s->groups || !s->ids || !s->set || !s->work || !s->heap ||
+		!s->seen)
 		return sampler_free(s);
 	return s;
 }
@@ -67,7 +68,12 @@ struct sampler *sampler_free(struct sampler *s)
 		return NULL;
 	free(s->weights);
 	free(s->groups);
+	free(s->ids);
 	free(s->set);
+	free(s->work);
+	free(s->heap);
+	free(s->seen);
+	free(s->copy);
 	free(s);
 	return NULL;
 }
@@ -77,71 +83,84 @@ uint32_t sampler_size(const struct sampler *s)
 	return s->n_vocab;
 }
 
+const float *sampler_copy(struct sampler *s, const float *logits)
+{
+	return memcpy(s->copy, logits, s->n_vocab * sizeof(*logits));
+}
+
+static bool in_range(float x, float low, float high)
+{
+	return x >= low && x <= high;
+}
+
 int sampler_check(const struct engine_sampling *how, struct err *err)
 {
-	if (!(how->temperature >= 0 && how->temperature <= 100))
+	if (!in_range(how->temperature, 0, 100))
 		return err_set(err, -EINVAL, "temperature must be a number from 0 to 100");
-	if (!(how->top_p >= 0 && how->top_p <= 1))
+	if (!in_range(how->top_p, 0, 1))
 		return err_set(err, -EINVAL, "top_p must be a number from 0 to 1");
-	if (!(how->min_p >= 0 && how->min_p <= 1))
+	if (!in_range(how->min_p, 0, 1))
 		return err_set(err, -EINVAL, "min_p must be a number from 0 to 1");
+	if (how->repetition_penalty != 0 && !in_range(how->repetition_penalty, 0.1f, 10))
+		return err_set(err, -EINVAL, "repetition_penalty must be a number from 0.1 to 10");
+	if (!in_range(how->presence_penalty, -2, 2))
+		return err_set(err, -EINVAL, "presence_penalty must be a number from -2 to 2");
+	if (!in_range(how->frequency_penalty, -2, 2))
+		return err_set(err, -EINVAL, "frequency_penalty must be a number from -2 to 2");
 	return 0;
 }
 
-static uint64_t scramble(uint64_t x)
+int sampler_check_bias(const struct engine_bias *bias, size_t n, uint32_t n_vocab, struct err *err)
 {
-	x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-	x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-	return x ^ (x >> 31);
+	if (n > ENGINE_BIAS_MAX)
+		return err_set(
+			err, -EINVAL, "a request has at most %d logit biases", ENGINE_BIAS_MAX);
+	for (size_t i = 0; i < n; i++) {
+		if (bias[i].id >= n_vocab)
+			return err_set(err, -EINVAL,
+				"a logit bias for token %u is beyond the vocabulary of %u",
+				bias[i].id, n_vocab);
+		if (!in_range(bias[i].bias, -100, 100))
+			return err_set(
+				err, -EINVAL, "a logit bias must be a number from -100 to 100");
+		for (size_t k = 0; k < i; k++)
+			if (bias[k].id == bias[i].id)
+				return err_set(
+					err, -EINVAL, "token %u has two logit biases", bias[i].id);
+	}
+	return 0;
+}
+
+void sampler_adjust(struct sampler *s, float *logits, const struct engine_sampling *how,
+	const struct sampler_history *history)
+{
+	float repetition = how->repetition_penalty > 0 ? how->repetition_penalty : 1;
+
+	for (size_t i = 0; i < history->n_bias; i++)
+		logits[history->bias[i].id] += history->bias[i].bias;
+	if (repetition == 1 && how->presence_penalty == 0 && how->frequency_penalty == 0)
+		return;
+	for (uint32_t i = 0; i < history->n_tok; i++) {
+		uint16_t *seen = &s->seen[history->ids[i]];
+
+		if (i < history->n_prompt)
+			*seen = CHANCE_IN_PROMPT;
+		else if ((*seen & CHANCE_MOST_COUNT) < CHANCE_MOST_COUNT)
+			(*seen)++;
+	}
+	for (uint32_t i = 0; i < history->n_tok; i++) {
+		uint32_t id = history->ids[i];
+
+		if (s->seen[id])
+			logits[id] = chance_adjust(logits[id], s->seen[id], repetition,
+				how->presence_penalty, how->frequency_penalty);
+		s->seen[id] = 0;
+	}
 }
 
 double sampler_random(uint64_t seed, uint64_t position)
 {
-	uint64_t x = scramble(seed + 0x9E3779B97F4A7C15u);
-
-	x = scramble(x ^ (position * 0xD1342543DE82EF95u + 0x2545F4914F6CDD1Du));
-	return (double)(x >> 11) * 0x1p-53;
-}
-
-static vec select_vec(veci mask, vec yes, vec no)
-{
-	return (vec)((mask & (veci)yes) | (~mask & (veci)no));
-}
-
-static vec load_vec(const float *p)
-{
-	vec v;
-
-	memcpy(&v, p, sizeof(v));
-	return v;
-}
-
-/* The greatest value; -INFINITY when there is none. NaN is passed over. */
-static float greatest_value(const float *logits, uint32_t n)
-{
-	vec a = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-	vec b = a, c = a, d = a, x;
-	float best = -INFINITY;
-	uint32_t i = 0;
-
-	for (; i + 16 <= n; i += 16) {
-		x = load_vec(logits + i);
-		a = select_vec(x > a, x, a);
-		x = load_vec(logits + i + 4);
-		b = select_vec(x > b, x, b);
-		x = load_vec(logits + i + 8);
-		c = select_vec(x > c, x, c);
-		x = load_vec(logits + i + 12);
-		d = select_vec(x > d, x, d);
-	}
-	a = select_vec(a > b, a, b);
-	c = select_vec(c > d, c, d);
-	a = select_vec(a > c, a, c);
-	for (int k = 0; k < 4; k++)
-		best = a[k] > best ? a[k] : best;
-	for (; i < n; i++)
-		best = logits[i] > best ? logits[i] : best;
-	return best;
+	return (double)(chance_random(seed, position) >> 11) * 0x1p-53;
 }
 
 uint32_t sampler_greatest(const float *logits, uint32_t n)
@@ -152,7 +171,7 @@ uint32_t sampler_greatest(const float *logits, uint32_t n)
 	/* In groups, so that only one of them is searched for the place. */
 	for (uint32_t i = 0; i < n; i += SEARCH_GROUP) {
 		float group =
-			greatest_value(logits + i, n - i < SEARCH_GROUP ? n - i : SEARCH_GROUP);
+			weigh_greatest(logits + i, n - i < SEARCH_GROUP ? n - i : SEARCH_GROUP);
 
 		if (group > best) {
 			best = group;
@@ -166,121 +185,72 @@ uint32_t sampler_greatest(const float *logits, uint32_t n)
 	return at;
 }
 
-/* exp of four numbers <= 0, relative error below 3e-7; 0 below -87 and for NaN. */
-static vec exp_vec(vec x)
+bool sampler_weigh(struct sampler *s, const float *logits, struct sampler_mass *mass)
 {
-	const vec magic = {12582912.0f, 12582912.0f, 12582912.0f, 12582912.0f}; /* 1.5 * 2^23 */
-	const vec least = {-87.0f, -87.0f, -87.0f, -87.0f};
-	veci keep = x > least;
-	vec n, r, p;
-	veci scale;
-
-	x = select_vec(keep, x, least);
-	n = x * 1.44269504f + magic; /* its low bits are round(x / ln 2) */
-	scale = ((veci)n - (veci)magic) << 23;
-	n -= magic;
-	r = x - n * 0.693359375f + n * 2.12194440e-4f;
-	p = 1.0f / 5040 * r + 1.0f / 720;
-	p = p * r + 1.0f / 120;
-	p = p * r + 1.0f / 24;
-	p = p * r + 1.0f / 6;
-	p = p * r + 0.5f;
-	p = p * r + 1.0f;
-	p = p * r + 1.0f;
-	return (vec)((veci)((vec)((veci)p + scale)) & keep);
+	mass->best = weigh_greatest(logits, s->n_vocab);
+	mass->total = 0;
+	if (!isfinite(mass->best))
+		return false;
+	mass->total =
+		weigh_all(logits, s->n_vocab, mass->best, chance_scale(1), s->weights, s->groups);
+	return true;
 }
 
-/* Fills weights and groups; their sum. `best` is the greatest logit, finite. */
-static double weigh_all(struct sampler *s, const float *logits, float best, float temperature)
+static double log_probability(const struct sampler_mass *mass, float logit)
 {
-	uint32_t n = s->n_vocab;
-	double total = 0;
+	return (double)logit - (double)mass->best - log((double)mass->total / (double)CHANCE_ONE);
+}
 
-	for (uint32_t g = 0; g * SUM_GROUP < n; g++) {
-		float *w = s->weights + (size_t)g * SUM_GROUP;
-		vec sum = {0, 0, 0, 0};
-
-		for (uint32_t k = 0; k < SUM_GROUP; k += 4) {
-			uint32_t i = g * SUM_GROUP + k;
-			vec x = {-INFINITY, -INFINITY, -INFINITY, -INFINITY}, e;
-
-			if (i + 4 <= n)
-				x = load_vec(logits + i);
-			else if (i < n)
-				memcpy(&x, logits + i, (n - i) * sizeof(float));
-			e = exp_vec((x - best) / temperature);
-			memcpy(w + k, &e, sizeof(e));
-			sum += e;
-		}
-		s->groups[g] = (double)sum[0] + sum[1] + sum[2] + sum[3];
-		total += s->groups[g];
-	}
-	return total;
+float sampler_logprob(const struct sampler_mass *mass, float logit)
+{
+	return isnan(logit) ? -INFINITY : (float)log_probability(mass, logit);
 }
 
 bool sampler_probabilities(
 	struct sampler *s, const float *logits, const uint32_t *ids, size_t n, float *p)
 {
-	float best = greatest_value(logits, s->n_vocab);
-	double total;
+	struct sampler_mass mass;
 
-	if (!isfinite(best))
+	if (!sampler_weigh(s, logits, &mass))
 		return false;
-	total = weigh_all(s, logits, best, 1);
 	for (size_t i = 0; i < n; i++)
-		p[i] = (float)((double)s->weights[ids[i]] / total);
+		p[i] = isnan(logits[ids[i]]) ? 0
+					     : (float)exp(log_probability(&mass, logits[ids[i]]));
 	return true;
 }
 
-/* Draws from all weights in order of id. */
-static uint32_t draw_from_all(const struct sampler *s, double total, double random)
+/* Draws from all weights. */
+static uint32_t draw_from_all(const struct sampler *s, uint64_t total, uint64_t random)
 {
-	double target = random * total;
-	uint32_t last = SAMPLER_NONE;
+	uint64_t place = chance_draw(total, random);
+	uint32_t i = 0;
 
-	for (uint32_t g = 0; g * SUM_GROUP < s->n_vocab; g++) {
-		const float *w = s->weights + (size_t)g * SUM_GROUP;
-
-		if (target >= s->groups[g] && (g + 1) * SUM_GROUP < s->n_vocab) {
-			target -= s->groups[g];
-			continue;
-		}
-		for (uint32_t k = 0; k < SUM_GROUP; k++) {
-			if (w[k] <= 0)
-				continue;
-			last = g * SUM_GROUP + k;
-			target -= (double)w[k];
-			if (target < 0)
-				return last;
-		}
-		/* Here only when rounding left a hair: the last one of the group takes it. */
-		if (last != SAMPLER_NONE)
-			return last;
+	for (const uint64_t *group = s->groups; place >= *group; group++) {
+		place -= *group;
+		i += WEIGH_GROUP;
 	}
-	for (uint32_t i = s->n_vocab; i-- > 0;)
-		if (s->weights[i] > 0)
+	for (;; i++) {
+		uint64_t chance = chance_fixed(s->weights[i]);
+
+		if (place < chance)
 			return i;
-	return SAMPLER_NONE;
+		place -= chance;
+	}
 }
 
-static bool better(const struct candidate *a, const struct candidate *b)
+/* A heap with the least on top. */
+static void sift_down(uint64_t *heap, uint32_t n, uint32_t i)
 {
-	return (a->logit > b->logit) | ((a->logit == b->logit) & (a->id < b->id));
-}
-
-/* A heap with the worst on top. */
-static void sift_down(struct candidate *heap, uint32_t n, uint32_t i)
-{
-	struct candidate moved = heap[i];
+	uint64_t moved = heap[i];
 
 	for (;;) {
 		uint32_t child = 2 * i + 1;
 
 		if (child >= n)
 			break;
-		if (child + 1 < n && better(&heap[child], &heap[child + 1]))
+		if (child + 1 < n && heap[child + 1] < heap[child])
 			child++;
-		if (!better(&moved, &heap[child]))
+		if (heap[child] >= moved)
 			break;
 		heap[i] = heap[child];
 		i = child;
@@ -288,67 +258,75 @@ static void sift_down(struct candidate *heap, uint32_t n, uint32_t i)
 	heap[i] = moved;
 }
 
-static void heapify(struct candidate *heap, uint32_t n)
+/* Puts the k > 0 best logits into the heap; how many there are. */
+static uint32_t find_top_k(struct sampler *s, const float *logits, uint32_t k)
 {
-	for (uint32_t i = n / 2; i-- > 0;)
-		sift_down(heap, n, i);
+	uint32_t n = 0, i = 0;
+
+	for (; n < k; i++) {
+		i = weigh_next(logits, i, s->n_vocab, -INFINITY);
+		if (i == s->n_vocab)
+			break;
+		s->heap[n++] = chance_key(logits[i], i);
+	}
+	for (uint32_t h = n / 2; h-- > 0;)
+		sift_down(s->heap, n, h);
+	/* One that is equal to the worst has the higher id. */
+	while (i < s->n_vocab && (i = weigh_next(logits, i, s->n_vocab,
+					  logits[chance_id(s->heap[0])])) < s->n_vocab) {
+		s->heap[0] = chance_key(logits[i], i);
+		sift_down(s->heap, n, 0);
+		i++;
+	}
+	return n;
 }
 
-/* Puts the k best logits into the set, in no order; how many there are. */
-static uint32_t select_top_k(struct sampler *s, const float *logits, uint32_t k)
+uint32_t sampler_most_likely(struct sampler *s, const float *logits, uint32_t n, uint32_t *ids)
 {
-	uint32_t n = 0;
+	uint32_t found = n > 0 ? find_top_k(s, logits, n) : 0;
 
-	for (uint32_t i = 0; i < s->n_vocab; i++) {
-		struct candidate c = {.logit = logits[i], .id = i};
+	for (uint32_t left = found; left > 0; left--) {
+		ids[left - 1] = chance_id(s->heap[0]);
+		s->heap[0] = s->heap[left - 1];
+		sift_down(s->heap, left - 1, 0);
+	}
+	return found;
+}
 
-		if (!(c.logit > -INFINITY))
+/* Puts the k best logits into the set; how many there are. *total: their chances. */
+static uint32_t select_top_k(struct sampler *s, const float *logits, uint32_t k, float best,
+	float scale, uint64_t *total)
+{
+	uint32_t n = find_top_k(s, logits, k), n_ids, kept = 0;
+	uint64_t worst = s->heap[0];
+
+	*total = 0;
+	n_ids = weigh_above(logits, s->n_vocab, logits[chance_id(worst)], s->ids);
+	for (uint32_t i = 0; i < n_ids && kept < n; i++) {
+		uint32_t id = s->ids[i];
+		struct candidate c = {
+			chance_key(logits[id], id), chance_of(logits[id], best, scale)};
+
+		if (c.key < worst)
 			continue;
-		if (n < k) {
-			s->set[n++] = c;
-			if (n == k)
-				heapify(s->set, n);
-		} else if (c.logit > s->set[0].logit) { /* an equal one has the higher id */
-			s->set[0] = c;
-			sift_down(s->set, n, 0);
-		}
+		s->set[kept++] = c;
+		*total += c.chance;
 	}
-	return n;
+	return kept;
 }
 
-/* Puts the tokens with at least this weight into the set. */
-static uint32_t select_weight(struct sampler *s, const float *logits, double least)
+/* Puts the tokens of this weight or more into the set. */
+static uint32_t select_weight(struct sampler *s, const float *logits, float least)
 {
-	uint32_t n = 0;
+	uint32_t n = weigh_above(s->weights, s->n_vocab, least, s->ids);
 
-	if (least > 1) /* by rounding only: the best weighs 1 */
-		least = 1;
-	/* Without branches: what is not kept is written over. */
-	for (uint32_t i = 0; i < s->n_vocab; i++) {
-		float w = s->weights[i];
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t id = s->ids[i];
 
-		s->set[n] = (struct candidate){logits[i], w, i};
-		n += (w > 0) & ((double)w >= least);
+		s->set[i] = (struct candidate){
+			chance_key(logits[id], id), chance_fixed(s->weights[id])};
 	}
 	return n;
-}
-
-static double weigh_set(struct sampler *s, uint32_t n, float best, float temperature)
-{
-	double total = 0;
-
-	for (uint32_t i = 0; i < n; i += 4) {
-		vec x = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-
-		for (uint32_t k = 0; k < 4 && i + k < n; k++)
-			x[k] = s->set[i + k].logit;
-		x = exp_vec((x - best) / temperature);
-		for (uint32_t k = 0; k < 4 && i + k < n; k++) {
-			s->set[i + k].weight = x[k];
-			total += (double)x[k];
-		}
-	}
-	return total;
 }
 
 static void swap(struct candidate *a, struct candidate *b)
@@ -359,111 +337,139 @@ static void swap(struct candidate *a, struct candidate *b)
 	*b = c;
 }
 
-/* Of the first, middle and last of set[from .. to) the one between the others. */
-static struct candidate middle_one(const struct candidate *set, uint32_t from, uint32_t to)
+/* Of the keys of the first, middle and last of set[from .. to) the one between the others. */
+static uint64_t middle_key(const struct candidate *set, uint32_t from, uint32_t to)
 {
-	const struct candidate *a = &set[from], *b = &set[from + (to - from) / 2],
-			       *c = &set[to - 1];
+	uint64_t a = set[from].key, b = set[from + (to - from) / 2].key, c = set[to - 1].key;
 
-	if (better(b, a) == better(c, b))
-		return *b;
-	return better(b, a) == better(a, c) ? *a : *c;
+	if ((b > a) == (c > b))
+		return b;
+	return (b > a) == (a > c) ? a : c;
 }
 
-/* Orders set[from .. to) so that the ones better than `pivot`, a member, come first; how many;
- * *weight: theirs. */
-static uint32_t partition(struct candidate *set, uint32_t from, uint32_t to,
-	const struct candidate *pivot, double *weight)
+/* Orders set[from .. to) so that the greater than `pivot`, a member, come first, and then it
+ * itself; how many are greater; *sum: their chances. */
+static uint32_t partition(
+	struct candidate *set, uint32_t from, uint32_t to, uint64_t pivot, uint64_t *sum)
 {
 	uint32_t at = from;
-	double sum = 0;
 
+	*sum = 0;
 	for (uint32_t i = from; i < to; i++) {
-		if (!better(&set[i], pivot))
+		if (set[i].key <= pivot)
 			continue;
-		sum += (double)set[i].weight;
+		*sum += set[i].chance;
 		swap(&set[i], &set[at++]);
 	}
-	*weight = sum;
+	for (uint32_t i = at; i < to; i++) {
+		if (set[i].key == pivot) {
+			swap(&set[i], &set[at]);
+			break;
+		}
+	}
 	return at - from;
 }
 
-/* Puts the best whose weights reach `needed`, at least one, to the front of the set; how many.
- * O(n): looks for the one that reaches it, as quickselect does, without sorting. */
-static uint32_t keep_top_p(struct candidate *set, uint32_t n, double needed)
+/* Of set[n], ordered with the best first, the key of the one with which the sum of chances reaches
+ * `needed`: at least 1, at most all of it. Looks for it as quickselect does, without sorting. */
+static uint64_t quick_reaching(struct candidate *set, uint32_t n, uint64_t needed)
 {
 	uint32_t from = 0, to = n;
 
 	while (to - from > 1) {
-		struct candidate pivot = middle_one(set, from, to);
-		double weight;
-		uint32_t n_better = partition(set, from, to, &pivot, &weight);
+		uint64_t pivot = middle_key(set, from, to), sum;
+		uint32_t n_better = partition(set, from, to, pivot, &sum);
 
-		if (n_better > 0 && weight >= needed) {
+		if (sum >= needed) {
 			to = from + n_better;
 			continue;
 		}
-		/* The pivot belongs to it. Then it is the last one, or the rest begins behind it.
-		 */
-		needed -= weight;
+		needed -= sum;
 		from += n_better;
-		for (uint32_t i = from; i < to; i++)
-			if (set[i].id == pivot.id)
-				swap(&set[i], &set[from]);
-		from++;
-		needed -= (double)pivot.weight;
-		if (needed <= 0)
-			return from;
+		if (set[from].chance >= needed)
+			return pivot;
+		needed -= set[from++].chance;
 	}
-	return to;
+	return set[from].key;
 }
 
-/* Draws from set[0 .. n), of these only the ones of at least min_p (the best has weight 1). */
-static uint32_t draw_from_set(const struct sampler *s, uint32_t n, float min_p, double random)
+/* The same of s->set, by bins of likelihood first: only the one where the sum is reached is looked
+ * at more closely. O(n). */
+static uint64_t find_reaching(struct sampler *s, const float *logits, uint32_t n, float best,
+	float scale, uint64_t needed)
 {
-	double total = 0;
-	uint32_t last = SAMPLER_NONE;
+	uint64_t bins[CHANCE_BINS] = {0};
+	uint32_t bin = 0, n_work = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t id = chance_id(s->set[i].key);
+
+		s->ids[i] = chance_bin(chance_log2(logits[id], best, scale));
+		bins[s->ids[i]] += s->set[i].chance;
+	}
+	for (; bins[bin] < needed; bin++)
+		needed -= bins[bin];
+	for (uint32_t i = 0; i < n; i++) {
+		s->work[n_work] = s->set[i];
+		n_work += s->ids[i] == bin;
+	}
+	return quick_reaching(s->work, n_work, needed);
+}
+
+/* The chance of one that has a key from `last` and a chance of `least` or more, else 0. No branch:
+ * what comes next cannot be guessed. */
+static uint64_t kept_chance(const struct candidate *c, uint64_t last, uint64_t least)
+{
+	return c->chance & -(uint64_t)((c->chance >= least) & (c->key >= last));
+}
+
+/* Draws from set[0 .. n), of these only what is kept. */
+static uint32_t draw_from_set(
+	const struct sampler *s, uint32_t n, uint64_t last, uint64_t least, uint64_t random)
+{
+	uint64_t total = 0, place;
 
 	for (uint32_t i = 0; i < n; i++)
-		if (s->set[i].weight >= min_p)
-			total += (double)s->set[i].weight;
-	total *= random;
-	for (uint32_t i = 0; i < n; i++) {
-		if (s->set[i].weight < min_p || s->set[i].weight <= 0)
-			continue;
-		last = s->set[i].id;
-		total -= (double)s->set[i].weight;
-		if (total < 0)
-			break;
+		total += kept_chance(&s->set[i], last, least);
+	place = chance_draw(total, random);
+	for (const struct candidate *c = s->set;; c++) {
+		uint64_t chance = kept_chance(c, last, least);
+
+		if (place < chance)
+			return chance_id(c->key);
+		place -= chance;
 	}
-	return last;
 }
 
 uint32_t sampler_pick(struct sampler *s, const float *logits, const struct engine_sampling *how,
 	uint64_t position)
 {
-	uint32_t n = sampler_greatest(logits, s->n_vocab);
-	double random, total;
-	float best;
+	uint32_t n = sampler_greatest(logits, s->n_vocab), share = chance_share(how->top_p);
+	uint64_t random, total, needed, last = 0, least = chance_least(how->min_p);
+	float best, scale;
 
 	/* An infinite logit leaves nothing to weigh. */
 	if (how->temperature <= 0 || n == SAMPLER_NONE || !isfinite(logits[n]))
 		return n;
 	best = logits[n];
-	random = sampler_random(how->seed, position);
+	random = chance_random(how->seed, position);
+	scale = chance_scale(how->temperature);
 	if (how->top_k > 0 && how->top_k < s->n_vocab) {
-		n = select_top_k(s, logits, how->top_k);
-		total = weigh_set(s, n, best, how->temperature);
+		n = select_top_k(s, logits, how->top_k, best, scale, &total);
+		needed = chance_needed(total, share);
 	} else {
-		double rest = 1 - (double)how->top_p;
+		uint64_t bound;
 
-		total = weigh_all(s, logits, best, how->temperature);
-		if (how->top_p >= 1 && how->min_p <= 0)
+		total = weigh_all(logits, s->n_vocab, best, scale, s->weights, s->groups);
+		if (share == CHANCE_NO_SHARE && least == 1)
 			return draw_from_all(s, total, random);
-		n = select_weight(
-			s, logits, how->top_p < 1 ? rest * total / s->n_vocab : (double)how->min_p);
+		needed = chance_needed(total, share);
+		bound = share == CHANCE_NO_SHARE ? least - 1 : (total - needed) / s->n_vocab;
+		/* All chances above it, and what may come before them in order of logits. */
+		n = select_weight(s, logits,
+			(bound > 0 ? (float)bound : 0.5f) * (0.999f / (float)CHANCE_ONE));
 	}
-	if (how->top_p < 1)
-		n = keep_top_p(s->set, n, (double)how->top_p * total);
-	return draw_from_set(s, n, how->min_p, random);
+	if (share != CHANCE_NO_SHARE)
+		last = find_reaching(s, logits, n, best, scale, needed);
+	return draw_from_set(s, n, last, least, random);
 }

@@ -3,10 +3,21 @@
 #define ENGINE_SAMPLER_H
 
 /*
- * From a row of logits to a token. Temperature 0 takes the greatest logit (of equals the lowest
- * id). Otherwise, in this order: softmax of logit / temperature; the top_k most likely; of these
- * the smallest set of most likely ones whose share reaches top_p, at least one; of these the ones
- * at least min_p times as likely as the most likely; one is drawn. Ties are ordered by id.
+ * From a row of logits to a token. This is the definition of sampling; the device follows it
+ * (engine/cuda/sample.h).
+ *
+ * First what was said already is held against the logits (sampler_adjust): the bias of a token is
+ * added; if the token is in the prompt or in the answer, a logit > 0 is divided by the repetition
+ * penalty and another is multiplied by it, as CTRL has it (arXiv 1909.05858); then comes off, if
+ * it is c > 0 times in the answer, frequency * c + presence, as with OpenAI. From 32,767 times on c
+ * counts as that. Then tokens may be banned by -INFINITY.
+ *
+ * Temperature 0 takes the greatest logit (of equals the lowest id). Otherwise, in this order: each
+ * token's chance exp((logit - greatest) / temperature); the top_k greatest logits; of these the
+ * fewest, greatest first, whose chances reach top_p of the sum, at least one; of these the ones
+ * whose chance is at least min_p times that of the greatest; one is drawn, with the random number's
+ * share of the sum in order of id. Ties are ordered by id. Chances, and what they mean to the
+ * bit, are engine/chance.h's: integers, so that a token does not depend on how sums are made.
  */
 
 #include <stdbool.h>
@@ -19,30 +30,63 @@ struct sampler;
 
 #define SAMPLER_NONE UINT32_MAX
 
-/* new, with scratch memory for rows of n_vocab logits; NULL when memory is out. */
+/* new, with scratch memory for rows of n_vocab <= 2^24 logits; NULL when memory is out. */
 struct sampler *sampler_new(uint32_t n_vocab);
 /* Accepts NULL, returns NULL. */
 struct sampler *sampler_free(struct sampler *s);
 
 /* 0, or -EINVAL with what is allowed. */
 int sampler_check(const struct engine_sampling *how, struct err *err);
+int sampler_check_bias(const struct engine_bias *bias, size_t n, uint32_t n_vocab, struct err *err);
+
+/* What sampler_adjust looks at beside the settings. */
+struct sampler_history {
+	const uint32_t *ids; /* [n_tok] < n_vocab: the prompt, then the answer so far */
+	uint32_t n_prompt, n_tok;
+	const struct engine_bias *bias; /* [n_bias], as sampler_check_bias wants it */
+	size_t n_bias;
+};
+
+/* Changes the logits by biases and penalties. O(n_bias) without penalties, else O(n_tok). */
+void sampler_adjust(struct sampler *s, float *logits, const struct engine_sampling *how,
+	const struct sampler_history *history);
 
 /*
  * The token at `position` of its sequence. Depends on the logits, `how` and the position only: the
  * random number is a function of (how->seed, position). Tokens with logit -INFINITY or NaN are
- * never taken; SAMPLER_NONE when there is no other. O(n_vocab), no full sort.
+ * never taken; SAMPLER_NONE when there is no other. O(n_vocab), no full sort. Penalties in `how`
+ * are sampler_adjust's affair.
  */
 uint32_t sampler_pick(struct sampler *s, const float *logits, const struct engine_sampling *how,
 	uint64_t position);
 
-/* The number in [0, 1) that sampler_pick draws with. */
+/* The number in [0, 1) that sampler_pick draws with, to 53 bits. */
 double sampler_random(uint64_t seed, uint64_t position);
 
-/* p[n]: what the softmax of all logits at temperature 1 gives the tokens ids[n]. Summed in one
- * order, so the same row gives the same numbers; relative error below 1e-6. False, and p untouched:
- * no logit is finite. */
+/* What makes a probability at temperature 1 of a logit. */
+struct sampler_mass {
+	uint64_t total; /* of the chances of all tokens */
+	float best;     /* the greatest logit */
+};
+
+/* False: no logit is finite, or one is INFINITY. */
+bool sampler_weigh(struct sampler *s, const float *logits, struct sampler_mass *mass);
+
+/* The natural logarithm of the probability of a token with this logit; -INFINITY for NaN. Error
+ * below 1e-6 + 1e-7 * its magnitude. */
+float sampler_logprob(const struct sampler_mass *mass, float logit);
+
+/* p[n]: what the softmax of all logits at temperature 1 gives the tokens ids[n]. The same row gives
+ * the same numbers; relative error below 1e-6. False, and p untouched: as sampler_weigh. */
 bool sampler_probabilities(
 	struct sampler *s, const float *logits, const uint32_t *ids, size_t n, float *p);
+
+/* The n <= ENGINE_LOGPROBS_MAX greatest logits' ids, greatest first, of equals the lower id; how
+ * many there are: fewer only when the others are -INFINITY or NaN. */
+uint32_t sampler_most_likely(struct sampler *s, const float *logits, uint32_t n, uint32_t *ids);
+
+/* A copy of the row, as it is before it is changed; borrowed until the next copy. */
+const float *sampler_copy(struct sampler *s, const float *logits);
 
 /* n_vocab. */
 uint32_t sampler_size(const struct sampler *s);

@@ -3,8 +3,8 @@
 #define ENGINE_SCHED_H
 
 /*
- * The scheduler: which tokens of which sequences are computed in the next step. One thread at a
- * time (the engine's worker).
+ * The scheduler: which tokens of which sequences are computed in the next step, and what follows
+ * from those that were. One thread at a time (the engine's worker).
  */
 
 #include <stdbool.h>
@@ -49,9 +49,10 @@ void sched_end_all(struct sched *s, enum engine_finish finish, int status, const
 
 bool sched_has_work(const struct sched *s);
 
-/* One step of the model and what follows from it. 0; -EBADMSG: the model's file shrank, every
- * sequence was ended. */
-int sched_step(struct sched *s);
+/* Begins a step of the model, and finishes one: the same, or, of a model that samples, the one
+ * before it. 0; < 0: every sequence was ended with this status and sentence, and there is no other
+ * step: -EBADMSG the model's file shrank, -EIO the device failed, -ENOMEM. */
+int sched_step(struct sched *s, struct err *err);
 
 /* Counters and gauges; `waiting` counts what the scheduler knows. */
 void sched_stats(const struct sched *s, struct engine_stats *out);

@@ -28,6 +28,11 @@ static int check(
 		if (r->ids[i] >= n_vocab)
 			return err_set(err, -EINVAL, "token %u is beyond the vocabulary of %u",
 				r->ids[i], n_vocab);
+	if (r->n_top_logprobs > ENGINE_LOGPROBS_MAX)
+		return err_set(err, -EINVAL, "at most %d log-probabilities a token can be had",
+			ENGINE_LOGPROBS_MAX);
+	if (sampler_check_bias(r->bias, r->n_bias, n_vocab, err) < 0)
+		return -EINVAL;
 	return sampler_check(&r->sampling, err);
 }
 
@@ -50,6 +55,8 @@ int seq_new(struct seq **out, const struct engine_request *request, uint32_t con
 	q->json = request->json;
 	/* A JSON value ends by itself; only at its end may an end token come. */
 	q->ignore_eos = request->ignore_eos && !request->json;
+	q->logprobs = request->logprobs;
+	q->n_top_logprobs = request->n_top_logprobs;
 	q->salt = request->salt;
 	q->event = request->event;
 	q->arg = request->arg;
@@ -65,6 +72,14 @@ int seq_new(struct seq **out, const struct engine_request *request, uint32_t con
 		if (!q->ids)
 			r = err_set(err, -ENOMEM, "not enough memory for a prompt");
 	}
+	if (r == 0 && request->n_bias > 0) {
+		q->n_bias = (uint32_t)request->n_bias;
+		q->bias = malloc(q->n_bias * sizeof(*q->bias));
+		if (!q->bias)
+			r = err_set(err, -ENOMEM, "not enough memory for logit biases");
+		else
+			memcpy(q->bias, request->bias, q->n_bias * sizeof(*q->bias));
+	}
 	if (r < 0) {
 		seq_free(q);
 		return r;
@@ -79,6 +94,7 @@ struct seq *seq_free(struct seq *q)
 	if (!q)
 		return NULL;
 	free(q->ids);
+	free(q->bias);
 	free(q->blocks);
 	detok_free(q->detok);
 	free(q);
@@ -138,6 +154,12 @@ void seq_judged(struct seq *q, const float *p)
 	memcpy(q->candidates.p, p, q->candidates.n * sizeof(*p));
 	q->candidates.known = true;
 	send_event(q, &(struct engine_event){.kind = ENGINE_CANDIDATES});
+}
+
+void seq_logprobs(struct seq *q, const struct engine_logprob *logprobs, size_t n)
+{
+	send_event(q, &(struct engine_event){
+			      .kind = ENGINE_LOGPROBS, .logprobs = logprobs, .n_logprobs = n});
 }
 
 static void send_text(struct seq *q, const struct buf *text)

@@ -28,6 +28,10 @@ struct seq {
 	bool ignore_eos, json;
 	bool drops_space; /* a space that begins the answer is not shown: chat_answer_has_space */
 	struct candidates candidates;
+	struct engine_bias *bias; /* [n_bias] */
+	uint32_t n_bias;
+	bool logprobs;
+	uint32_t n_top_logprobs;
 	uint64_t salt;
 	engine_event_fn *event;
 	void *arg;
@@ -35,9 +39,16 @@ struct seq {
 	/* Tokens: the prompt, then the answer. Memory for max_tok once it was started. */
 	uint32_t *ids;
 	uint32_t n_prompt, n_tok, max_tok;
-	uint32_t n_computed; /* tokens whose KV rows are written: < n_tok between steps */
+	/* Tokens behind n_tok that steps under way pick; their ids are not known yet. 0 when the
+	 * model does not sample; else 0 or 1 when a step is planned. */
+	uint32_t n_ahead;
+	bool waits;          /* with n_ahead: what follows depends on that token's id */
+	uint32_t pick;       /* with n_ahead: which pick of the newest step under way it is */
+	uint32_t n_computed; /* tokens whose KV rows are written, or will be by a step under way: <
+				n_tok + n_ahead between steps */
 	uint32_t n_seen;     /* the most n_computed has ever been: below it work is repeated */
 	uint32_t n_planned;  /* tokens to compute in this step */
+	uint32_t slot;       /* picker: where a model that samples may have its history */
 
 	uint32_t *
 		blocks; /* [max_tok in blocks], n_blocks held; the first n_published are findable */
@@ -65,12 +76,31 @@ struct seq *seq_free(struct seq *q);
 /* Takes memory for all its tokens, unless it has it. 0 or -ENOMEM. */
 int seq_reserve(struct seq *q);
 
+/* Its candidates are to be looked at, at the next position. */
+static inline bool seq_is_judged(const struct seq *q)
+{
+	return q->candidates.n > 0 && !q->candidates.known;
+}
+
 /* It leaves the queue for the first time: sends ENGINE_STARTED. */
 void seq_start(struct seq *q);
 
 /* The probabilities of the candidates are there: sends ENGINE_CANDIDATES. Before the seq_accept of
  * that position. */
 void seq_judged(struct seq *q, const float *p);
+
+/* Biases and penalties are held against its logits. */
+static inline bool seq_has_history(const struct seq *q)
+{
+	const struct engine_sampling *how = &q->sampling;
+
+	return q->n_bias > 0 || (how->repetition_penalty > 0 && how->repetition_penalty != 1) ||
+	       how->presence_penalty != 0 || how->frequency_penalty != 0;
+}
+
+/* The log-probabilities of the next token and of the most likely ones: sends ENGINE_LOGPROBS.
+ * Before the seq_accept of that token. */
+void seq_logprobs(struct seq *q, const struct engine_logprob *logprobs, size_t n);
 
 /* What seq_accept found beside 0 and -ENOMEM: the answer ends with ... */
 #define SEQ_STOP 1

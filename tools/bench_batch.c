@@ -5,8 +5,10 @@
  * a second, times to the first token and between tokens, and what a step costs beside the model.
  *
  * usage: bench-batch [-t THREADS] [-n CLIENTS] [-p PROMPT_TOK] [-o OUTPUT_TOK] [-r ROUNDS]
- *                    [-T TEMPERATURE] [-l LONG_PROMPT_TOK] [-b STEP_BUDGET] FILE.gguf
+ *                    [-T TEMPERATURE] [-l LONG_PROMPT_TOK] [-b STEP_BUDGET]
+ *                    [-B BACKEND] [-g GPU] FILE.gguf
  *
+ * Where steps overlap (a GPU) the time beside the model is what is left over, and may be negative.
  * With -l, one more request with a long prompt is sent first, and the clients come after it.
  */
 #include <pthread.h>
@@ -140,8 +142,9 @@ static void run_round(struct engine *e, const struct settings *s, struct client 
 		(unsigned long long)(after.steps - before.steps),
 		(double)(after.model_ns - before.model_ns) * 1e-6 /
 			(double)(after.steps - before.steps),
-		(double)(after.step_ns - before.step_ns - after.model_ns + before.model_ns) * 1e-3 /
-			(double)(after.steps - before.steps));
+		((double)(after.step_ns - before.step_ns) -
+			(double)(after.model_ns - before.model_ns)) *
+			1e-3 / (double)(after.steps - before.steps));
 }
 
 static uint32_t number(const char *text)
@@ -159,7 +162,7 @@ int main(int argc, char **argv)
 	uint32_t random = 1;
 	int option;
 
-	while ((option = getopt(argc, argv, "t:n:p:o:r:T:l:b:")) != -1) {
+	while ((option = getopt(argc, argv, "t:n:p:o:r:T:l:b:B:g:")) != -1) {
 		switch (option) {
 		case 't':
 			o.n_threads = number(optarg);
@@ -184,6 +187,12 @@ int main(int argc, char **argv)
 			break;
 		case 'b':
 			o.step_budget_tok = number(optarg);
+			break;
+		case 'B':
+			o.backend = optarg;
+			break;
+		case 'g':
+			o.gpu = number(optarg);
 			break;
 		default:
 			return 2;

@@ -33,7 +33,6 @@ struct bench {
 	struct pool *pool; /* for reading */
 	uint8_t *memory;   /* [MEMORY_BYTES] */
 	volatile uint64_t sink;
-	float *logits;
 	uint32_t ids[PREFILL_TOK];
 	uint32_t blocks[MAX_BATCH][SEQ_BLOCKS];
 	uint32_t n_rounds, n_decoded;
@@ -94,6 +93,16 @@ static double read_rate(struct bench *b, size_t n)
 
 /* ---- the model ---- */
 
+static void step(struct bench *b, const struct batch_run *runs, uint32_t n)
+{
+	struct err err = {""};
+
+	if (model_step(b->model, runs, n, NULL, &err) < 0) {
+		fprintf(stderr, "bench-engine: %s\n", err.text);
+		exit(1);
+	}
+}
+
 static double prefill(struct bench *b)
 {
 	uint32_t blocks[PREFILL_TOK / KV_BLOCK_TOK];
@@ -103,7 +112,7 @@ static double prefill(struct bench *b)
 	for (uint32_t i = 0; i < PREFILL_TOK / KV_BLOCK_TOK; i++)
 		blocks[i] = MAX_BATCH * SEQ_BLOCKS + i;
 	uint64_t start = clock_mono_ns();
-	model_step(b->model, &run, 1, b->logits);
+	step(b, &run, 1);
 	return seconds_since(start);
 }
 
@@ -121,7 +130,7 @@ static double decode(struct bench *b, uint32_t n, uint32_t n_steps)
 				.blocks = b->blocks[i],
 				.n_logit_rows = 1,
 			};
-		model_step(b->model, runs, n, b->logits);
+		step(b, runs, n);
 	}
 	return seconds_since(start) / n_steps;
 }
@@ -132,7 +141,7 @@ static void fill_context(struct bench *b)
 		for (uint32_t k = 0; k < SEQ_BLOCKS; k++)
 			b->blocks[i][k] = i * SEQ_BLOCKS + k;
 		struct batch_run run = {.ids = b->ids, .n = CONTEXT_TOK, .blocks = b->blocks[i]};
-		model_step(b->model, &run, 1, NULL);
+		step(b, &run, 1);
 	}
 }
 
@@ -256,8 +265,7 @@ int main(int argc, char **argv)
 	b.memory = mmap(
 		NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	b.memory = b.memory == MAP_FAILED ? NULL : b.memory;
-	b.logits = malloc(sizeof(float) * MAX_BATCH * model_config(b.model)->n_vocab);
-	if (!b.pool || !b.memory || !b.logits) {
+	if (!b.pool || !b.memory) {
 		fputs("bench-engine: out of memory\n", stderr);
 		return 1;
 	}
@@ -268,7 +276,6 @@ int main(int argc, char **argv)
 	fill_context(&b);
 	measure(&b);
 	report(&b);
-	free(b.logits);
 	munmap(b.memory, MEMORY_BYTES);
 	pool_free(b.pool);
 	model_free(b.model);

@@ -7,7 +7,8 @@
  * control tokens of ChatML at the end; any text can be said to it. The same arguments give the same
  * file.
  *
- * usage: random-gguf SHAPE TYPE FILE   SHAPE: 15m 135m 1.1b   TYPE: F32 F16 BF16 Q8_0 Q4_0
+ * usage: random-gguf SHAPE TYPE FILE   SHAPE: tiny 15m 135m 1.1b 1b 8b
+ *                                      TYPE: F32 F16 BF16 Q8_0 Q4_0 (from 1.1b Q4_K Q5_K Q6_K)
  */
 #include <errno.h>
 #include <math.h>
@@ -20,6 +21,7 @@
 
 #include "base/utf8.h"
 #include "engine/gguf.h"
+#include "engine/quant.h"
 
 #define ALIGNMENT 32
 #define CHUNK_VALUES (1 << 16)
@@ -31,13 +33,16 @@ struct shape {
 };
 
 static const struct shape shapes[] = {
+	{"tiny", 2, 64, 4, 2, 256, 512, 2048, true}, /* to try whether something works */
 	{"15m", 6, 288, 6, 6, 768, 32000, 2048, true},
 	{"135m", 30, 576, 9, 3, 1536, 49152, 2048, true},
 	{"1.1b", 22, 2048, 32, 4, 5632, 32000, 2048, false},
+	{"1b", 16, 2048, 32, 8, 8192, 128256, 16384, true}, /* of Llama 3.2 and 3.1: for GPUs */
+	{"8b", 32, 4096, 32, 8, 14336, 128256, 16384, false},
 };
 
-static const enum tensor_type types[] = {
-	TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0};
+static const enum tensor_type types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0,
+	TENSOR_Q4_0, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
 
 struct writer {
 	FILE *file;
@@ -237,12 +242,36 @@ static void put_description(struct writer *w, const struct tensor *t)
 	w->n_tensors += w->counting;
 }
 
+/* d: the binary16 scale, which is that of the numbers when they are about 0. */
+static void random_k_block(struct writer *w, enum tensor_type type, uint16_t d, uint8_t *out)
+{
+	size_t bytes = tensor_type_info(type)->block_bytes;
+	float middle = type == TENSOR_Q4_K ? 7.5f : 15.5f;
+	uint16_t dmin = quant_f32_to_f16(quant_f16_to_f32(d) * middle);
+
+	for (size_t i = 0; i < bytes; i += 2) { /* all sizes are even */
+		uint64_t r = next_random(w) >> 48;
+		memcpy(out + i, &r, 2);
+	}
+	if (type == TENSOR_Q6_K) {
+		memcpy(out + bytes - 2, &d, 2);
+	} else {
+		memcpy(out, &d, 2);
+		memcpy(out + 2, &dmin, 2);
+	}
+}
+
 /* One block of the type, of random bits, about 1 / sqrt(cols) in size. */
 static void random_block(struct writer *w, enum tensor_type type, uint64_t cols, uint8_t *out)
 {
 	uint32_t exponent = 127 - (uint32_t)ceil(log2(sqrt((double)cols)));
-	/* 73.3 and 4.6: the deviation of a uniform integer of 8 and 4 bits */
-	double deviation = type == TENSOR_Q8_0 ? 73.3 : 4.6;
+	/* Of a uniform integer of 8 and 4 bits; of scale * q - min * (the middle of q), and scale *
+	 * q, of the K types. */
+	double deviation = type == TENSOR_Q8_0   ? 73.3
+			   : type == TENSOR_Q4_K ? 257
+			   : type == TENSOR_Q5_K ? 523
+			   : type == TENSOR_Q6_K ? 1367
+						 : 4.6;
 	uint32_t scale =
 		(uint32_t)lrint(1024 * log2(1 / (deviation * sqrt((double)cols))) + 1024 * 15);
 	uint64_t r = next_random(w);
@@ -266,6 +295,11 @@ static void random_block(struct writer *w, enum tensor_type type, uint64_t cols,
 			r = next_random(w);
 			memcpy(out + 2 + 8 * i, &r, sizeof r);
 		}
+		return;
+	case TENSOR_Q4_K:
+	case TENSOR_Q5_K:
+	case TENSOR_Q6_K:
+		random_k_block(w, type, d, out);
 		return;
 	}
 }
@@ -322,7 +356,7 @@ static void put_file(struct writer *w, const struct shape *s, enum tensor_type t
 static int usage(void)
 {
 	fputs("usage: random-gguf SHAPE TYPE FILE\n"
-	      "SHAPE: 15m 135m 1.1b   TYPE: F32 F16 BF16 Q8_0 Q4_0\n",
+	      "SHAPE: tiny 15m 135m 1.1b 1b 8b   TYPE: F32 F16 BF16 Q8_0 Q4_0 Q4_K Q5_K Q6_K\n",
 		stderr);
 	return 2;
 }

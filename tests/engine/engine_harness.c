@@ -37,6 +37,16 @@ static void on_event(void *arg, const struct engine_event *event)
 		if (a->n_started != 1)
 			a->disorder = true;
 		break;
+	case ENGINE_LOGPROBS:
+		for (size_t i = 0; i < event->n_logprobs; i++)
+			if (a->n_logprobs * event->n_logprobs + i < ANSWER_LOGPROBS)
+				a->logprobs[a->n_logprobs * event->n_logprobs + i] =
+					event->logprobs[i];
+		a->n_each = event->n_logprobs;
+		a->n_logprobs++;
+		if (a->n_started != 1)
+			a->disorder = true;
+		break;
 	case ENGINE_TEXT:
 		if (a->n_started != 1 || event->len == 0 ||
 			utf8_valid_prefix(event->text, event->len) != event->len)

@@ -12,12 +12,17 @@
 #include "engine/engine.h"
 #include "tests/engine/tiny_llama.h"
 
+#define ANSWER_LOGPROBS 512
+
 struct answer {
 	uint64_t id;
 	struct buf text;
 	int n_started, n_ends, n_judged;
 	float candidate_p[ENGINE_CANDIDATES_MAX]; /* of the newest event */
 	size_t n_candidates;
+	uint32_t n_logprobs;                             /* events with log-probabilities */
+	size_t n_each;                                   /* how many the newest had */
+	struct engine_logprob logprobs[ANSWER_LOGPROBS]; /* all, of events one after the other */
 	bool disorder; /* text before the start, or anything after the end */
 	enum engine_finish finish;
 	int status;

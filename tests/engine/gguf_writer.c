@@ -307,6 +307,8 @@ void *gguf_writer_quantise(enum tensor_type type, const float *values, size_t n,
 			quantise_q8_0(&values[i], block);
 		else if (type == TENSOR_Q4_0)
 			quantise_q4_0(&values[i], block);
+		else if (info->block_values == 256)
+			gguf_writer_quantise_k(type, &values[i], block);
 		else
 			memcpy(block, &half, 2);
 	}

@@ -43,6 +43,8 @@ void gguf_writer_finish(const struct gguf_writer *w, const char *path);
 /* A value, rounded as the format rounds it: what a test writes is what the model then has. */
 uint16_t gguf_writer_f16(float f);
 uint16_t gguf_writer_bf16(float f);
+/* 256 values as a block of a K type. */
+void gguf_writer_quantise_k(enum tensor_type type, const float *values, unsigned char *block);
 /* new: n values as blocks of the type, malloc'ed; n is a multiple of the type's block. */
 void *gguf_writer_quantise(enum tensor_type type, const float *values, size_t n, size_t *bytes);
 

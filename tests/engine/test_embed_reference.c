@@ -162,6 +162,8 @@ int main(int argc, char **argv)
 		fputs("usage: test_embed_reference MODEL.gguf FOLDER\n", stderr);
 		return 2;
 	}
+	if (run_suite_has_one_thread()) /* test_embed has the threads */
+		return 77;
 	model_path = argv[1];
 	folder = argv[2];
 	Suite *s = suite_create("embed_reference");

@@ -268,17 +268,100 @@ START_TEST(the_same_seed_gives_the_same_text_and_another_one_another)
 }
 END_TEST
 
+START_TEST(a_bias_forbids_a_token_and_a_penalty_ends_a_loop)
+{
+	struct engine *e = harness_open(&model, NULL);
+	struct engine_bias bias;
+	struct answer a[4];
+	struct engine_request r[4];
+
+	for (int i = 0; i < 4; i++) {
+		r[i] = harness_request(&a[i], ids, 20);
+		r[i].max_tokens = 60;
+		r[i].ignore_eos = true;
+		r[i].logprobs = true;
+	}
+	r[2].sampling.repetition_penalty = 10;
+	r[3].sampling.frequency_penalty = 2;
+	r[3].sampling.presence_penalty = 2;
+	harness_ask(e, &r[0], &a[0]);
+	bias = (struct engine_bias){a[0].logprobs[0].id, -100};
+	r[1].bias = &bias;
+	r[1].n_bias = 1;
+	for (int i = 1; i < 4; i++)
+		harness_ask(e, &r[i], &a[i]);
+	for (uint32_t i = 0; i < 60; i++)
+		ck_assert_uint_ne(a[1].logprobs[i].id, bias.id);
+	/* Tokens that come again, at once or after some others. */
+	for (int k = 0; k < 4; k++) {
+		int n_again = 0;
+
+		ck_assert_uint_eq(a[k].n_logprobs, 60);
+		for (int i = 1; i < 60; i++)
+			for (int j = 0; j < i; j++)
+				if (a[k].logprobs[j].id == a[k].logprobs[i].id) {
+					n_again++;
+					break;
+				}
+		if (k == 0)
+			ck_assert_int_gt(n_again, 20); /* a random model goes in circles */
+		if (k >= 2)
+			ck_assert_int_lt(n_again, 10);
+		harness_free(&a[k]);
+	}
+	engine_free(e);
+}
+END_TEST
+
+START_TEST(log_probabilities_come_with_each_token_and_do_not_depend_on_the_sampling)
+{
+	struct engine *e = harness_open(&model, NULL);
+	struct answer a[2];
+
+	for (int i = 0; i < 2; i++) {
+		struct engine_request r = harness_request(&a[i], ids, 20);
+
+		r.max_tokens = 12;
+		r.logprobs = true;
+		r.n_top_logprobs = 3;
+		if (i == 1) { /* the first token's are the model's own, whatever is drawn */
+			r.sampling.temperature = 2;
+			r.sampling.seed = 3;
+			r.sampling.repetition_penalty = 2;
+		}
+		harness_ask(e, &r, &a[i]);
+		ck_assert(!a[i].disorder);
+		ck_assert_uint_eq(a[i].n_logprobs, a[i].usage.output_tok);
+		ck_assert_uint_eq(a[i].n_each, 4);
+		for (uint32_t k = 0; k < a[i].n_logprobs; k++) {
+			const struct engine_logprob *l = &a[i].logprobs[4 * k];
+
+			ck_assert(l[1].logprob >= l[2].logprob && l[2].logprob >= l[3].logprob);
+			ck_assert(l[0].logprob <= l[1].logprob && l[1].logprob < 0);
+			if (i == 0) /* greedy */
+				ck_assert_mem_eq(&l[0], &l[1], sizeof(*l));
+		}
+	}
+	ck_assert_mem_eq(&a[0].logprobs[1], &a[1].logprobs[1], 3 * sizeof(struct engine_logprob));
+	engine_free(e);
+	harness_free(&a[0]);
+	harness_free(&a[1]);
+}
+END_TEST
+
 START_TEST(bad_requests_are_refused_with_a_sentence)
 {
 	struct engine *e = harness_open(&model, NULL);
 	static const char *const empty[] = {""};
 	struct answer a;
-	struct engine_request bad[6];
-	static const int expected[6] = {-EINVAL, -EINVAL, -EINVAL, -EINVAL, -EMSGSIZE, -EINVAL};
+	static const struct engine_bias far = {320, 1};
+	struct engine_request bad[9];
+	static const int expected[9] = {
+		-EINVAL, -EINVAL, -EINVAL, -EINVAL, -EMSGSIZE, -EINVAL, -EINVAL, -EINVAL, -EINVAL};
 	static uint32_t beyond[] = {1, 320};
 	static uint32_t too_many[4096];
 
-	for (int i = 0; i < 6; i++)
+	for (int i = 0; i < 9; i++)
 		bad[i] = harness_request(&a, ids, 10);
 	bad[0].n_ids = 0;
 	bad[1].ids = beyond;
@@ -289,7 +372,12 @@ START_TEST(bad_requests_are_refused_with_a_sentence)
 	bad[4].ids = too_many;
 	bad[4].n_ids = 2048;
 	bad[5].sampling.top_p = 2;
-	for (int i = 0; i < 6; i++) {
+	bad[6].sampling.frequency_penalty = 3;
+	bad[7].bias = &far;
+	bad[7].n_bias = 1;
+	bad[8].logprobs = true;
+	bad[8].n_top_logprobs = 21;
+	for (int i = 0; i < 9; i++) {
 		struct err err = {""};
 		uint64_t id;
 
@@ -463,6 +551,8 @@ int main(void)
 	tcase_add_test(t, ignore_eos_never_ends_early_and_without_it_end_tokens_do);
 	tcase_add_test(t, the_context_end_is_a_normal_end);
 	tcase_add_test(t, the_same_seed_gives_the_same_text_and_another_one_another);
+	tcase_add_test(t, a_bias_forbids_a_token_and_a_penalty_ends_a_loop);
+	tcase_add_test(t, log_probabilities_come_with_each_token_and_do_not_depend_on_the_sampling);
 	tcase_add_test(t, bad_requests_are_refused_with_a_sentence);
 	tcase_add_test(t, freeing_the_engine_ends_each_request_with_ecanceled);
 	tcase_add_test(t, a_file_truncated_while_mapped_ends_its_requests_with_ebadmsg);

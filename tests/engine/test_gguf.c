@@ -244,7 +244,7 @@ START_TEST(model_with_lying_shape_is_refused)
 {
 	const uint64_t zero[] = {4, 0}, huge[] = {(uint64_t)1 << 33, (uint64_t)1 << 33};
 	const uint64_t bytes_overflow[] = {(uint64_t)1 << 62}, large[] = {17};
-	const uint64_t odd[] = {33}, five[] = {1, 1, 1, 1, 1}, fits[] = {16};
+	const uint64_t odd[] = {33}, part[] = {288}, five[] = {1, 1, 1, 1, 1}, fits[] = {16};
 
 	ck_assert_int_eq(parse_writer(with_shape(TENSOR_F32, 1, fits)), 0);
 	assert_refused(with_shape(TENSOR_F32, 2, zero), -EBADMSG, "impossible shape");
@@ -252,6 +252,9 @@ START_TEST(model_with_lying_shape_is_refused)
 	assert_refused(with_shape(TENSOR_F32, 1, bytes_overflow), -EBADMSG, "impossible shape");
 	assert_refused(with_shape(TENSOR_F32, 1, large), -EBADMSG, "beyond");
 	assert_refused(with_shape(TENSOR_Q8_0, 1, odd), -EBADMSG, "multiple of the 32");
+	assert_refused(with_shape(TENSOR_Q4_K, 1, part), -EBADMSG, "multiple of the 256");
+	assert_refused(with_shape(TENSOR_Q5_K, 1, part), -EBADMSG, "multiple of the 256");
+	assert_refused(with_shape(TENSOR_Q6_K, 1, part), -EBADMSG, "multiple of the 256");
 	assert_refused(with_shape(TENSOR_F32, 5, five), -EBADMSG, "dimensions");
 	assert_refused(with_shape(TENSOR_F32, 0, five), -EBADMSG, "dimensions");
 }
@@ -261,7 +264,7 @@ START_TEST(tensor_type_we_cannot_compute_is_not_supported)
 {
 	const uint64_t dims[] = {16};
 
-	assert_refused(with_shape(12, 1, dims), -ENOTSUP, "Q4_K");
+	assert_refused(with_shape(10, 1, dims), -ENOTSUP, "Q2_K");
 	assert_refused(with_shape(4, 1, dims), -ENOTSUP, "unknown type 4");
 	assert_refused(with_shape(UINT32_MAX, 1, dims), -ENOTSUP, "unknown type");
 }
@@ -449,12 +452,15 @@ END_TEST
 
 START_TEST(tiny_llama_is_a_sound_file)
 {
-	static const enum tensor_type types[] = {
-		TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0};
+	static const enum tensor_type types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0,
+		TENSOR_Q4_0, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
 	char *path = temp_path();
 
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
-		struct tiny_llama p = {.type = types[i], .tied = i % 2 == 0, .n_kv_heads = 2};
+		struct tiny_llama p = {.type = types[i],
+			.n_embd = i < 5 ? 64 : 256,
+			.tied = i % 2 == 0,
+			.n_kv_heads = 2};
 		struct gguf *g;
 
 		tiny_llama_write(&p, path);

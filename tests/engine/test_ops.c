@@ -12,8 +12,8 @@
 #include "engine/quant.h"
 #include "tests/engine/gguf_writer.h"
 
-static const enum tensor_type types[] = {
-	TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0};
+static const enum tensor_type types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0,
+	TENSOR_Q4_0, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
 
 static uint64_t state;
 
@@ -259,10 +259,22 @@ static double nmse(const struct matrix *m, const struct product_case *c, const f
 	return error / power;
 }
 
+/* Columns of a case as the type allows them; and more than one number, which may happen to be about
+ * 0, to compare the error with. */
+static struct product_case fitting(struct product_case c, enum tensor_type type)
+{
+	uint32_t block = tensor_type_info(type)->block_values;
+
+	c.cols = (c.cols + block - 1) / block * block;
+	if (ops_is_k(type) && c.n == 1)
+		c.n = 7;
+	return c;
+}
+
 START_TEST(products_are_exact_within_the_format_and_the_same_on_every_path)
 {
 	for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
-		const struct product_case *c = &cases[k];
+		const struct product_case fits = fitting(cases[k], types[_i]), *c = &fits;
 		struct matrix m = make_matrix(c, types[_i]);
 		size_t ld = c->rows + 5;
 		float *x = random_values((size_t)c->n * c->cols, normal);
@@ -317,16 +329,55 @@ START_TEST(extreme_integers_do_not_saturate)
 }
 END_TEST
 
+/* The K types: largest scales, minima and integers of either sign, against the largest
+ * activations. */
+START_TEST(extreme_integers_of_k_types_do_not_saturate)
+{
+	static const struct product_case c = {16, 256, 2, false, false};
+	static const enum tensor_type k_types[] = {TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
+	float x[512];
+
+	for (int i = 0; i < 512; i++)
+		x[i] = i < 256 || i % 3 ? 1 : -1;
+	for (int t = 0; t < 3; t++) {
+		struct matrix m = make_matrix(&c, k_types[t]);
+		size_t bytes = quant_bytes(k_types[t], 256);
+		for (size_t r = 0; r < 16; r++) {
+			uint8_t *block = (uint8_t *)m.data + r * bytes;
+			struct quant_q6_k *q6 = (void *)block;
+			if (k_types[t] != TENSOR_Q6_K) {
+				memset(block + 4, r % 2 ? 0xff : 0xf0, bytes - 4);
+				continue;
+			}
+			memset(q6->low, r % 2 ? 0 : 0xff, sizeof q6->low + sizeof q6->high);
+			memset(q6->scale, r % 4 < 2 ? 0x80 : 0x7f, sizeof q6->scale);
+		}
+		ops_pack(&m.w, 0, 1, m.packed);
+		float *a = multiply(ops_at(0), &m, &c, x, x, 16);
+		ck_assert_double_le(nmse(&m, &c, x, x, a, 16), 1e-10);
+		for (size_t p = 1; ops_at(p); p++) {
+			float *b = multiply(ops_at(p), &m, &c, x, x, 16);
+			ck_assert_mem_eq(a, b, 32 * sizeof *a);
+			free(b);
+		}
+		free(a);
+		free_matrix(&m);
+	}
+}
+END_TEST
+
 START_TEST(gathered_rows_are_the_files_values_on_every_path)
 {
-	static const struct product_case c = {5, 96, 1, false, false};
+	const struct product_case c =
+		fitting((struct product_case){5, 96, 1, false, false}, types[_i]);
 	struct matrix m = make_matrix(&c, types[_i]);
-	float a[96], b[96];
+	float a[256], b[256];
 
 	for (size_t p = 0; ops_at(p); p++) {
 		ops_at(p)->gather(&m.w, 3, b);
-		quant_to_f32(types[_i], (char *)m.data + 3 * quant_bytes(types[_i], 96), 96, a);
-		ck_assert_mem_eq(a, b, sizeof a);
+		quant_to_f32(
+			types[_i], (char *)m.data + 3 * quant_bytes(types[_i], c.cols), c.cols, a);
+		ck_assert_mem_eq(a, b, c.cols * sizeof *a);
 	}
 	free_matrix(&m);
 }
@@ -490,6 +541,7 @@ int main(void)
 	tcase_add_loop_test(
 		t, products_are_exact_within_the_format_and_the_same_on_every_path, 0, n_types);
 	tcase_add_test(t, extreme_integers_do_not_saturate);
+	tcase_add_test(t, extreme_integers_of_k_types_do_not_saturate);
 	tcase_add_loop_test(t, gathered_rows_are_the_files_values_on_every_path, 0, n_types);
 	tcase_add_loop_test(t, attention_is_the_softmax_and_the_same_on_every_path, 0, 2);
 	tcase_add_test(t, token_attends_alike_alone_and_in_a_tile);

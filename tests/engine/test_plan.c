@@ -166,7 +166,7 @@ static void check_step(struct plan *p, struct seq **batch, uint32_t n)
 		uint32_t last = (q->n_computed + q->n_planned - 1) / KV_BLOCK_TOK;
 
 		n_rows += q->n_planned;
-		if (last >= q->n_blocks || q->n_computed + q->n_planned > q->n_tok)
+		if (last >= q->n_blocks || q->n_computed + q->n_planned > q->n_tok + q->n_ahead)
 			ck_abort_msg("too few blocks, or tokens that are not there");
 		list_for_each (at, &p->running) {
 			const struct seq *other = list_entry(at, struct seq, link);
@@ -225,6 +225,144 @@ START_TEST(in_ten_thousand_random_steps_no_block_is_written_by_two_and_everythin
 }
 END_TEST
 
+/* ---- plans made while the step before is under way ---- */
+
+/* A step of a model that is played: the tokens it picks, and for whom (NULL: for nobody any more).
+ */
+struct flight {
+	struct seq *q[MOST];
+	uint32_t id[MOST], n;
+};
+
+static uint32_t rows[40][KV_BLOCK_TOK]; /* the ids whose rows lie in each block */
+
+/* The id at a position of q, of which `before` may pick the last. */
+static uint32_t id_at(const struct seq *q, uint32_t pos, const struct flight *before)
+{
+	if (pos < q->n_tok)
+		return q->ids[pos];
+	for (uint32_t i = 0; i < before->n; i++)
+		if (before->q[i] == q)
+			return before->id[i];
+	ck_abort_msg("a row of a token that nobody picks");
+	return 0;
+}
+
+/* What q attends to is there, and what it computes comes behind it. */
+static void play(struct seq *q, const struct flight *before)
+{
+	for (uint32_t pos = 0; pos < q->n_computed; pos++)
+		if (rows[q->blocks[pos / KV_BLOCK_TOK]][pos % KV_BLOCK_TOK] !=
+			id_at(q, pos, before))
+			ck_abort_msg("a block with rows of other tokens");
+	for (uint32_t i = 0; i < q->n_planned; i++) {
+		uint32_t pos = q->n_computed + i;
+
+		rows[q->blocks[pos / KV_BLOCK_TOK]][pos % KV_BLOCK_TOK] = id_at(q, pos, before);
+	}
+}
+
+static void begin_flight(struct plan *p, struct seq **batch, uint32_t n,
+	const struct flight *before, struct flight *f)
+{
+	f->n = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		struct seq *q = batch[i];
+
+		if (q->n_ahead && q->waits)
+			ck_abort_msg("one that waits was planned");
+		play(q, before);
+		plan_computed(p, q);
+		if (q->n_computed < q->n_tok + q->n_ahead)
+			continue;
+		q->n_ahead++;
+		q->waits = q->json || q->n_tok + q->n_ahead == q->max_tok;
+		f->q[f->n] = q;
+		f->id[f->n++] = next_random() % 3;
+	}
+}
+
+/* Tells the tokens of f; those that end leave `next` too. How many ended. */
+static uint32_t finish_flight(struct plan *p, struct flight *f, struct flight *next)
+{
+	uint32_t n_ended = 0;
+
+	for (uint32_t i = 0; i < f->n; i++) {
+		struct seq *q = f->q[i];
+
+		if (!q)
+			continue;
+		q->n_ahead--;
+		q->ids[q->n_tok++] = f->id[i];
+		plan_known(p, q);
+		if (q->n_tok < q->max_tok && next_random() % 64)
+			continue;
+		for (uint32_t k = 0; k < next->n; k++)
+			if (next->q[k] == q)
+				next->q[k] = NULL;
+		end(p, q);
+		n_ended++;
+	}
+	f->n = 0;
+	return n_ended;
+}
+
+START_TEST(in_ten_thousand_overlapping_steps_all_attend_to_rows_of_their_own_tokens)
+{
+	struct seq *batch[MOST];
+	static struct flight flights[2];
+	struct plan p;
+	uint32_t n_begun = 0, n_ended = 0, n_ahead = 0;
+
+	random_state = 8;
+	ck_assert_int_eq(plan_init(&p, MOST, 48, 40), 0);
+	for (uint32_t round = 0; round < 10000 || p.n_running + p.n_waiting > 0; round++) {
+		struct flight *f = &flights[round % 2], *before = &flights[1 - round % 2];
+		uint32_t n;
+
+		if (round < 10000 && next_random() % 4 == 0 && p.n_waiting < 30) {
+			struct seq *q = make_seq(1 + next_random() % 200, 1 + next_random() % 50,
+				next_random() % 2 ? next_random() % 3 : UINT32_MAX);
+
+			q->json = next_random() % 5 == 0;
+			plan_add(&p, q);
+			n_begun++;
+		}
+		n = plan_step(&p, batch);
+		check_step(&p, batch, n);
+		for (uint32_t i = 0; i < n; i++)
+			n_ahead += batch[i]->n_ahead;
+		begin_flight(&p, batch, n, before, f);
+		n_ended += finish_flight(&p, before, f);
+		if (round > 100000)
+			ck_abort_msg("no end");
+	}
+	ck_assert_uint_eq(n_begun, n_ended);
+	ck_assert_uint_gt(p.n_preempted, 20);
+	ck_assert_uint_gt(p.n_cached_tok, 1000);
+	ck_assert_uint_gt(n_ahead, 1000);
+	ck_assert_uint_eq(kv_n_used(p.kv), 0);
+	plan_free(&p);
+}
+END_TEST
+
+START_TEST(one_with_a_token_to_come_is_not_let_in_before_it)
+{
+	struct seq *batch[MOST], *q = make_seq(20, 10, 1);
+	struct plan p;
+
+	ck_assert_int_eq(plan_init(&p, MOST, 48, 40), 0);
+	plan_add(&p, q); /* as if preempted while it was sampled */
+	q->n_ahead = 1;
+	ck_assert_uint_eq(plan_step(&p, batch), 0);
+	ck_assert(!q->running);
+	q->n_ahead = 0;
+	ck_assert_uint_eq(plan_step(&p, batch), 1);
+	end(&p, q);
+	plan_free(&p);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("engine/plan");
@@ -237,6 +375,8 @@ int main(void)
 	tcase_add_test(t, slow_rows_make_small_steps);
 	tcase_add_test(
 		t, in_ten_thousand_random_steps_no_block_is_written_by_two_and_everything_ends);
+	tcase_add_test(t, in_ten_thousand_overlapping_steps_all_attend_to_rows_of_their_own_tokens);
+	tcase_add_test(t, one_with_a_token_to_come_is_not_let_in_before_it);
 	suite_add_tcase(s, t);
 	return run_suite(s);
 }

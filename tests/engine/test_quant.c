@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <check.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "engine/quant.h"
@@ -76,6 +77,34 @@ START_TEST(blocks_are_read_at_any_address)
 }
 END_TEST
 
+/* The files of tests/reference/make_quant_fixtures.py: a block, then its values. */
+START_TEST(blocks_of_k_types_have_the_values_of_another_implementation)
+{
+	static const struct {
+		enum tensor_type type;
+		const char *path;
+	} files[] = {{TENSOR_Q4_K, FIXTURES "/quant/q4_k.bin"},
+		{TENSOR_Q5_K, FIXTURES "/quant/q5_k.bin"},
+		{TENSOR_Q6_K, FIXTURES "/quant/q6_k.bin"}};
+	size_t bytes = quant_bytes(files[_i].type, QUANT_K), n = 0;
+	FILE *f = fopen(files[_i].path, "rb");
+	uint8_t block[1 + 256];
+	float want[QUANT_K], got[QUANT_K];
+
+	ck_assert_msg(f != NULL, "%s", files[_i].path);
+	while (fread(block + 1, 1, bytes, f) == bytes) { /* at an odd address */
+		ck_assert_uint_eq(fread(want, sizeof *want, QUANT_K, f), QUANT_K);
+		quant_to_f32(files[_i].type, block + 1, QUANT_K, got);
+		for (int i = 0; i < QUANT_K; i++)
+			ck_assert_msg(got[i] == want[i], "block %zu, value %d: %a for %a", n, i,
+				(double)got[i], (double)want[i]);
+		n++;
+	}
+	ck_assert_uint_eq(n, 4);
+	fclose(f);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("quant");
@@ -85,6 +114,7 @@ int main(void)
 	tcase_add_test(t, f16_has_the_values_of_the_standard);
 	tcase_add_test(t, f16_rounds_to_the_nearest_and_ties_to_even);
 	tcase_add_test(t, blocks_are_read_at_any_address);
+	tcase_add_loop_test(t, blocks_of_k_types_have_the_values_of_another_implementation, 0, 3);
 	tcase_set_timeout(t, 60);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);

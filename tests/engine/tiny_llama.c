@@ -62,18 +62,19 @@ static void add_layer(
 	struct gguf_writer *w, const struct tiny_llama *p, uint32_t layer, uint64_t *s)
 {
 	uint64_t kv = (uint64_t)p->n_embd / p->n_heads * p->n_kv_heads;
+	enum tensor_type better = p->better ? p->better : p->type;
 	char name[64];
 
 #define NAME(suffix) (snprintf(name, sizeof(name), "blk.%u." suffix ".weight", layer), name)
 	add_norm(w, NAME("attn_norm"), p->n_embd, s);
 	add_matrix(w, NAME("attn_q"), p->type, p->n_embd, p->n_embd, s);
 	add_matrix(w, NAME("attn_k"), p->type, p->n_embd, kv, s);
-	add_matrix(w, NAME("attn_v"), p->type, p->n_embd, kv, s);
+	add_matrix(w, NAME("attn_v"), better, p->n_embd, kv, s);
 	add_matrix(w, NAME("attn_output"), p->type, p->n_embd, p->n_embd, s);
 	add_norm(w, NAME("ffn_norm"), p->n_embd, s);
 	add_matrix(w, NAME("ffn_gate"), p->type, p->n_embd, p->n_ff, s);
 	add_matrix(w, NAME("ffn_up"), p->type, p->n_embd, p->n_ff, s);
-	add_matrix(w, NAME("ffn_down"), p->type, p->n_ff, p->n_embd, s);
+	add_matrix(w, NAME("ffn_down"), better, p->n_ff, p->n_embd, s);
 #undef NAME
 }
 
@@ -115,7 +116,8 @@ void tiny_llama_write(const struct tiny_llama *parameters, const char *path)
 		add_layer(w, &p, i, &state);
 	add_norm(w, "output_norm.weight", p.n_embd, &state);
 	if (!p.tied)
-		add_matrix(w, "output.weight", p.type, p.n_embd, p.n_vocab, &state);
+		add_matrix(w, "output.weight", p.better ? p.better : p.type, p.n_embd, p.n_vocab,
+			&state);
 	gguf_writer_finish(w, path);
 	gguf_writer_free(w);
 }

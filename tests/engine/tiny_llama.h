@@ -18,16 +18,19 @@
 
 /* Zeros mean the default named here. */
 struct tiny_llama {
-	uint32_t n_layers;     /* 2 */
-	uint32_t n_embd;       /* 64; a multiple of n_heads, and of 32 for Q8_0 and Q4_0 */
-	uint32_t n_heads;      /* 4 */
-	uint32_t n_kv_heads;   /* n_heads; divides n_heads */
-	uint32_t n_ff;         /* 2 * n_embd */
-	uint32_t n_vocab;      /* 320; 259 .. 259 + 16,000 */
-	uint32_t context_tok;  /* 2048 */
-	float rope_base;       /* 10000 */
-	enum tensor_type type; /* of the matrices; norms are F32. TENSOR_F32 is 0 */
-	bool tied;             /* no output.weight */
+	uint32_t n_layers; /* 2 */
+	uint32_t n_embd;  /* 64; a multiple of n_heads, and of 32 for Q8_0 and Q4_0, 256 for K types
+			   */
+	uint32_t n_heads; /* 4 */
+	uint32_t n_kv_heads;     /* n_heads; divides n_heads */
+	uint32_t n_ff;           /* 2 * n_embd */
+	uint32_t n_vocab;        /* 320; 259 .. 259 + 16,000 */
+	uint32_t context_tok;    /* 2048 */
+	float rope_base;         /* 10000 */
+	enum tensor_type type;   /* of the matrices; norms are F32. TENSOR_F32 is 0 */
+	enum tensor_type better; /* F32: none; else of attn_v, ffn_down and output, which files of
+				    mixed types keep better than the others */
+	bool tied;               /* no output.weight */
 	uint64_t seed;
 };
 

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Words for byte-level BPE in a build without PCRE2 (-Dengine_only=true where it is not there): no
+ * such vocabulary can be loaded; models are then asked with numbers of tokens.
+ */
+#include <errno.h>
+
+#include "engine/pretokenize.h"
+
+int pretokenizer_new(struct pretokenizer **out, const char *name, size_t len, struct err *err)
+{
+	*out = NULL;
+	return err_set(err, -ENOTSUP,
+		"this build has no PCRE2, which the vocabulary %.*s needs to cut text into words",
+		(int)len, name);
+}
+
+struct pretokenizer *pretokenizer_free(struct pretokenizer *p)
+{
+	return NULL;
+}
+
+bool pretokenizer_ignores_merges(const struct pretokenizer *p)
+{
+	return false;
+}
+
+int pretokenizer_split(const struct pretokenizer *p, const char *text, size_t n,
+	pretokenizer_word_fn *word, void *arg)
+{
+	return -ENOTSUP;
+}
