@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Steps under way. begin writes a step to pinned memory and puts its copy into the stream; the
+ * stages follow; end has the results copied back and marks the place with an event; finish waits
+ * for that event alone. So the next step can be begun, with tokens that this one only picks on the
+ * device, before this one is finished: the stream keeps them in order, and each of the two has
+ * pinned memory of its own.
+ *
+ * A decode step of a size of the ladder is captured the second time it comes, and from the third
+ * on replayed: everything that differs lies in the upload. The first time it runs without, as first
+ * launches load code and set attributes, which a capture may not contain. Steps whose logits the
+ * host wants are issued one by one: those are copied in the middle.
+ *
+ * After a fault nothing is begun any more. What a step hands out lies in ordinary memory, as pinned
+ * memory goes with a reset of the device.
+ *
+ * The time the stream was busy is the sum of what lies between the two events of each step; divided
+ * by the time that passed it is the utilisation.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "engine/cuda/state.h"
+#include "engine/sampler.h"
+
+#define WINDOW_NS 1000000000u /* of the utilisation */
+
+/* ---- made and ended ---- */
+
+static int init_flight(struct cuda_model *s, struct cuda_flight *f, struct err *err)
+{
+	struct cuda_context *c = &s->context;
+	size_t picks = s->max_picks;
+	void *p;
+	int r = cuda_memory_pin(c, &p, s->layout.bytes, err);
+
+	f->upload = p;
+	if (r == 0) {
+		memset(f->upload, 0, s->layout.bytes);
+		r = cuda_memory_pin(c, &p, picks * s->n_words * sizeof(uint32_t), err);
+		f->masks = p;
+	}
+	if (r == 0) {
+		memset(f->masks, 0, picks * s->n_words * sizeof(uint32_t));
+		r = cuda_memory_pin(c, &p, picks * sizeof(uint32_t), err);
+		f->picked = p;
+	}
+	if (r == 0)
+		r = cuda_context_fault(c, cudaEventCreate(&f->begun), "making an event", err);
+	if (r == 0)
+		r = cuda_context_fault(c, cudaEventCreate(&f->done), "making an event", err);
+	f->wanted = calloc(picks, sizeof(*f->wanted));
+	f->tokens = calloc(picks, sizeof(*f->tokens));
+	if (r == 0 && (!f->wanted || !f->tokens))
+		r = err_set(err, -ENOMEM, "not enough memory for a step");
+	return r;
+}
+
+int cuda_flight_init(struct cuda_model *s, struct err *err)
+{
+	int r = 0;
+
+	for (int i = 0; r == 0 && i < CUDA_N_FLIGHTS; i++)
+		r = init_flight(s, &s->flight[i], err);
+	atomic_store(&s->window_ns, clock_mono_ns());
+	return r;
+}
+
+void cuda_flight_let_go(struct cuda_model *s)
+{
+	for (int i = 0; i < CUDA_N_BUCKETS; i++) {
+		if (s->captured[i].exec)
+			cudaGraphExecDestroy(s->captured[i].exec);
+		s->captured[i] = (struct cuda_captured){0};
+	}
+	for (int i = 0; i < CUDA_N_FLIGHTS; i++) {
+		struct cuda_flight *f = &s->flight[i];
+
+		f->upload = cuda_memory_unpin(f->upload);
+		f->masks = cuda_memory_unpin(f->masks);
+		f->picked = cuda_memory_unpin(f->picked);
+		f->said = cuda_memory_unpin(f->said);
+		f->said_bytes = 0;
+		f->logits = cuda_memory_unpin(f->logits);
+		f->logits_rows = 0;
+		if (f->begun)
+			cudaEventDestroy(f->begun);
+		if (f->done)
+			cudaEventDestroy(f->done);
+		f->begun = f->done = NULL;
+	}
+}
+
+void cuda_flight_end(struct cuda_model *s)
+{
+	for (int i = 0; i < CUDA_N_FLIGHTS; i++) {
+		free(s->flight[i].wanted);
+		free(s->flight[i].tokens);
+		free(s->flight[i].copied);
+		s->flight[i] = (struct cuda_flight){0};
+	}
+}
+
+/* ---- begin ---- */
+
+/* Keeps the first fault; the model is of no use any more. */
+static int fail(struct cuda_model *s, int r, const struct err *why)
+{
+	if (!s->failed)
+		s->failure = *why;
+	s->failed = true;
+	return r;
+}
+
+static bool copy_to(struct cuda_model *s, void *to, const void *from, size_t n)
+{
+	return cuda_stages_check(s,
+		cudaMemcpyAsync(to, from, n, cudaMemcpyHostToDevice, s->context.stream),
+		"a step was copied to it");
+}
+
+/* Room for the logits that this step gives the host. */
+static int make_room(struct cuda_model *s, struct cuda_flight *f, struct err *err)
+{
+	size_t row = s->m->config.n_vocab * sizeof(float), n = f->n_wanted;
+	void *p;
+
+	if (n > f->logits_rows) {
+		f->logits = cuda_memory_unpin(f->logits);
+		f->logits_rows = 0;
+		int r = cuda_memory_pin(&s->context, &p, n * row, err);
+		if (r < 0)
+			return r;
+		f->logits = p;
+		f->logits_rows = n;
+	}
+	if (n > f->copied_rows) {
+		free(f->copied);
+		f->copied = malloc(n * row);
+		f->copied_rows = f->copied ? n : 0;
+		if (!f->copied)
+			return err_set(err, -ENOMEM, "not enough memory for logits");
+	}
+	return 0;
+}
+
+static void begin_capture(struct cuda_model *s)
+{
+	s->context.capturing = cuda_stages_check(s,
+		cudaStreamBeginCapture(s->context.stream, cudaStreamCaptureModeThreadLocal),
+		"a step was to be captured");
+}
+
+/* 1: it is there already. */
+static int choose_way(struct cuda_model *s, const struct cuda_flight *f)
+{
+	struct cuda_issue *i = &s->issue;
+	bool graph = i->decode && i->sampled && f->n_wanted == 0;
+
+	i->bucket = graph ? cuda_upload_bucket(i->n_rows) : -1;
+	if (i->bucket >= 0 && s->captured[i->bucket].exec) {
+		atomic_fetch_add(&s->graph_hits, 1);
+		i->replaying = true;
+		return 1;
+	}
+	atomic_fetch_add(&s->graph_misses, 1);
+	if (i->bucket >= 0 && s->captured[i->bucket].warm)
+		begin_capture(s);
+	return 0;
+}
+
+/* Inside. */
+static int begin(struct cuda_model *s, const struct backend_batch *b, struct err *err)
+{
+	struct cuda_flight *f = &s->flight[s->n_begun % CUDA_N_FLIGHTS];
+	struct cuda_issue *i = &s->issue;
+
+	*i = (struct cuda_issue){.bucket = -1, .sampled = b->picks != NULL};
+	size_t bytes = cuda_upload_write(s, f, b);
+	i->rows = i->n_rows;
+	f->n_picks = b->n_picks;
+	f->sampled = i->sampled;
+	int r = make_room(s, f, err);
+	if (r == 0)
+		r = cuda_upload_make_room(s, f, b, err);
+	if (r < 0)
+		return r;
+	i->fault = cuda_upload_histories(s, f, b, &i->err);
+	if (i->fault == 0 &&
+		cuda_stages_check(
+			s, cudaEventRecord(f->begun, s->context.stream), "a step was begun") &&
+		copy_to(s, s->buf.upload, f->upload, bytes) && f->n_masks > 0)
+		copy_to(s, s->buf.masks, f->masks,
+			(size_t)f->n_masks * s->n_words * sizeof(uint32_t));
+	return i->fault ? 0 : choose_way(s, f);
+}
+
+int cuda_flight_begin(struct model *m, const struct backend_batch *b, struct err *err)
+{
+	struct cuda_model *s = m->state;
+	int r;
+
+	if (s->failed) {
+		if (err)
+			*err = s->failure;
+		return -EIO;
+	}
+	if (s->n_begun - s->n_finished >= CUDA_N_FLIGHTS)
+		return err_set(err, -EINVAL, "two steps are under way already");
+	r = cuda_context_enter(&s->context, err);
+	if (r < 0)
+		return r;
+	r = begin(s, b, err);
+	if (r < 0)
+		cuda_context_leave(&s->context);
+	return r;
+}
+
+/* ---- end ---- */
+
+/* A graph of what was captured. */
+static void end_capture(struct cuda_model *s)
+{
+	struct cuda_issue *i = &s->issue;
+	cudaGraph_t graph = NULL;
+	int code = cudaStreamEndCapture(s->context.stream, &graph);
+
+	s->context.capturing = false;
+	if (i->fault) /* and perhaps one that sticks, which was not known then */
+		cuda_context_fault(&s->context, cudaStreamSynchronize(s->context.stream),
+			"computing a step", NULL);
+	if (cuda_stages_check(s, code, "a step was captured"))
+		cuda_stages_check(s, cudaGraphInstantiate(&s->captured[i->bucket].exec, graph, 0),
+			"a captured step was made ready");
+	if (graph)
+		cudaGraphDestroy(graph);
+	if (i->fault == 0)
+		cuda_stages_check(s,
+			cudaGraphLaunch(s->captured[i->bucket].exec, s->context.stream),
+			"a captured step was started");
+}
+
+/* Rows of logits that are wanted, those beside each other in one copy. */
+static bool copy_logits(struct cuda_model *s, struct cuda_flight *f)
+{
+	size_t width = s->m->config.n_vocab, at = 0;
+	bool ok = true;
+
+	for (uint32_t k = 0; ok && k < f->n_picks; k++) {
+		if (!f->wanted[k])
+			continue;
+		ok = cuda_stages_check(s,
+			cudaMemcpyAsync(f->logits + at++ * width,
+				s->buf.logits + (size_t)k * s->buf.ld_logits, width * sizeof(float),
+				cudaMemcpyDeviceToHost, s->context.stream),
+			"logits were copied from it");
+	}
+	return ok;
+}
+
+bool cuda_flight_save_logits(struct cuda_model *s)
+{
+	struct cuda_flight *f = &s->flight[s->n_begun % CUDA_N_FLIGHTS];
+
+	return f->n_wanted == 0 || copy_logits(s, f);
+}
+
+static void copy_results(struct cuda_model *s, struct cuda_flight *f)
+{
+	bool ok = f->sampled || f->n_wanted == 0 || copy_logits(s, f);
+
+	if (ok && f->sampled && f->n_picks > 0)
+		ok = cuda_stages_check(s,
+			cudaMemcpyAsync(f->picked, s->buf.picked, f->n_picks * sizeof(uint32_t),
+				cudaMemcpyDeviceToHost, s->context.stream),
+			"tokens were copied from it");
+	if (ok)
+		cuda_stages_check(
+			s, cudaEventRecord(f->done, s->context.stream), "a step was ended");
+}
+
+void cuda_flight_finish_issue(struct model *m)
+{
+	struct cuda_model *s = m->state;
+	struct cuda_issue *i = &s->issue;
+	struct cuda_flight *f = &s->flight[s->n_begun % CUDA_N_FLIGHTS];
+
+	if (s->context.capturing)
+		end_capture(s);
+	else if (i->replaying && i->fault == 0)
+		cuda_stages_check(s,
+			cudaGraphLaunch(s->captured[i->bucket].exec, s->context.stream),
+			"a captured step was started");
+	else if (i->bucket >= 0)
+		s->captured[i->bucket].warm = true;
+	if (i->fault == 0)
+		copy_results(s, f);
+	f->fault = i->fault;
+	if (i->fault)
+		fail(s, -EIO, &i->err);
+	s->n_begun++;
+	cuda_context_leave(&s->context);
+}
+
+/* ---- finish ---- */
+
+static void count_time(struct cuda_model *s, const struct cuda_flight *f)
+{
+	uint64_t now = clock_mono_ns(), since = now - atomic_load(&s->window_ns);
+	float ms = 0;
+
+	if (cudaEventElapsedTime(&ms, f->begun, f->done) == cudaSuccess && ms > 0)
+		atomic_fetch_add(&s->busy_ns, (uint64_t)((double)ms * 1e6));
+	if (since < WINDOW_NS)
+		return;
+	float share = (float)((double)atomic_exchange(&s->busy_ns, 0) / (double)since);
+	atomic_store(&s->utilisation, share < 1 ? share : 1);
+	atomic_store(&s->window_ns, now);
+	cuda_flight_look(s);
+}
+
+void cuda_flight_look(struct cuda_model *s)
+{
+	size_t n_free, total;
+
+	if (cudaMemGetInfo(&n_free, &total) != cudaSuccess)
+		return;
+	atomic_store(&s->memory_free, n_free);
+	atomic_store(&s->memory_used, total - n_free);
+}
+
+/* Inside: the step is over. */
+static void take_results(struct cuda_model *s, struct cuda_flight *f)
+{
+	if (f->sampled)
+		memcpy(f->tokens, f->picked, f->n_picks * sizeof(uint32_t));
+	if (f->n_wanted > 0)
+		memcpy(f->copied, f->logits,
+			(size_t)f->n_wanted * s->m->config.n_vocab * sizeof(float));
+	count_time(s, f);
+}
+
+static void give_results(
+	const struct cuda_model *s, const struct cuda_flight *f, struct model_result *results)
+{
+	size_t at = 0;
+
+	for (uint32_t k = 0; k < f->n_picks; k++) {
+		results[k].id = f->sampled ? f->tokens[k] : SAMPLER_NONE;
+		results[k].logits = f->wanted[k] ? f->copied + at++ * s->m->config.n_vocab : NULL;
+	}
+}
+
+int cuda_flight_finish(struct model *m, struct model_result *results, struct err *err)
+{
+	struct cuda_model *s = m->state;
+	struct cuda_flight *f = &s->flight[s->n_finished % CUDA_N_FLIGHTS];
+	struct err said = {""};
+	int r;
+
+	if (s->n_finished == s->n_begun)
+		return err_set(err, -EINVAL, "no step is under way");
+	s->n_finished++;
+	r = f->fault ? -EIO : cuda_context_enter(&s->context, &said);
+	if (r == 0) {
+		r = cuda_context_fault(
+			&s->context, cudaEventSynchronize(f->done), "computing a step", &said);
+		if (r == 0)
+			take_results(s, f);
+		cuda_context_leave(&s->context);
+	}
+	if (r < 0) {
+		fail(s, r, &said);
+		if (err)
+			*err = s->failure;
+		return -EIO;
+	}
+	give_results(s, f, results);
+	return 0;
+}

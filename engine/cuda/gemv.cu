@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Weights in rows, not quantised in blocks, times up to 8 rows of activations, at the speed of
+ * memory. As in gemv_q.cu a block of 8 warps has 16 weight rows, each warp every eighth piece of
+ * their columns, which it loads into registers while it multiplies the one before. Tensor cores do
+ * not care in which order columns come as long as both operands have the same: lane 4 g + t loads
+ * 16 bytes at 16 t of 64 of rows g and g + 8, of the weights and of row g of the activations, and
+ * uses these as they are.
+ *
+ * F32 has no such instruction: there a warp has two weight rows, and lanes add up.
+ */
+#include "engine/cuda/gemv.h"
+#include "engine/cuda/product_device.h"
+
+#define WARPS 8
+#define THREADS (32 * WARPS)
+#define UNITS 4 /* of 64 bytes of a row, in a piece */
+
+struct rows_of {
+	const uint8_t *w, *x;
+	size_t row_bytes;               /* a multiple of 16 */
+	const float *w_scale, *x_scale; /* FP8 */
+};
+
+/* ---- tensor cores ---- */
+
+template <enum cuda_type TYPE>
+static __device__ __forceinline__ void multiply(
+	float d[4], const uint32_t a[4], const uint32_t b[2])
+{
+	if (TYPE == CUDA_TYPE_F16)
+		mma_f16(d, a, b);
+	else if (TYPE == CUDA_TYPE_BF16)
+		mma_bf16(d, a, b);
+	else
+		mma_e4m3(d, a, b);
+}
+
+struct piece {
+	uint4 row[UNITS][2];
+
+	/* rows g and g + 8 of the tile, of which `there` exist, from byte `at` on. */
+	__device__ __forceinline__ void load(
+		const rows_of &m, const uint8_t *w, size_t at, const bool there[2])
+	{
+#pragma unroll
+		for (int u = 0; u < UNITS; u++) {
+			bool inside = at + 64 * u < m.row_bytes;
+#pragma unroll
+			for (int i = 0; i < 2; i++)
+				row[u][i] = inside && there[i]
+						    ? cuda_product_stream(
+							      w + 8 * i * m.row_bytes + at + 64 * u)
+						    : make_uint4(0, 0, 0, 0);
+		}
+	}
+};
+
+template <enum cuda_type TYPE>
+__global__ void __launch_bounds__(THREADS, 2) gemv(rows_of m, cuda_product_out o)
+{
+	DEVICE_SHARED(float, shared);
+	unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4;
+	uint32_t row = blockIdx.x * 16 + g;
+	const bool there[2] = {row < o.rows, row + 8 < o.rows};
+	const uint8_t *w = m.w + row * m.row_bytes, *x = m.x + g * m.row_bytes;
+	size_t step = static_cast<size_t>(gridDim.y) * WARPS * 64 * UNITS;
+	size_t at = (static_cast<size_t>(blockIdx.y) * WARPS + warp) * 64 * UNITS + lane % 4 * 16;
+	float acc[4] = {};
+	piece now, next;
+
+	/* Whole warps come and go: the loop's end is that of the warp's first lane. */
+	next.load(m, w, at, there);
+	for (size_t end = m.row_bytes + lane % 4 * 16; at < end; at += step) {
+		now = next;
+		next.load(m, w, at + step, there);
+#pragma unroll
+		for (int u = 0; u < UNITS; u++) {
+			bool inside = at + 64 * u < m.row_bytes && g < o.n_rows;
+			uint4 b = inside ? *reinterpret_cast<const uint4 *>(x + at + 64 * u)
+					 : make_uint4(0, 0, 0, 0);
+			const uint4 &r = now.row[u][0], &s = now.row[u][1];
+			const uint32_t a0[4] = {r.x, s.x, r.y, s.y}, b0[2] = {b.x, b.y};
+			const uint32_t a1[4] = {r.z, s.z, r.w, s.w}, b1[2] = {b.z, b.w};
+			multiply<TYPE>(acc, a0, b0);
+			multiply<TYPE>(acc, a1, b1);
+		}
+	}
+	if (TYPE == CUDA_TYPE_E4M3) {
+		uint32_t i = lane % 4 * 2;
+		float x0 = i < o.n_rows ? m.x_scale[i] : 0,
+		      x1 = i + 1 < o.n_rows ? m.x_scale[i + 1] : 0;
+		float w0 = there[0] ? m.w_scale[row] : 0, w1 = there[1] ? m.w_scale[row + 8] : 0;
+		acc[0] *= w0 * x0;
+		acc[1] *= w0 * x1;
+		acc[2] *= w1 * x0;
+		acc[3] *= w1 * x1;
+	}
+	cuda_product_finish<WARPS>(o, shared, acc, 1);
+}
+
+template <enum cuda_type TYPE>
+static int launch(rows_of m, const cuda_product *p, const cuda_product_out &o, cudaStream_t stream)
+{
+	uint32_t n_tiles = (o.rows + 15) / 16;
+	uint32_t n_pieces = static_cast<uint32_t>((m.row_bytes + 64 * UNITS - 1) / (64 * UNITS));
+	uint32_t parts = cuda_product_parts(n_tiles, 128, 2 * p->n_sm, n_pieces, WARPS);
+
+	return CUDA_LAUNCH(gemv<TYPE>, dim3(n_tiles, parts), dim3(THREADS),
+		CUDA_PRODUCT_FINISH_BYTES(WARPS), stream, m, o);
+}
+
+/* ---- F32 ---- */
+
+/* A warp: weight rows 2 i and 2 i + 1 times N activation rows, of which n_rows exist. */
+template <int N>
+__global__ void __launch_bounds__(THREADS) gemv_f32(
+	const float *__restrict__ w, const float *__restrict__ x, uint32_t cols, cuda_product_out o)
+{
+	unsigned lane = threadIdx.x % 32;
+	uint32_t row = (blockIdx.x * WARPS + threadIdx.x / 32) * 2;
+	float acc[2][N] = {};
+
+	for (uint32_t c = 4 * lane; c < cols; c += 128) {
+		float4 v[2];
+#pragma unroll
+		for (int i = 0; i < 2; i++)
+			v[i] = row + i < o.rows
+				       ? *reinterpret_cast<const float4 *>(
+						 w + static_cast<size_t>(row + i) * cols + c)
+				       : make_float4(0, 0, 0, 0);
+#pragma unroll
+		for (int k = 0; k < N; k++) {
+			if (k >= static_cast<int>(o.n_rows))
+				break;
+			float4 b = *reinterpret_cast<const float4 *>(
+				x + static_cast<size_t>(k) * cols + c);
+#pragma unroll
+			for (int i = 0; i < 2; i++) {
+				acc[i][k] = fmaf(v[i].x, b.x, acc[i][k]);
+				acc[i][k] = fmaf(v[i].y, b.y, acc[i][k]);
+				acc[i][k] = fmaf(v[i].z, b.z, acc[i][k]);
+				acc[i][k] = fmaf(v[i].w, b.w, acc[i][k]);
+			}
+		}
+	}
+#pragma unroll
+	for (int i = 0; i < 2; i++)
+#pragma unroll
+		for (int k = 0; k < N; k++) {
+			float y = warp_sum(acc[i][k]);
+			if (lane == 0)
+				cuda_product_put(o, k, row + i, y);
+		}
+}
+
+static int launch_f32(const void *w, uint32_t cols, const cuda_product *p, cuda_product_out o,
+	cudaStream_t stream)
+{
+	dim3 grid((o.rows + 2 * WARPS - 1) / (2 * WARPS));
+	const float *from = static_cast<const float *>(w), *x = static_cast<const float *>(p->x);
+
+	if (p->n_rows == 1)
+		return CUDA_LAUNCH(gemv_f32<1>, grid, dim3(THREADS), 0, stream, from, x, cols, o);
+	if (p->n_rows <= 4)
+		return CUDA_LAUNCH(gemv_f32<4>, grid, dim3(THREADS), 0, stream, from, x, cols, o);
+	return CUDA_LAUNCH(gemv_f32<8>, grid, dim3(THREADS), 0, stream, from, x, cols, o);
+}
+
+extern "C" int cuda_gemv(enum cuda_type type, const void *w, uint32_t rows, uint32_t cols,
+	const struct cuda_product *p, cudaStream_t stream)
+{
+	rows_of m = {static_cast<const uint8_t *>(w), static_cast<const uint8_t *>(p->x),
+		static_cast<size_t>(cols) * 2, nullptr, nullptr};
+	cuda_product_out o;
+	int r = cuda_product_out_of(p, rows, &o);
+
+	if (r || p->n_rows > CUDA_GEMV_MAX_ROWS || cols == 0)
+		return r ? r : static_cast<int>(cudaErrorInvalidValue);
+	if (type == CUDA_TYPE_F32 && cols % 4 == 0)
+		return launch_f32(w, cols, p, o, stream);
+	if (type == CUDA_TYPE_F16 && cols % 8 == 0)
+		return launch<CUDA_TYPE_F16>(m, p, o, stream);
+	if (type == CUDA_TYPE_BF16 && cols % 8 == 0)
+		return launch<CUDA_TYPE_BF16>(m, p, o, stream);
+	return cudaErrorInvalidValue;
+}
+
+extern "C" int cuda_gemv_fp8(const uint8_t *w, const float *w_scale, uint32_t rows, uint32_t cols,
+	const float *x_scale, const struct cuda_product *p, cudaStream_t stream)
+{
+	rows_of m = {w, static_cast<const uint8_t *>(p->x), cols, w_scale, x_scale};
+	cuda_product_out o;
+	int r = cuda_product_out_of(p, rows, &o);
+
+	if (r || p->n_rows > CUDA_GEMV_MAX_ROWS || cols == 0 || cols % 16)
+		return r ? r : static_cast<int>(cudaErrorInvalidValue);
+	return launch<CUDA_TYPE_E4M3>(m, p, o, stream);
+}
+
+/* ---- to FP8 ---- */
+
+template <enum cuda_type TYPE>
+static __device__ __forceinline__ float value_at(const void *p, size_t i)
+{
+	if (TYPE == CUDA_TYPE_F32)
+		return static_cast<const float *>(p)[i];
+	uint16_t h = static_cast<const uint16_t *>(p)[i];
+	return TYPE == CUDA_TYPE_F16 ? f16_to_f32(h) : bf16_to_f32(h);
+}
+
+/* A block: a row. */
+template <enum cuda_type TYPE>
+__global__ void __launch_bounds__(THREADS)
+	to_fp8(const void *__restrict__ src, uint32_t cols, uint8_t *dst, float *scale)
+{
+	DEVICE_SHARED(float, shared); /* [WARPS] */
+	size_t from = static_cast<size_t>(blockIdx.x) * cols;
+	float largest = 0;
+
+	for (uint32_t c = threadIdx.x; c < cols; c += THREADS)
+		largest = fmaxf(largest, fabsf(value_at<TYPE>(src, from + c)));
+	largest = warp_max(largest);
+	if (threadIdx.x % 32 == 0)
+		shared[threadIdx.x / 32] = largest;
+	__syncthreads();
+#pragma unroll
+	for (int i = 0; i < WARPS; i++)
+		largest = fmaxf(largest, shared[i]);
+	float s = largest > 1e-30f ? largest / 448 : 1; /* or 0 / 0 would be a NaN */
+	for (uint32_t c = threadIdx.x; c < cols; c += THREADS)
+		dst[from + c] = f32_to_e4m3(value_at<TYPE>(src, from + c) / s);
+	if (threadIdx.x == 0)
+		scale[blockIdx.x] = s;
+}
+
+extern "C" int cuda_gemv_to_fp8(enum cuda_type type, const void *src, uint32_t rows, uint32_t cols,
+	uint8_t *dst, float *scale, cudaStream_t stream)
+{
+	size_t shared = WARPS * sizeof(float);
+
+	if (rows == 0 || cols == 0)
+		return cudaErrorInvalidValue;
+	if (type == CUDA_TYPE_F32)
+		return CUDA_LAUNCH(to_fp8<CUDA_TYPE_F32>, dim3(rows), dim3(THREADS), shared, stream,
+			src, cols, dst, scale);
+	if (type == CUDA_TYPE_F16)
+		return CUDA_LAUNCH(to_fp8<CUDA_TYPE_F16>, dim3(rows), dim3(THREADS), shared, stream,
+			src, cols, dst, scale);
+	if (type == CUDA_TYPE_BF16)
+		return CUDA_LAUNCH(to_fp8<CUDA_TYPE_BF16>, dim3(rows), dim3(THREADS), shared,
+			stream, src, cols, dst, scale);
+	return cudaErrorInvalidValue;
+}

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The products of a step. Those that read the same rows and whose weights lie one behind the other
+ * are launched as one.
+ *
+ * A product has one of these ways: quantised weights by quant.h, or, with hundreds of rows on
+ * devices that are better at it, made bf16 piece by piece; others with few rows by gemv.h, which is
+ * bound by memory alone; with more by cuBLASLt, after which a small kernel scales, adds a bias or
+ * changes the type where that is needed.
+ */
+#include "engine/cuda/gemv.h"
+#include "engine/cuda/state.h"
+
+/* Where a product goes. */
+struct target {
+	uint8_t *data;
+	enum cuda_type type;
+	size_t ld;
+	bool add;
+};
+
+static struct target target_of(struct cuda_model *s, const struct backend_product *p)
+{
+	const struct cuda_buffers *b = &s->buf;
+	size_t act = cuda_type_bytes(s->act);
+	struct target qkv = {b->qkv, s->act, b->ld_qkv, false},
+		      glu_rows = {b->glu, s->act, b->ld_glu, false};
+
+	switch (p->out) {
+	case BACKEND_X:
+		return (struct target){
+			(uint8_t *)s->issue.x, CUDA_TYPE_F32, s->m->config.n_embd, p->add};
+	case BACKEND_Q:
+		break;
+	case BACKEND_K:
+		qkv.data += b->k_at * act;
+		break;
+	case BACKEND_V:
+		qkv.data += b->v_at * act;
+		break;
+	case BACKEND_UP:
+		glu_rows.data += b->up_at * act;
+		return glu_rows;
+	case BACKEND_GATE:
+		return glu_rows;
+	case BACKEND_LOGITS:
+		return (struct target){(uint8_t *)b->logits, CUDA_TYPE_F32, b->ld_logits, false};
+	}
+	return qkv;
+}
+
+/* As quant.h and gemv.h are told. */
+static struct cuda_product product_of(
+	const struct cuda_model *s, const struct cuda_matrix *w, const struct target *t)
+{
+	return (struct cuda_product){
+		.x = s->buf.h,
+		.n_rows = s->issue.rows,
+		.out = t->data,
+		.ld = t->ld,
+		.type = t->type,
+		.add = t->add,
+		.bias = w->bias,
+		.workspace = s->buf.product_workspace,
+		.n_sm = s->context.n_sm,
+	};
+}
+
+/* Whether the type can be what products of `reads` leave. */
+static bool leaves(enum cuda_type reads, enum cuda_type type)
+{
+	return type == CUDA_TYPE_F32 || type == reads ||
+	       (reads == CUDA_TYPE_E4M3 && type == CUDA_TYPE_BF16);
+}
+
+static bool is_few(const struct cuda_model *s, const struct cuda_matrix *w)
+{
+	uint32_t multiple = w->reads == CUDA_TYPE_E4M3 ? 16 : w->reads == CUDA_TYPE_F32 ? 4 : 8;
+
+	return s->issue.rows <= CUDA_GEMV_MAX_ROWS && w->cols % multiple == 0;
+}
+
+/* By cuBLASLt, and what is to be done behind it. */
+static void run_dense(
+	struct cuda_model *s, const struct cuda_matrix *w, uint32_t rows, const struct target *t)
+{
+	bool scaled = w->reads == CUDA_TYPE_E4M3;
+	bool aside = (scaled && t->add) || !leaves(w->reads, t->type);
+	struct cuda_matmul_product p = {
+		.w = w->data,
+		.x = s->buf.h,
+		.out = aside ? (void *)s->buf.scratch : t->data,
+		.type = w->reads,
+		.out_type = aside ? CUDA_TYPE_F32 : t->type,
+		.ld = aside ? rows : t->ld,
+		.n_rows = s->issue.rows,
+		.rows = rows,
+		.cols = w->cols,
+		.add = t->add && !aside,
+	};
+	struct cuda_finish f = {
+		.in = p.out,
+		.in_type = p.out_type,
+		.ld_in = p.ld,
+		.row_scale = scaled ? s->buf.h_scale : NULL,
+		.col_scale = w->scale,
+		.bias = w->bias,
+		.out = t->data,
+		.type = t->type,
+		.ld = t->ld,
+		.add = t->add && aside,
+		.n_rows = s->issue.rows,
+		.cols = rows,
+	};
+
+	int r = cuda_matmul_run(s->matmul, &p, &s->issue.err);
+	if (r < 0)
+		s->issue.fault = r;
+	else if (aside || scaled || w->bias)
+		cuda_stages_check(s, cuda_finish(&f, s->context.stream), "a product was finished");
+}
+
+/* Quantised weights made bf16 a piece at a time, where many rows share the work. */
+static void run_unpacked(struct cuda_model *s, const struct cuda_quant_matrix *q, const float *bias,
+	const struct target *t)
+{
+	uint32_t most = (uint32_t)(CUDA_UNPACKED_BYTES / 2 / q->cols) / CUDA_QUANT_TILE_ROWS *
+			CUDA_QUANT_TILE_ROWS;
+	struct cuda_matrix piece = {
+		.reads = CUDA_TYPE_BF16, .cols = q->cols, .data = s->buf.unpacked};
+
+	if (!cuda_stages_h(s, CUDA_TYPE_BF16))
+		return;
+	for (uint32_t first = 0, n; first < q->rows && !cuda_stages_is_over(s); first += n) {
+		struct target part = *t;
+
+		n = q->rows - first < most ? q->rows - first : most;
+		part.data += first * cuda_type_bytes(t->type);
+		piece.bias = bias ? bias + first : NULL;
+		if (cuda_stages_check(s,
+			    cuda_quant_unpack(q, first, n, CUDA_TYPE_BF16, s->buf.unpacked,
+				    s->context.stream),
+			    "weights were unpacked"))
+			run_dense(s, &piece, n, &part);
+	}
+}
+
+static bool is_unpacked(
+	const struct cuda_model *s, const struct cuda_matrix *w, const struct target *t)
+{
+	return w->reads == CUDA_TYPE_Q8 && s->buf.unpacked_bytes > 0 &&
+	       leaves(CUDA_TYPE_BF16, t->type) &&
+	       cuda_quant_prefers_dense(s->context.major, s->context.minor, s->issue.rows);
+}
+
+/* `rows` outputs of w, which may be more than its own: those of matrices that join it. */
+static void run_product(
+	struct cuda_model *s, const struct cuda_matrix *w, uint32_t rows, const struct target *t)
+{
+	struct cuda_product p = product_of(s, w, t);
+	struct cuda_quant_matrix q = {w->file_type, rows, w->cols, w->data};
+	cudaStream_t stream = s->context.stream;
+	int r;
+
+	if (is_unpacked(s, w, t))
+		return run_unpacked(s, &q, w->bias, t);
+	if (!cuda_stages_h(s, w->reads))
+		return;
+	if (w->reads == CUDA_TYPE_Q8)
+		r = cuda_quant_product(&q, &p, stream);
+	else if (!is_few(s, w))
+		return run_dense(s, w, rows, t);
+	else if (w->reads == CUDA_TYPE_E4M3)
+		r = cuda_gemv_fp8(w->data, w->scale, rows, w->cols, s->buf.h_scale, &p, stream);
+	else
+		r = cuda_gemv(w->reads, w->data, rows, w->cols, &p, stream);
+	cuda_stages_check(s, r, "a product was computed");
+}
+
+void cuda_products_run(struct model *m, const struct backend_product *p, uint32_t n)
+{
+	struct cuda_model *s = m->state;
+
+	for (uint32_t i = 0, k; i < n && !cuda_stages_is_over(s); i = k) {
+		const struct cuda_matrix *w = &s->matrix[p[i].w->number];
+		struct target t = target_of(s, &p[i]);
+		uint32_t rows = w->rows;
+
+		/* Those whose weights and whose outputs lie behind it. */
+		for (k = i + 1; k < n; k++) {
+			const struct cuda_matrix *last = &s->matrix[p[k - 1].w->number],
+						 *next = &s->matrix[p[k].w->number];
+			struct target o = target_of(s, &p[k]);
+			if (!cuda_place_joins(last, next) || o.ld != t.ld ||
+				o.data != t.data + rows * cuda_type_bytes(t.type))
+				break;
+			rows += next->rows;
+		}
+		run_product(s, w, rows, &t);
+	}
+}

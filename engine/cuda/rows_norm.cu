@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The norm before each product, with the residual added first where a product did not add it
+ * itself.
+ *
+ * A block takes a row and keeps it in registers, a few pieces of four values a thread, so that x is
+ * read once whatever the form of the output: a sum of squares, for e4m3 also the largest magnitude,
+ * then the output. With one row in the step this is bound by latency alone: all loads of a thread
+ * are under way before the first is used.
+ */
+#include "engine/cuda/rows_device.h"
+
+#define THREADS 512 /* at most */
+
+/* PIECES: of four values, a thread. */
+template <enum cuda_type OUT, int PIECES>
+static __global__ void __launch_bounds__(THREADS)
+	norm_kernel(struct rows_norm n, struct rows_out out)
+{
+	__shared__ float sums[32], largest[32];
+	float x[PIECES][4], w[PIECES][4], squares = 0;
+	size_t i = blockIdx.x, row = n.row ? n.row[i] : i;
+	uint32_t first = threadIdx.x * 4, step = blockDim.x * 4;
+
+	rows_load<PIECES>(n.x, CUDA_TYPE_F32, n.cols, row, n.cols, first, step, x);
+	if (PIECES <= 4) /* beyond, registers are too few to have it under way meanwhile */
+		rows_load<PIECES>(n.weight, CUDA_TYPE_F32, n.cols, 0, n.cols, first, step, w);
+	if (n.delta) {
+		float d[PIECES][4];
+		rows_load<PIECES>(n.delta, n.delta_type, n.cols, row, n.cols, first, step, d);
+		struct rows_out back = {CUDA_TYPE_F32, n.x, NULL};
+#pragma unroll
+		for (int p = 0; p < PIECES; p++) {
+			uint32_t c = first + p * step;
+#pragma unroll
+			for (int k = 0; k < 4; k++)
+				x[p][k] += d[p][k];
+			rows_put4<CUDA_TYPE_F32>(&back, n.cols, row, c, c < n.cols, x[p], 1);
+		}
+	}
+#pragma unroll
+	for (int p = 0; p < PIECES; p++) {
+#pragma unroll
+		for (int k = 0; k < 4; k++)
+			squares = fmaf(x[p][k], x[p][k], squares);
+	}
+	float scale = 1 / sqrtf(rows_block_sum(squares, sums) / (float)n.cols + n.eps);
+	if (PIECES > 4)
+		rows_load<PIECES>(n.weight, CUDA_TYPE_F32, n.cols, 0, n.cols, first, step, w);
+	float most = 0, inverse = 1;
+#pragma unroll
+	for (int p = 0; p < PIECES; p++) {
+#pragma unroll
+		for (int k = 0; k < 4; k++) {
+			x[p][k] = x[p][k] * scale * w[p][k];
+			most = fmaxf(most, fabsf(x[p][k]));
+		}
+	}
+	if (OUT == CUDA_TYPE_E4M3)
+		inverse = rows_put_scale(&out, i, rows_block_max(most, largest));
+#pragma unroll
+	for (int p = 0; p < PIECES; p++) {
+		uint32_t c = first + p * step;
+		rows_put4<OUT>(&out, n.cols, i, c, c < rows_put_cols<OUT>(n.cols), x[p], inverse);
+	}
+}
+
+template <enum cuda_type OUT>
+static int launch(
+	const struct rows_norm *n, const struct rows_out *out, uint32_t cols, cudaStream_t stream)
+{
+	uint32_t pieces = cols <= THREADS * 16 ? 4 : 8, of_thread = 4 * pieces;
+	dim3 threads(((cols + of_thread - 1) / of_thread + 31) / 32 * 32);
+
+	if (pieces == 4)
+		return CUDA_LAUNCH(
+			(norm_kernel<OUT, 4>), dim3(n->n_rows), threads, 0, stream, *n, *out);
+	return CUDA_LAUNCH((norm_kernel<OUT, 8>), dim3(n->n_rows), threads, 0, stream, *n, *out);
+}
+
+int rows_norm(const struct rows_norm *n, const struct rows_out *out, cudaStream_t stream)
+{
+	if (n->n_rows == 0)
+		return 0;
+	if (n->cols == 0 || n->cols > ROWS_MAX_COLS || (n->row && n->delta) ||
+		(out->type == CUDA_TYPE_Q8 && n->cols % 32 != 0))
+		return cudaErrorInvalidValue;
+	switch (out->type) {
+	case CUDA_TYPE_F32:
+		return launch<CUDA_TYPE_F32>(n, out, n->cols, stream);
+	case CUDA_TYPE_F16:
+		return launch<CUDA_TYPE_F16>(n, out, n->cols, stream);
+	case CUDA_TYPE_BF16:
+		return launch<CUDA_TYPE_BF16>(n, out, n->cols, stream);
+	case CUDA_TYPE_E4M3:
+		return launch<CUDA_TYPE_E4M3>(n, out, n->cols, stream);
+	case CUDA_TYPE_Q8:
+		return launch<CUDA_TYPE_Q8>(n, out, cuda_quant_q8_blocks(n->cols) * 32, stream);
+	}
+	return cudaErrorInvalidValue;
+}

@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Finds races exactly, not by luck: kernels are compiled with the thread sanitizer's hooks, and
+ * each load and store of each thread comes by here before it is done. The shadow of a memory keeps,
+ * for every 8 bytes, who touched which of them and when, as far as a later access may have to be
+ * held against it. Two accesses to a byte by different threads, one of them a write and not both
+ * atomic, are a race unless something orders them:
+ *
+ * - a __syncthreads() of the block between them: the block's epoch differs;
+ * - a __syncwarp() of lanes of one warp: each lane knows up to which clock of each other lane it
+ *   has seen everything (shuffles and votes order nothing, as on the card);
+ * - between blocks only this: __threadfence() and then an atomic operation by one, and by the other
+ *   an atomic operation on the same address that comes after it.
+ *
+ * When a block is at its end its threads are ordered with nobody of another block, although blocks
+ * run one after the other here.
+ *
+ * The target of a cp.async belongs to nobody from the issue to the wait.
+ */
+#include "race.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "tests/simt/launch.h"
+#include "tests/simt/memory.h"
+#include "tests/simt/place.h"
+
+#define GRANULE 8
+#define RECORDS 8
+
+struct record {
+	uint32_t run; /* of which block of which launch; 0: none */
+	uint32_t epoch, clock;
+	uint16_t thread;
+	uint8_t mask; /* which bytes of the granule */
+	uint8_t how;
+};
+
+struct granule {
+	struct record record[RECORDS];
+	uint32_t written_run;   /* of the block that has written last ... */
+	uint32_t written_epoch; /* ... then ... */
+	uint8_t written;        /* ... and these bytes; records may have been displaced by reads */
+	bool mixed;             /* other blocks of the same launch have written too */
+};
+
+/* A thread has published what it knew at its last fence. */
+struct release {
+	const void *at;
+	uint32_t run, epoch, clock;
+	uint16_t thread;
+};
+
+static struct {
+	uint32_t run, first_run; /* this block's; the launch's first block's */
+	uint32_t epoch;
+	unsigned n_warps;
+	uint32_t seen[BLOCK_MAX / BLOCK_WARP][BLOCK_WARP][BLOCK_WARP]; /* [w][i][i]: own clock */
+	struct {
+		bool valid;
+		uint32_t epoch, clock;
+	} fence[BLOCK_MAX];
+} now;
+
+static struct release *releases; /* of this launch, in order */
+static size_t n_releases, room_releases;
+
+/* What a thread of this block has learnt by an atomic operation: releases [0, n) of that address.
+ */
+static struct acquire {
+	const void *at;
+	size_t n;
+	uint32_t epoch;
+	uint16_t thread;
+} * acquires;
+static size_t n_acquires, room_acquires;
+
+static uint32_t evict;
+
+/* ---- time ---- */
+
+void race_launch_begins(const struct block_launch *l, void *shared)
+{
+	now.first_run = now.run + 1;
+	now.n_warps = (l->block.x * l->block.y * l->block.z + BLOCK_WARP - 1) / BLOCK_WARP;
+	n_releases = 0;
+	place_set_shared(shared, l->shared);
+}
+
+void race_launch_ends(void)
+{
+	place_set_shared(NULL, 0);
+}
+
+void race_block_begins(unsigned number)
+{
+	(void)number;
+	now.run++;
+	now.epoch = 1;
+	n_acquires = 0;
+	memset(now.fence, 0, now.n_warps * BLOCK_WARP * sizeof *now.fence);
+	memset(now.seen, 0, now.n_warps * sizeof *now.seen);
+	for (unsigned t = 0; t < now.n_warps * BLOCK_WARP; t++)
+		now.seen[t / BLOCK_WARP][t % BLOCK_WARP][t % BLOCK_WARP] = 1;
+	place_block_begins();
+}
+
+void race_barrier(void)
+{
+	now.epoch++;
+}
+
+static uint32_t *clock_of(unsigned thread)
+{
+	return &now.seen[thread / BLOCK_WARP][thread % BLOCK_WARP][thread % BLOCK_WARP];
+}
+
+void race_warp_barrier(unsigned first_thread, uint32_t mask)
+{
+	uint32_t joined[BLOCK_WARP] = {0};
+	uint32_t(*seen)[BLOCK_WARP] = now.seen[first_thread / BLOCK_WARP];
+	for (unsigned i = 0; i < BLOCK_WARP; i++) {
+		for (unsigned j = 0; mask >> i & 1 && j < BLOCK_WARP; j++)
+			joined[j] = joined[j] < seen[i][j] ? seen[i][j] : joined[j];
+	}
+	for (unsigned i = 0; i < BLOCK_WARP; i++) {
+		if (!(mask >> i & 1))
+			continue;
+		memcpy(seen[i], joined, sizeof joined);
+		seen[i][i]++;
+	}
+}
+
+void race_fence(void)
+{
+	unsigned t = block_thread();
+	now.fence[t].valid = true;
+	now.fence[t].epoch = now.epoch;
+	now.fence[t].clock = (*clock_of(t))++;
+}
+
+static void *grow(void *list, size_t n, size_t *room, size_t size)
+{
+	if (n < *room)
+		return list;
+	*room = *room ? 2 * *room : 256;
+	void *grown = realloc(list, *room * size);
+	if (!grown)
+		abort();
+	return grown;
+}
+
+/* An atomic operation: publishes what was fenced, and learns what others published there. */
+static void meet_at(const void *at)
+{
+	unsigned t = block_thread();
+	if (!n_releases && !now.fence[t].valid)
+		return;
+	acquires = grow(acquires, n_acquires, &room_acquires, sizeof *acquires);
+	acquires[n_acquires++] = (struct acquire){at, n_releases, now.epoch, (uint16_t)t};
+	if (!now.fence[t].valid)
+		return;
+	releases = grow(releases, n_releases, &room_releases, sizeof *releases);
+	releases[n_releases++] =
+		(struct release){at, now.run, now.fence[t].epoch, now.fence[t].clock, (uint16_t)t};
+}
+
+/* ---- order ---- */
+
+static bool covers(const struct release *l, const struct record *r)
+{
+	return l->run == r->run &&
+	       (r->epoch < l->epoch || (r->thread == l->thread && r->clock <= l->clock));
+}
+
+/* Whether what another block did is known to this thread. */
+static bool learnt(const struct record *r)
+{
+	for (size_t i = 0; i < n_acquires; i++) {
+		const struct acquire *q = acquires + i;
+		if (q->thread != block_thread() && q->epoch == now.epoch)
+			continue;
+		for (size_t j = 0; j < q->n; j++) {
+			if (releases[j].at == q->at && covers(releases + j, r))
+				return true;
+		}
+	}
+	return false;
+}
+
+static bool ordered(const struct record *r)
+{
+	unsigned t = block_thread();
+	if (r->run != now.run)
+		return learnt(r);
+	if (r->thread == t || r->epoch != now.epoch)
+		return true;
+	return r->thread / BLOCK_WARP == t / BLOCK_WARP &&
+	       now.seen[t / BLOCK_WARP][t % BLOCK_WARP][r->thread % BLOCK_WARP] >= r->clock;
+}
+
+/* ---- the shadow ---- */
+
+static void *map(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		abort();
+	return p;
+}
+
+/* Dynamic shared memory is of another size at each launch: the shadow is for the largest. */
+static size_t largest(const struct memory *m)
+{
+	return m->kind == MEMORY_SHARED ? LAUNCH_SHARED_OPTIN : m->size;
+}
+
+static struct granule *shadow_of(struct memory *m)
+{
+	if (!m->shadow) {
+		m->shadow_size = (largest(m) / GRANULE + 2) * sizeof(struct granule);
+		m->shadow = map(m->shadow_size);
+	}
+	return m->shadow;
+}
+
+static const char *const verb[] = {"read", "written", "updated by an atomic operation"};
+
+static void report(const struct memory *m, const void *at, const struct record *r, int how)
+{
+	char where[160], who[64];
+	place_describe(m, at, where, sizeof where);
+	if (r->run == now.run)
+		snprintf(who, sizeof who, "thread %u", r->thread);
+	else
+		snprintf(who, sizeof who, "thread %u of another block", r->thread);
+	block_fault(cudaErrorLaunchFailure,
+		"a race: %s is %s by thread %u and was %s by %s with nothing between that orders "
+		"them",
+		where, verb[how], block_thread(), verb[r->how], who);
+}
+
+static bool private_to_block(const struct memory *m)
+{
+	return m->kind == MEMORY_SHARED || m->kind == MEMORY_STATIC;
+}
+
+static bool live(const struct memory *m, const struct record *r)
+{
+	return r->run >= (private_to_block(m) ? now.run : now.first_run);
+}
+
+/* Whether a record that comes before this access may go: what it would catch, this one catches. */
+static bool outdone(const struct record *r, int how, uint8_t mask)
+{
+	bool within = !(r->mask & ~mask);
+	return within && (how != RACE_READ || r->how == RACE_READ);
+}
+
+/* Which of the granule's bytes this block has written. */
+static uint8_t written(const struct granule *g)
+{
+	return g->written_run == now.run ? g->written : 0;
+}
+
+/* Reads go first: they are many, and one of them is enough to catch a later write. */
+static struct record *victim(struct granule *g)
+{
+	uint32_t from = evict++;
+	for (uint32_t i = 0; i < RECORDS; i++) {
+		if (g->record[(from + i) % RECORDS].how == RACE_READ)
+			return g->record + (from + i) % RECORDS;
+	}
+	return g->record + from % RECORDS;
+}
+
+static void note_write(struct granule *g, uint8_t mask)
+{
+	if (g->written_run != now.run) {
+		g->mixed = g->written_run >= now.first_run;
+		g->written = 0;
+	}
+	g->written_run = now.run;
+	g->written_epoch = now.epoch;
+	g->written |= mask;
+}
+
+/* Most reads are of what nobody writes, or of what was written before a barrier: no record can be
+ * held against them, and they need only be kept for writes to come. True: done.
+ */
+static bool read_quietly(const struct memory *m, struct granule *g, uint8_t mask)
+{
+	unsigned t = block_thread();
+	uint32_t first = private_to_block(m) ? now.run : now.first_run;
+	bool before = g->written_run == now.run && g->written_epoch < now.epoch &&
+		      (private_to_block(m) || !g->mixed);
+	struct record *r = g->record + t % RECORDS;
+	if (g->written_run >= first && !before)
+		return false;
+	if (r->run >= first && r->how != RACE_READ)
+		return false;
+	if (r->run != now.run || r->thread != t || r->epoch != now.epoch ||
+		r->clock != *clock_of(t))
+		*r = (struct record){now.run, now.epoch, *clock_of(t), (uint16_t)t, 0, RACE_READ};
+	r->mask |= mask;
+	return true;
+}
+
+static void touch(struct memory *m, struct granule *g, const void *at, uint8_t mask, int how)
+{
+	unsigned t = block_thread();
+	uint32_t clock = *clock_of(t);
+	struct record *place = NULL;
+	if (how != RACE_READ)
+		note_write(g, mask);
+	else if (read_quietly(m, g, mask))
+		return;
+	for (unsigned i = 0; i < RECORDS; i++) {
+		struct record *r = g->record + i;
+		if (!r->run || !live(m, r)) {
+			r->run = 0;
+			place = place ? place : r;
+			continue;
+		}
+		if (r->thread == t && r->run == now.run && r->epoch == now.epoch &&
+			r->clock == clock && r->how == how) {
+			r->mask |= mask;
+			place = r;
+			mask = r->mask;
+			continue;
+		}
+		bool both_read = r->how == RACE_READ && how == RACE_READ;
+		bool both_atomic = r->how == RACE_ATOMIC && how == RACE_ATOMIC;
+		bool before = ordered(r);
+		if (!before && r->mask & mask && !both_read && !both_atomic)
+			report(m, at, r, how);
+		if (before && outdone(r, how, mask)) {
+			r->run = 0;
+			place = place ? place : r;
+		}
+	}
+	if (!place)
+		place = victim(g);
+	*place = (struct record){now.run, now.epoch, clock, (uint16_t)t, mask, (uint8_t)how};
+}
+
+/* A static variable in a template has no section of its own that could be filled when a block
+ * begins; it is filled when it is read before it was written.
+ */
+static void fill_unwritten(struct memory *m, const struct granule *g, size_t offset, uint8_t mask)
+{
+	mask &= (uint8_t)~written(g);
+	for (unsigned i = 0; mask; i++, mask >>= 1) {
+		if (mask & 1)
+			m->base[offset / GRANULE * GRANULE + i] = (char)0xff;
+	}
+}
+
+static void touch_all(struct memory *m, const char *at, size_t size, int how)
+{
+	size_t offset = (size_t)(at - m->base), end = offset + size;
+	struct granule *shadow = shadow_of(m);
+	bool fill = m->kind == MEMORY_STATIC && how != RACE_WRITE && place_is_bss(at);
+	while (offset < end) {
+		size_t within = offset % GRANULE, n = GRANULE - within;
+		n = n < end - offset ? n : end - offset;
+		uint8_t mask = (uint8_t)(((1u << n) - 1) << within);
+		struct granule *g = shadow + offset / GRANULE;
+		if (fill)
+			fill_unwritten(m, g, offset, mask);
+		touch(m, g, m->base + offset, mask, how);
+		offset += n;
+	}
+}
+
+/* ---- copies under way ---- */
+
+static void check_flight(const struct memory *m, const char *at, size_t size)
+{
+	char where[160];
+	for (size_t i = 0; m->flight && i < size; i++) {
+		if (!m->flight[at - m->base + (ptrdiff_t)i])
+			continue;
+		place_describe(m, at + i, where, sizeof where);
+		block_fault(cudaErrorLaunchFailure,
+			"%s is touched while a cp.async to it is under way: no cp_async_wait() yet",
+			where);
+	}
+}
+
+static void count_flight(void *at, size_t size, int by)
+{
+	struct memory *m = place_find(at, size, true);
+	if (!m)
+		return;
+	if (!m->flight)
+		m->flight = map(largest(m) + GRANULE);
+	for (size_t i = 0; i < size; i++)
+		m->flight[(char *)at - m->base + (ptrdiff_t)i] += by;
+}
+
+void race_in_flight(void *at, size_t size)
+{
+	race_access(at, size, RACE_WRITE);
+	if (simt_sees_accesses())
+		count_flight(at, size, 1);
+}
+
+void race_arrived(void *at, size_t size)
+{
+	if (simt_sees_accesses())
+		count_flight(at, size, -1);
+	race_access(at, size, RACE_WRITE);
+}
+
+/* ---- an access ---- */
+
+bool simt_sees_accesses(void)
+{
+#ifdef SIMT_HOOKS
+	return true;
+#else
+	return false;
+#endif
+}
+
+void race_access(const void *at, size_t size, enum race_access how)
+{
+	if (!simt_sees_accesses() || !size)
+		return;
+	struct memory *m = place_find(at, size, how != RACE_READ);
+	if (!m) /* the thread's own, or the program's constants */
+		return;
+	if (private_to_block(m))
+		check_flight(m, at, size);
+	if (how == RACE_ATOMIC)
+		meet_at(at);
+	touch_all(m, at, size, (int)how);
+}
