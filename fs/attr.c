@@ -3,6 +3,9 @@
  * Owners, bits, sizes and times. Bits of a session's files are its directory's, less what the table
  * does not grant; so chmod and chown of the directory share or close all of it, and chmod of a
  * single file succeeds without effect (`chmod -R`, editors that put back the mode they found).
+ *
+ * What an account has spent is its user's business: those files belong to him, and the daemon's
+ * group, so that its user may read them as well, is let in; not root's, who needs no bits.
  */
 #include "fs/attr.h"
 
@@ -39,6 +42,19 @@ static void session_stat(const struct node *node, struct stat *st)
 		st->st_mode = S_IFDIR | (attr.mode & 07777);
 	else
 		st->st_mode = node->row->mode & (S_IFMT | (attr.mode & 0666));
+}
+
+static void account_stat(const struct node *node, struct stat *st)
+{
+	uid_t uid;
+	bool is_private = !(node->row->mode & 077) && (node->row->mode & 0400);
+	/* `error` is about what the daemon's user wrote. */
+	if (!is_private || node->row->view == TABLE_FAULT ||
+		!account_uid(node->object->account, &uid) || uid == st->st_uid)
+		return;
+	if (st->st_uid != 0)
+		st->st_mode |= 040;
+	st->st_uid = uid;
 }
 
 static void size_and_time(struct fs *fs, const struct node *node, struct stat *st)
@@ -88,6 +104,8 @@ void attr_stat(struct fs *fs, const struct node *node, struct stat *out)
 	} else {
 		if (node->object->kind == OBJECT_SESSION)
 			session_stat(node, out);
+		else if (node->object->kind == OBJECT_ACCOUNT)
+			account_stat(node, out);
 		size_and_time(fs, node, out);
 	}
 	out->st_blocks = (out->st_size + 511) / 512;

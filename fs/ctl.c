@@ -4,6 +4,7 @@
  * completes the line; a last line without a newline by the close. A refused verb poisons the
  * handle: what follows in the same open was meant to come after it.
  */
+#include "fs/faults.h"
 #include "fs/handle.h"
 
 #include <errno.h>
@@ -17,13 +18,23 @@ static int verb(struct handle *h, const char *line, size_t n)
 		n--;
 	if (n == 0)
 		return 0;
-	if (h->node.row->place == TABLE_MODEL)
-		return model_ctl(h->node.object->model, line, n, NULL);
-	if (h->node.row->place == TABLE_ACCOUNT)
-		return account_ctl(h->node.object->account, line, n, NULL);
-	if (h->node.row->place == TABLE_CACHE)
-		return gateway_cache_ctl(h->fs->gateway, line, n, NULL);
-	return session_ctl(h->node.object->session, h->uid, h->gid, line, n, NULL);
+	struct err err = {{0}};
+	int r;
+	switch (h->node.row->place) {
+	case TABLE_MODEL:
+		r = model_ctl(h->node.object->model, line, n, &err);
+		break;
+	case TABLE_ACCOUNT:
+		r = account_ctl(h->node.object->account, line, n, &err);
+		break;
+	case TABLE_CACHE:
+		r = gateway_cache_ctl(h->fs->gateway, line, n, &err);
+		break;
+	default:
+		return session_ctl(h->node.object->session, h->uid, h->gid, line, n, NULL);
+	}
+	faults_note(h->fs, &h->node, r, &err);
+	return r;
 }
 
 /* Carries out the whole lines of h->text, with `all` also what stands behind them. */

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct faults;
 struct gateway;
 struct nodes;
 struct notify;
@@ -21,6 +22,7 @@ struct fs {
 	struct tree *tree;
 	struct nodes *nodes;
 	struct notify *notify;
+	struct faults *faults; /* may be NULL: nothing is noted */
 	struct fuse_session *session;
 	uid_t uid;
 	gid_t gid;

@@ -33,6 +33,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -273,19 +274,52 @@ static void pass_gone(struct fs *fs, char *const *there, char *const *deleted, b
 			report(fs, reported.list[i], NULL);
 }
 
+/* Directories of rules: where one is none, what rules there are cannot be known, and nothing
+ * passes. A look that only failed (-EMFILE, -EIO) leaves a stage as the last one found it; until
+ * one has succeeded, nothing passes either. */
+static const char *const dirs[] = {"input", "output"};
+
+static void close_dir(struct fs *fs, size_t i, const char *what)
+{
+	char why[160];
+	snprintf(why, sizeof why, "guards/%s in TREE %s", dirs[i], what);
+	gateway_guard_close(fs->gateway, dirs[i], why);
+}
+
+/* Closes the stage, or says whether it may be open. */
+static bool look_at_dir(struct fs *fs, size_t i)
+{
+	int r = tree_guards_dir_check(fs->tree, dirs[i]);
+	if (r == -EACCES)
+		close_dir(fs, i, "cannot be read");
+	else if (r == -ENOTDIR || r == -ELOOP)
+		close_dir(fs, i, "is not a directory (symlinks are not followed)");
+	return r == 0;
+}
+
 bool guards_pass(struct fs *fs, char *const *deleted)
 {
-	bool again = false;
+	static atomic_bool was_read;
+	bool again = false, good[2];
 	struct names news = {0};
+	for (size_t i = 0; i < 2; i++)
+		good[i] = look_at_dir(fs, i);
 	char **there = tree_guards_names(fs->tree);
+	for (size_t i = 0; i < 2 && !there && !was_read; i++)
+		close_dir(fs, i, "cannot be read");
 	if (!there)
 		return false;
+	was_read = true;
 	pass_gone(fs, there, deleted, &again);
 	for (size_t i = 0; there[i]; i++)
 		if (pass_file(fs, there[i], false, &again))
 			names_add(&news, there[i]);
 	for (size_t i = 0; i < news.n; i++)
 		pass_file(fs, news.list[i], true, &again);
+	/* Not before all of its rules are in force. */
+	for (size_t i = 0; i < 2; i++)
+		if (good[i] && look_at_dir(fs, i))
+			gateway_guard_close(fs->gateway, dirs[i], NULL);
 	names_free(news.list);
 	names_free(there);
 	return again;

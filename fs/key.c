@@ -8,6 +8,7 @@
  * it is ever in force. Truncating alone changes nothing: `cat > key` that is interrupted loses no
  * key. Memory that held the text is wiped.
  */
+#include "fs/faults.h"
 #include "fs/handle.h"
 #include "fs/keys.h"
 
@@ -45,9 +46,13 @@ static int check(struct handle *h)
 	/* Of a model that has gone meanwhile; one of that name now is another. */
 	if (!node_is_listed(h->fs->nodes, &h->node))
 		return -ENOENT;
+	struct err err = {{0}};
 	if (!memchr(h->text.data, '\n', h->text.len))
 		return 0; /* more of the line may come */
-	return model_key_check(h->text.data, length(h), NULL);
+	int r = model_key_check(h->text.data, length(h), &err);
+	if (r < 0)
+		faults_note(h->fs, &h->node, r, &err);
+	return r;
 }
 
 /* Under the lock. */
@@ -56,7 +61,10 @@ static int apply(struct handle *h)
 	h->dirty = false;
 	if (!node_is_listed(h->fs->nodes, &h->node))
 		return -ENOENT;
-	return keys_set(h->fs, h->node.object->model, h->text.data, length(h), NULL);
+	struct err err = {{0}};
+	int r = keys_set(h->fs, h->node.object->model, h->text.data, length(h), &err);
+	faults_note(h->fs, &h->node, r, &err);
+	return r;
 }
 
 static int key_write(struct handle *h, uint64_t offset, const char *bytes, size_t n)

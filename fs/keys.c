@@ -135,7 +135,7 @@ static int wanted(struct fs *fs, const char *name, struct buf *text, struct err 
 	r = tree_trusted(fs->tree, path, err);
 	if (r == 0 && !model_key_is_reference(text->data, text->len))
 		r = err_set(err, -EPERM,
-			"a secret does not belong into TREE: write it to the mount, or put "
+			"a secret does not belong in TREE: write it to the mount, or put "
 			"env:NAME or file:PATH there");
 	return r;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* llmfs(1): arguments, foreground or background, and one mount. */
+#include "fs/check.h"
 #include "fs/daemon.h"
 #include "fs/mount.h"
 #include "fs/options.h"
@@ -49,6 +50,9 @@ int main(int argc, char **argv)
 		options_help();
 	} else if (o.version) {
 		printf("llmfs %s\n", LLMFS_VERSION);
+	} else if (o.check) {
+		log_set_level(LOG_LEVEL_ERROR);
+		status = check_tree(o.tree, stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
 	} else if (o.files) {
 		table_print();
 	} else {

@@ -13,6 +13,7 @@
  */
 #include "fs/mount.h"
 
+#include "fs/faults.h"
 #include "fs/fs.h"
 #include "fs/handle.h"
 #include "fs/node.h"
@@ -258,6 +259,7 @@ static int start(struct mount *m, const struct options *o, struct err *err)
 		return r;
 	m->fs.nodes = nodes_new(m->fs.gateway, m->fs.tree);
 	m->fs.notify = notify_new(&m->fs);
+	m->fs.faults = faults_new();
 	if (!m->fs.nodes || !m->fs.notify)
 		return err_set(err, -ENOMEM, "out of memory or threads");
 	r = do_mount(m, o, err);
@@ -331,6 +333,7 @@ struct mount *mount_free(struct mount *m)
 	gateway_free(m->fs.gateway);
 	notify_free(m->fs.notify);
 	nodes_free(m->fs.nodes);
+	faults_free(m->fs.faults);
 	if (m->fs.session)
 		fuse_session_destroy(m->fs.session);
 	tree_free(m->fs.tree);

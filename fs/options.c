@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { KEY_FOREGROUND, KEY_DEBUG, KEY_HELP, KEY_VERSION, KEY_FILES, KEY_IGNORED };
+enum { KEY_FOREGROUND, KEY_DEBUG, KEY_HELP, KEY_VERSION, KEY_FILES, KEY_CHECK, KEY_IGNORED };
 
 #define FIELD(template, field)                                                                     \
 	{                                                                                          \
@@ -37,6 +37,7 @@ static const struct fuse_opt spec[] = {
 	KEY("-V", KEY_VERSION),
 	KEY("--version", KEY_VERSION),
 	KEY("--files", KEY_FILES),
+	KEY("--check", KEY_CHECK),
 	FIELD("state=%s", state),
 	FIELD("max_threads=%u", max_threads),
 	FIELD("max_sessions=%u", max_sessions),
@@ -76,6 +77,9 @@ static int take(void *data, const char *arg, int key, struct fuse_args *out)
 		return 0;
 	case KEY_FILES:
 		o->files = true;
+		return 0;
+	case KEY_CHECK:
+		o->check = true;
 		return 0;
 	case KEY_IGNORED:
 		return 0;
@@ -228,6 +232,16 @@ static int complete(struct options *o, struct err *err)
 	return check_apart(o, err);
 }
 
+/* Its only argument is TREE. */
+static int complete_check(struct options *o, struct err *err)
+{
+	if (o->tree)
+		return err_set(err, -EINVAL, "--check takes a TREE and no mount point");
+	o->tree = o->mountpoint ? o->mountpoint : default_tree();
+	o->mountpoint = NULL;
+	return o->tree ? 0 : err_set(err, -ENOENT, "no TREE given; see llmfs --help");
+}
+
 int options_parse(struct options *o, int argc, char **argv, struct err *err)
 {
 	o->args = (struct fuse_args)FUSE_ARGS_INIT(argc, argv);
@@ -237,6 +251,8 @@ int options_parse(struct options *o, int argc, char **argv, struct err *err)
 	order(o);
 	if (o->help || o->version || o->files)
 		return 0;
+	if (o->check)
+		return complete_check(o, err);
 	if (o->max_threads == 0 || o->max_threads > 1000)
 		return err_set(err, -EINVAL, "max_threads must be 1 to 1000");
 	return complete(o, err);
@@ -266,6 +282,7 @@ void options_help(void)
 	     "    -o max_queued=N     requests that may queue in a session (64)\n"
 	     "    -o idle_unload=S    unload a model not used for S seconds (never)\n"
 	     "    -o OPTION,...       other options of FUSE, see mount.fuse3(8)\n"
+	     "    --check [TREE]      read TREE, print its faults, and exit\n"
 	     "    --files             print the table of files, and exit\n"
 	     "    --help, --version\n"
 	     "\n"

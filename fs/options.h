@@ -12,14 +12,14 @@
 /* The command line. */
 struct options {
 	char *tree, *mountpoint, *state; /* absolute once options_parse is done */
-	bool foreground, debug, help, version, files;
+	bool foreground, debug, help, version, files, check;
 	unsigned max_threads;
 	unsigned max_sessions, max_queued, idle_unload_s; /* 0: the gateway's default */
 	struct fuse_args args;                            /* what is libfuse's */
 };
 
 /* Fills *o, which is zeroed. -EINVAL and others with a sentence. With help, version or files
- * nothing else is looked at. Ended by options_free in any case. */
+ * nothing else is looked at, with check only tree. Ended by options_free in any case. */
 int options_parse(struct options *o, int argc, char **argv, struct err *err);
 void options_free(struct options *o);
 

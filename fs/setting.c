@@ -15,6 +15,7 @@
 #include "fs/setting.h"
 
 #include "fs/collection.h"
+#include "fs/faults.h"
 #include "fs/handle.h"
 #include "fs/sync.h"
 #include "fs/tree.h"
@@ -65,28 +66,31 @@ int setting_text(struct fs *fs, const struct node *node, struct buf *out)
 
 int setting_reset(struct fs *fs, const struct node *node)
 {
-	void *it;
-	if (setting_is_messages(node->row))
-		return 0;
-	const struct collection *c = owner_of(fs, node, &it);
-	if (!c)
-		return session_setting_reset(it, node->row->name);
-	return sync_setting_set(fs, c, c->name(it), node->row->name, "", 0, NULL);
+	return setting_is_messages(node->row) ? 0 : setting_store(fs, node, "", 0);
 }
 
-int setting_store(struct fs *fs, const struct node *node, const char *text, size_t len)
+/* An empty value resets. */
+static int store(
+	struct fs *fs, const struct node *node, const char *text, size_t len, struct err *err)
 {
 	void *it;
 	if (setting_is_messages(node->row))
 		return session_messages_set(node->object->session, text, len, NULL);
 	if (len && text[len - 1] == '\n')
 		len--;
-	if (len == 0)
-		return setting_reset(fs, node);
 	const struct collection *c = owner_of(fs, node, &it);
-	if (!c)
-		return session_setting_set(it, node->row->name, text, len, NULL);
-	return sync_setting_set(fs, c, c->name(it), node->row->name, text, len, NULL);
+	if (c)
+		return sync_setting_set(fs, c, c->name(it), node->row->name, text, len, err);
+	return len ? session_setting_set(it, node->row->name, text, len, NULL)
+		   : session_setting_reset(it, node->row->name);
+}
+
+int setting_store(struct fs *fs, const struct node *node, const char *text, size_t len)
+{
+	struct err err = {{0}};
+	int r = store(fs, node, text, len, &err);
+	faults_note(fs, node, r, &err);
+	return r;
 }
 
 static uint64_t ns_of(const struct timespec *t)
@@ -234,7 +238,7 @@ static int apply(struct handle *h)
 	if (r == 0)
 		h->dirty = false;
 	else if (keeps && h->applied)
-		setting_store(h->fs, &h->node, h->before.data ? h->before.data : "", h->before.len);
+		store(h->fs, &h->node, h->before.data ? h->before.data : "", h->before.len, NULL);
 	h->applied = h->applied || r == 0;
 	return r;
 }

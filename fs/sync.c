@@ -11,6 +11,7 @@
 #include "fs/sync.h"
 
 #include "fs/collection.h"
+#include "fs/faults.h"
 #include "fs/fs.h"
 #include "fs/guards.h"
 #include "fs/keys.h"
@@ -201,6 +202,7 @@ static char **wanted(struct fs *fs, const struct collection *c)
 static void remove_gone(struct fs *fs, const struct collection *c, const char *name)
 {
 	struct err err = {{0}};
+	faults_forget(fs, c, name);
 	int r = c->remove(fs->gateway, name, &err);
 	if (r == -EBUSY && c->default_is_link) {
 		/* The link in TREE dangles, which is the user's right. */
@@ -322,6 +324,7 @@ int sync_remove(struct fs *fs, const struct collection *c, const char *name, str
 	if (r < 0)
 		return err_set(err, r, "TREE: %s", strerror(-r));
 	/* With its key, or the next one of that name would have it. */
+	faults_forget(fs, c, name);
 	r = c->key ? keys_remove_model(fs, name, err) : c->remove(fs->gateway, name, err);
 	return r == -ENOENT ? 0 : r;
 }

@@ -150,6 +150,17 @@ static int add(struct names *all, const char *above, const char *name)
 	return gateway_guard_name_ok(file) ? names_add(all, file) : 0;
 }
 
+int tree_guards_dir_check(const struct tree *t, const char *stage)
+{
+	char below[16];
+	const char *base;
+	snprintf(below, sizeof below, "%s/", stage);
+	int fd = dir_of(t, below, false, &base);
+	if (fd >= 0)
+		close(fd);
+	return fd == -ENOENT || fd >= 0 ? 0 : fd;
+}
+
 static int add_all(const struct tree *t, const char *stage, struct names *all)
 {
 	char above[16];
@@ -164,8 +175,10 @@ static int add_all(const struct tree *t, const char *stage, struct names *all)
 		return -ENOMEM;
 	}
 	int r = 0;
-	for (struct dirent *e; r == 0 && (e = readdir(dir));)
+	errno = 0;
+	for (struct dirent *e; r == 0 && (e = readdir(dir)); errno = 0)
 		r = add(all, above, e->d_name);
+	r = r ? r : -errno;
 	closedir(dir);
 	return r;
 }

@@ -42,6 +42,10 @@ int tree_guards_rename(const struct tree *t, const char *file, const char *to);
 int tree_guards_put_aside(
 	const struct tree *t, const char *file, const char *wanted, char kept[TREE_GUARDS_NAME]);
 
+/* Whether the directory "input" or "output" can hold rules: 0, also when it, or guards, is not
+ * there; -ENOTDIR, -ELOOP: one of the two is something else, or a symlink, which is not followed;
+ * -EACCES; others, such as -EMFILE or -EIO: nobody knows now. */
+int tree_guards_dir_check(const struct tree *t, const char *stage);
 /* new: names of what may be rules, whatever kind of file it is, sorted; NULL when memory is out or
  * a directory cannot be read now. */
 char **tree_guards_names(const struct tree *t);

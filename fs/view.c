@@ -12,6 +12,7 @@
  */
 #include "fs/view.h"
 
+#include "fs/faults.h"
 #include "fs/handle.h"
 #include "fs/tree.h"
 
@@ -41,6 +42,8 @@ static int render_own(struct fs *fs, int view, struct buf *out)
 int view_render(struct fs *fs, const struct node *node, struct buf *out)
 {
 	const struct table_row *row = node->row;
+	if (row->view == TABLE_FAULT)
+		return faults_render(fs, node, out);
 	switch (row->place) {
 	case TABLE_MODEL:
 	case TABLE_VIRTUAL_MODEL:

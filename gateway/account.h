@@ -42,6 +42,7 @@ struct account {
 		uint64_t kind, begin_s, limit, ppb;
 	} alert;
 
+	uint64_t uid_1;        /* of the user who asked last in its name, plus one; 0: none has */
 	uint64_t last_request; /* the highest id in the ledger */
 	struct ledger ledger, events;
 	struct list dirty; /* in the book's list of those whose watchers are to be told */

@@ -6,7 +6,8 @@
  * whole if a preposition of its own holds it together ("in Python, how do I ..."), and nothing may
  * have lost or changed a from, a to, a by, a than.
  *
- * A signature is one piece of memory without pointers, which is its stored form too.
+ * A signature is one piece of memory without pointers. It is not stored: the text is, and a start
+ * reads it again, so signatures may change from version to version.
  */
 #include "gateway/agree.h"
 
@@ -14,8 +15,6 @@
 #include <string.h>
 
 #include "gateway/agree_parts.h"
-
-#define VERSION 0x41477231u /* to be changed with whatever changes signatures */
 
 /* ---- making ---- */
 
@@ -55,11 +54,9 @@ struct agree_sign *agree_sign_new(const char *text, size_t len)
 	agree_read(s, &tokens);
 	if (s->is_long)
 		s->n = 0;
-	s->version = VERSION;
-	s->bytes = (uint32_t)(sizeof(*s) + s->n * sizeof(s->items[0]));
 	s->whole = agree_hash(text, len);
 	sort_items(s->items, s->n);
-	struct agree_sign *less = realloc(s, s->bytes);
+	struct agree_sign *less = realloc(s, sizeof(*s) + s->n * sizeof(s->items[0]));
 	return less ? less : s;
 }
 
@@ -67,46 +64,6 @@ struct agree_sign *agree_sign_free(struct agree_sign *s)
 {
 	free(s);
 	return NULL;
-}
-
-const void *agree_sign_bytes(const struct agree_sign *s, size_t *len)
-{
-	*len = s->bytes;
-	return s;
-}
-
-/* Sorted, and their places are 0 to n - 1, each once: comparing relies on both. */
-static bool is_sound(const struct agree_sign *s)
-{
-	bool seen[ITEMS_MAX] = {false};
-
-	for (size_t i = 0; i < s->n; i++) {
-		const struct agree_item *k = &s->items[i];
-		if (k->at >= s->n || seen[k->at] || k->class >= N_ITEM_CLASSES ||
-			k->role >= N_ROLES)
-			return false;
-		if (i > 0 && compare_items(k - 1, k) > 0)
-			return false;
-		seen[k->at] = true;
-	}
-	return s->language < N_LANGUAGES;
-}
-
-struct agree_sign *agree_sign_of(const void *bytes, size_t len)
-{
-	struct agree_sign head;
-
-	if (len < sizeof(head) || len > AGREE_SIGN_MAX)
-		return NULL;
-	memcpy(&head, bytes, sizeof(head));
-	if (head.version != VERSION || head.bytes != len || head.n > ITEMS_MAX ||
-		len != sizeof(head) + head.n * sizeof(head.items[0]))
-		return NULL;
-	struct agree_sign *s = malloc(len);
-	if (!s)
-		return NULL;
-	memcpy(s, bytes, len);
-	return is_sound(s) ? s : agree_sign_free(s);
 }
 
 /* ---- comparing ---- */

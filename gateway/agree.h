@@ -40,11 +40,6 @@ struct agree_sign; /* what there is to agree on in one text; immutable */
 struct agree_sign *agree_sign_new(const char *text, size_t len);
 struct agree_sign *agree_sign_free(struct agree_sign *s); /* accepts NULL, returns NULL */
 
-/* borrows: the signature as bytes, to be stored. Another version of llmfs may not know them. */
-const void *agree_sign_bytes(const struct agree_sign *s, size_t *len);
-/* new: from such bytes. NULL when they are not a signature of this version, or memory is out. */
-struct agree_sign *agree_sign_of(const void *bytes, size_t len);
-
 /* AGREE_OK, or why not: the first reason in the order above. Symmetric. */
 enum agree_reason agree_compare(const struct agree_sign *a, const struct agree_sign *b);
 

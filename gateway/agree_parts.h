@@ -183,18 +183,16 @@ struct agree_item {
 #define ITEMS_MAX 320u
 
 struct agree_sign {
-	uint32_t version, bytes;
 	uint64_t whole; /* of the text's bytes */
 	uint16_t n, question, person;
-	uint8_t language, tense, ask, join, is_long, zero[5];
+	uint8_t language, tense, ask, join, is_long;
 	struct agree_item items[]; /* [n], by hash, then by place */
 };
 
-_Static_assert(sizeof(struct agree_item) == 12, "kept as bytes");
-_Static_assert(sizeof(struct agree_sign) + ITEMS_MAX * 12 <= AGREE_SIGN_MAX, "the bound");
+_Static_assert(sizeof(struct agree_sign) + ITEMS_MAX * sizeof(struct agree_item) <= AGREE_SIGN_MAX,
+	"the bound");
 
-/* Items in the order of the text into s, which has room for ITEMS_MAX, and all fields but version,
- * bytes and whole. */
+/* Items in the order of the text into s, which has room for ITEMS_MAX, and all fields but whole. */
 void agree_read(struct agree_sign *s, const struct tokens *t);
 
 #endif

@@ -41,7 +41,7 @@ static void refuse(struct request *r, int code, const struct err *err)
 {
 	bool ended;
 	if (r->best.len && code != -EPERM)
-		attempt_serve(r, &r->best);
+		attempt_serve_best(r);
 	else if (answer_size(r->answer, &ended))
 		stages_fail(r, code, err);
 	else
@@ -152,8 +152,10 @@ void attempt_begin(struct request *r, struct model *m)
 	r->stage = STAGE_GATE;
 	r->model = m;
 	r->attempt_ns = clock_mono_ns();
+	const char *provider = model_provider(m);
 	pthread_mutex_lock(&r->session->lock);
 	memcpy(r->model_name, model_name(m), strlen(model_name(m)) + 1);
+	r->provider = provider;
 	r->attempt_usage = (struct trace_usage){0};
 	r->times.ready_ns = r->times.rendered_ns = r->times.running_ns = r->times.first_ns = 0;
 	pthread_mutex_unlock(&r->session->lock);
@@ -343,6 +345,9 @@ static int submit(struct request *r, const struct provider_prompt *prompt, struc
 		.temperature = temperature,
 		.top_p = settings_real(s, SETTING_TOP_P),
 		.min_p = settings_real(s, SETTING_MIN_P),
+		.repetition_penalty = settings_real(s, SETTING_REPETITION_PENALTY),
+		.presence_penalty = settings_real(s, SETTING_PRESENCE_PENALTY),
+		.frequency_penalty = settings_real(s, SETTING_FREQUENCY_PENALTY),
 		.top_k = (uint32_t)settings_integer(s, SETTING_TOP_K),
 		.max_tokens = most_tokens(r),
 		.wants_logprob = routing_holds(r),
@@ -379,6 +384,7 @@ static int open_outlet(struct request *r, struct err *err)
 		.prompt = r->prompt,
 		.who = stages_subject(r),
 		.wake = outlet_woke,
+		.payer = &paying_judges,
 		.arg = r};
 	return outlet_new(&r->outlet, &job, err);
 }
@@ -407,12 +413,14 @@ static void rendered(struct request *r)
 		e = submit(r, &prompt, &err);
 	free(prompt.data);
 	r->with_provider = e == 0;
-	if (e == 0)
+	if (e == 0) {
 		r->stage = STAGE_GENERATE;
-	else if (e == -EDQUOT || e == -EPERM || (e == -EBUSY && !paid))
+		paying_let_lease_wait(r);
+	} else if (e == -EDQUOT || e == -EPERM || (e == -EBUSY && !paid)) {
 		refuse(r, e, &err);
-	else
+	} else {
 		failed(r, e == -EAGAIN ? -EBUSY : e, &err);
+	}
 	if (paid && e < 0)
 		request_put(r);
 }
@@ -539,9 +547,13 @@ static void move_on(struct request *r, const char *finish)
 		stages_store(r, finish && *finish ? finish : "stop");
 }
 
-void attempt_serve(struct request *r, const struct buf *text)
+void attempt_serve_best(struct request *r)
 {
 	struct err err;
+	pthread_mutex_lock(&r->session->lock);
+	memcpy(r->model_name, r->best_model, sizeof r->model_name);
+	r->provider = r->best_provider;
+	pthread_mutex_unlock(&r->session->lock);
 	r->stage = STAGE_GENERATE;
 	r->serves_best = r->is_makeshift = true;
 	r->outlet = outlet_free(r->outlet);
@@ -550,7 +562,7 @@ void attempt_serve(struct request *r, const struct buf *text)
 		stages_fail(r, e, &err);
 		return;
 	}
-	outlet_push(r->outlet, text->data, text->len, 0);
+	outlet_push(r->outlet, r->best.data, r->best.len, 0);
 	outlet_end(r->outlet, 0, NULL);
 	stages_post(r);
 }

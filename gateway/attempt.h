@@ -12,8 +12,9 @@ void attempt_init(struct request *r);
 /* Tries it on that model (steals the reference). What it could not do ends the request, or is
  * routing_next's affair. */
 void attempt_begin(struct request *r, struct model *m);
-/* A text is the answer that no model is needed for any more: it goes the way of one. */
-void attempt_serve(struct request *r, const struct buf *text);
+/* The best answer that was held back is given, and no model is needed any more: it goes the way of
+ * one. */
+void attempt_serve_best(struct request *r);
 /* Something came for it while it stands in one of these stages. */
 void attempt_advance(struct request *r, const struct request_news *box);
 /* It is over for this model: lets go of it, once nobody works for it any more (attempt_is_busy),

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -224,6 +225,8 @@ static int line(struct buf *out, const struct audit_entry *e)
 	r = r ? r : member(out, "action", e->action);
 	if (r == 0 && strcmp(e->why, "match"))
 		r = member(out, "why", e->why);
+	if (r == 0 && e->request)
+		r = buf_printf(out, ", \"request\": %" PRIu64, e->request);
 	if (r == 0 && e->count > 1)
 		r = buf_printf(out, ", \"count\": %zu", e->count);
 	return r ? r : buf_append_str(out, "}\n");
@@ -257,6 +260,21 @@ void audit_add(struct audit *a, const struct audit_entry *entry)
 		loop_post(a->loop, &a->tell);
 	}
 	buf_free(&text);
+}
+
+uint64_t audit_last_request(struct audit *a)
+{
+	static const char key[] = "\"request\": ";
+	uint64_t last = 0;
+	pthread_mutex_lock(&a->lock);
+	const char *at = a->tail.len ? a->tail.data : NULL;
+	while (at && (at = strstr(at, key))) {
+		at += strlen(key);
+		uint64_t id = strtoull(at, NULL, 10);
+		last = id > last && id < UINT64_MAX / 2 ? id : last;
+	}
+	pthread_mutex_unlock(&a->lock);
+	return last;
 }
 
 int audit_render(struct audit *a, struct buf *out)

@@ -17,6 +17,7 @@ struct audit_entry { /* borrowed for the call */
 	const char *guard, *rule; /* the file below guards/, and the rule or the categories in it */
 	const char *action, *why; /* why: "match" is not said */
 	size_t count;             /* of the same in one piece of text; 0 and 1 are not said */
+	uint64_t request;         /* its id, as in ledgers and traces; 0 is not said */
 };
 
 /* new *out. Borrows loop and watch until audit_free. -ENOMEM and others; that the file cannot be
@@ -28,6 +29,9 @@ void audit_stop(struct audit *a);
 /* Writes the rest and ends its thread; the text stays readable. Before the loop is closed. */
 void audit_close(struct audit *a);
 struct audit *audit_free(struct audit *a); /* accepts NULL, returns NULL */
+
+/* The highest id of a request in what audit_open found in memory. */
+uint64_t audit_last_request(struct audit *a);
 
 /* Any thread; never waits. */
 void audit_add(struct audit *a, const struct audit_entry *entry);

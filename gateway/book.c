@@ -51,8 +51,10 @@ int book_open(struct book **out, struct store *store, struct watch_table *watch,
 	b->loop = loop;
 	b->groups_age = 1;
 	list_init(&b->dirty);
+	list_init(&b->big_logs);
 	list_init(&b->tell.link);
 	b->tell.run = tell_watchers;
+	book_sweep_init(b);
 	pthread_mutex_lock(&b->lock);
 	int r = book_restore(b, err);
 	pthread_mutex_unlock(&b->lock);
@@ -83,6 +85,7 @@ struct book *book_free(struct book *b)
 		return NULL;
 	struct list dirty;
 	list_init(&dirty);
+	book_sweep_stop(b);
 	pthread_mutex_lock(&b->lock);
 	b->stopping = b->closed = true;
 	b->changed = NULL;
@@ -190,9 +193,31 @@ static int find_groups(struct book *b, struct account *a)
 
 /* ---- watchers ---- */
 
+static void count_log(struct book *b, struct ledger *l)
+{
+	bool big = l->text.cap > LEDGER_IDLE_BYTES + 1;
+	list_remove(&l->link);
+	b->log_bytes -= l->counted;
+	l->counted = big ? l->text.cap : 0;
+	b->log_bytes += l->counted;
+	if (big)
+		list_append(&b->big_logs, &l->link);
+}
+
+void book_log_counts(struct book *b, struct ledger *l)
+{
+	count_log(b, l);
+	while (b->log_bytes > BOOK_LOGS_BYTES) {
+		struct ledger *oldest = list_entry(b->big_logs.next, struct ledger, link);
+		ledger_shrink(oldest);
+		count_log(b, oldest);
+	}
+}
+
 void book_log_grew(struct account *a, struct ledger *l)
 {
 	struct book *b = a->b;
+	book_log_counts(b, l);
 	if (!list_empty(&a->dirty) || !watch_any(b->watch, &l->watch))
 		return;
 	list_append(&b->dirty, &account_ref(a)->dirty);
@@ -233,34 +258,18 @@ static void tell_watchers(struct loop_work *work)
 
 /* ---- claiming ---- */
 
-/* Every prompt token at the dearer of its two prices. */
-static money worst_cost(const struct book_worst *w)
-{
-	struct money_tokens t = {w->prompt_tok, 0, w->output_tok};
-	money uncached = money_cost(&w->price, &t);
-	t.cached = t.prompt;
-	money cached = money_cost(&w->price, &t);
-	return cached > uncached ? cached : uncached;
-}
-
-static money add_money(money a, money b)
-{
-	money sum;
-	return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
-}
-
-/* c NULL: a new one. */
-static int ask_for(const struct book_claim *c, const struct book_worst *worst,
+int book_ask_for(const struct book_claim *c, const struct book_worst *worst,
 	struct account_ask *want, struct err *err)
 {
 	static const uint64_t most = (uint64_t)1 << 40; /* so that sums of tokens cannot overflow */
 	uint64_t prompt = worst->prompt_tok < most ? worst->prompt_tok : most;
 	want->tok = prompt + (worst->output_tok < most ? worst->output_tok : most);
-	want->cost = worst_cost(worst);
+	want->cost = money_worst(&worst->price, worst->prompt_tok, worst->output_tok);
 	if (c) {
 		want->tok += c->before.prompt + c->before.output;
-		want->cost = add_money(want->cost, c->before_cost);
+		want->cost = money_add(want->cost, c->before_cost);
 	}
+	want->cost = money_add(want->cost, book_judges_cost(c ? &c->judges : NULL, worst->judges));
 	if (!worst->has_max_cost || want->cost <= worst->max_cost)
 		return 0;
 	char cost[MONEY_TEXT_SIZE], most_cost[MONEY_TEXT_SIZE];
@@ -312,8 +321,7 @@ static void free_claim(struct book_claim *c)
 	free(c);
 }
 
-/* In all accounts, or in none. had NULL: all of it is new. */
-static int take(struct book_claim *c, const struct account_ask *had, const struct account_ask *want,
+int book_take(struct book_claim *c, const struct account_ask *had, const struct account_ask *want,
 	uint64_t now_ns, uint64_t *retry_ms, struct err *err)
 {
 	for (size_t i = 0; i < c->n; i++) {
@@ -348,7 +356,7 @@ static int claim_locked(struct book_claim **out, struct book *b, const char *use
 	struct book_claim *c = make_claim(b, a);
 	if (!c)
 		return err_set(err, -ENOMEM, "out of memory");
-	r = take(c, NULL, want, now_ns, retry_ms, err);
+	r = book_take(c, NULL, want, now_ns, retry_ms, err);
 	if (r < 0) {
 		free_claim(c);
 		return r;
@@ -369,7 +377,7 @@ int book_claim(struct book_claim **out, struct book *b, const char *user,
 	bool appeared = false;
 	retry_ms = retry_ms ? retry_ms : &unused;
 	*retry_ms = 0;
-	int r = ask_for(NULL, worst, &want, err);
+	int r = book_ask_for(NULL, worst, &want, err);
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&b->lock);
@@ -386,11 +394,11 @@ int book_claim_resize(struct book_claim *c, const struct book_worst *worst, stru
 {
 	struct account_ask want;
 	uint64_t retry_ms;
-	int r = ask_for(c, worst, &want, err);
+	int r = book_ask_for(c, worst, &want, err);
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&c->b->lock);
-	r = take(c, &c->has, &want, book_now_ns(), &retry_ms, err);
+	r = book_take(c, &c->has, &want, book_now_ns(), &retry_ms, err);
 	if (r == 0) {
 		c->worst = *worst;
 		if (c->started)
@@ -401,17 +409,6 @@ int book_claim_resize(struct book_claim *c, const struct book_worst *worst, stru
 }
 
 /* ---- under way ---- */
-
-/* Copies a name into the ledger's alphabet: it stands in JSON and in a record as it is. */
-static void copy_name(char to[TEXT_NAME_SIZE], const char *from)
-{
-	size_t n = 0;
-	for (; n < TEXT_NAME_MAX && from[n]; n++) {
-		bool plain = from[n] > ' ' && from[n] < 0x7F && from[n] != '"' && from[n] != '\\';
-		to[n] = plain ? from[n] : '?';
-	}
-	to[n] = '\0';
-}
 
 /* Whole leases, but no more than was reserved, if that is enough. */
 static uint64_t lease_for(const struct book_claim *c, uint64_t output_tok)
@@ -426,8 +423,8 @@ void book_claim_start(struct book_claim *c, const struct book_request *request, 
 {
 	struct book *b = c->b;
 	c->request = request->id;
-	copy_name(c->session, request->session ? request->session : "");
-	copy_name(c->model, request->model ? request->model : "");
+	book_copy_name(c->session, request->session ? request->session : "");
+	book_copy_name(c->model, request->model ? request->model : "");
 	c->prompt_tok = prompt_tok;
 	c->leased_tok = lease_for(c, 1);
 	c->leased_tok = c->worst.output_tok ? c->leased_tok : 0;
@@ -444,7 +441,7 @@ void book_claim_start(struct book_claim *c, const struct book_request *request, 
 void book_claim_next(struct book_claim *c, const struct money_tokens *tokens)
 {
 	pthread_mutex_lock(&c->b->lock);
-	c->before_cost = add_money(c->before_cost, money_cost(&c->worst.price, tokens));
+	c->before_cost = money_add(c->before_cost, money_cost(&c->worst.price, tokens));
 	c->before.prompt += tokens->prompt;
 	c->before.cached += tokens->cached;
 	c->before.output += tokens->output;
@@ -484,21 +481,27 @@ money book_claim_settle(struct book_claim *c, const struct money_tokens *tokens,
 		.tokens = {.prompt = c->before.prompt + tokens->prompt,
 			.cached = c->before.cached + tokens->cached,
 			.output = c->before.output + tokens->output},
-		.cost = add_money(c->before_cost, money_cost(&c->worst.price, tokens)),
+		.cost = money_add(c->before_cost, money_cost(&c->worst.price, tokens)),
 	};
-	bill.overrun = bill.cost > c->has.cost;
+	struct money_tokens judge_tokens;
+	money judges;
 	pthread_mutex_lock(&b->lock);
+	book_judges_now(&c->judges, &judge_tokens, &judges);
+	bill.overrun = money_add(bill.cost, judges) > c->has.cost;
 	uint64_t now_ns = book_now_ns();
 	store_begin(b->store);
 	for (size_t i = 0; i < c->n; i++) {
 		account_roll(c->holds[i].a, now_ns / 1000000000);
 		account_let_go(&c->holds[i], &c->has, bill.tokens.prompt + bill.tokens.output);
-		book_charge(c->holds[i].a, &bill, now_ns);
 	}
+	book_charge_judge(c, status, now_ns);
+	for (size_t i = 0; i < c->n; i++)
+		book_charge(c->holds[i].a, &bill, now_ns);
 	if (c->started)
 		book_unstore_claim(c);
 	store_end(b->store);
 	pthread_mutex_unlock(&b->lock);
+	bill.cost = money_add(bill.cost, c->judged_cost);
 	free_claim(c);
 	return bill.cost;
 }

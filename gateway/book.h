@@ -61,12 +61,19 @@ bool book_crash(const struct book *b, size_t n, struct book_crash *out);
  * is open, or from the only thread that uses one. */
 void book_set_clock(uint64_t (*real_ns)(void));
 
+/* Lines of the logs that are older than their account's ledger_days are deleted from the store in
+ * the background, a little after the start and then each hour; with this, now. */
+void book_sweep(struct book *b);
+/* Who asks in an account's name: may read what is his there (account_uid). */
+void book_note_user(struct book *b, const char *user, uid_t uid);
+
 /* What a request may cost at most. */
 struct book_worst {
 	uint64_t prompt_tok, output_tok;
 	struct money_price price;
 	bool has_max_cost;
 	money max_cost; /* of one request, the session's own ceiling */
+	money judges;   /* what judges of its texts may cost besides what they have cost already */
 };
 
 /*
@@ -105,10 +112,31 @@ bool book_claim_lease(struct book_claim *c, uint64_t output_tok);
 /* Tokens that are leased by now. */
 uint64_t book_claim_leased(const struct book_claim *c);
 
+/*
+ * Judges of its texts are paid by the claim: money only, their tokens count in no rate limit. Of a
+ * claim that was started.
+ */
+struct book_judge {
+	const char *model;
+	struct money_price price;
+	uint64_t prompt_tok, output_tok; /* of what is asked now, at most */
+	uint64_t likely_tok; /* of its prompt, where that is known better; 0: prompt_tok */
+};
+/* A judge is to be asked: what that costs at most is covered from now on, and charged for its
+ * likely prompt by a crash or by an end before book_claim_judged. What was asked before and never
+ * answered is charged for its likely prompt. 0; -EDQUOT: it cannot be paid, and is not to be asked.
+ */
+int book_claim_judge(struct book_claim *c, const struct book_judge *ask, struct err *err);
+/* What was asked last has used that: charged whatever happens. */
+void book_claim_judged(struct book_claim *c, const struct money_tokens *tokens);
+/* What judges have had by now, and what it cost. */
+money book_claim_judges(const struct book_claim *c, struct money_tokens *out);
+
 /* It is over: `tokens`, of the model it was started for last, and those of the ones before are the
  * true numbers, and charged (whatever was reserved), the ledger gets its line, the rest is given
- * back; in one group of the store. `status` is a word: done, cancelled, failed, blocked. Frees c.
- * Returns the cost. One that was never started has no request in its line. */
+ * back; in one group of the store. What judges had gets a line of its own before it. `status` is a
+ * word: done, cancelled, failed, blocked. Frees c. Returns the cost. One that was never started has
+ * no request in its line. */
 money book_claim_settle(
 	struct book_claim *c, const struct money_tokens *tokens, const char *status);
 /* Nothing was computed: tickets and reservation go back. Accepts NULL, returns NULL. */

@@ -6,10 +6,10 @@
  *		the order of record_of): windows and counts, sums, alerts, which lines of the two
  *		logs are the newest
  *	ac/ID	a letter, numbers (the request, prices, prompt and leased tokens, when it was
- *		claimed, tokens and cost of the models before), then names, each with a NUL:
- *session, model, the accounts that pay
+ *		claimed, tokens and cost of the models before, and of judges), then names, each with
+ *		a NUL: session, model, the judges' model ("-": none), the accounts that pay
  *
- * A record is written whole whenever it changes: 200 bytes. Reservations are not in it: after a
+ * A record is written whole whenever it changes: 220 bytes. Reservations are not in it: after a
  * kill nothing is under way. A claim that is there at a start is what a kill left: it is charged
  * as it stands, in the window that is open now, its tokens in the one it was made in.
  *
@@ -25,9 +25,10 @@
 #include "base/log.h"
 #include "gateway/book_parts.h"
 
-static const char form = '1', claim_form = '2';
-enum { RECORD_NUMBERS = 2 * N_RATES + 2 * (N_WINDOWS - WINDOW_DAY) + 4 + 1 + 4 + 1 };
-enum { CLAIM_NUMBERS = 11, CLAIM_KEY_SIZE = 3 + 16 + 1 };
+static const char form = '1', claim_form = '3';
+enum { RECORD_NUMBERS = 2 * N_RATES + 2 * (N_WINDOWS - WINDOW_DAY) + 4 + 1 + 4 + 1 + 3 };
+enum { LATER_NUMBERS = 3 }; /* records of before had not these: the last ones */
+enum { CLAIM_NUMBERS = 15, CLAIM_KEY_SIZE = 3 + 16 + 1 };
 
 /* ---- numbers ---- */
 
@@ -71,6 +72,9 @@ static size_t record_of(
 	numbers[n++] = &a->events.first;
 	numbers[n++] = &a->events.next;
 	numbers[n++] = asked;
+	numbers[n++] = &a->ledger.oldest;
+	numbers[n++] = &a->events.oldest;
+	numbers[n++] = &a->uid_1;
 	return n;
 }
 
@@ -119,15 +123,16 @@ static int restore_account(
 	struct book *b = arg;
 	uint64_t spent[N_WINDOWS], asked, *numbers[RECORD_NUMBERS];
 	char name[TEXT_NAME_SIZE] = "";
+	bool older = value_len == 1 + 8 * (RECORD_NUMBERS - LATER_NUMBERS);
 	if (key_len < 3 || !text_is_name(key + 2, key_len - 2) ||
-		value_len != 1 + 8 * RECORD_NUMBERS || *value != form)
+		(value_len != 1 + 8 * RECORD_NUMBERS && !older) || *value != form)
 		return skip(key, key_len);
 	memcpy(name, key + 2, key_len - 2);
 	struct account *a = book_have(b, name);
 	if (!a)
 		return -ENOMEM;
 	size_t n = record_of(a, spent, &asked, numbers);
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n - (older ? LATER_NUMBERS : 0); i++)
 		*numbers[i] = get_number(value + 1 + 8 * i);
 	for (int k = WINDOW_DAY; k < N_WINDOWS; k++)
 		a->sums[k].spent = (money)spent[k];
@@ -145,13 +150,15 @@ static int restore_logs(struct book *b)
 		struct account *a = b->accounts.rows[i].object;
 		r = ledger_restore(&a->ledger, b->store, a->ledger.first, a->ledger.next);
 		r = r ? r : ledger_restore(&a->events, b->store, a->events.first, a->events.next);
+		book_log_counts(b, &a->ledger);
+		book_log_counts(b, &a->events);
 	}
 	return r;
 }
 
 /* ---- the ledger ---- */
 
-/* One line; more: `overrun`. */
+/* One line; more: `judge`, `overrun`. */
 static void add_line(struct account *a, const struct book_bill *bill, uint64_t now_ns)
 {
 	char line[LEDGER_LINE_MAX], cost[MONEY_TEXT_SIZE], spent[MONEY_TEXT_SIZE];
@@ -159,11 +166,11 @@ static void add_line(struct account *a, const struct book_bill *bill, uint64_t n
 		"{\"time\": %" PRIu64 ".%03u, \"request\": %" PRIu64 ", \"user\": \"%s\", "
 		"\"session\": \"%s\", \"model\": \"%s\", \"status\": \"%.32s\", \"prompt_tokens\": "
 		"%" PRIu64 ", \"cached_tokens\": %" PRIu64 ", \"output_tokens\": %" PRIu64
-		", \"cost\": %s, \"spent\": %s%s}\n",
+		", \"cost\": %s, \"spent\": %s%s%s}\n",
 		now_ns / 1000000000, (unsigned)(now_ns % 1000000000 / 1000000), bill->request,
 		bill->user, bill->session, bill->model, bill->status, bill->tokens.prompt,
 		bill->tokens.cached, bill->tokens.output, money_text(bill->cost, cost),
-		money_text(account_sum(a)->spent, spent),
+		money_text(account_sum(a)->spent, spent), bill->judge ? ", \"judge\": true" : "",
 		bill->overrun ? ", \"overrun\": true" : "");
 	ledger_add(&a->ledger, a->b->store, line, (size_t)n, now_ns);
 	book_log_grew(a, &a->ledger);
@@ -191,6 +198,16 @@ void book_note(struct account *a, const char *status, money cost, uint64_t now_n
 
 /* ---- claims ---- */
 
+void book_copy_name(char to[TEXT_NAME_SIZE], const char *from)
+{
+	size_t n = 0;
+	for (; n < TEXT_NAME_MAX && from[n]; n++) {
+		bool plain = from[n] > ' ' && from[n] < 0x7F && from[n] != '"' && from[n] != '\\';
+		to[n] = plain ? from[n] : '?';
+	}
+	to[n] = '\0';
+}
+
 static void claim_key(char key[CLAIM_KEY_SIZE], uint64_t serial)
 {
 	snprintf(key, CLAIM_KEY_SIZE, "ac/%016" PRIx64, serial);
@@ -204,10 +221,14 @@ static int put_name(struct buf *value, const char *name)
 void book_store_claim(const struct book_claim *c)
 {
 	const struct money_price *price = &c->worst.price;
+	struct money_tokens judges;
+	money judges_cost;
+	book_judges_now(&c->judges, &judges, &judges_cost);
 	const uint64_t numbers[CLAIM_NUMBERS] = {c->request, (uint64_t)price->input,
 		(uint64_t)price->cached, (uint64_t)price->output, c->prompt_tok, c->leased_tok,
 		c->claimed_s, c->before.prompt, c->before.cached, c->before.output,
-		(uint64_t)c->before_cost};
+		(uint64_t)c->before_cost, judges.prompt, judges.cached, judges.output,
+		(uint64_t)judges_cost};
 	char key[CLAIM_KEY_SIZE], head[1 + 8 * CLAIM_NUMBERS], *p = head;
 	*p++ = claim_form;
 	for (size_t i = 0; i < CLAIM_NUMBERS; i++)
@@ -216,6 +237,7 @@ void book_store_claim(const struct book_claim *c)
 	int r = buf_append(&value, head, sizeof head);
 	r = r ? r : put_name(&value, c->session);
 	r = r ? r : put_name(&value, c->model);
+	r = r ? r : put_name(&value, *c->judges.model ? c->judges.model : "-");
 	for (size_t i = 0; r == 0 && i < c->n; i++)
 		r = put_name(&value, c->holds[i].a->name);
 	claim_key(key, c->serial);
@@ -242,7 +264,7 @@ struct leftover {
 	struct money_tokens tokens; /* once it is charged */
 	money cost;
 	size_t len;
-	char names[]; /* [len], each with its NUL: session, model, accounts */
+	char names[]; /* [len], each with its NUL: session, model, judge, accounts */
 };
 
 struct leftovers {
@@ -280,12 +302,12 @@ static bool names_fit(const char *names, size_t len)
 			return false;
 		if (names[i])
 			continue;
-		if (i - start > TEXT_NAME_MAX || (n > 1 && !text_is_name(names + start, i - start)))
+		if (i - start > TEXT_NAME_MAX || (n > 2 && !text_is_name(names + start, i - start)))
 			return false;
 		start = i + 1;
 		n++;
 	}
-	return n > 2 && start == len;
+	return n > 3 && start == len;
 }
 
 static int note_leftover(
@@ -319,10 +341,25 @@ static void count_tokens(struct account *a, uint64_t claimed_s, uint64_t tok)
 	}
 }
 
+/* Charges a bill of it to all who pay; of its tokens, tok count in rate limits. 0 or -ENOMEM. */
+static int charge_all(struct book *b, const struct leftover *l, const struct book_bill *bill,
+	uint64_t tok, uint64_t now_ns)
+{
+	for (const char *name = bill->user; name < l->names + l->len; name += strlen(name) + 1) {
+		struct account *a = book_have(b, name);
+		if (!a)
+			return -ENOMEM;
+		count_tokens(a, l->numbers[6], tok);
+		account_roll(a, now_ns / 1000000000);
+		book_charge(a, bill, now_ns);
+	}
+	return 0;
+}
+
 static int charge_leftover(struct book *b, struct leftover *l, uint64_t now_ns)
 {
 	const char *session = l->names, *model = session + strlen(session) + 1;
-	const char *user = model + strlen(model) + 1;
+	const char *judge = model + strlen(model) + 1, *user = judge + strlen(judge) + 1;
 	const struct money_price price = {
 		(money)l->numbers[1], (money)l->numbers[2], (money)l->numbers[3]};
 	struct book_bill bill = {
@@ -333,23 +370,23 @@ static int charge_leftover(struct book *b, struct leftover *l, uint64_t now_ns)
 		.status = "crashed",
 		.tokens = {.prompt = l->numbers[4], .output = l->numbers[5]},
 	};
+	struct book_bill judges = bill;
+	judges.model = judge;
+	judges.judge = true;
+	judges.tokens = (struct money_tokens){l->numbers[11], l->numbers[12], l->numbers[13]};
+	judges.cost = (money)l->numbers[14];
 	const money before = (money)l->numbers[10];
-	bill.cost = money_cost(&price, &bill.tokens);
-	if (__builtin_add_overflow(bill.cost, before, &bill.cost))
-		bill.cost = INT64_MAX;
+	bill.cost = money_add(money_cost(&price, &bill.tokens), before);
 	bill.tokens.prompt += l->numbers[7];
 	bill.tokens.cached += l->numbers[8];
 	bill.tokens.output += l->numbers[9];
 	l->tokens = bill.tokens;
-	l->cost = bill.cost;
-	for (const char *name = user; name < l->names + l->len; name += strlen(name) + 1) {
-		struct account *a = book_have(b, name);
-		if (!a)
-			return -ENOMEM;
-		count_tokens(a, l->numbers[6], bill.tokens.prompt + bill.tokens.output);
-		account_roll(a, now_ns / 1000000000);
-		book_charge(a, &bill, now_ns);
-	}
+	l->cost = money_add(bill.cost, judges.cost);
+	bool judged = judges.tokens.prompt || judges.tokens.output;
+	int r = judged ? charge_all(b, l, &judges, 0, now_ns) : 0;
+	r = r ? r : charge_all(b, l, &bill, bill.tokens.prompt + bill.tokens.output, now_ns);
+	if (r < 0)
+		return r;
 	if (bill.request > b->last_request)
 		b->last_request = bill.request;
 	store_delete(b->store, l->key);

@@ -102,6 +102,28 @@ static bool look_in_memory(struct cache *c, const struct cache_ask *ask, struct 
 	return hit;
 }
 
+bool cache_knows(struct cache *c, const struct cache_ask *ask)
+{
+	struct cache_key key;
+	struct cache_answer a;
+	uint64_t stored_s;
+	if (!ask->store || ask->key.len > CACHE_KEY_MAX)
+		return false;
+	pthread_mutex_lock(&c->lock);
+	bool on = cache_settings_on(&c->settings), global = c->settings.global;
+	pthread_mutex_unlock(&c->lock);
+	if (!on)
+		return false;
+	cache_key_make(&key, ask->key.data, ask->key.len, global ? NULL : ask->user);
+	pthread_mutex_lock(&c->lock);
+	uint64_t not_before_s = cache_shelf_not_before_s(c->settings.ttl_s);
+	bool knows = cache_memory_peek(c->memory, &key, &a) && a.stored_s >= not_before_s;
+	knows = knows ||
+		(cache_disk_has(c->disk, &key.id, 0, &stored_s) && stored_s >= not_before_s);
+	pthread_mutex_unlock(&c->lock);
+	return knows;
+}
+
 static struct cache_ticket *ticket_new(struct cache *c, struct cache_ask *ask)
 {
 	struct cache_ticket *t = calloc(1, sizeof *t);
@@ -271,11 +293,6 @@ struct cache_ticket *cache_drop(struct cache_ticket *t)
 	assert(loop_inside(t->c->g->loop));
 	leave_flight(t, t->served);
 	return ticket_free(t);
-}
-
-bool cache_is_followed(const struct cache_ticket *t)
-{
-	return t && cache_flight_followers(&t->flyer);
 }
 
 /* ---- flushing ---- */

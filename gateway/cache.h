@@ -71,6 +71,9 @@ struct cache_found {
 int cache_begin(struct cache_ticket **out, struct cache *c, struct cache_ask *ask,
 	struct answer *leader, struct cache_found *found,
 	void (*done)(void *arg, const struct cache_found *found), void *arg);
+/* Whether an answer to just this is there, in memory or on the disk as far as is known: cache_begin
+ * would find it. Leaves no trace. Any thread. */
+bool cache_knows(struct cache *c, const struct cache_ask *ask);
 /* The outcome was MISS, and this is the answer, whole, past the guards: stores it, if the ask says
  * so. Frees the ticket, returns NULL. Accepts NULL. */
 struct cache_ticket *cache_land(struct cache_ticket *t, struct text *text, const char *finish,
@@ -78,9 +81,6 @@ struct cache_ticket *cache_land(struct cache_ticket *t, struct text *text, const
 /* No answer that may be stored: blocked, broken off, cancelled. Whoever follows asks again, and the
  * first of them computes. Frees, returns NULL. Accepts NULL. */
 struct cache_ticket *cache_drop(struct cache_ticket *t);
-/* Whether others follow the answer of that ticket (MISS): a request that is cancelled may go on for
- * them. */
-bool cache_is_followed(const struct cache_ticket *t);
 
 /* ---- the whole ---- */
 

@@ -20,7 +20,8 @@
 #include "gateway/cache_place.h"
 
 enum { FLUSHES_MAX = 256 };
-static const size_t max_queued_bytes = (size_t)32 << 20;
+static const size_t max_queued_bytes = (size_t)32 << 20, soon_bytes = (size_t)1 << 20;
+static const uint64_t put_delay_ns = 100000000;
 
 /* ---- jobs ---- */
 
@@ -53,6 +54,24 @@ static void read_free(struct cache_disk_read *r)
 static void queue(struct cache_disk *d, struct cache_disk_job *job)
 {
 	list_append(&d->jobs, &job->link);
+	pthread_cond_signal(&d->filled);
+}
+
+/* Nobody waits for what is put: the thread is woken a moment later, once for all that came
+ * meanwhile. (Not much sooner: where the loop would be the next to be woken of all, each of its
+ * sleeps sets the processor's timer, which costs some microseconds on a virtual one.) With the lock
+ * held. */
+static void queue_put(struct cache_disk *d, struct cache_disk_job *job)
+{
+	list_append(&d->jobs, &job->link);
+	if (d->queued_bytes >= soon_bytes ||
+		!loop_arm_earlier(d->g->loop, &d->put_timer, clock_mono_ns() + put_delay_ns))
+		pthread_cond_signal(&d->filled);
+}
+
+static void put_is_due(struct loop_timer *t)
+{
+	struct cache_disk *d = list_entry(t, struct cache_disk, put_timer);
 	pthread_cond_signal(&d->filled);
 }
 
@@ -200,7 +219,7 @@ bool cache_disk_put(struct cache_disk *d, struct cache_item *item)
 		job->item = cache_item_ref(item);
 		job->nodes = cache_disk_evict(d, NULL);
 		d->queued_bytes += cache_item_bytes(item);
-		queue(d, job);
+		queue_put(d, job);
 	} else if (d->limits.max_n && d->limits.max_bytes) {
 		d->counts.dropped++;
 	}
@@ -312,6 +331,7 @@ void cache_disk_count(struct cache_disk *d, struct cache_disk_counts *out)
 void cache_disk_settle(struct cache_disk *d)
 {
 	pthread_mutex_lock(&d->lock);
+	pthread_cond_signal(&d->filled);
 	while (d->state == CACHE_DISK_OPENING || d->working || !list_empty(&d->jobs) ||
 		(d->state == CACHE_DISK_READY && (d->near_wanted || d->counts.telling)))
 		pthread_cond_wait(&d->settled, &d->lock);
@@ -347,6 +367,8 @@ int cache_disk_open(struct cache_disk **out, struct gateway *g, const char *dir,
 	d->near_arg = arg;
 	d->limits = *limits;
 	list_init(&d->jobs);
+	list_init(&d->put_timer.link);
+	d->put_timer.run = put_is_due;
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_condattr_t attr;
 	pthread_condattr_init(&attr);
@@ -372,6 +394,7 @@ struct cache_disk *cache_disk_free(struct cache_disk *d)
 	pthread_mutex_unlock(&d->lock);
 	if (d->started)
 		pthread_join(d->thread, NULL);
+	loop_disarm(d->g->loop, &d->put_timer);
 	while (d->flushes) {
 		struct cache_disk_flush *f = d->flushes;
 		d->flushes = f->next;

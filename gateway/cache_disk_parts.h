@@ -53,6 +53,7 @@ struct cache_disk {
 	pthread_cond_t filled, settled;
 	struct list jobs;
 	size_t queued_bytes;
+	struct loop_timer put_timer; /* for what was put and the thread not woken for */
 	bool closing, working, near_wanted;
 	enum cache_disk_state state;
 	struct cache_disk_limits limits;

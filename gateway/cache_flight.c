@@ -115,8 +115,3 @@ size_t cache_flight_leave(struct cache_flights *f, struct cache_flyer *flyer)
 	free(flight);
 	return n;
 }
-
-size_t cache_flight_followers(const struct cache_flyer *flyer)
-{
-	return flyer->flight && flyer->flight->leads == flyer ? flyer->flight->n : 0;
-}

@@ -28,7 +28,5 @@ int cache_flight_board(struct cache_flights *f, struct cache_flyer *flyer,
 /* Leaves; with the one that leads it is over: whoever boards next leads the next one. How many
  * followed it. Harmless for one in none. */
 size_t cache_flight_leave(struct cache_flights *f, struct cache_flyer *flyer);
-/* How many follow this one. */
-size_t cache_flight_followers(const struct cache_flyer *flyer);
 
 #endif

@@ -86,12 +86,12 @@ static bool read_max_disk(struct cache_settings *s, const char *value, size_t le
 static const struct row rows[N_CACHE_SETTINGS] = {
 	[CACHE_ENABLED] = {"enabled", "1", "1 or 0", read_enabled},
 	[CACHE_TTL] = {"ttl", "86400",
-		"whole seconds, at most 3153600000; 0: answers do not grow too old", read_ttl},
+		"whole seconds, at most 3153600000 (0: answers do not grow too old)", read_ttl},
 	[CACHE_THRESHOLD] = {"threshold", "0.95", "a number from 0 to 1, with at most 9 decimals",
 		read_threshold},
 	[CACHE_SCOPE] = {"scope", "user", "user or global", read_scope},
 	[CACHE_EMBEDDING_MODEL] = {"embedding_model", "",
-		"the name of a model, or nothing: no answers to prompts that are merely alike",
+		"the name of a model, or nothing (no answers to prompts that are merely alike)",
 		read_model},
 	[CACHE_MAX_MEMORY] = {"max_memory", "67108864", "bytes, at most 1099511627776",
 		read_max_memory},
@@ -122,7 +122,10 @@ static int check(enum cache_setting i, const char *value, size_t len, struct err
 	struct cache_settings s = {0};
 	if (!len || rows[i].read(&s, value, len))
 		return 0;
-	return err_set(err, -EINVAL, "%s: must be %s", rows[i].name, rows[i].allowed);
+	if (!*rows[i].standard) /* its words say what nothing means */
+		return err_set(err, -EINVAL, "%s: must be %s", rows[i].name, rows[i].allowed);
+	return err_set(err, -EINVAL, "%s: must be %s, or nothing (%s)", rows[i].name,
+		rows[i].allowed, rows[i].standard);
 }
 
 int cache_setting_check(const char *file, const char *value, size_t len, struct err *err)

@@ -26,13 +26,15 @@
 
 /* A conversation that is longer is not looked for: its key would be hashed on the loop. */
 static const size_t most_key_bytes = 256 << 10;
+enum { SCOPE_ROOM = 1500, KEY_ROOM = 64 }; /* most often enough, so that nothing is copied */
 
 /* ---- the key ---- */
 
 static int add_settings(struct buf *to, const struct settings *s)
 {
 	static const enum setting used[] = {SETTING_SYSTEM, SETTING_TEMPERATURE, SETTING_TOP_P,
-		SETTING_TOP_K, SETTING_MIN_P, SETTING_MAX_TOKENS, SETTING_STOP, SETTING_SEED,
+		SETTING_TOP_K, SETTING_MIN_P, SETTING_REPETITION_PENALTY, SETTING_PRESENCE_PENALTY,
+		SETTING_FREQUENCY_PENALTY, SETTING_MAX_TOKENS, SETTING_STOP, SETTING_SEED,
 		SETTING_FORMAT, SETTING_IGNORE_EOS, SETTING_TRUNCATE, SETTING_MAX_COST,
 		SETTING_PROMPT_BUDGET, SETTING_MAX_LATENCY_MS};
 	int e = 0;
@@ -109,12 +111,15 @@ int caching_ask(struct cache_ask *out, struct session *s, const struct settings 
 	if (!strcmp(use, "off") || (!all && settings_real(settings, SETTING_TEMPERATURE) > 0) ||
 		bytes + system_len > most_key_bytes)
 		return 1;
-	int e = cache_key_field(
-		&out->scope, "guards", (const char *)&guards_age, sizeof guards_age);
+	int e = buf_reserve(&out->scope, SCOPE_ROOM);
+	e = e ? e
+	      : cache_key_field(
+			&out->scope, "guards", (const char *)&guards_age, sizeof guards_age);
 	e = e ? e : add_settings(&out->scope, settings);
 	e = e ? e : add_model(&out->scope, s, settings);
 	e = e ? e : add_judge(&out->scope, s);
 	e = e ? e : add_turns(&out->scope, s, &out->semantic);
+	e = e ? e : buf_reserve(&out->key, out->scope.len + prompt->len + KEY_ROOM);
 	e = e ? e : buf_append(&out->key, out->scope.data, out->scope.len);
 	e = e ? e : cache_key_field(&out->key, "prompt", prompt->bytes, prompt->len);
 	out->user = user;
@@ -123,6 +128,24 @@ int caching_ask(struct cache_ask *out, struct session *s, const struct settings 
 	out->prompt_len = prompt->len;
 	out->store = true;
 	return e;
+}
+
+bool caching_knows(struct session *s, struct text *prompt, const char *user, uid_t uid)
+{
+	struct cache_ask ask = {0};
+	struct settings settings = {0};
+	struct err err;
+	uint64_t guards_age;
+	if (guards_stage(s->g->guards, GUARD_OUTPUT, NULL, NULL, &guards_age, &err) < 0)
+		return false;
+	pthread_mutex_lock(&s->lock);
+	settings_copy(&settings, &s->settings);
+	pthread_mutex_unlock(&s->lock);
+	bool knows = caching_ask(&ask, s, &settings, prompt, user, uid, guards_age) == 0 &&
+		     cache_knows(s->g->cache, &ask);
+	cache_ask_free(&ask);
+	settings_clear(&settings);
+	return knows;
 }
 
 /* ---- an answer that is there ---- */

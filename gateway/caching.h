@@ -8,6 +8,9 @@
 
 /* Looks whether the answer is there already, or under way; else routing_begin. */
 void caching_begin(struct request *r);
+/* Whether the cache has the answer to just this prompt, in that session as it stands, and would
+ * give it: any thread, without locks. */
+bool caching_knows(struct session *s, struct text *prompt, const char *user, uid_t uid);
 /* In STAGE_FOLLOW: takes what the leader has by now. */
 void caching_follow(struct request *r);
 /* The answer is complete: it may be stored. */

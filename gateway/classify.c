@@ -6,6 +6,9 @@
  * a pasted article, between: words of the lists that are further than 1 KiB from both count a
  * quarter.
  *
+ * Chinese and Japanese have no spaces: a word of their lists (classify_signs.c) is looked for at
+ * each sign, and length is counted in signs.
+ *
  * Bytes need not be UTF-8: letters of two and three bytes are told by their lead byte. No state,
  * any thread, no memory.
  */
@@ -16,6 +19,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "gateway/classify_signs.h"
 #include "gateway/classify_words.h"
 #include "gateway/numbers.h"
 
@@ -23,6 +27,7 @@ enum { WORD_BYTES = 24, NEAR_BYTES = 1024 };
 
 struct scan {
 	size_t bytes, latin, foreign; /* looked at; letters */
+	size_t han, kana;             /* signs, of foreign */
 	double words;
 	double kinds[N_CLASSIFY_KINDS];
 	size_t languages[4]; /* en de fr es */
@@ -103,6 +108,27 @@ static void end_word(struct scan *s, double weight)
 	s->key = 0;
 }
 
+/* Signs of East Asia: those of a word of the lists, or one. Each is about half a word of English;
+ * the two alphabets of Japanese spell, and say less. */
+static size_t read_signs(struct scan *s, const char *p, size_t n, double weight)
+{
+	size_t len;
+	enum classify_kind kind = classify_signs_find(p, n, &len);
+	if (kind == N_CLASSIFY_KINDS)
+		len = n < 3 ? n : 3;
+	else
+		s->kinds[kind] += weight;
+	for (size_t i = 0; i + 3 <= len; i += 3) {
+		unsigned char first = (unsigned char)p[i], second = (unsigned char)p[i + 1];
+		bool kana = first == 0xE3 && second >= 0x81 && second <= 0x83;
+		s->foreign++;
+		s->kana += kana;
+		s->han += !kana && first >= 0xE3 && first <= 0xE9;
+		s->words += kana ? 0.35 : 0.55;
+	}
+	return len;
+}
+
 /* One sequence that begins with a byte of 0xC2 and above; its length. */
 static size_t read_long(struct scan *s, const unsigned char *p, size_t n, double weight)
 {
@@ -125,11 +151,12 @@ static size_t read_long(struct scan *s, const unsigned char *p, size_t n, double
 	} else if (*p == 0xEF && second == 0xBC && third == 0x9F) { /* a wide question mark */
 		s->questions++;
 		s->ends++;
+	} else if (*p == 0xEF && second == 0xBC && third == 0x81) { /* and an exclamation mark */
+		s->ends++;
 	} else if (*p == 0xE3 && second == 0x80) { /* punctuation of East Asia */
 		s->ends += third == 0x82;
-	} else if (*p >= 0xE0 && *p < 0xEE && *p != 0xE2) { /* a sign is about half a word */
-		s->foreign++;
-		s->words += 0.5;
+	} else if (*p >= 0xE0 && *p < 0xEE && *p != 0xE2) {
+		return read_signs(s, (const char *)p, n, weight);
 	}
 	return n < size ? n : size;
 }
@@ -241,6 +268,8 @@ static const char *language_of(const struct scan *s)
 {
 	static const char *const names[] = {"en", "de", "fr", "es"};
 	size_t best = 0;
+	if ((s->han + s->kana) * 2 > s->latin)
+		return s->kana * 10 > s->han ? "ja" : "zh";
 	for (size_t i = 1; i < 4; i++)
 		best = s->languages[i] > s->languages[best] ? i : best;
 	if (!s->languages[best] || (double)s->languages[best] * 12 <= s->words ||
@@ -369,8 +398,8 @@ int classify_weights_parse(
 	if (r < 0)
 		return r;
 	if (!(w.moderate < w.complex))
-		return err_set(err, -EINVAL, "moderate (%g) must be below complex (%g)", w.moderate,
-			w.complex);
+		return err_set(err, -EINVAL, "moderate (%.15g) must be below complex (%.15g)",
+			w.moderate, w.complex);
 	*out = w;
 	return 0;
 }

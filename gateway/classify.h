@@ -6,7 +6,8 @@
  * How much a prompt asks of a model: simple (any does it), moderate, complex (several steps,
  * proofs, designs, faults to be found). Told from features of the text by a weighted sum and two
  * thresholds; no model is asked. Word lists are English, German, French and Spanish, with or
- * without accents; in other languages what can be counted without words counts more.
+ * without accents, Chinese and Japanese; in other languages what can be counted without words
+ * counts more.
  */
 
 #include <stddef.h>
@@ -41,7 +42,7 @@ struct classify_weights {
 struct classify_result {
 	enum classify_class class;
 	double score;
-	const char *language; /* static: "en", "de", "fr", "es" or "other" */
+	const char *language; /* static: "en", "de", "fr", "es", "zh", "ja" or "other" */
 	struct classify_features features;
 };
 

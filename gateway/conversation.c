@@ -298,13 +298,17 @@ int conversation_render_messages(
 
 /* ---- stored form ---- */
 
+enum { ENCODED_HEAD = 160 };                  /* the numbers, most often */
 static const char state_letters[] = "RDCFOB"; /* by enum turn_state */
 
 int conversation_encode(const struct turn *t, struct buf *out)
 {
 	const struct trace_packed *p = &t->trace;
-	int r = buf_printf(out, "%c%d %zu %zu %zu", state_letters[t->state], t->asked, t->user->len,
-		text_len(t->assistant), text_len(t->error));
+	int r = buf_reserve(
+		out, ENCODED_HEAD + t->user->len + text_len(t->assistant) + text_len(t->error));
+	r = r ? r
+	      : buf_printf(out, "%c%d %zu %zu %zu", state_letters[t->state], t->asked, t->user->len,
+			text_len(t->assistant), text_len(t->error));
 	r = r ? r
 	      : buf_printf(out, " %c %" PRIu32 " %" PRIu32 " %" PRIu32, p->finish ? p->finish : '-',
 			p->prompt_tok, p->cached_tok, p->output_tok);

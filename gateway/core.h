@@ -7,7 +7,7 @@
  *
  * Lock order, outermost first:
  *   guards->set_lock and draft->lock, core lock (the tables), session->lock, model->lock,
- *   answer->lock, the judges' lane and models' gates, inboxes of requests and judges, guards->lock,
+ *   answer->lock, the gates (of judges and models), inboxes of requests and judges, guards->lock,
  *   the book, the cache (cache.c), then
  * the leaves: watch table, upstreams (around the loop's), secrets, router, latencies, loop,
  * runners, store, audit, users, metrics, trace. Nothing is called back with a lock held, and no
@@ -18,8 +18,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "gateway/gate.h"
 #include "gateway/gateway.h"
-#include "gateway/lane.h"
 #include "gateway/loop.h"
 #include "gateway/metrics.h"
 #include "gateway/runner.h"
@@ -75,7 +75,7 @@ struct gateway {
 	struct users *users;
 	struct audit *audit;
 	struct guards *guards;
-	struct lane *judges; /* judge.c: those that run and those that wait */
+	struct gate *judges; /* judge.c: those that run and those that wait */
 	struct http *http;
 	struct secrets *secrets;
 	struct router *router;

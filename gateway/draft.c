@@ -9,6 +9,11 @@
  * pieces. What they let through, with its redactions, is the prompt; if the rules have changed
  * since the first write, all of it is judged again by the new ones when it is submitted.
  *
+ * An answer from the cache costs nothing, so a budget that is spent need not refuse the prompt. A
+ * draft whose claim cannot be paid goes on `unpaid`, with its ticket alone, if the cache has the
+ * answer to just what is written by now; whether it has is asked after the rules, and where more
+ * is to come (whole pages) at the flush. If that is gone when its turn comes, the refusal is late.
+ *
  * UTF-8 is checked once for each byte: `valid` bytes are known to be whole sequences, at most three
  * more wait for their rest. Length is known in bytes at once (no token is longer than the model's
  * longest) and in tokens as soon as there are more bytes than the context has tokens: new text is
@@ -39,6 +44,7 @@
 
 #include "base/clock.h"
 #include "base/utf8.h"
+#include "gateway/caching.h"
 #include "gateway/channels.h"
 #include "gateway/guards.h"
 #include "gateway/users.h"
@@ -61,14 +67,17 @@ struct draft {
 	size_t valid;   /* bytes that are whole sequences */
 	size_t counted; /* bytes whose tokens are in n_tok */
 	size_t n_tok;
-	size_t flushed; /* bytes that made it pending */
-	int poison;     /* 0 or -errno */
+	size_t flushed;      /* bytes that made it pending */
+	uint64_t request_id; /* of what it becomes, or is refused as; 0: nothing is written yet */
+	int poison;          /* 0 or -errno */
 	struct err poison_err;
 	struct guard_stream *rules; /* since the first write; NULL: for guards/test */
 	uint64_t generation;        /* of the set it was made of */
 	struct buf clean;           /* what passed them */
 	size_t told;                /* findings that are audited */
 	struct book_claim *claim;
+	bool unpaid; /* only the cache can answer it, because of */
+	struct err unpaid_err;
 
 	/* under the session's lock */
 	bool placed; /* has a place in the queue */
@@ -248,6 +257,7 @@ static void drop_text(struct draft *d)
 	d->valid = d->counted = d->n_tok = d->flushed = d->told = 0;
 	d->rules = guard_stream_free(d->rules);
 	d->claim = book_claim_return(d->claim);
+	d->unpaid = false;
 }
 
 /* The draft is refused, as of its flush with that serial (0: now), and so is what follows. With its
@@ -262,7 +272,7 @@ static int poison(struct draft *d, int code, uint64_t serial, const struct err *
 	not_pending(d);
 	not_flushed(d);
 	pthread_mutex_unlock(&d->session->lock);
-	session_refuse(d->session, d->uid, code, err->text, serial);
+	session_refuse(d->session, d->request_id, d->uid, code, err->text, serial);
 	return code;
 }
 
@@ -354,9 +364,20 @@ static int check_tokens(struct draft *d, const struct loaded *l, struct err *err
 	return r;
 }
 
+static int claim(struct draft *d, const struct book_worst *worst, struct err *err)
+{
+	if (d->claim)
+		return book_claim_resize(d->claim, worst, err);
+	int r = book_claim(&d->claim, d->session->g->book, d->user, worst, NULL, err);
+	if (r == 0)
+		book_note_user(d->session->g->book, d->user, d->uid);
+	return r;
+}
+
 /* Claims what the request may cost, or so much more. */
 static int check_cost(struct draft *d, struct model *m, const struct loaded *l, struct err *err)
 {
+	struct gateway *g = d->session->g;
 	struct book_worst worst;
 	size_t uncounted = d->text.len - d->counted;
 	/* A text to be embedded is never counted: what it can be at most. */
@@ -367,9 +388,25 @@ static int check_cost(struct draft *d, struct model *m, const struct loaded *l, 
 	pthread_mutex_lock(&d->session->lock);
 	worst_estimate(&worst, d->session, &price, l, tok);
 	pthread_mutex_unlock(&d->session->lock);
-	if (d->claim)
-		return book_claim_resize(d->claim, &worst, err);
-	return book_claim(&d->claim, d->session->g->book, d->user, &worst, NULL, err);
+	worst.judges = money_add(worst_judges(g, GUARD_INPUT, d->text.len, 0),
+		embeds ? 0 : worst_judges(g, GUARD_OUTPUT, d->text.len, worst.output_tok));
+	struct err own = {0};
+	int r = claim(d, &worst, &own);
+	d->unpaid = false;
+	if (r == -EDQUOT && !embeds) {
+		/* What the cache has costs nothing but the judge of the prompt. */
+		const struct book_worst cached = {
+			.judges = worst_judges(g, GUARD_INPUT, d->text.len, 0),
+			.has_max_cost = worst.has_max_cost,
+			.max_cost = worst.max_cost,
+		};
+		d->unpaid = claim(d, &cached, NULL) == 0;
+		d->unpaid_err = own;
+		r = d->unpaid ? 0 : r;
+	}
+	if (r < 0)
+		err_set(err, 0, "%s", own.text);
+	return r;
 }
 
 static int check_model(struct draft *d, struct err *err)
@@ -404,26 +441,28 @@ static int check_dry(struct draft *d, struct err *err)
 {
 	struct gateway *g = d->session->g;
 	struct moderation *m[2] = {NULL, NULL};
-	const struct book_worst nothing = {0};
-	int r = 0;
-	if (d->claim || d->session->channel == GATEWAY_EXPLAIN)
+	struct book_worst worst = {0};
+	bool looks_up = d->session->channel == GATEWAY_LOOKUP;
+	if (d->session->channel == GATEWAY_EXPLAIN)
 		return 0;
-	if (d->session->channel == GATEWAY_LOOKUP)
-		return book_claim(&d->claim, g->book, d->user, &nothing, NULL, err);
-	for (int stage = 0; stage < 2; stage++)
+	for (int stage = 0; !looks_up && stage < 2; stage++)
 		guards_judge(g->guards, (enum guard_stage)stage, &m[stage], NULL);
-	if (m[0] || m[1])
-		r = book_claim(&d->claim, g->book, d->user, &nothing, NULL, err);
+	bool asks = m[0] || m[1];
+	if (asks)
+		worst.judges = worst_judges(
+			g, m[GUARD_INPUT] ? GUARD_INPUT : GUARD_OUTPUT, d->text.len, 0);
 	moderation_put(m[0]);
 	moderation_put(m[1]);
-	return r;
+	if (d->claim)
+		return book_claim_resize(d->claim, &worst, err);
+	return asks || looks_up ? book_claim(&d->claim, g->book, d->user, &worst, NULL, err) : 0;
 }
 
 /* ---- the input rules ---- */
 
 static void tell_findings(struct draft *d)
 {
-	const struct guards_subject who = {d->uid, d->user, d->session->id};
+	const struct guards_subject who = {d->uid, d->user, d->session->id, d->request_id};
 	if (d->rules)
 		guards_tell(d->session->g->guards, &who, GUARD_INPUT, d->rules, &d->told);
 }
@@ -461,7 +500,7 @@ static int passed_rules(struct draft *d, int r, struct err *err)
 
 static int check_rules(struct draft *d, const char *text, size_t len, struct err *err)
 {
-	const struct guards_subject who = {d->uid, d->user, d->session->id};
+	const struct guards_subject who = {d->uid, d->user, d->session->id, d->request_id};
 	struct guard_finding f;
 	if (channels_is_dry(d->session->channel))
 		return 0;
@@ -476,12 +515,43 @@ static int check_rules(struct draft *d, const char *text, size_t len, struct err
 	return r;
 }
 
+/* What it would be as a prompt, if it ended here. new, or NULL. */
+static struct text *prompt_so_far(struct draft *d)
+{
+	struct guard_set *set = NULL;
+	struct buf clean = {.max = d->clean.max};
+	struct err err;
+	if (guards_rules(d->session->g->guards, GUARD_INPUT, &set, NULL, &err) < 0)
+		return NULL;
+	struct guard_stream *s = guard_stream_new(set);
+	guard_set_put(set);
+	int r = s ? guard_stream_feed(s, d->text.data, d->text.len, &clean) : -ENOMEM;
+	r = r ? r : guard_stream_end(s, &clean);
+	size_t len = clean.len && clean.data[clean.len - 1] == '\n' ? clean.len - 1 : clean.len;
+	struct text *prompt = r == 0 && len ? text_new(clean.data, len) : NULL;
+	guard_stream_free(s);
+	buf_free(&clean);
+	return prompt;
+}
+
+/* One that cannot be paid: whether the cache has its answer. */
+static int check_cached(struct draft *d, struct err *err)
+{
+	if (!d->unpaid)
+		return 0;
+	struct text *prompt = prompt_so_far(d);
+	bool knows = prompt && caching_knows(d->session, prompt, d->user, d->uid);
+	text_put(prompt);
+	return knows ? 0 : err_set(err, -EDQUOT, "%s", d->unpaid_err.text);
+}
+
 int draft_write(struct draft *d, const char *text, size_t len, struct err *err)
 {
 	struct err own = {0};
 	pthread_mutex_lock(&d->lock);
 	int r = d->poison;
 	if (r == 0 && len) {
+		d->request_id = d->request_id ? d->request_id : request_next_id(d->session->g);
 		r = check_session(d, &own);
 		r = r ? r : append(d, text, len, &own);
 		r = r ? r : check_utf8(d, &own);
@@ -489,6 +559,8 @@ int draft_write(struct draft *d, const char *text, size_t len, struct err *err)
 		    : channels_is_dry(d->session->channel) ? check_dry(d, &own)
 							   : check_model(d, &own);
 		r = r ? r : check_rules(d, text, len, &own);
+		if (r == 0 && len % write_page)
+			r = check_cached(d, &own);
 		if (r < 0)
 			poison(d, r, 0, &own);
 	}
@@ -513,6 +585,8 @@ int draft_flush(struct draft *d, struct err *err)
 	int r = d->poison;
 	if (r == 0 && d->text.len) {
 		r = check_whole(d, &own);
+		if (r == 0 && d->text.len > d->flushed)
+			r = check_cached(d, &own);
 		if (r < 0)
 			poison(d, r, 0, &own);
 		else if (d->text.len > d->flushed)
@@ -577,7 +651,7 @@ static int submit(struct draft *d, struct err *err)
 		return r;
 	tell_findings(d);
 	pthread_mutex_lock(&s->lock);
-	struct request *q = request_new(s->g, prompt, &s->settings, d->uid, d->user);
+	struct request *q = request_new(s->g, d->request_id, prompt, &s->settings, d->uid, d->user);
 	if (q) {
 		q->claim = d->claim;
 		d->claim = NULL;
@@ -599,6 +673,7 @@ static void empty(struct draft *d)
 {
 	drop_text(d);
 	d->poison = 0;
+	d->request_id = 0;
 	pthread_mutex_lock(&d->session->lock);
 	stop_timer(d);
 	leave_place(d);

@@ -56,7 +56,7 @@ struct gateway *gateway_put(struct gateway *g)
 	watch_table_free(g->watch);
 	metrics_free(g->metrics);
 	trace_free(g->trace);
-	lane_free(g->judges);
+	gate_free(g->judges);
 	router_free(g->router);
 	pthread_cond_destroy(&g->idle);
 	pthread_mutex_destroy(&g->lock);
@@ -184,7 +184,8 @@ static int open_book(struct gateway *g, struct err *err)
 	struct book_crash crash;
 	for (size_t i = 0; book_crash(g->book, i, &crash); i++)
 		session_crashed(g, &crash);
-	uint64_t last = book_last_request(g->book);
+	uint64_t last = book_last_request(g->book), audited = audit_last_request(g->audit);
+	last = audited > last ? audited : last;
 	if (atomic_load(&g->next_request) < last)
 		atomic_store(&g->next_request, last);
 	return 0;
@@ -231,11 +232,12 @@ static int start(struct gateway *g, const char *state_dir, struct err *err)
 	g->trace = trace_new();
 	g->users = users_new();
 	g->guards = guards_new(g);
-	g->judges = lane_new(JUDGE_RUNNING_MAX, JUDGE_WAITING_MAX);
+	g->judges = gate_new();
 	g->router = router_new();
 	if (!g->watch || !g->metrics || !g->trace || !g->users || !g->guards || !g->judges ||
 		!g->router)
 		return err_set(err, -ENOMEM, "out of memory");
+	gate_set(g->judges, JUDGE_RUNNING_MAX, JUDGE_WAITING_MAX);
 	int r = store_open(&g->store, state_dir, err);
 	r = r ? r : open_secrets(g, state_dir, err);
 	r = r ? r : loop_new(&g->loop, err);

@@ -209,6 +209,9 @@ int gateway_guard_set(
 /* The file is there, but what it holds cannot be known (not a regular file, not to be trusted): a
  * fault, with that sentence, and the last good text stays in force, as above. */
 void gateway_guard_fail(struct gateway *g, const char *file, const char *sentence);
+/* What the directory "input" or "output" holds cannot be known: that stage refuses everything, with
+ * that sentence, until it is said to be well again (NULL). */
+void gateway_guard_close(struct gateway *g, const char *stage, const char *sentence);
 /* The file is gone: out of force at once, or, when it was renamed away (`away`), in two seconds
  * unless it is set again. */
 void gateway_guard_remove(struct gateway *g, const char *file, bool away);
@@ -218,6 +221,16 @@ bool gateway_guard_is(struct gateway *g, const char *file, const char *text, siz
 bool gateway_guard_has_rules(struct gateway *g, const char *file);
 /* new: array of the names that were set and not removed, as gateway_session_names. */
 char **gateway_guard_names(struct gateway *g);
+
+/* The same judgement without a gateway, for `llmfs --check`: of all files in turn. new; NULL when
+ * memory is out. */
+struct guards_check *gateway_guards_check_new(void);
+struct guards_check *gateway_guards_check_free(struct guards_check *c);
+/* 0 or -EINVAL, -ENOMEM, as gateway_guard_set; file is a name that gateway_guard_name_ok takes. */
+int gateway_guards_check(
+	struct guards_check *c, const char *file, const char *text, size_t len, struct err *err);
+/* borrows: the model that guards/moderation names, if it was among them; "". */
+const char *gateway_guards_check_judge(const struct guards_check *c);
 
 /* ---- router/ and cache/ ---- */
 
@@ -261,6 +274,8 @@ struct account *account_ref(struct account *a);
 struct account *account_put(struct account *a); /* accepts NULL, returns NULL */
 const char *account_name(const struct account *a);
 bool account_is_configured(struct account *a);
+/* Whose it is: the uid that asked last in its name. False: nobody has (a group, a template). */
+bool account_uid(struct account *a, uid_t *uid);
 char **gateway_account_names(struct gateway *g); /* all, as gateway_session_names */
 
 /*
@@ -288,7 +303,8 @@ int account_ctl(struct account *a, const char *line, size_t len, struct err *err
 enum account_view {
 	ACCOUNT_SPENT,     /* dollars in this window, settled */
 	ACCOUNT_REMAINING, /* dollars: limit less spent less reserved; "unlimited" */
-	ACCOUNT_LEDGER,    /* a log, JSON lines, the newest 192 to 256 KiB of it */
+	ACCOUNT_LEDGER,    /* a log, JSON lines, the newest 192 to 256 KiB of it; of
+			      very many accounts that are idle, 7 to 8 */
 	ACCOUNT_EVENTS,    /* a log, JSON lines: alerts */
 };
 int account_render(struct account *a, enum account_view view, struct buf *out);
@@ -350,8 +366,8 @@ int session_chown(struct session *s, uid_t uid, gid_t gid); /* (uid_t)-1: unchan
 
 /*
  * Settings, by file name, from a static table: model system temperature top_p top_k min_p
- * max_tokens stop seed format ignore_eos truncate max_cost prompt_budget max_latency_ms cache.
- * Values as text without the trailing newline
+ * repetition_penalty presence_penalty frequency_penalty max_tokens stop seed format ignore_eos
+ * truncate max_cost prompt_budget max_latency_ms cache. Values as text without the trailing newline
  * (`system` and `stop` may have lines). A refused value changes nothing; the sentence (what is
  * allowed) is also what `error` shows next. Takes effect with the next request.
  */

@@ -120,6 +120,26 @@ bool account_is_configured(struct account *a)
 	return is;
 }
 
+bool account_uid(struct account *a, uid_t *uid)
+{
+	pthread_mutex_lock(&a->b->lock);
+	bool is = a->uid_1 && a->uid_1 <= UINT32_MAX;
+	*uid = is ? (uid_t)(a->uid_1 - 1) : 0;
+	pthread_mutex_unlock(&a->b->lock);
+	return is;
+}
+
+void book_note_user(struct book *b, const char *user, uid_t uid)
+{
+	pthread_mutex_lock(&b->lock);
+	struct account *a = book_find(b, user);
+	if (a && a->asked && a->uid_1 != (uint64_t)uid + 1) {
+		a->uid_1 = (uint64_t)uid + 1;
+		book_store_account(a, true);
+	}
+	pthread_mutex_unlock(&b->lock);
+}
+
 /* ---- settings ---- */
 
 const char *const *account_setting_names(void)
@@ -239,6 +259,8 @@ static int read_verb(struct account *a, const char *line, size_t len, money *off
 			return 0;
 		return err_set(err, -EINVAL, "credit: must be dollars, as in: credit 2.50");
 	}
+	if (len + 1 >= n && len <= n && !memcmp(line, credit, len))
+		return err_set(err, -EINVAL, "credit: the DOLLARS are missing, as in: credit 2.50");
 	return err_set(err, -EINVAL, "%.*s: not a verb; they are reset and credit DOLLARS",
 		len < 64 ? (int)len : 64, line);
 }

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,19 +38,54 @@ void gateway_report(struct gateway *g, const char *key, const char *sentence)
 	free(old);
 }
 
-/* Models on other servers that cannot be asked now. */
+/* Models on other servers that cannot be asked now, and local ones that could not be loaded. */
 static int render_down(struct gateway *g, bool *fine, struct buf *out)
 {
 	struct model **models = gateway_all_models(g);
 	int r = models ? 0 : -ENOMEM;
 	for (size_t i = 0; r == 0 && models[i]; i++) {
 		struct model_facts f;
-		if (model_is_virtual(models[i]) || model_facts(models[i], &f) >= 0 || !f.upstream)
+		if (model_is_virtual(models[i]) || model_facts(models[i], &f) >= 0 || !f.configured)
 			continue;
 		*fine = false;
 		r = buf_printf(out, "degraded: models/%s is %s: %s\n", f.name, f.word, f.why.text);
 	}
 	gateway_put_models(models);
+	return r;
+}
+
+/* Of its own, not the router's. */
+static bool has_models(struct gateway *g)
+{
+	struct model **models = gateway_all_models(g);
+	bool has = false;
+	for (size_t i = 0; models && models[i]; i++)
+		has = has || !model_is_virtual(models[i]);
+	gateway_put_models(models);
+	return has;
+}
+
+/* Where there are models, `default` must be one, or sessions that chose none cannot ask. */
+static int render_default(struct gateway *g, bool *fine, struct buf *out)
+{
+	struct buf name = {0};
+	struct model *m = gateway_model_find(g, "default");
+	int r = m ? 0 : gateway_default(g, &name);
+	if (!m && r == 0 && name.len) {
+		*fine = false;
+		r = buf_printf(out,
+			"degraded: models/default points to %s, and there is no model %s: make it, "
+			"or "
+			"point to another, ln -sfn NAME models/default\n",
+			name.data, name.data);
+	} else if (!m && r == 0 && has_models(g)) {
+		*fine = false;
+		r = buf_append_str(out,
+			"degraded: models/default names no model, and sessions "
+			"that chose none cannot ask: ln -sfn NAME models/default\n");
+	}
+	model_put(m);
+	buf_free(&name);
 	return r;
 }
 
@@ -68,6 +104,7 @@ static int render_status(struct gateway *g, struct buf *out)
 	for (const struct report *p = g->reports; r == 0 && p; p = p->next, fine = false)
 		r = buf_printf(out, "degraded: %s\n", p->sentence);
 	pthread_mutex_unlock(&g->lock);
+	r = r ? r : render_default(g, &fine, out);
 	r = r ? r : render_down(g, &fine, out);
 	return r || !fine ? r : buf_append_str(out, "ok\n");
 }
@@ -135,10 +172,18 @@ NUMBER(cost_dollars_total, (double)metrics_sum(g->metrics, METRICS_COST) / 1e9)
 NUMBER(prompt_tokens_total, metrics_sum(g->metrics, METRICS_PROMPT_TOK))
 NUMBER(cached_tokens_total, metrics_sum(g->metrics, METRICS_CACHED_TOK))
 NUMBER(output_tokens_total, metrics_sum(g->metrics, METRICS_OUTPUT_TOK))
-NUMBER(ttft_p50_ms, metrics_quantile_ms(g->metrics, METRICS_FIRST_TOKEN, 0.5))
-NUMBER(ttft_p95_ms, metrics_quantile_ms(g->metrics, METRICS_FIRST_TOKEN, 0.95))
-NUMBER(latency_p50_ms, metrics_quantile_ms(g->metrics, METRICS_LATENCY, 0.5))
-NUMBER(latency_p95_ms, metrics_quantile_ms(g->metrics, METRICS_LATENCY, 0.95))
+NUMBER(judge_tokens_total, metrics_sum(g->metrics, METRICS_JUDGE_PROMPT_TOK) +
+				   metrics_sum(g->metrics, METRICS_JUDGE_OUTPUT_TOK))
+/* To the microsecond: what is behind it is noise. */
+static double quantile_ms(struct gateway *g, enum metrics_time time, double p)
+{
+	return round(metrics_quantile_ms(g->metrics, time, p) * 1e3) / 1e3;
+}
+
+NUMBER(ttft_p50_ms, quantile_ms(g, METRICS_FIRST_TOKEN, 0.5))
+NUMBER(ttft_p95_ms, quantile_ms(g, METRICS_FIRST_TOKEN, 0.95))
+NUMBER(latency_p50_ms, quantile_ms(g, METRICS_LATENCY, 0.5))
+NUMBER(latency_p95_ms, quantile_ms(g, METRICS_LATENCY, 0.95))
 NUMBER(sessions, t->sessions)
 NUMBER(models_loaded, t->models)
 NUMBER(requests_running, t->running)
@@ -151,22 +196,24 @@ NUMBER(uptime_s, (clock_real_ns() - g->started_ns) / 1000000000u)
 
 static const struct number numbers[] = {
 	{"requests_total", "counter", "Requests that are over.", read_requests_total},
-	{"requests_failed_total", "counter", "Of these, failed.", read_requests_failed_total},
-	{"requests_cancelled_total", "counter", "Of these, cancelled.",
+	{"requests_failed_total", "counter", "Requests that failed.", read_requests_failed_total},
+	{"requests_cancelled_total", "counter", "Requests that were cancelled.",
 		read_requests_cancelled_total},
 	{"requests_refused_total", "counter",
 		"Prompts that were refused before they were requests (not in requests_total).",
 		read_requests_refused_total},
 	{"requests_blocked_total", "counter",
-		"Of these, blocked by a judge, or in the middle of their answer.",
+		"Requests that were blocked by a judge, or in the middle of their answer.",
 		read_requests_blocked_total},
 	{"guard_findings_total", "counter", "What guards found.", read_guard_findings_total},
 	{"cost_dollars_total", "counter", "What requests have cost, in dollars.",
 		read_cost_dollars_total},
 	{"prompt_tokens_total", "counter", "Tokens of prompts.", read_prompt_tokens_total},
-	{"cached_tokens_total", "counter", "Of these, found in the KV cache.",
+	{"cached_tokens_total", "counter", "Tokens of prompts that were found in the KV cache.",
 		read_cached_tokens_total},
 	{"output_tokens_total", "counter", "Tokens of answers.", read_output_tokens_total},
+	{"judge_tokens_total", "counter", "Tokens of judges, in none of the sums above.",
+		read_judge_tokens_total},
 	{"ttft_p50_ms", "gauge", "Time to first token, median of the last 256.", read_ttft_p50_ms},
 	{"ttft_p95_ms", "gauge", "Time to first token, 95th percentile of the last 256.",
 		read_ttft_p95_ms},
@@ -180,8 +227,9 @@ static const struct number numbers[] = {
 	{"requests_queued", "gauge", "Requests behind others of their session.",
 		read_requests_queued},
 	{"kv_blocks_total", "gauge", "Blocks of KV cache.", read_kv_blocks_total},
-	{"kv_blocks_used", "gauge", "Of these, in use.", read_kv_blocks_used},
-	{"kv_blocks_cached", "gauge", "Of these, free with content that can be found.",
+	{"kv_blocks_used", "gauge", "Blocks of KV cache in use.", read_kv_blocks_used},
+	{"kv_blocks_cached", "gauge",
+		"Blocks of KV cache that are free with content that can be found.",
 		read_kv_blocks_cached},
 	{"preemptions", "gauge", "Sequences of loaded models that were computed again.",
 		read_preemptions},
@@ -250,6 +298,7 @@ static int render_prometheus(struct gateway *g, struct buf *out)
 	}
 	r = r ? r : metrics_render(sets, names, n_sets, out);
 	r = r ? r : models_render_upstreams(models, n, out);
+	r = r ? r : models_render_work(models, n, out);
 	r = r ? r : models_render_chosen(models, n, out);
 	r = r ? r : cache_metrics(g->cache, out);
 	free(names);

@@ -57,20 +57,24 @@ struct mark {
 
 struct guard_stream *guard_stream_new(struct guard_set *set)
 {
-	struct guard_stream *s = calloc(1, sizeof(*s));
-	size_t n = set->n_patterns;
+	/* One block: what begins as zero, then what is written before it is read. */
+	size_t n = set->n_patterns + 1, words = set->n_patterns / 64 + 1;
+	size_t zero =
+		sizeof(struct guard_stream) + n * (sizeof(size_t) + sizeof(struct guard_cost));
+	size_t rest = n * (sizeof(size_t) + sizeof(struct guard_cost) + sizeof(uint32_t)) +
+		      words * sizeof(uint64_t);
+	struct guard_stream *s = malloc(zero + rest);
 
 	if (!s)
 		return NULL;
+	memset(s, 0, zero);
 	s->set = guard_set_ref(set);
-	s->p = calloc(n + 1, sizeof(*s->p));
-	s->p_before = calloc(n + 1, sizeof(*s->p_before));
-	s->cost = calloc(n + 1, sizeof(*s->cost));
-	s->cost_before = calloc(n + 1, sizeof(*s->cost));
-	s->few_hit = calloc(n / 64 + 1, sizeof(*s->few_hit));
-	s->few_at = calloc(n + 1, sizeof(*s->few_at));
-	if (!s->p || !s->p_before || !s->cost || !s->cost_before || !s->few_hit || !s->few_at)
-		return guard_stream_free(s);
+	s->p = (size_t *)(s + 1);
+	s->cost = (struct guard_cost *)(s->p + n);
+	s->p_before = (size_t *)(s->cost + n);
+	s->cost_before = (struct guard_cost *)(s->p_before + n);
+	s->few_hit = (uint64_t *)(s->cost_before + n);
+	s->few_at = (uint32_t *)(s->few_hit + words);
 	return s;
 }
 
@@ -80,12 +84,6 @@ struct guard_stream *guard_stream_free(struct guard_stream *s)
 		return NULL;
 	guard_set_put(s->set);
 	buf_free(&s->text);
-	free(s->p);
-	free(s->p_before);
-	free(s->cost);
-	free(s->cost_before);
-	free(s->few_hit);
-	free(s->few_at);
 	free(s->hits.hit);
 	free(s->peeked.hit);
 	free(s->release.cuts);
@@ -164,6 +162,17 @@ static int count_chars(struct guard_stream *s, size_t from)
 	return r;
 }
 
+/* Whether the prefilter has found that nothing of a rule begins in what is new. guard_track would
+ * find the same, in longer. */
+static bool begins_nowhere(const struct guard_set *set, size_t i, const struct guard_places *places,
+	const struct guard_view *view)
+{
+	const struct guard_rule *rule = set->patterns[i];
+
+	return !places->head[2 * i] && rule->filter.n_start && !rule->filter.common &&
+	       !rule->searched && places->full_from >= view->end - view->base;
+}
+
 /* Every rule, with one pass of the prefilter over what is new. */
 static int track_whole(struct guard_stream *s, size_t from)
 {
@@ -180,7 +189,10 @@ static int track_whole(struct guard_stream *s, size_t from)
 	if (!places)
 		return -ENOMEM;
 	for (size_t i = 0; i < set->n_patterns && r == 0; i++)
-		r = track(s, i, &view, places);
+		if (!begins_nowhere(set, i, places, &view))
+			r = track(s, i, &view, places);
+		else if (s->p[i] < s->end && s->cost[i].retry <= s->end)
+			s->p[i] = s->end;
 	return r;
 }
 
@@ -499,6 +511,8 @@ static int track_end(struct guard_stream *s, struct guard_hits *hits, bool keep)
 	}
 	for (size_t i = 0; i < s->set->n_patterns && r == 0; i++) {
 		size_t p = s->p[i];
+		if (p >= s->end)
+			continue;
 		struct guard_cost cost = s->cost[i];
 		r = guard_track(
 			s->set->patterns[i], s->set->rank[i], &view, &p, &cost, places, i, hits);

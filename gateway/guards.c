@@ -169,7 +169,7 @@ uint64_t guards_fingerprint(struct guards *gs, enum guard_stage stage)
 static int collect(const struct guards *gs, enum guard_stage stage, struct guard_rules **rules)
 {
 	int n = 0;
-	if (*gs->no_room[stage])
+	if (*gs->no_room[stage] || *gs->shut[stage])
 		return -1;
 	for (size_t i = 0; i < gs->files.n; i++) {
 		const struct guard_file *f = gs->files.rows[i].object;
@@ -206,6 +206,9 @@ static void put_in_force(struct guards *gs, enum guard_stage stage)
 
 static int closed(const struct guards *gs, enum guard_stage stage, bool judge, struct err *err)
 {
+	if (!judge && *gs->shut[stage])
+		return err_set(err, -EPERM, "the %s guards are closed: %s",
+			guards_stage_names[stage], gs->shut[stage]);
 	if (!judge && *gs->no_room[stage])
 		return err_set(err, -EPERM,
 			"the %s guards are closed: there is no room for guards/%s",
@@ -559,6 +562,27 @@ static void drop_gone(struct loop_work *work)
 	for (size_t i = 0; i < n; i++)
 		report(gs, gone[i], NULL);
 	report_mended(gs);
+	pthread_mutex_unlock(&gs->set_lock);
+}
+
+void gateway_guard_close(struct gateway *g, const char *name, const char *sentence)
+{
+	struct guards *gs = g->guards;
+	enum guard_stage stage = *name == 'o' ? GUARD_OUTPUT : GUARD_INPUT;
+	char key[32], whole[256];
+	pthread_mutex_lock(&gs->set_lock);
+	pthread_mutex_lock(&gs->lock);
+	char *shut = gs->shut[stage];
+	bool changed = strncmp(shut, sentence ? sentence : "", sizeof gs->shut[0] - 1);
+	snprintf(shut, sizeof gs->shut[0], "%s", sentence ? sentence : "");
+	pthread_mutex_unlock(&gs->lock);
+	if (changed) {
+		put_in_force(gs, stage);
+		snprintf(key, sizeof key, "guards:%s/", name);
+		snprintf(whole, sizeof whole, "the %s guards are closed: %s", name,
+			sentence ? sentence : "");
+		gateway_report(g, key, sentence ? whole : NULL);
+	}
 	pthread_mutex_unlock(&gs->set_lock);
 }
 

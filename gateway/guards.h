@@ -38,6 +38,7 @@ uint64_t guards_fingerprint(struct guards *gs, enum guard_stage stage);
 struct guards_subject { /* whose text it is; borrowed */
 	uid_t uid;
 	const char *user, *session;
+	uint64_t request; /* 0: of none */
 };
 int guards_text(struct guards *gs, const struct guards_subject *who, const char *text, size_t len,
 	struct buf *out, struct err *err);

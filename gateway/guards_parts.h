@@ -30,6 +30,7 @@ struct guards {
 	struct guard_set *sets[2];           /* by stage; NULL: closed */
 	uint64_t generation[2];              /* of sets */
 	uint64_t fingerprints[2];            /* of the texts that sets are of */
+	char shut[2][160];                   /* why nothing of a stage can be known; "" */
 	char no_room[2][TEXT_NAME_SIZE + 8]; /* a file that could not be taken closes its stage */
 	bool stopped;
 	struct loop_timer timer;

@@ -58,6 +58,7 @@ static void add(struct guards *gs, const struct guards_subject *who, enum guard_
 	audit_add(gs->g->audit, &(struct audit_entry){
 					.user = who->user,
 					.session = who->session,
+					.request = who->request,
 					.stage = guards_stage_names[stage],
 					.guard = f->file,
 					.rule = f->rule,
@@ -117,6 +118,7 @@ void guards_tell_judge(struct guards *gs, const struct guards_subject *who, enum
 	audit_add(gs->g->audit, &(struct audit_entry){
 					.user = who->user,
 					.session = who->session,
+					.request = who->request,
 					.stage = guards_stage_names[stage],
 					.guard = "moderation",
 					.rule = categories,
@@ -197,6 +199,10 @@ int guards_render_status(struct guards *gs, struct buf *out)
 	guards_missing_judge(gs, missing, sizeof missing);
 	int r = *missing ? buf_printf(out, "%s\n", missing) : 0;
 	pthread_mutex_lock(&gs->lock);
+	for (size_t i = 0; r == 0 && i < 2; i++)
+		if (*gs->shut[i])
+			r = buf_printf(out, "%s closed: nothing passes: %s\n",
+				guards_stage_names[i], gs->shut[i]);
 	for (size_t i = 0; r == 0 && i < gs->files.n; i++)
 		r = render_file(gs->files.rows[i].object, out);
 	pthread_mutex_unlock(&gs->lock);

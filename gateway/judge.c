@@ -16,7 +16,10 @@
  * Prompts of all judges share one salt, and so the KV blocks of their constant beginning. 0 is no
  * user's salt (request.c), so no request finds blocks of a judge.
  *
- * Locks: judge->lock has the place of a request's inbox, inside the lane's. The loop's fields
+ * What a piece took is told to the payer once: with its verdict when that is safe, for the rest is
+ * cut off, else with its end.
+ *
+ * Locks: judge->lock has the place of a request's inbox, inside the gate's. The loop's fields
  * belong to the texts' thread while that renders.
  */
 #include "gateway/judge.h"
@@ -48,6 +51,7 @@ struct news {
 	bool admitted, told, rendered, known, ended;
 	int told_status, end_status;
 	float p[2]; /* of the words */
+	struct trace_usage usage;
 	struct err told_err, end_err;
 };
 
@@ -58,6 +62,8 @@ struct judge {
 	struct text *user_text, *agent_text;
 	judge_done_fn *done;
 	void *arg;
+	const struct judge_payer *payer;
+	void *payer_arg;
 
 	pthread_mutex_t lock; /* guards down to `answer` */
 	pthread_cond_t told_end;
@@ -65,12 +71,13 @@ struct judge {
 	struct news news;
 	struct buf answer; /* to the present piece */
 
-	struct lane_user lane;
+	struct gate_user at_gate;
 
 	/* The loop's. */
 	enum stage stage;
 	bool rendering, cancel_sent, decided, unsafe;
-	double p; /* the greatest so far */
+	bool owes; /* the payer was asked for the present piece, and not told yet */
+	double p;  /* the greatest so far */
 	struct model *model;
 	struct model_user user;
 	struct pieces pieces;
@@ -122,9 +129,9 @@ static bool is_over(struct judge *j)
 	return over;
 }
 
-static void turn_came(struct lane_user *u)
+static void turn_came(struct gate_user *u)
 {
-	struct judge *j = list_entry(u, struct judge, lane);
+	struct judge *j = list_entry(u, struct judge, at_gate);
 	pthread_mutex_lock(&j->lock);
 	j->news.admitted = true;
 	pthread_mutex_unlock(&j->lock);
@@ -190,6 +197,40 @@ static void timed_out(struct loop_timer *timer)
 		tell(j, &v);
 	post(j);
 	judge_put(j);
+}
+
+/* ---- who pays ---- */
+
+/* 0, or -errno: the payer would not, and the judge has said so. */
+static int ask_payer(struct judge *j)
+{
+	struct judge_verdict v = {.unpaid = true};
+	struct book_judge most = {
+		.model = model_name(j->model),
+		.prompt_tok = j->prompt.most_tok,
+		.likely_tok = j->prompt.n_tok,
+		.output_tok = ANSWER_TOK,
+	};
+	model_price(j->model, &most.price);
+	v.status = j->payer ? j->payer->asked(j->payer_arg, &most, &v.err) : 0;
+	j->owes = v.status == 0;
+	if (v.status < 0)
+		tell(j, &v);
+	return v.status;
+}
+
+static void tell_payer(struct judge *j, const struct trace_usage *usage)
+{
+	const struct money_tokens t = {usage->prompt_tok, usage->cached_tok, usage->output_tok};
+	struct money_price price;
+	if (!j->owes)
+		return;
+	j->owes = false;
+	model_price(j->model, &price);
+	metrics_judged(model_metrics(j->model), usage, money_cost(&price, &t));
+	metrics_judged(j->g->metrics, usage, 0);
+	if (j->payer && !is_over(j))
+		j->payer->took(j->payer_arg, &t);
 }
 
 /* ---- MODEL ---- */
@@ -280,6 +321,7 @@ static void provider_event(void *arg, const struct provider_event *e)
 	case PROVIDER_CANDIDATES:
 		j->news.known = look = true;
 		memcpy(j->news.p, e->candidate_p, sizeof j->news.p);
+		j->news.usage = e->usage;
 		break;
 	case PROVIDER_TEXT: /* what does not fit is no list of categories */
 		buf_append(&j->answer, e->text, e->len);
@@ -287,6 +329,7 @@ static void provider_event(void *arg, const struct provider_event *e)
 	case PROVIDER_END:
 		j->news.ended = look = true;
 		j->news.end_status = e->status;
+		j->news.usage = e->usage;
 		if (e->status)
 			err_set(&j->news.end_err, 0, "%.*s", (int)e->len, e->text ? e->text : "");
 		break;
@@ -321,6 +364,8 @@ static void stage_ask(struct judge *j)
 	const struct loaded *l = j->user.loaded;
 	struct err err = j->render_err;
 	int e = j->render_status;
+	if (e == 0 && ask_payer(j) < 0)
+		return;
 	bool asked = e == 0;
 	if (asked) {
 		j->decided = j->cancel_sent = false;
@@ -333,6 +378,8 @@ static void stage_ask(struct judge *j)
 	}
 	free(j->prompt.data);
 	j->prompt = (struct provider_prompt){0};
+	if (asked && e < 0)
+		tell_payer(j, &(struct trace_usage){0});
 	if (e < 0)
 		fail(j, e == -EAGAIN ? -EBUSY : e, &err);
 	else
@@ -355,6 +402,10 @@ static void decide(struct judge *j, const struct news *news)
 	if (p > j->p)
 		j->p = p;
 	j->unsafe = p >= j->moderation->threshold;
+	struct trace_usage usage = news->usage;
+	usage.output_tok = usage.output_tok ? usage.output_tok : 1; /* that word */
+	if (!j->unsafe)
+		tell_payer(j, &usage);
 	if (!j->unsafe && j->pieces.finished)
 		tell_safe(j);
 	else if (!j->unsafe)
@@ -437,7 +488,7 @@ static void release(struct judge *j)
 	if (j->model)
 		model_unuse(j->model, &j->user);
 	j->model = model_put(j->model);
-	lane_leave(g->judges, &j->lane);
+	gate_leave(g->judges, &j->at_gate);
 	judge_put(j); /* the machine's own */
 	gateway_idle(g);
 	gateway_put(g);
@@ -449,6 +500,8 @@ static void run(struct loop_work *work)
 	if (j->stage != STAGE_RELEASED) {
 		struct news news;
 		take_news(j, &news);
+		if (j->stage == STAGE_ASK && news.ended)
+			tell_payer(j, &news.usage);
 		if (!is_over(j))
 			advance(j, &news);
 		if (is_over(j)) {
@@ -463,8 +516,21 @@ static void run(struct loop_work *work)
 
 /* ---- the door ---- */
 
-static struct judge *make(struct gateway *g, struct moderation *m, enum guard_stage stage,
-	struct text *user, const char *agent, size_t agent_len)
+static void init_work(struct judge *j)
+{
+	j->at_gate.come = turn_came;
+	j->user.told = model_told;
+	j->timer.run = timed_out;
+	j->work.run = run;
+	j->render_work.run = render_on_thread;
+	list_init(&j->at_gate.link);
+	list_init(&j->user.link);
+	list_init(&j->timer.link);
+	list_init(&j->work.link);
+	list_init(&j->render_work.link);
+}
+
+static struct judge *make(const struct judge_job *job)
 {
 	struct judge *j = calloc(1, sizeof *j);
 	if (!j)
@@ -472,58 +538,55 @@ static struct judge *make(struct gateway *g, struct moderation *m, enum guard_st
 	atomic_init(&j->refs, 1); /* the caller's */
 	pthread_mutex_init(&j->lock, NULL);
 	pthread_cond_init(&j->told_end, NULL);
-	j->g = gateway_ref(g);
-	j->moderation = moderation_ref(m);
-	j->user_text = text_ref(user);
-	j->agent_text = text_new(agent, stage == GUARD_OUTPUT ? agent_len : 0);
+	j->g = gateway_ref(job->g);
+	j->moderation = moderation_ref(job->moderation);
+	j->user_text = text_ref(job->user);
+	j->agent_text = text_new(job->agent, job->stage == GUARD_OUTPUT ? job->agent_len : 0);
 	j->answer.max = ANSWER_BYTES;
-	j->user.told = model_told;
-	j->timer.run = timed_out;
-	j->work.run = run;
-	j->render_work.run = render_on_thread;
-	list_init(&j->lane.link);
-	j->lane.come = turn_came;
-	list_init(&j->user.link);
-	list_init(&j->timer.link);
-	list_init(&j->work.link);
-	list_init(&j->render_work.link);
+	j->done = job->done;
+	j->arg = job->arg;
+	j->payer = job->payer;
+	j->payer_arg = job->payer_arg;
+	j->at_gate.uid = job->uid;
+	init_work(j);
 	if (!j->agent_text)
 		return judge_put(j);
 	j->pieces = (struct pieces){
-		.moderation = m,
-		.stage = stage,
-		.user = user ? user->bytes : "",
-		.user_len = user ? user->len : 0,
+		.moderation = j->moderation,
+		.stage = job->stage,
+		.user = job->user ? job->user->bytes : "",
+		.user_len = job->user ? job->user->len : 0,
 		.agent = j->agent_text->bytes,
 		.agent_len = j->agent_text->len,
 	};
 	return j;
 }
 
-int judge_begin(struct judge **out, struct gateway *g, struct moderation *m, enum guard_stage stage,
-	struct text *user, const char *agent, size_t agent_len, judge_done_fn *done, void *arg,
-	struct err *err)
+int judge_begin(struct judge **out, const struct judge_job *job, struct err *err)
 {
+	struct gateway *g = job->g;
+	const struct moderation *m = job->moderation;
 	*out = NULL;
 	if (atomic_load(&g->stopping))
 		return err_set(err, -ESHUTDOWN, "llmfs is stopping");
-	if (!moderation_judges(m, stage) || (stage == GUARD_INPUT && !user))
+	if (!moderation_judges(m, job->stage) || (job->stage == GUARD_INPUT && !job->user))
 		return err_set(err, -EINVAL, "there is nothing to judge");
-	struct judge *j = make(g, m, stage, user, agent, agent_len);
+	struct judge *j = make(job);
 	if (!j)
 		return err_set(err, -ENOMEM, "out of memory");
-	j->done = done;
-	j->arg = arg;
-	*out = j;
 	judge_ref(j); /* the machine's */
+	*out = j;
 	gateway_busy(g);
-	if (!lane_enter(g->judges, &j->lane)) {
+	int e = gate_enter(g->judges, &j->at_gate, NULL);
+	if (e < 0) {
 		judge_put(j);
 		*out = judge_put(j);
 		gateway_idle(g);
 		return err_set(
 			err, -EBUSY, "%d texts wait for the judge already", JUDGE_WAITING_MAX);
 	}
+	if (e == 0)
+		turn_came(&j->at_gate);
 	judge_ref(j); /* the timer's */
 	if (!loop_arm(g->loop, &j->timer, clock_mono_ns() + m->timeout_ms * 1000000ull))
 		judge_put(j);

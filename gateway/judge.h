@@ -10,9 +10,14 @@
  * judge and there is no verdict.
  *
  * Judges are requests like others to the engine, in the same batch. At most JUDGE_RUNNING_MAX of a
- * gateway run at a time; the others wait in order of their beginning, at most JUDGE_WAITING_MAX.
+ * gateway run at a time, at most JUDGE_WAITING_MAX wait: users in turn, each one's in order of
+ * their beginning (gate.h).
+ *
+ * What a judge computes is paid by whose text it judges: before each piece the payer is asked, and
+ * it is told what the piece took.
  */
 
+#include "gateway/book.h"
 #include "gateway/core.h"
 #include "gateway/moderation.h"
 
@@ -23,6 +28,7 @@ struct judge;
 
 struct judge_verdict {
 	int status;          /* 0; or -errno: there is no verdict, what now is on_error's affair */
+	bool unpaid;         /* with a status: the payer would not; on_error has no say in that */
 	bool unsafe;         /* the rest: with status 0 only */
 	double p;            /* of the piece that was found unsafe, or of the least safe one */
 	char categories[64]; /* "S1,S10": what the model said, only names that exist; "" */
@@ -31,10 +37,32 @@ struct judge_verdict {
 
 typedef void judge_done_fn(void *arg, const struct judge_verdict *verdict);
 
+/* Both on the loop, without locks, not once judge_cancel was called there. */
+struct judge_payer {
+	/* A piece is about to be asked: 0, or -errno with a sentence, and it is not. */
+	int (*asked)(void *arg, const struct book_judge *most, struct err *err);
+	/* It took that; not called for one that never got so far. */
+	void (*took)(void *arg, const struct money_tokens *tokens);
+};
+
+struct judge_job {
+	struct gateway *g;
+	struct moderation *moderation;
+	enum guard_stage stage;
+	struct text *user; /* may be NULL, of an output */
+	const char *agent; /* of an output: [agent_len] */
+	size_t agent_len;
+	uid_t uid; /* whose text it is: whose turn it takes */
+	judge_done_fn *done;
+	void *arg;
+	const struct judge_payer *payer; /* static; NULL: nobody pays */
+	void *payer_arg;
+};
+
 /*
- * Begins to judge a text of that stage: the user's, or the agent's as an answer to the user's
- * (`user` may be NULL then). new *out, which lasts until judge_cancel. Takes references of m and
- * user and copies agent; both texts are UTF-8. Any thread; costs no more than that copy.
+ * Begins to judge a text of that stage: the user's, or the agent's as an answer to the user's. new
+ * *out, which lasts until judge_cancel. Takes references of moderation and user and copies agent;
+ * both texts are UTF-8. Any thread; costs no more than that copy.
  *
  * done(arg, verdict) comes once, on the gateway's loop thread and never from within this call, with
  * no lock held; it may call whatever it likes, judge_cancel of this judge too. It comes
@@ -42,14 +70,13 @@ typedef void judge_done_fn(void *arg, const struct judge_verdict *verdict);
  * categories are missing, that verdict), however long the queue is and whatever the model does.
  * Other statuses: -EHOSTUNREACH, -EBADMSG, -ENOTSUP ...: the model is missing or cannot be loaded;
  * -ECANCELED: it was unloaded, or the gateway stops; -EMSGSIZE: its context is too short for the
- * form; -EIO: it says neither word; what the provider said.
+ * form; -EIO: it says neither word; what the provider said; what
+ * the payer said (unpaid).
  *
  * 0; -ESHUTDOWN; -EBUSY: too many wait; -EINVAL: this stage is not judged; -ENOMEM. Then done does
  * not come and *out is NULL.
  */
-int judge_begin(struct judge **out, struct gateway *g, struct moderation *m, enum guard_stage stage,
-	struct text *user, const char *agent, size_t agent_len, judge_done_fn *done, void *arg,
-	struct err *err);
+int judge_begin(struct judge **out, const struct judge_job *job, struct err *err);
 
 /*
  * Lets go of it, whether or not done has come: done is not called any more after this returns. What

@@ -67,6 +67,20 @@ static int read_number(struct limits *l, enum limits_setting i, const char *valu
 	return 0;
 }
 
+static int read_days(struct limits *l, enum limits_setting i, const char *value, size_t len)
+{
+	uint64_t n = 0;
+	if (!len || len > 5)
+		return -EINVAL;
+	for (size_t k = 0; k < len; k++) {
+		if (value[k] < '0' || value[k] > '9')
+			return -EINVAL;
+		n = n * 10 + (uint64_t)(value[k] - '0');
+	}
+	l->ledger_days = n;
+	return 0;
+}
+
 static int read_alerts(struct limits *l, enum limits_setting i, const char *value, size_t len)
 {
 	l->n_alerts = 0;
@@ -146,11 +160,13 @@ static const struct row rows[N_LIMITS] = {
 		ALERT_BYTES},
 	[LIMITS_MEMBERS] = {"members", read_members, "",
 		"user names of A-Z a-z 0-9 . _ -, one a line, at most 64 KiB", MEMBER_BYTES},
+	[LIMITS_LEDGER_DAYS] = {"ledger_days", read_days, "400",
+		"a whole number of days, from 1 to 99999, or 0: for ever", SHORT_BYTES},
 };
 
 static const char *const names[N_LIMITS + 1] = {"limit", "window", "requests_per_minute",
 	"requests_per_day", "tokens_per_minute", "tokens_per_day", "requests_in_flight", "alerts",
-	"members", NULL};
+	"members", "ledger_days", NULL};
 
 const char *const *limits_names(void)
 {

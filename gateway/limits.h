@@ -23,6 +23,7 @@ enum limits_setting {
 	LIMITS_REQUESTS_IN_FLIGHT,
 	LIMITS_ALERTS,
 	LIMITS_MEMBERS,
+	LIMITS_LEDGER_DAYS,
 	N_LIMITS
 };
 
@@ -39,6 +40,7 @@ struct limits {
 	money budget;
 	enum window_kind window;
 	uint64_t rate[N_RATES], in_flight;     /* LIMITS_NONE: none */
+	uint64_t ledger_days;                  /* 0: for ever */
 	uint32_t alert_ppb[LIMITS_ALERTS_MAX]; /* [n_alerts], rising, above 0 */
 	size_t n_alerts;
 	char (*members)[TEXT_NAME_SIZE]; /* [n_members], sorted */

@@ -14,6 +14,8 @@ static int local_load(void **handle, const struct provider_config *config,
 {
 	struct engine_options options = {
 		.chat_family = config->chat_family,
+		.backend = config->backend,
+		.gpu = config->gpu,
 		.n_threads = config->n_threads,
 		.kv_bytes = config->kv_bytes,
 		.forbidden_device = config->forbidden_device,
@@ -58,10 +60,55 @@ static void local_stats(void *handle, struct provider_stats *out)
 	};
 }
 
+/* What cannot compute any more is as good as not loaded. */
+static int local_health(void *handle, const char **word, struct err *why)
+{
+	int r = engine_fault(handle, why);
+	*word = r < 0 ? "failed" : "ready";
+	return r < 0 ? -EHOSTUNREACH : 0;
+}
+
+static void local_work(void *handle, struct provider_work *out)
+{
+	struct engine_stats s;
+	struct engine_device d;
+	engine_stats(handle, &s);
+	engine_device(handle, &d);
+	*out = (struct provider_work){
+		.backend = engine_info(handle)->backend,
+		.step_sequences = s.step_sequences,
+		.output_tok_s = s.output_tok_s,
+		.steps = s.steps,
+		.memory_used = d.memory_used,
+		.memory_free = d.memory_free,
+		.graph_hits = d.graph_hits,
+		.graph_misses = d.graph_misses,
+		.utilisation = d.utilisation,
+	};
+}
+
 static int info_word(struct buf *out, const char *key, const char *value)
 {
 	int r = buf_printf(out, ",\n  \"%s\": ", key);
 	return r ? r : text_append_json(out, value, strlen(value));
+}
+
+static int info_work(void *handle, struct buf *out)
+{
+	struct provider_work w;
+	local_work(handle, &w);
+	int r = buf_printf(out, ",\n  \"batch\": %" PRIu32 ",\n  \"tokens_per_second\": %.1f",
+		w.step_sequences, w.output_tok_s);
+	if (r || w.memory_used + w.memory_free == 0)
+		return r;
+	r = buf_printf(out,
+		",\n  \"device_memory_used\": %" PRIu64 ",\n  \"device_memory_free\": %" PRIu64
+		",\n  \"graph_hits\": %" PRIu64 ",\n  \"graph_misses\": %" PRIu64,
+		w.memory_used, w.memory_free, w.graph_hits, w.graph_misses);
+	if (w.utilisation >= 0)
+		r = r ? r
+		      : buf_printf(out, ",\n  \"device_utilisation\": %.2f", (double)w.utilisation);
+	return r;
 }
 
 static int local_info(void *handle, struct buf *out)
@@ -76,6 +123,8 @@ static int local_info(void *handle, struct buf *out)
 	else
 		r = r ? r : info_word(out, "template", i->chat_family);
 	r = r ? r : info_word(out, "backend", i->backend);
+	if (*i->backend_note)
+		r = r ? r : info_word(out, "backend_note", i->backend_note);
 	r = r ? r
 	      : buf_printf(out,
 			",\n  \"parameters\": %" PRIu64 ",\n  \"file_bytes\": %" PRIu64
@@ -84,13 +133,13 @@ static int local_info(void *handle, struct buf *out)
 			",\n  \"vocabulary\": %" PRIu32,
 			i->n_parameters, i->file_bytes, i->n_layers, i->n_embd, i->n_heads,
 			i->n_kv_heads, i->n_vocab);
-	return r ? r
-		 : buf_printf(out,
-			   ",\n  \"context\": %" PRIu32 ",\n  \"threads\": %" PRIu32
-			   ",\n  \"kv_block_tokens\": %" PRIu32 ",\n  \"kv_blocks\": %" PRIu32
-			   ",\n  \"kv_bytes\": %" PRIu64,
-			   i->context_tok, i->n_threads, i->kv_block_tok, i->kv_blocks,
-			   i->kv_bytes);
+	r = r ? r
+	      : buf_printf(out,
+			",\n  \"context\": %" PRIu32 ",\n  \"threads\": %" PRIu32
+			",\n  \"kv_block_tokens\": %" PRIu32 ",\n  \"kv_blocks\": %" PRIu32
+			",\n  \"kv_bytes\": %" PRIu64,
+			i->context_tok, i->n_threads, i->kv_block_tok, i->kv_blocks, i->kv_bytes);
+	return r || i->is_encoder ? r : info_work(handle, out);
 }
 
 static int local_count(void *handle, const char *text, size_t len, size_t *n_tok, struct err *err)
@@ -152,6 +201,8 @@ static void relay_event(void *arg, const struct engine_event *e)
 		.n_candidates = e->n_candidates,
 		.mean_logprob = NAN,
 	};
+	if (e->kind == ENGINE_LOGPROBS) /* nobody asks for them yet */
+		return;
 	relay->event(relay->arg, &event);
 	if (e->kind == ENGINE_END)
 		free(relay);
@@ -171,7 +222,10 @@ static int local_submit(
 			.top_k = q->top_k,
 			.top_p = (float)q->top_p,
 			.min_p = (float)q->min_p,
-			.seed = q->seed},
+			.seed = q->seed,
+			.repetition_penalty = (float)q->repetition_penalty,
+			.presence_penalty = (float)q->presence_penalty,
+			.frequency_penalty = (float)q->frequency_penalty},
 		.max_tokens = q->max_tokens,
 		.ignore_eos = q->ignore_eos,
 		.json = q->json,
@@ -236,6 +290,7 @@ const struct provider local_provider = {
 	.unload = local_unload,
 	.limits = local_limits,
 	.stats = local_stats,
+	.work = local_work,
 	.info = local_info,
 	.count = local_count,
 	.render = local_render,
@@ -243,4 +298,5 @@ const struct provider local_provider = {
 	.cancel = local_cancel,
 	.embed = local_embed,
 	.cancel_embed = local_cancel,
+	.health = local_health,
 };

@@ -90,20 +90,16 @@ static int time_left_ms(const struct loop *loop, uint64_t now)
 	return left > 1000000 ? 1000000 : (int)left;
 }
 
-/* Fills the batch. The loop's own descriptor is dealt with here: it only wakes. */
+/* Fills the batch. The loop's own descriptor is dealt with here: it only wakes, at each write to
+ * it, and is never read (it is edge-triggered, and counts to 2^64). */
 static void poll_descriptors(struct loop *loop, int timeout_ms)
 {
 	loop->batch_at = 0;
 	int n = epoll_wait(loop->epoll_fd, loop->batch, BATCH_MAX, timeout_ms);
 	loop->batch_n = n > 0 ? n : 0;
-	for (int i = 0; i < loop->batch_n; i++) {
-		if (loop->batch[i].data.ptr != loop)
-			continue;
-		uint64_t count;
-		ssize_t ignored = read(loop->wake_fd, &count, sizeof count);
-		(void)ignored;
-		loop->batch[i].data.ptr = NULL;
-	}
+	for (int i = 0; i < loop->batch_n; i++)
+		if (loop->batch[i].data.ptr == loop)
+			loop->batch[i].data.ptr = NULL;
 }
 
 /* The next descriptor of the batch, with what happened to it; NULL: the batch is over. */
@@ -222,7 +218,7 @@ int loop_new(struct loop **out, struct err *err)
 	list_init(&loop->timers);
 	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	struct epoll_event event = {.events = EPOLLIN, .data.ptr = loop};
+	struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = loop};
 	int r = 0;
 	if (loop->epoll_fd < 0 || loop->wake_fd < 0 ||
 		epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->wake_fd, &event) < 0)
@@ -335,9 +331,13 @@ bool loop_disarm(struct loop *loop, struct loop_timer *timer)
 int loop_watch(struct loop *loop, struct loop_fd *fd, uint32_t events)
 {
 	struct epoll_event event = {.events = events, .data.ptr = fd};
-	if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_MOD, fd->fd, &event) == 0)
-		return 0;
-	if (errno != ENOENT || epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd->fd, &event) < 0)
+	int op = fd->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+	int r = epoll_ctl(loop->epoll_fd, op, fd->fd, &event);
+	/* It was closed and opened again behind our back, as libcurl does where it gives up a
+	 * connect: epoll has forgotten it. */
+	if (r < 0 && errno == ENOENT)
+		r = epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd->fd, &event);
+	if (r < 0)
 		return -errno;
 	loop->n_watched += !fd->watched;
 	fd->watched = true;

@@ -72,6 +72,16 @@ void metrics_add(struct metrics *m, const struct trace_record *c)
 	pthread_mutex_unlock(&m->lock);
 }
 
+void metrics_judged(struct metrics *m, const struct trace_usage *usage, money cost)
+{
+	pthread_mutex_lock(&m->lock);
+	m->sums[METRICS_JUDGE_PROMPT_TOK] += usage->prompt_tok;
+	m->sums[METRICS_JUDGE_CACHED_TOK] += usage->cached_tok;
+	m->sums[METRICS_JUDGE_OUTPUT_TOK] += usage->output_tok;
+	m->sums[METRICS_COST] += (uint64_t)cost;
+	pthread_mutex_unlock(&m->lock);
+}
+
 uint64_t metrics_sum(struct metrics *m, enum metrics_sum sum)
 {
 	pthread_mutex_lock(&m->lock);
@@ -150,6 +160,8 @@ int metrics_render(
 		{"cancelled", METRICS_CANCELLED}, {"blocked", METRICS_BLOCKED}, {0}};
 	static const struct label directions[] = {{"prompt", METRICS_PROMPT_TOK},
 		{"cached", METRICS_CACHED_TOK}, {"output", METRICS_OUTPUT_TOK}, {0}};
+	static const struct label judged[] = {{"prompt", METRICS_JUDGE_PROMPT_TOK},
+		{"cached", METRICS_JUDGE_CACHED_TOK}, {"output", METRICS_JUDGE_OUTPUT_TOK}, {0}};
 	static const char *const names[N_METRICS_TIMES] = {
 		"llm_request_latency_seconds", "llm_time_to_first_token_seconds"};
 	static const char *const help[N_METRICS_TIMES] = {
@@ -162,6 +174,12 @@ int metrics_render(
 			"Tokens; cached ones are prompt tokens that were not computed again.");
 	r = r ? r
 	      : render_counters(sets, models, n, "llm_tokens_total", "direction", directions, out);
+	r = r ? r
+	      : metrics_head(out, "llm_judge_tokens_total", "counter",
+			"Tokens of a model as a judge, which are not in llm_tokens_total.");
+	r = r ? r
+	      : render_counters(
+			sets, models, n, "llm_judge_tokens_total", "direction", judged, out);
 	r = r ? r : metrics_head(out, "llm_cost_dollars", "counter", "What requests have cost.");
 	for (size_t i = 0; r == 0 && i < n; i++)
 		r = buf_printf(out, "llm_cost_dollars{model=\"%s\"} %.9f\n", models[i],

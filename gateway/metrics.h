@@ -12,6 +12,8 @@ struct metrics *metrics_new(void);
 struct metrics *metrics_free(struct metrics *m); /* accepts NULL, returns NULL */
 /* A request is over. */
 void metrics_add(struct metrics *m, const struct trace_record *record);
+/* It was asked as a judge, or a judge was: tokens that are none of a request's. */
+void metrics_judged(struct metrics *m, const struct trace_usage *usage, money cost);
 
 enum metrics_sum {
 	METRICS_DONE,
@@ -22,6 +24,9 @@ enum metrics_sum {
 	METRICS_CACHED_TOK,
 	METRICS_OUTPUT_TOK,
 	METRICS_COST, /* nanodollars */
+	METRICS_JUDGE_PROMPT_TOK,
+	METRICS_JUDGE_CACHED_TOK,
+	METRICS_JUDGE_OUTPUT_TOK,
 	N_METRICS_SUMS
 };
 uint64_t metrics_sum(struct metrics *m, enum metrics_sum sum);
@@ -31,7 +36,8 @@ enum metrics_time { METRICS_LATENCY, METRICS_FIRST_TOKEN, N_METRICS_TIMES };
 double metrics_quantile_ms(struct metrics *m, enum metrics_time time, double p);
 
 /* The Prometheus text of some models' sets: llm_requests_total{model,status},
- * llm_tokens_total{model,direction}, llm_cost_dollars{model}, llm_request_latency_seconds and
+ * llm_tokens_total{model,direction}, llm_judge_tokens_total{model,direction},
+ * llm_cost_dollars{model}, llm_request_latency_seconds and
  * llm_time_to_first_token_seconds (histograms). */
 int metrics_render(
 	struct metrics *const *sets, const char *const *models, size_t n, struct buf *out);

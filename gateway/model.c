@@ -130,6 +130,11 @@ static void make_anew(struct model *m)
 		m->state = MODEL_UNLOADED;
 }
 
+static bool is_same(const struct text *a, const struct text *b)
+{
+	return a == b || (a && b && a->len == b->len && !memcmp(a->bytes, b->bytes, a->len));
+}
+
 int model_setting_set(
 	struct model *m, const char *file, const char *value, size_t len, struct err *err)
 {
@@ -146,6 +151,8 @@ int model_setting_set(
 	m->settings.value[i] = t;
 	if (model_settings_reloads((enum model_setting)i))
 		make_anew(m);
+	if (model_settings_is_of_a_load((enum model_setting)i) && !is_same(old, t))
+		m->outdated = true;
 	pthread_mutex_unlock(&m->lock);
 	text_put(old);
 	if (i == MODEL_REQUESTS_MAX || i == MODEL_QUEUE_MAX)

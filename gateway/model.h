@@ -79,6 +79,8 @@ struct model_facts { /* a copy of what is known of a model now */
 /* Returns out->health. */
 int model_facts(struct model *m, struct model_facts *out);
 
+/* Who computes: "local", "openai" or "anthropic". static. */
+const char *model_provider(struct model *m);
 struct metrics *model_metrics(struct model *m); /* borrows */
 struct latency *model_latency(struct model *m); /* borrows */
 /* The router's decision, by that policy, was for m. */
@@ -88,6 +90,8 @@ int models_render_chosen(struct model *const *models, size_t n, struct buf *out)
 void model_stats(struct model *m, struct provider_stats *out, bool *is_loaded);
 /* Prometheus text of those that are upstreams. */
 int models_render_upstreams(struct model *const *models, size_t n, struct buf *out);
+/* The Prometheus text of how those that are loaded in this process are computed. */
+int models_render_work(struct model *const *models, size_t n, struct buf *out);
 
 /* Unloads it for good. */
 void model_retire(struct model *m, const char *why);

@@ -95,6 +95,10 @@ static int load_local(
 		.chat_family = model_settings_is_set(s, MODEL_TEMPLATE)
 				       ? model_settings_text(s, MODEL_TEMPLATE)
 				       : NULL,
+		.backend = model_settings_is_set(s, MODEL_BACKEND)
+				   ? model_settings_text(s, MODEL_BACKEND)
+				   : NULL,
+		.gpu = (uint32_t)model_settings_integer(s, MODEL_GPU),
 		.n_threads = o->n_threads,
 		.kv_bytes = o->kv_bytes,
 		.forbidden_device = m->g->mount_device,
@@ -269,7 +273,7 @@ void model_load(struct loop_work *work)
 	struct loaded *l = NULL;
 	pthread_mutex_lock(&m->lock);
 	model_settings_copy(&s, &m->settings);
-	m->stale = false;
+	m->stale = m->outdated = false;
 	bool upstream = model_is_upstream(m);
 	pthread_mutex_unlock(&m->lock);
 	int r = upstream ? load_upstream(m, &s, true, &l, &err) : load_local(m, &s, &l, &err);

@@ -26,6 +26,7 @@ struct model {
 	enum model_state state;
 	struct loaded *loaded; /* MODEL_READY */
 	bool stale;            /* what `loaded` was made from has changed: upstreams */
+	bool outdated;         /* the same of a local one: in force at the next load */
 	struct err failure;    /* MODEL_FAILED */
 	int failure_code;
 	struct list waiting, active; /* struct model_user */

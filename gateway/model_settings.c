@@ -137,6 +137,7 @@ static int check_proxy(const struct row *row, const char *value, size_t len, str
 }
 
 static const char *const protocols[] = {"openai", "anthropic", NULL};
+static const char *const backends[] = {"auto", "cpu", "cuda", NULL};
 static const char *const families[] = {
 	"chatml", "llama2", "llama3", "mistral", "zephyr", "gemma", "plain", NULL};
 
@@ -182,6 +183,14 @@ static const struct row rows[N_MODEL_SETTINGS] = {
 		.allowed = "chatml, llama2, llama3, mistral, zephyr, gemma, plain, or nothing (as "
 			   "the file says)",
 		.reloads = true},
+	[MODEL_BACKEND] = {.name = "backend",
+		.check = check_word,
+		.words = backends,
+		.max_bytes = NUMBER_BYTES,
+		.allowed = "auto (a GPU if there is one, else the processor), cpu or cuda",
+		.reloads = true},
+	[MODEL_GPU] = INTEGER("gpu", 0, 255, 0, true,
+		"the number of a GPU as the driver counts, a whole number from 0 to 255"),
 	[MODEL_PRICE_INPUT] = {.name = "price_input",
 		.check = check_dollars,
 		.max_bytes = NUMBER_BYTES,
@@ -269,11 +278,11 @@ static const struct row rows[N_MODEL_SETTINGS] = {
 };
 
 static const char *const names[N_MODEL_SETTINGS + 1] = {"path", "endpoint", "protocol",
-	"remote_name", "template", "price_input", "price_cached", "price_output", "quality",
-	"capabilities", "context", "max_tokens", "fallback", "weight", "requests_max", "queue_max",
-	"queue_timeout_ms", "connect_timeout_ms", "first_byte_timeout_ms", "idle_timeout_ms",
-	"timeout_ms", "retries", "retry_ratio", "breaker_failures", "breaker_successes",
-	"breaker_open_ms", "health_interval_ms", "proxy", "ca_file", NULL};
+	"remote_name", "template", "backend", "gpu", "price_input", "price_cached", "price_output",
+	"quality", "capabilities", "context", "max_tokens", "fallback", "weight", "requests_max",
+	"queue_max", "queue_timeout_ms", "connect_timeout_ms", "first_byte_timeout_ms",
+	"idle_timeout_ms", "timeout_ms", "retries", "retry_ratio", "breaker_failures",
+	"breaker_successes", "breaker_open_ms", "health_interval_ms", "proxy", "ca_file", NULL};
 
 const char *const *model_settings_names(void)
 {
@@ -310,6 +319,11 @@ int model_settings_check(enum model_setting i, const char *value, size_t len, st
 bool model_settings_reloads(enum model_setting i)
 {
 	return rows[i].reloads;
+}
+
+bool model_settings_is_of_a_load(enum model_setting i)
+{
+	return i == MODEL_PATH || i == MODEL_TEMPLATE || i == MODEL_BACKEND || i == MODEL_GPU;
 }
 
 void model_settings_copy(struct model_settings *to, const struct model_settings *from)

@@ -18,6 +18,8 @@ enum model_setting {
 	MODEL_PROTOCOL,    /* openai (default) or anthropic */
 	MODEL_REMOTE_NAME, /* its name there; default: its name here */
 	MODEL_TEMPLATE,
+	MODEL_BACKEND, /* auto (default), cpu or cuda: what computes a local one */
+	MODEL_GPU,     /* which one; default 0 */
 	MODEL_PRICE_INPUT,
 	MODEL_PRICE_CACHED,
 	MODEL_PRICE_OUTPUT,
@@ -57,6 +59,8 @@ int model_settings_check(enum model_setting i, const char *value, size_t len, st
 /* Whether a change of it needs another handle of the provider: path, template, and all that
  * upstreams are made from. */
 bool model_settings_reloads(enum model_setting i);
+/* Of those, whether a local model is made from it: it is in force when that is loaded next. */
+bool model_settings_is_of_a_load(enum model_setting i);
 /* *to shares the values of *from. */
 void model_settings_copy(struct model_settings *to, const struct model_settings *from);
 void model_settings_clear(struct model_settings *s);

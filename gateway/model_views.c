@@ -21,7 +21,10 @@ static int health_of(struct model *m, struct loaded *l, const char **word, struc
 	enum model_state state = m->state;
 	bool upstream = model_is_upstream(m), retired = m->retired;
 	bool configured = upstream || model_settings_is_set(&m->settings, MODEL_PATH);
-	struct err failure = m->failure;
+	struct err
+		failure; /* of 320 bytes, and asked for all models for each request of the router */
+	if (state == MODEL_FAILED)
+		failure = m->failure;
 	pthread_mutex_unlock(&m->lock);
 	*word = upstream && state == MODEL_UNLOADED ? "ready" : words[state];
 	if (retired)
@@ -64,7 +67,7 @@ static int render_info(struct model *m, struct buf *out)
 	health_of(m, l, &word, &why);
 	pthread_mutex_lock(&m->lock);
 	struct text *path = text_ref(m->settings.value[MODEL_PATH]);
-	bool upstream = model_is_upstream(m);
+	bool upstream = model_is_upstream(m), outdated = m->outdated;
 	pthread_mutex_unlock(&m->lock);
 	int r = buf_printf(out, "{\n  \"name\": \"%s\",\n  \"state\": \"%s\"", m->name, word);
 	r = r || upstream ? r : add_value(out, "path", path);
@@ -72,6 +75,8 @@ static int render_info(struct model *m, struct buf *out)
 		r = buf_printf(out, ",\n  \"key\": %s",
 			secrets_has(m->g->secrets, m->name) ? "true" : "false");
 	r = r || !l ? r : l->provider->info(l->handle, out);
+	if (r == 0 && l && !upstream && outdated)
+		r = buf_append_str(out, ",\n  \"outdated\": true");
 	r = r ? r : buf_append_str(out, "\n}\n");
 	text_put(path);
 	loaded_put(l);
@@ -111,6 +116,92 @@ int models_render_upstreams(struct model *const *models, size_t n, struct buf *o
 	return r;
 }
 
+/* ---- how models are computed ---- */
+
+struct work_row {
+	const char *name, *type, *help;
+	bool of_device; /* only models that are computed on one have it */
+	double (*read)(const struct provider_work *w);
+};
+
+#define WORK(name, value)                                                                          \
+	static double work_##name(const struct provider_work *w)                                   \
+	{                                                                                          \
+		return (double)(value);                                                            \
+	}
+
+WORK(batch, w->step_sequences)
+WORK(tok_s, w->output_tok_s)
+WORK(steps, w->steps)
+WORK(memory_used, w->memory_used)
+WORK(memory_free, w->memory_free)
+WORK(utilisation, w->utilisation)
+WORK(graph_hits, w->graph_hits)
+WORK(graph_misses, w->graph_misses)
+
+static const struct work_row work_rows[] = {
+	{"llm_engine_batch_sequences", "gauge", "Sequences in the last step.", false, work_batch},
+	{"llm_engine_tokens_per_second", "gauge", "Tokens of answers, lately.", false, work_tok_s},
+	{"llm_engine_steps_total", "counter", "Steps computed since it was loaded.", false,
+		work_steps},
+	{"llm_device_memory_used_bytes", "gauge", "Memory of its GPU in use, by whomever.", true,
+		work_memory_used},
+	{"llm_device_memory_free_bytes", "gauge", "Memory of its GPU that is free.", true,
+		work_memory_free},
+	{"llm_device_utilisation", "gauge", "Of its GPU, 0 to 1.", true, work_utilisation},
+	{"llm_engine_graph_hits_total", "counter", "Steps replayed from a graph.", true,
+		work_graph_hits},
+	{"llm_engine_graph_misses_total", "counter", "Steps that no graph fitted.", true,
+		work_graph_misses},
+};
+
+/* What each model has to say: one without a backend has nothing. */
+static void look_at_work(
+	struct model *const *models, size_t n, struct provider_work *work, struct loaded **held)
+{
+	for (size_t i = 0; i < n; i++) {
+		held[i] = model_peek(models[i]);
+		if (held[i] && held[i]->provider->work)
+			held[i]->provider->work(held[i]->handle, &work[i]);
+	}
+}
+
+static int render_work_row(const struct work_row *row, struct model *const *models, size_t n,
+	const struct provider_work *work, struct buf *out)
+{
+	bool headed = false;
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		const struct provider_work *w = &work[i];
+		if (!w->backend || (row->of_device && w->memory_used + w->memory_free == 0) ||
+			row->read(w) < 0)
+			continue;
+		if (!headed)
+			r = metrics_head(out, row->name, row->type, row->help);
+		headed = true;
+		r = r ? r
+		      : buf_printf(out, "%s{model=\"%s\",backend=\"%s\"} %.10g\n", row->name,
+				models[i]->name, w->backend, row->read(w));
+	}
+	return r;
+}
+
+int models_render_work(struct model *const *models, size_t n, struct buf *out)
+{
+	struct provider_work *work = calloc(n ? n : 1, sizeof *work);
+	struct loaded **held = calloc(n ? n : 1, sizeof *held);
+	int r = work && held ? 0 : -ENOMEM;
+	if (r == 0)
+		look_at_work(models, n, work, held);
+	for (size_t i = 0; r == 0 && i < sizeof work_rows / sizeof *work_rows; i++)
+		r = render_work_row(&work_rows[i], models, n, work, out);
+	for (size_t i = 0; held && i < n; i++)
+		loaded_put(held[i]);
+	free(held);
+	free(work);
+	return r;
+}
+
 int model_render(struct model *m, enum model_view view, struct buf *out)
 {
 	const char *name = m->name;
@@ -123,7 +214,8 @@ int model_render(struct model *m, enum model_view view, struct buf *out)
 		break;
 	}
 	int r = metrics_render(&m->metrics, &name, 1, out);
-	return r ? r : models_render_upstreams(&m, 1, out);
+	r = r ? r : models_render_upstreams(&m, 1, out);
+	return r ? r : models_render_work(&m, 1, out);
 }
 
 /* ---- facts ---- */
@@ -142,6 +234,17 @@ static void take_settings(const struct model *m, struct model_facts *out)
 	out->weight = (uint32_t)model_settings_integer(s, MODEL_WEIGHT);
 	out->upstream = model_is_upstream(m);
 	out->configured = out->upstream || model_settings_is_set(s, MODEL_PATH);
+}
+
+const char *model_provider(struct model *m)
+{
+	pthread_mutex_lock(&m->lock);
+	const char *provider = !model_is_upstream(m) ? "local"
+			       : *model_settings_text(&m->settings, MODEL_PROTOCOL) == 'a'
+				       ? "anthropic"
+				       : "openai";
+	pthread_mutex_unlock(&m->lock);
+	return provider;
 }
 
 int model_facts(struct model *m, struct model_facts *out)

@@ -82,18 +82,42 @@ int models_render_chosen(struct model *const *models, size_t n, struct buf *out)
 
 /* ---- what a name stands for ---- */
 
+static const char unset = 1;
+
+/* With the lock held. Each value with its NUL, or `unset`: at once, as all models are asked for
+ * each request of models/auto. */
+static int add_settings(const struct model *m, struct buf *out)
+{
+	size_t bytes = N_MODEL_SETTINGS;
+	for (size_t i = 0; i < N_MODEL_SETTINGS; i++)
+		bytes += m->settings.value[i] ? m->settings.value[i]->len : 0;
+	int r = buf_reserve(out, bytes);
+	if (r < 0)
+		return r;
+	char *at = out->data + out->len;
+	for (size_t i = 0; i < N_MODEL_SETTINGS; i++) {
+		const struct text *t = m->settings.value[i];
+		if (!t) {
+			*at++ = unset;
+			continue;
+		}
+		memcpy(at, t->bytes, t->len);
+		at[t->len] = '\0';
+		at += t->len + 1;
+	}
+	*at = '\0';
+	out->len += bytes;
+	return 0;
+}
+
 /* Its own settings and what was loaded of its file. With nothing loaded it is not known what
  * answers: 1. */
 static int add_own(struct model *m, struct buf *out)
 {
-	static const char unset[] = {1};
 	pthread_mutex_lock(&m->lock);
 	bool known = model_is_upstream(m) || m->state == MODEL_READY;
 	int r = buf_append(out, m->name, strlen(m->name) + 1);
-	for (size_t i = 0; r == 0 && i < N_MODEL_SETTINGS; i++) {
-		const struct text *t = m->settings.value[i];
-		r = t ? buf_append(out, t->bytes, t->len + 1) : buf_append(out, unset, 1);
-	}
+	r = r ? r : add_settings(m, out);
 	if (r == 0 && m->loaded)
 		r = buf_append(
 			out, (const char *)m->loaded->file_print, sizeof m->loaded->file_print);

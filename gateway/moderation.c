@@ -370,6 +370,19 @@ static void sum_up(struct moderation *m)
 			m->stages[GUARD_OUTPUT] ? " output" : "", m->n_categories);
 }
 
+/* How long the form is. */
+static int measure(struct moderation *m)
+{
+	int e = 0;
+	for (int stage = 0; e == 0 && stage < 2; stage++) {
+		struct buf form = {0};
+		e = moderation_prompt(m, (enum guard_stage)stage, "", 0, "", 0, &form);
+		m->form_bytes[stage] = form.len;
+		buf_free(&form);
+	}
+	return e;
+}
+
 int moderation_parse(
 	struct moderation **out, const char *text, size_t len, struct guard_fault *fault)
 {
@@ -392,8 +405,12 @@ int moderation_parse(
 		return e;
 	}
 	sum_up(m);
-	*out = m;
-	return 0;
+	e = measure(m);
+	if (e < 0)
+		moderation_put(m);
+	else
+		*out = m;
+	return e;
 }
 
 struct moderation *moderation_ref(struct moderation *m)

@@ -50,6 +50,7 @@ struct moderation {
 	size_t window_chars;
 	size_t n_categories;
 	struct moderation_category *categories;
+	size_t form_bytes[2]; /* by stage: what is asked about no text at all */
 	char summary[160];
 };
 

@@ -86,3 +86,20 @@ money money_cost(const struct money_price *price, const struct money_tokens *tok
 	unsigned __int128 cost = sum / million + (sum % million != 0);
 	return cost > INT64_MAX ? INT64_MAX : (money)cost;
 }
+
+money money_add(money a, money b)
+{
+	money sum;
+	if (!__builtin_add_overflow(a, b, &sum))
+		return sum;
+	return a > 0 ? INT64_MAX : INT64_MIN;
+}
+
+money money_worst(const struct money_price *price, uint64_t prompt_tok, uint64_t output_tok)
+{
+	struct money_tokens t = {prompt_tok, 0, output_tok};
+	money uncached = money_cost(price, &t);
+	t.cached = t.prompt;
+	money cached = money_cost(price, &t);
+	return cached > uncached ? cached : uncached;
+}

@@ -31,7 +31,11 @@ struct money_tokens {
 	uint64_t prompt, cached, output; /* cached: of the prompt's, already in it */
 };
 
-/* The exact cost, rounded up to a nanodollar; saturates instead of overflowing. */
+/* Saturates instead of overflowing. */
+money money_add(money a, money b);
+/* The exact cost, rounded up to a nanodollar; saturates, too. */
 money money_cost(const struct money_price *price, const struct money_tokens *tokens);
+/* At most: every token of the prompt at the dearer of its two prices. */
+money money_worst(const struct money_price *price, uint64_t prompt_tok, uint64_t output_tok);
 
 #endif

@@ -107,8 +107,8 @@ static int read_line(const struct numbers_row *rows, size_t n, void *out, struct
 	seen[i] = number;
 	if (more.len || !numbers_decimal(value.text, value.len, &x) || x < rows[i].low ||
 		x > rows[i].high)
-		return err_set(err, -EINVAL, "line %u: %s: must be a number from %g to %g", number,
-			rows[i].name, rows[i].low, rows[i].high);
+		return err_set(err, -EINVAL, "line %u: %s: must be a number from %.15g to %.15g",
+			number, rows[i].name, rows[i].low, rows[i].high);
 	memcpy((char *)out + rows[i].offset, &x, sizeof x);
 	return 0;
 }

@@ -15,8 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "gateway/judge.h"
-
 struct outlet {
 	struct outlet_job job;
 	struct guard_stream *rules;
@@ -193,7 +191,7 @@ static void unsafe(struct outlet *o, const struct judge_verdict *v)
 
 static void no_verdict(struct outlet *o, const struct judge_verdict *v)
 {
-	bool open = o->moderation->allows_on_error;
+	bool open = o->moderation->allows_on_error && !v->unpaid;
 	struct err err = {0};
 	guards_tell_judge(o->job.g->guards, &o->job.who, GUARD_OUTPUT, "", "no verdict",
 		open ? "allow" : "block");
@@ -202,6 +200,8 @@ static void no_verdict(struct outlet *o, const struct judge_verdict *v)
 		return;
 	o->ended = false;
 	o->clean.len = o->judged;
+	if (v->unpaid)
+		end(o, v->status, &v->err);
 	end(o, err_set(&err, -EPERM, "blocked: the output judge gave no verdict: %s", v->err.text),
 		&err);
 }
@@ -242,8 +242,20 @@ static void ask_judge(struct outlet *o)
 	}
 	struct judge_verdict v = {0};
 	o->looking_at = o->clean.len;
-	v.status = judge_begin(&o->judge, o->job.g, o->moderation, GUARD_OUTPUT, o->job.prompt,
-		o->clean.data, o->clean.len, judged, o, &v.err);
+	const struct judge_job job = {
+		.g = o->job.g,
+		.moderation = o->moderation,
+		.stage = GUARD_OUTPUT,
+		.user = o->job.prompt,
+		.agent = o->clean.data,
+		.agent_len = o->clean.len,
+		.uid = o->job.who.uid,
+		.done = judged,
+		.arg = o,
+		.payer = o->job.payer,
+		.payer_arg = o->job.arg,
+	};
+	v.status = judge_begin(&o->judge, &job, &v.err);
 	if (v.status < 0) {
 		o->judge = NULL;
 		no_verdict(o, &v);
@@ -277,6 +289,11 @@ static void release(struct outlet *o)
 		buf_clear(&o->clean);
 		o->released = 0;
 	}
+}
+
+bool outlet_waits(const struct outlet *o)
+{
+	return o->ended || o->released < o->clean.len;
 }
 
 int outlet_step(struct outlet *o)

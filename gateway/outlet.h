@@ -9,6 +9,7 @@
 
 #include "gateway/answer.h"
 #include "gateway/guards.h"
+#include "gateway/judge.h"
 
 struct outlet;
 
@@ -19,7 +20,8 @@ struct outlet_job {
 	struct guards_subject who;
 	/* A verdict has come: outlet_step may go on. On the loop. */
 	void (*wake)(void *arg);
-	void *arg;
+	const struct judge_payer *payer; /* of the judge; static, or NULL */
+	void *arg;                       /* of both */
 };
 
 /* new *out, with the rules and the judge that are in force now. -EPERM: the output guards are
@@ -41,6 +43,8 @@ void outlet_uncover(struct outlet *o, int code, const struct err *err);
 /* Releases what may be. 1: there is more to come, or something is waited for; 0: it has ended and
  * everything that may be is released. */
 int outlet_step(struct outlet *o);
+/* Whether it has something to release, or has ended: what holds that up is waited for. */
+bool outlet_waits(const struct outlet *o);
 /* Of the rules and the judge that it was made with: guards_fingerprint. */
 uint64_t outlet_guards(const struct outlet *o);
 /* Whether it had a fate of its own: a judge had the text replaced, or gave no verdict and it passed

@@ -46,15 +46,39 @@ static void leased(struct store_waiter *w, int status)
 	pthread_mutex_lock(&r->inbox->lock);
 	r->inbox->news.leased = true;
 	r->inbox->news.leased_status = status;
+	bool awaited = r->inbox->lease_awaited || status < 0;
 	pthread_mutex_unlock(&r->inbox->lock);
-	stages_post(r);
+	if (awaited)
+		stages_post(r);
 	request_put(r);
+}
+
+/* Whether the store's word has come already. */
+static bool await_lease(struct request *r, bool awaited)
+{
+	pthread_mutex_lock(&r->inbox->lock);
+	bool has_come = r->inbox->news.leased;
+	r->inbox->lease_awaited = awaited;
+	pthread_mutex_unlock(&r->inbox->lock);
+	return has_come;
+}
+
+void paying_let_lease_wait(struct request *r)
+{
+	await_lease(r, false);
+}
+
+void paying_await_lease(struct request *r)
+{
+	if (r->with_lease && await_lease(r, true))
+		stages_post(r);
 }
 
 static void wait_for_lease(struct request *r, uint64_t tok)
 {
 	r->lease_tok = tok;
 	r->with_lease = true;
+	await_lease(r, true);
 	store_after(r->g->store, &request_ref(r)->lease);
 }
 
@@ -93,6 +117,7 @@ int paying_start(struct request *r, size_t prompt_tok, uint64_t most_tok, struct
 	room = most && most < room ? most : room;
 	model_price(r->model, &price);
 	worst_exact(&worst, &r->settings, &price, most_tok, room);
+	worst.judges = worst_judges(r->g, GUARD_OUTPUT, r->prompt->len, worst.output_tok);
 	return start_at(r, &worst, prompt_tok, 0, err);
 }
 
@@ -158,6 +183,31 @@ void paying_leased(struct request *r, const struct request_news *box)
 	paying_why_not_leased(r, &err);
 	outlet_uncover(r->outlet, box->leased_status, &err);
 }
+
+/* ---- judges ---- */
+
+static int judge_asked(void *arg, const struct book_judge *most, struct err *err)
+{
+	struct request *r = arg;
+	pthread_mutex_lock(&r->session->lock);
+	/* Over: whoever asks is cancelled any moment. */
+	int e = r->claim && r->claim_started ? book_claim_judge(r->claim, most, err)
+		: r->over                    ? err_set(err, -ECANCELED, "cancelled")
+					     : 0;
+	pthread_mutex_unlock(&r->session->lock);
+	return e;
+}
+
+static void judge_took(void *arg, const struct money_tokens *tokens)
+{
+	struct request *r = arg;
+	pthread_mutex_lock(&r->session->lock);
+	if (r->claim && r->claim_started)
+		book_claim_judged(r->claim, tokens);
+	pthread_mutex_unlock(&r->session->lock);
+}
+
+const struct judge_payer paying_judges = {judge_asked, judge_took};
 
 void paying_init(struct request *r)
 {

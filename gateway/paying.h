@@ -4,6 +4,7 @@
 
 /* The claim of a request under way: on the loop. */
 
+#include "gateway/judge.h"
 #include "gateway/request.h"
 
 /* Of a zeroed request. */
@@ -22,11 +23,18 @@ int paying_start(struct request *r, size_t prompt_tok, uint64_t most_tok, struct
  * soon as it is asked, unless it says itself what it used. The vector may be shown once the store
  * has answered (paying_leased). */
 int paying_start_embedding(struct request *r, struct model *m, uint64_t tok, struct err *err);
+/* The judges of its texts are paid by its claim: of a request. */
+extern const struct judge_payer paying_judges;
 /* This model has had its part, as attempt_usage says; another is to be tried. */
 void paying_next(struct request *r);
 /* Has what was produced written down, where it is not yet. Not earlier: a crash charges what is
  * leased, and the text waits for the store no longer than one of its writes takes. */
 void paying_lease(struct request *r);
+/* Nothing waits for the store's word at the moment: it comes with the next news of another. A wake
+ * of the loop less, while the model computes. */
+void paying_let_lease_wait(struct request *r);
+/* Now something does. */
+void paying_await_lease(struct request *r);
 /* The store has answered. An outlet is told. */
 void paying_leased(struct request *r, const struct request_news *box);
 /* Why not, when its status was bad. */

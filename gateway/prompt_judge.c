@@ -38,12 +38,14 @@ static void unsafe_prompt(
 
 static void no_verdict(struct request *r, const struct moderation *m, const struct judge_verdict *v)
 {
-	bool open = m->allows_on_error;
+	bool open = m->allows_on_error && !v->unpaid;
 	struct guards_subject who = stages_subject(r);
 	struct err err = {0};
 	guards_tell_judge(
 		r->g->guards, &who, GUARD_INPUT, "", "no verdict", open ? "allow" : "block");
-	if (open)
+	if (v->unpaid)
+		stages_refuse(r, v->status, &v->err);
+	else if (open)
 		stages_judged(r);
 	else
 		stages_refuse(r,
@@ -120,8 +122,18 @@ void prompt_judge_begin(struct request *r)
 	}
 	paying_start_ticket(r);
 	struct text *text = text_to_judge(r);
-	v.status = text ? judge_begin(&r->judge, r->g, r->moderation, GUARD_INPUT, text, NULL, 0,
-				  prompt_judged, r, &v.err)
+	const struct judge_job job = {
+		.g = r->g,
+		.moderation = r->moderation,
+		.stage = GUARD_INPUT,
+		.user = text,
+		.uid = r->uid,
+		.done = prompt_judged,
+		.arg = r,
+		.payer = &paying_judges,
+		.payer_arg = r,
+	};
+	v.status = text ? judge_begin(&r->judge, &job, &v.err)
 			: err_set(&v.err, -ENOMEM, "out of memory");
 	text_put(text);
 	if (v.status < 0) {

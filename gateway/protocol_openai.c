@@ -7,7 +7,8 @@
  * its models that are not of the reasoning kind; vLLM takes both; llama.cpp and many others know
  * only the first and would write without an end. Both at once are refused by OpenAI.
  *
- * top_k, min_p and ignore_eos are extensions of vLLM and llama.cpp, which OpenAI refuses: they are
+ * top_k, min_p, repetition_penalty (vLLM's word; llama.cpp says repeat_penalty and takes no notice
+ * of this one) and ignore_eos are extensions of vLLM and llama.cpp, which OpenAI refuses: they are
  * said only where they were set.
  *
  * What a model thinks aloud (reasoning_content) is no part of its answer. usage comes in a chunk
@@ -15,13 +16,17 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "gateway/protocol_parts.h"
+#include "gateway/protocol_chunk.h"
+#include "gateway/text.h"
 
 #define DIM_MAX 65536
-#define TOP_MOST 20 /* what OpenAI and vLLM give at most */
+#define MESSAGES_MAX ((size_t)256 << 20)
+#define MEMBERS_ROOM 512 /* what is beside them, most often */
+#define TOP_MOST 20      /* what OpenAI and vLLM give at most */
 
 static int openai_messages(char **json, size_t *len, const struct provider_message *messages,
 	size_t n, struct err *err)
@@ -30,67 +35,102 @@ static int openai_messages(char **json, size_t *len, const struct provider_messa
 	int r = protocol_check_messages(messages, n, err);
 	if (r < 0)
 		return r;
-	json_t *array = json_array();
-	for (size_t i = 0; array && i < n; i++) {
-		json_t *m = json_pack("{s:s, s:o}", "role", roles[messages[i].role], "content",
-			json_stringn(messages[i].text, messages[i].len));
-		if (json_array_append_new(array, m) < 0) {
-			json_decref(array);
-			array = NULL;
-		}
+	struct buf text = {.max = MESSAGES_MAX};
+	r = buf_append(&text, "[", 1);
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		r = buf_printf(&text, "%s{\"role\":\"%s\",\"content\":", i ? "," : "",
+			roles[messages[i].role]);
+		r = r ? r : text_append_json(&text, messages[i].text, messages[i].len);
+		r = r ? r : buf_append(&text, "}", 1);
 	}
-	return protocol_dump(json, len, array, err);
+	r = r ? r : buf_append(&text, "]", 1);
+	if (r < 0) {
+		buf_free(&text);
+		return r == -EFBIG ? err_set(err, -EMSGSIZE, "the request is too long to be sent")
+				   : err_set(err, r, "out of memory");
+	}
+	*json = text.data;
+	*len = text.len;
+	return 0;
 }
 
 /* OpenAI's seeds are 64 bits with a sign, llama.cpp's are 32: those that fit both stay as they are.
  */
-static json_int_t seed_of(uint64_t seed)
+static uint32_t seed_of(uint64_t seed)
 {
-	return (json_int_t)(seed <= INT32_MAX ? seed : (seed ^ seed >> 32) & INT32_MAX);
+	return (uint32_t)(seed <= INT32_MAX ? seed : (seed ^ seed >> 32) & INT32_MAX);
 }
 
-static int set(json_t *o, const char *name, json_t *value)
+/* 15 digits are what a person writes, 0.7 and not 0.69999999999999996; and it stays a real number.
+ */
+static int put_real(struct buf *out, const char *name, double x)
 {
-	return json_object_set_new(o, name, value);
+	char digits[32];
+	snprintf(digits, sizeof digits, "%.15g", x);
+	return buf_printf(out, ",\"%s\":%s%s", name, digits, strpbrk(digits, ".en") ? "" : ".0");
 }
 
-static int set_sampling(json_t *o, const struct provider_request *q)
+static int put_stop(struct buf *out, const struct provider_request *q)
 {
-	int r = set(o, "temperature", json_real(q->temperature));
-	r |= set(o, "top_p", json_real(q->top_p));
-	if (q->max_tokens)
-		r |= set(o, "max_tokens", json_integer(q->max_tokens));
-	if (q->seeded)
-		r |= set(o, "seed", json_integer(seed_of(q->seed)));
-	if (q->n_stop)
-		r |= set(o, "stop", protocol_strings(q->stop, NULL, q->n_stop));
-	if (q->json)
-		r |= set(o, "response_format", json_pack("{s:s}", "type", "json_object"));
-	if (q->top_k)
-		r |= set(o, "top_k", json_integer(q->top_k));
-	if (q->min_p > 0)
-		r |= set(o, "min_p", json_real(q->min_p));
-	if (q->ignore_eos)
-		r |= set(o, "ignore_eos", json_true());
+	int r = q->n_stop ? buf_append_str(out, ",\"stop\":[") : 0;
+	for (size_t i = 0; r == 0 && i < q->n_stop; i++) {
+		r = i ? buf_append(out, ",", 1) : 0;
+		r = r ? r : text_append_json(out, q->stop[i], strlen(q->stop[i]));
+	}
+	return r || !q->n_stop ? r : buf_append(out, "]", 1);
+}
+
+static int put_sampling(struct buf *out, const struct provider_request *q)
+{
+	int r = put_real(out, "temperature", q->temperature);
+	r = r ? r : put_real(out, "top_p", q->top_p);
+	if (r == 0 && q->max_tokens)
+		r = buf_printf(out, ",\"max_tokens\":%" PRIu32, q->max_tokens);
+	if (r == 0 && q->seeded)
+		r = buf_printf(out, ",\"seed\":%" PRIu32, seed_of(q->seed));
+	r = r ? r : put_stop(out, q);
+	if (r == 0 && q->json)
+		r = buf_append_str(out, ",\"response_format\":{\"type\":\"json_object\"}");
+	if (r == 0 && q->top_k)
+		r = buf_printf(out, ",\"top_k\":%" PRIu32, q->top_k);
+	if (r == 0 && q->min_p > 0)
+		r = put_real(out, "min_p", q->min_p);
+	if (r == 0 && q->repetition_penalty > 0 && q->repetition_penalty != 1)
+		r = put_real(out, "repetition_penalty", q->repetition_penalty);
+	if (r == 0 && q->presence_penalty != 0)
+		r = put_real(out, "presence_penalty", q->presence_penalty);
+	if (r == 0 && q->frequency_penalty != 0)
+		r = put_real(out, "frequency_penalty", q->frequency_penalty);
+	if (r == 0 && q->ignore_eos)
+		r = buf_append_str(out, ",\"ignore_eos\":true");
+	return r;
+}
+
+static int put_members(struct buf *out, const struct protocol_ask *ask)
+{
+	const struct provider_request *q = ask->request;
+	int r = buf_append_str(out, "{\"model\":");
+	r = r ? r : text_append_json(out, ask->model, strlen(ask->model));
+	r = r ? r
+	      : buf_append_str(out, ",\"stream\":true,\"stream_options\":{\"include_usage\":true}");
+	r = r ? r : put_sampling(out, q);
+	if (r == 0 && ask->wants_logprobs)
+		r = buf_printf(out, ",\"logprobs\":true,\"top_logprobs\":%d",
+			q->n_candidates ? TOP_MOST : 1);
 	return r;
 }
 
 static int openai_chat_body(struct buf *out, const struct protocol_ask *ask, struct err *err)
 {
-	const struct provider_request *q = ask->request;
-	json_t *o = json_object();
-	int r = set(o, "model", json_string(ask->model));
-	r |= set(o, "stream", json_true());
-	r |= set(o, "stream_options", json_pack("{s:b}", "include_usage", 1));
-	r |= set_sampling(o, q);
-	if (ask->wants_logprobs) {
-		r |= set(o, "logprobs", json_true());
-		r |= set(o, "top_logprobs", json_integer(q->n_candidates ? TOP_MOST : 1));
-	}
-	r = protocol_put_body(out, r ? NULL : json_incref(o), "messages", ask->messages,
-		strlen(ask->messages), err);
-	json_decref(o);
-	return r;
+	size_t len = strlen(ask->messages);
+	int r = buf_reserve(out, len + MEMBERS_ROOM); /* at once: what grows is copied each time */
+	r = r ? r : put_members(out, ask);
+	r = r ? r : buf_append_str(out, ",\"messages\":");
+	r = r ? r : buf_append(out, ask->messages, len);
+	r = r ? r : buf_append(out, "}", 1);
+	if (r == -EFBIG)
+		return err_set(err, -EMSGSIZE, "the request is too long to be sent");
+	return r < 0 ? err_set(err, r, "out of memory") : 0;
 }
 
 static int openai_embed_body(
@@ -263,6 +303,7 @@ static struct protocol_reader *openai_reader_new(
 	if (!r)
 		return NULL;
 	r->event = openai_event;
+	r->usual = protocol_chunk_take;
 	r->body = openai_body;
 	return r;
 }

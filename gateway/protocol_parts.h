@@ -10,6 +10,8 @@
 #include "gateway/protocol.h"
 #include "gateway/sse.h"
 
+#define PROTOCOL_NUMBER_MAX 1000000000000 /* sums of tokens do not overflow */
+
 /* Where a reader's results go, for one call of it. */
 struct protocol_sink {
 	struct buf *text;
@@ -22,6 +24,9 @@ struct protocol_reader {
 	/* An event of the stream: 0, or an error with its sentence. */
 	int (*event)(
 		struct protocol_reader *r, const json_t *object, const struct protocol_sink *to);
+	/* The same of an event's text, where it is a usual one: 1, or an error; 0: it is to be read
+	 * as JSON. NULL: there is no such way. */
+	int (*usual)(const char *json, size_t len, const struct protocol_sink *to);
 	/* One whole body. */
 	int (*body)(
 		struct protocol_reader *r, const json_t *object, const struct protocol_sink *to);

@@ -22,7 +22,6 @@ enum {
 	WHOLE_MAX = 4 << 20,
 };
 #define FLAGS (JSON_ALLOW_NUL)
-#define NUMBER_MAX 1000000000000 /* sums of tokens do not overflow */
 
 static size_t whole_most(const struct provider_request *q)
 {
@@ -71,7 +70,7 @@ bool protocol_number(const json_t *object, const char *name, uint64_t *out)
 {
 	const json_t *v = json_object_get(object, name);
 	json_int_t n = json_is_integer(v) ? json_integer_value(v) : -1;
-	if (n < 0 || n > NUMBER_MAX)
+	if (n < 0 || n > PROTOCOL_NUMBER_MAX)
 		return false;
 	*out = (uint64_t)n;
 	return true;
@@ -106,9 +105,17 @@ static int take_event(void *arg, const char *name, const char *data, size_t len)
 	if (f->to.answer->complete || !len)
 		return 0;
 	if (len == 6 && !memcmp(data, "[DONE]", 6)) {
+		/* So llama-cpp-python's server ends an answer that it leaves for another request.
+		 */
+		if (!*f->to.answer->finish)
+			return err_set(f->to.err, -EPROTO,
+				"its answer broke off: its end came without a reason to finish");
 		f->to.answer->complete = true;
 		return 0;
 	}
+	int result = f->r->usual ? f->r->usual(data, len, &f->to) : 0;
+	if (result)
+		return result < 0 ? result : 0;
 	return read_json(f->r, data, len, &f->to, f->r->event);
 }
 

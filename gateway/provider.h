@@ -27,6 +27,8 @@ struct upstream_config; /* gateway/upstream.h */
 struct provider_config {
 	const char *path, *chat_family;         /* chat_family: NULL when not set */
 	const struct upstream_config *upstream; /* NULL for the local one; borrowed for the call */
+	const char *backend;                    /* "auto", "cpu", "cuda"; NULL: "auto" */
+	uint32_t gpu;                           /* its number */
 	uint32_t n_threads;
 	size_t kv_bytes;
 	dev_t forbidden_device;
@@ -45,6 +47,16 @@ struct provider_limits {
 
 struct provider_stats {
 	uint64_t running, waiting, kv_blocks_total, kv_blocks_used, kv_blocks_cached, preemptions;
+};
+
+struct provider_work {       /* how a model is computed in this process */
+	const char *backend; /* "cpu/avx512", as long as the handle */
+	uint32_t step_sequences;
+	double output_tok_s;
+	uint64_t steps;
+	/* Of a GPU; all 0, and utilisation negative, where there is none. */
+	uint64_t memory_used, memory_free, graph_hits, graph_misses;
+	float utilisation; /* 0 to 1; negative: not known */
 };
 
 struct provider_prompt {   /* what render gives to submit: opaque but for its length */
@@ -83,6 +95,8 @@ typedef void provider_event_fn(void *arg, const struct provider_event *event);
 struct provider_request {
 	const struct provider_prompt *prompt;
 	double temperature, top_p, min_p;
+	double repetition_penalty; /* 0 and 1: off */
+	double presence_penalty, frequency_penalty;
 	uint32_t top_k, max_tokens;
 	uint64_t seed, salt;
 	bool seeded; /* seed was asked for, or drawn; else the answer needs none */
@@ -120,6 +134,8 @@ struct provider {
 	void (*unload)(void *handle);
 	void (*limits)(void *handle, struct provider_limits *out);
 	void (*stats)(void *handle, struct provider_stats *out);
+	/* May take a millisecond. NULL: it is computed elsewhere. */
+	void (*work)(void *handle, struct provider_work *out);
 	/* Appends members of a JSON object, each with a comma before it. */
 	int (*info)(void *handle, struct buf *out);
 	/* Long for long text: tokens of plain text. */

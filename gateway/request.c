@@ -46,7 +46,12 @@ static struct text *sentence_text(const char *sentence)
 	return text_new(sentence, utf8_valid_prefix(sentence, strlen(sentence)));
 }
 
-static struct request *make(struct gateway *g, uid_t uid)
+uint64_t request_next_id(struct gateway *g)
+{
+	return atomic_fetch_add(&g->next_request, 1) + 1;
+}
+
+static struct request *make(struct gateway *g, uint64_t id, uid_t uid)
 {
 	struct request *r = calloc(1, sizeof *r);
 	if (!r)
@@ -54,17 +59,17 @@ static struct request *make(struct gateway *g, uid_t uid)
 	atomic_init(&r->refs, 1);
 	r->g = g;
 	r->uid = uid;
-	r->id = atomic_fetch_add(&g->next_request, 1) + 1;
+	r->id = id;
 	r->finish = "";
 	list_init(&r->link);
 	stages_init(r);
 	return r;
 }
 
-struct request *request_new(struct gateway *g, struct text *prompt, const struct settings *settings,
-	uid_t uid, const char *user)
+struct request *request_new(struct gateway *g, uint64_t id, struct text *prompt,
+	const struct settings *settings, uid_t uid, const char *user)
 {
-	struct request *r = make(g, uid);
+	struct request *r = make(g, id, uid);
 	if (!r)
 		return NULL;
 	snprintf(r->user, sizeof r->user, "%s", user);
@@ -76,10 +81,10 @@ struct request *request_new(struct gateway *g, struct text *prompt, const struct
 	return r->inbox && r->answer ? r : request_put(r);
 }
 
-struct request *request_over(struct gateway *g, enum request_state state, int code,
+struct request *request_over(struct gateway *g, uint64_t id, enum request_state state, int code,
 	const char *sentence, struct text *answer, uid_t uid)
 {
-	struct request *r = make(g, uid);
+	struct request *r = make(g, id, uid);
 	if (!r)
 		return NULL;
 	r->state = state;
@@ -135,6 +140,8 @@ void request_charge(struct request *r, const char *status)
 {
 	struct book_claim *c = r->claim;
 	r->claim = NULL;
+	if (c)
+		r->judge_cost = book_claim_judges(c, &r->judge_usage);
 	if (c && r->claim_started)
 		r->cost = book_claim_settle(c,
 			&(struct money_tokens){.prompt = r->attempt_usage.prompt_tok,
@@ -177,6 +184,20 @@ void request_settle_turn(struct request *r)
 	conversation_turn_end(&r->replaced);
 }
 
+void request_count(struct request *r)
+{
+	struct session *s = r->session;
+	if (r->counted)
+		return;
+	r->counted = true;
+	s->sums.requests++;
+	s->sums.prompt_tok += r->usage.prompt_tok;
+	s->sums.cached_tok += r->usage.cached_tok;
+	s->sums.output_tok += r->usage.output_tok;
+	s->sums.cost += r->cost;
+	session_touch(s);
+}
+
 /* With the session's lock held. */
 static void leave_session(struct request *r)
 {
@@ -189,12 +210,9 @@ static void leave_session(struct request *r)
 		s->n_queued--;
 		request_put(r); /* the queue's */
 	}
-	s->sums.requests++;
-	s->sums.prompt_tok += r->usage.prompt_tok;
-	s->sums.cached_tok += r->usage.cached_tok;
-	s->sums.output_tok += r->usage.output_tok;
-	s->sums.cost += r->cost;
-	session_touch(s);
+	if (r->counted)
+		session_stamp_views(s);
+	request_count(r);
 	session_event(s, request_state_word(r), r);
 	session_poke(s, SESSION_CHAT_CHANGED);
 	if (was_running)

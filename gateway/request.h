@@ -54,6 +54,7 @@ struct request_news {
 struct request_inbox {
 	pthread_mutex_t lock;
 	struct request_news news;
+	bool lease_awaited; /* `leased` is to be told at once */
 };
 
 struct request {
@@ -72,6 +73,7 @@ struct request {
 	struct settings settings;
 	enum request_state state;
 	bool over;            /* its state is final */
+	bool counted;         /* in the session's sums */
 	bool finishing;       /* answered; only the store is missing */
 	bool in_turn;         /* it has a turn in the conversation */
 	bool refused;         /* before a model saw it: no part of the conversation */
@@ -85,13 +87,16 @@ struct request {
 	struct trace_usage usage;         /* of all models that had a part in it */
 	struct trace_usage attempt_usage; /* of the one that has now */
 	char model_name[TEXT_NAME_SIZE];
-	struct route *route; /* the models it is tried on, and what came of each; or NULL */
+	const char *provider; /* of it; NULL: none has worked for it. static */
+	struct route *route;  /* the models it is tried on, and what came of each; or NULL */
 	struct router_decision
 		*decision;          /* that the route is from; NULL: the session named a model */
 	enum cache_level served_by; /* the cache gave the answer; 0: it did not */
 	struct book_claim *claim;   /* until it is settled; NULL: it costs nothing */
 	bool claim_started;
-	money cost;
+	money cost;                      /* of all of it, once it is settled */
+	struct money_tokens judge_usage; /* the judges' part */
+	money judge_cost;
 
 	/* The loop's. */
 	enum request_stage stage;
@@ -118,6 +123,8 @@ struct request {
 	struct buf held; /* text that a cascade may take back */
 	struct buf best; /* the best that it has taken back, and how good that was */
 	double best_quality;
+	char best_model[TEXT_NAME_SIZE];
+	const char *best_provider;
 	struct trace_usage usage_before; /* of the models before this one */
 	struct model *model;
 	struct model_user user_of_model;
@@ -136,12 +143,14 @@ struct request {
 	struct request_inbox *inbox; /* until it is released */
 };
 
+/* For a request that comes to be, or for what is refused before: each once, also over restarts. */
+uint64_t request_next_id(struct gateway *g);
 /* new; NULL when memory is out. Takes references of prompt and the settings' values; user (copied)
  * is the name of the uid's account. */
-struct request *request_new(struct gateway *g, struct text *prompt, const struct settings *settings,
-	uid_t uid, const char *user);
-/* new: one that was refused, or restored from the store: over from the start. */
-struct request *request_over(struct gateway *g, enum request_state state, int code,
+struct request *request_new(struct gateway *g, uint64_t id, struct text *prompt,
+	const struct settings *settings, uid_t uid, const char *user);
+/* new: one that was refused, or (id 0) restored from the store: over from the start. */
+struct request *request_over(struct gateway *g, uint64_t id, enum request_state state, int code,
 	const char *sentence, struct text *answer, uid_t uid);
 struct request *request_ref(struct request *r);
 struct request *request_put(struct request *r); /* accepts NULL, returns NULL */
@@ -156,6 +165,9 @@ void request_settle(struct request *r, enum request_state state, int code, const
 void request_charge(struct request *r, const char *status);
 /* It becomes a part of its conversation as what it is. With the session's lock held. */
 void request_settle_turn(struct request *r);
+/* Into the session's sums, once it is charged; stores the session's entry. Once. With the session's
+ * lock held. */
+void request_count(struct request *r);
 
 /* Accepts NULL, returns NULL. */
 struct request_inbox *request_inbox_free(struct request_inbox *box);

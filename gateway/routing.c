@@ -240,7 +240,7 @@ bool routing_failed(struct request *r, int code, const struct err *err)
 	}
 	if (r->best.len) {
 		step(r, "the best answer before it is given");
-		attempt_serve(r, &r->best);
+		attempt_serve_best(r);
 		return true;
 	}
 	if (r->n_tried < 2)
@@ -267,7 +267,7 @@ void routing_advance(struct request *r)
 	if (m) {
 		attempt_begin(r, m);
 	} else if (r->best.len) {
-		attempt_serve(r, &r->best);
+		attempt_serve_best(r);
 	} else {
 		struct err all;
 		say_all(r, &r->left_err, &all);
@@ -309,6 +309,8 @@ bool routing_is_good(
 		r->best = r->held;
 		r->held = (struct buf){0};
 		r->best_quality = quality;
+		memcpy(r->best_model, r->model_name, sizeof r->best_model);
+		r->best_provider = r->provider;
 	}
 	r->left_code = 0;
 	r->stage = STAGE_NEXT;

@@ -171,11 +171,21 @@ static void look_after(struct loop_work *work)
 
 /* ---- what others of this folder do to it ---- */
 
+static void stamp_views(struct session *s, uint64_t now_ns)
+{
+	s->view_ns[SESSION_STATUS] = s->view_ns[SESSION_ERROR] = now_ns;
+	s->view_ns[SESSION_USAGE] = s->view_ns[SESSION_TRACE] = now_ns;
+}
+
+void session_stamp_views(struct session *s)
+{
+	stamp_views(s, clock_real_ns());
+}
+
 void session_touch(struct session *s)
 {
 	s->attr.changed_ns = clock_real_ns();
-	s->view_ns[SESSION_STATUS] = s->view_ns[SESSION_ERROR] = s->attr.changed_ns;
-	s->view_ns[SESSION_USAGE] = s->view_ns[SESSION_TRACE] = s->attr.changed_ns;
+	stamp_views(s, s->attr.changed_ns);
 	session_store(s);
 }
 
@@ -192,8 +202,9 @@ static void trim_events(struct session *s, unsigned *flags)
 void session_event(struct session *s, const char *event, const struct request *r)
 {
 	size_t before = s->events.len;
-	int e = buf_printf(&s->events, "{\"time\": %.3f, \"event\": \"%s\"",
-		(double)clock_real_ns() / 1e9, event);
+	uint64_t ms = clock_real_ns() / 1000000;
+	int e = buf_printf(&s->events, "{\"time\": %" PRIu64 ".%03u, \"event\": \"%s\"", ms / 1000,
+		(unsigned)(ms % 1000), event);
 	if (e == 0 && r)
 		e = buf_printf(&s->events, ", \"request\": %" PRIu64, r->id);
 	if (e == 0 && r && r->code)
@@ -278,11 +289,12 @@ static enum refusal kind_of_refusal(int code)
 				 : REFUSED_OTHER;
 }
 
-void session_refuse(struct session *s, uid_t uid, int code, const char *sentence, uint64_t serial)
+void session_refuse(
+	struct session *s, uint64_t id, uid_t uid, int code, const char *sentence, uint64_t serial)
 {
 	atomic_fetch_add(&s->g->refusals[kind_of_refusal(code)], 1);
 	enum request_state state = code == -EPERM ? REQUEST_BLOCKED : REQUEST_FAILED;
-	struct request *r = request_over(s->g, state, code, sentence, NULL, uid);
+	struct request *r = request_over(s->g, id, state, code, sentence, NULL, uid);
 	if (!r)
 		return;
 	pthread_mutex_lock(&s->lock);
@@ -381,20 +393,21 @@ static uid_t owner(struct session *s)
 
 /* Text that comes to a session by another way than its prompts passes the input rules too. Without
  * the lock. */
-static int guard_text(struct session *s, uid_t uid, const char *text, size_t len, struct buf *out,
-	struct err *err)
+static int guard_text(struct session *s, uid_t uid, uint64_t request, const char *text, size_t len,
+	struct buf *out, struct err *err)
 {
 	char user[TEXT_NAME_SIZE];
 	users_name(s->g->users, uid, user);
-	const struct guards_subject who = {uid, user, s->id};
+	const struct guards_subject who = {uid, user, s->id, request};
 	return guards_text(s->g->guards, &who, text, len, out, err);
 }
 
 /* *text becomes what passes the rules. */
-static int guard_one(struct session *s, uid_t uid, struct text **text, struct err *err)
+static int guard_one(
+	struct session *s, uid_t uid, uint64_t request, struct text **text, struct err *err)
 {
 	struct buf clean = {0};
-	int r = *text ? guard_text(s, uid, (*text)->bytes, (*text)->len, &clean, err) : 0;
+	int r = *text ? guard_text(s, uid, request, (*text)->bytes, (*text)->len, &clean, err) : 0;
 	bool changed = r == 0 && *text &&
 		       (clean.len != (*text)->len ||
 			       (clean.len && memcmp(clean.data, (*text)->bytes, clean.len)));
@@ -432,7 +445,7 @@ int session_setting_set(
 	if (r == 0 && !s->ask)
 		r = gateway_accepts(s->g, &own);
 	if (r == 0 && i == SETTING_SYSTEM) {
-		r = guard_text(s, owner(s), value, len, &clean, &own);
+		r = guard_text(s, owner(s), 0, value, len, &clean, &own);
 		value = clean.data ? clean.data : "";
 		len = clean.len;
 	}
@@ -525,10 +538,10 @@ static int do_clear(struct session *s, const struct said *said, struct err *err)
 }
 
 /* With the lock held. */
-static size_t last_prompt_tok(struct session *s)
+static size_t last_prompt_bytes(struct session *s)
 {
 	const struct turn *last = conversation_last(&s->conversation);
-	return last ? last->user->len / 4 : 0;
+	return last ? last->user->len : 0;
 }
 
 /* The turn that is asked again, or why none is. With the lock held. */
@@ -547,8 +560,8 @@ static int find_retry(struct session *s, struct turn **out, struct err *err)
 
 /* The turn's prompt, `was`, goes as `prompt`: what the rules of now have let through of it. With
  * the lock held. Takes the claim when it succeeds. */
-static int retry_locked(struct session *s, const struct said *said, const struct text *was,
-	struct text *prompt, struct book_claim *claim, struct err *err)
+static int retry_locked(struct session *s, const struct said *said, uint64_t id,
+	const struct text *was, struct text *prompt, struct book_claim *claim, struct err *err)
 {
 	struct turn *last;
 	int r = find_retry(s, &last, err);
@@ -556,7 +569,7 @@ static int retry_locked(struct session *s, const struct said *said, const struct
 		r = err_set(err, -EBUSY, "the conversation has just changed");
 	if (r < 0)
 		return r;
-	struct request *q = request_new(s->g, prompt, &s->settings, said->uid, said->user);
+	struct request *q = request_new(s->g, id, prompt, &s->settings, said->uid, said->user);
 	if (!q)
 		return err_set(err, -ENOMEM, "out of memory");
 	q->retry = true;
@@ -589,8 +602,11 @@ static int claim_retry(
 		struct money_price price;
 		model_price(m, &price);
 		pthread_mutex_lock(&s->lock);
-		worst_estimate(&worst, s, &price, l, last_prompt_tok(s));
+		size_t bytes = last_prompt_bytes(s);
+		worst_estimate(&worst, s, &price, l, bytes / 4);
 		pthread_mutex_unlock(&s->lock);
+		worst.judges = money_add(worst_judges(s->g, GUARD_INPUT, bytes, 0),
+			worst_judges(s->g, GUARD_OUTPUT, bytes, worst.output_tok));
 		r = book_claim(out, s->g->book, said->user, &worst, NULL, err);
 	}
 	loaded_put(l);
@@ -603,6 +619,7 @@ static int do_retry(struct session *s, const struct said *said, struct err *err)
 	struct book_claim *claim = NULL;
 	struct text *was = NULL, *prompt = NULL;
 	struct turn *last;
+	uint64_t id = request_next_id(s->g);
 	int r = gateway_accepts(s->g, err);
 	pthread_mutex_lock(&s->lock);
 	r = r ? r : find_retry(s, &last, err);
@@ -611,9 +628,9 @@ static int do_retry(struct session *s, const struct said *said, struct err *err)
 	pthread_mutex_unlock(&s->lock);
 	r = r ? r : claim_retry(s, said, &claim, err);
 	prompt = text_ref(was);
-	r = r ? r : guard_one(s, said->uid, &prompt, err);
+	r = r ? r : guard_one(s, said->uid, id, &prompt, err);
 	pthread_mutex_lock(&s->lock);
-	r = r ? r : retry_locked(s, said, was, prompt, claim, err);
+	r = r ? r : retry_locked(s, said, id, was, prompt, claim, err);
 	pthread_mutex_unlock(&s->lock);
 	if (r < 0)
 		book_claim_return(claim);
@@ -662,6 +679,18 @@ static const struct verb *find_verb(const char *line, size_t len, const char **a
 	return NULL;
 }
 
+/* Why find_verb found none: what the line has is no verb, or one whose argument is missing. */
+static int refuse_verb(const char *line, size_t len, struct err *err)
+{
+	static const char fork[] = "fork";
+	size_t n = strlen(fork);
+	if (len == n && !memcmp(line, fork, n))
+		return err_set(err, -EINVAL, "fork: the ID is missing, as in: fork b");
+	return err_set(err, -EINVAL,
+		"%.*s: not a verb; they are submit, cancel, clear, retry and fork ID",
+		len < 40 ? (int)len : 40, line);
+}
+
 int session_ctl(
 	struct session *s, uid_t uid, gid_t gid, const char *line, size_t len, struct err *err)
 {
@@ -675,10 +704,7 @@ int session_ctl(
 		v = find_verb(copy, len, &said.argument);
 	}
 	users_name(s->g->users, uid, said.user);
-	int r = v ? v->run(s, &said, &own)
-		  : err_set(&own, -EINVAL,
-			    "%.*s: not a verb; they are submit, cancel, clear, retry and fork ID",
-			    len < 40 ? (int)len : 40, line);
+	int r = v ? v->run(s, &said, &own) : refuse_verb(line, len, &own);
 	if (r < 0) {
 		pthread_mutex_lock(&s->lock);
 		session_set_note(s, own.text);
@@ -691,10 +717,10 @@ int session_ctl(
 static int guard_messages(struct session *s, struct messages *m, struct err *err)
 {
 	uid_t uid = owner(s);
-	int r = guard_one(s, uid, &m->system, err);
+	int r = guard_one(s, uid, 0, &m->system, err);
 	for (size_t i = 0; r == 0 && i < m->turns.n; i++) {
-		r = guard_one(s, uid, &m->turns.turns[i].user, err);
-		r = r ? r : guard_one(s, uid, &m->turns.turns[i].assistant, err);
+		r = guard_one(s, uid, 0, &m->turns.turns[i].user, err);
+		r = r ? r : guard_one(s, uid, 0, &m->turns.turns[i].assistant, err);
 	}
 	if (r == 0)
 		conversation_recount(&m->turns);

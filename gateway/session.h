@@ -67,7 +67,8 @@ int gateway_session_fork(
 void session_poke(struct session *s, unsigned flags);
 
 /* With the lock held: */
-void session_touch(struct session *s); /* changed now; stores the session's entry */
+void session_stamp_views(struct session *s); /* what they show changed now */
+void session_touch(struct session *s);       /* changed now; stores the session's entry */
 void session_store_turn(struct session *s, const struct turn *t);
 void session_drop_turn(struct session *s);                   /* the last one, from the store too */
 void session_take_turn(struct session *s, struct turn *out); /* likewise; conversation_take_last */
@@ -96,7 +97,8 @@ int session_alive(const struct session *s, struct err *err);
 
 /* A request is refused before it was one: it is the newest as of the flush with that serial (0:
  * now). Without the lock. */
-void session_refuse(struct session *s, uid_t uid, int code, const char *sentence, uint64_t serial);
+void session_refuse(
+	struct session *s, uint64_t id, uid_t uid, int code, const char *sentence, uint64_t serial);
 
 /* The stored form: session_store.c. With the lock held, but for the restoring. */
 void session_store(struct session *s);

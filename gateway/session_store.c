@@ -230,7 +230,7 @@ static int restore_newest(struct session *s)
 		   : state == REQUEST_BLOCKED ? -EPERM
 					      : 0;
 	const char *why = t->error ? t->error->bytes : code ? "cancelled" : NULL;
-	s->newest = request_over(s->g, state, code, why, t->assistant, s->attr.uid);
+	s->newest = request_over(s->g, 0, state, code, why, t->assistant, s->attr.uid);
 	if (!s->newest)
 		return -ENOMEM;
 	s->newest->cost = t->cost;

@@ -5,8 +5,11 @@
  *
  * `usage`: the newest request's numbers, one "name value" a line, then the sums of the session:
  *	prompt_tokens cached_tokens output_tokens queued_ms ttft_ms total_ms tokens_per_second
- *	cost [seed] [finish] session_requests session_prompt_tokens session_cached_tokens
- *	session_output_tokens session_cost
+ *	cost [judge_prompt_tokens judge_cached_tokens judge_output_tokens judge_cost]
+ *	[model] [provider] [seed] [finish] [cache]
+ *	session_requests session_prompt_tokens session_cached_tokens session_output_tokens
+ *	session_cost
+ * Model, provider, seed and cache are not there any more after a restart.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -48,6 +51,19 @@ static int render_cost(const char *name, money cost, struct buf *out)
 	return e ? e : buf_append(out, "\n", 1);
 }
 
+/* What judges of its texts had, in `cost` too. */
+static int render_judges(const struct request *r, struct buf *out)
+{
+	const struct money_tokens *t = &r->judge_usage;
+	if (!t->prompt && !t->output)
+		return 0;
+	int e = buf_printf(out,
+		"judge_prompt_tokens %" PRIu64 "\njudge_cached_tokens %" PRIu64
+		"\njudge_output_tokens %" PRIu64 "\n",
+		t->prompt, t->cached, t->output);
+	return e ? e : render_cost("judge_cost", r->judge_cost, out);
+}
+
 static const char *const cache_levels[] = {
 	[CACHE_L1] = "l1", [CACHE_L2] = "l2", [CACHE_L3] = "semantic", [CACHE_FLIGHT] = "shared"};
 
@@ -73,6 +89,11 @@ static int render_request_usage(const struct request *r, struct buf *out)
 			trace_ms(t->submitted_ns, trace_first_ns(t)),
 			trace_ms(t->submitted_ns, end_ns), rate);
 	e = e ? e : render_cost("cost", r->cost, out);
+	e = e ? e : render_judges(r, out);
+	if (e == 0 && *r->model_name)
+		e = buf_printf(out, "model %s\n", r->model_name);
+	if (e == 0 && r->provider && !r->served_by)
+		e = buf_printf(out, "provider %s\n", r->provider);
 	if (e == 0 && r->seeded)
 		e = buf_printf(out, "seed %" PRIu64 "\n", r->seed);
 	if (e == 0 && *r->finish)
@@ -97,7 +118,8 @@ static int render_usage(const struct session *s, struct buf *out)
 /* The stages, and where there was a choice, how it was made and what came of each model. */
 static int render_trace(const struct request *r, struct buf *out)
 {
-	int e = trace_render_stages(&r->times, out);
+	int e = r->id ? buf_printf(out, "request %" PRIu64 "\n", r->id) : 0;
+	e = e ? e : trace_render_stages(&r->times, out);
 	if (e == 0 && r->decision)
 		e = router_decision_json(r->decision, out);
 	if (e == 0 && r->route && (r->decision || route_count(r->route) > 1))

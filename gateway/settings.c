@@ -131,6 +131,27 @@ static const struct row rows[N_SETTINGS] = {
 		.high = 1,
 		.max_bytes = SHORT_BYTES,
 		.allowed = "a number from 0 (off) to 1"},
+	[SETTING_REPETITION_PENALTY] = {.name = "repetition_penalty",
+		.check = check_real,
+		.default_value = "1",
+		.low = 0.1,
+		.high = 10,
+		.max_bytes = SHORT_BYTES,
+		.allowed = "a number from 0.1 to 10; 1 is off"},
+	[SETTING_PRESENCE_PENALTY] = {.name = "presence_penalty",
+		.check = check_real,
+		.default_value = "0",
+		.low = -2,
+		.high = 2,
+		.max_bytes = SHORT_BYTES,
+		.allowed = "a number from -2 to 2; 0 is off"},
+	[SETTING_FREQUENCY_PENALTY] = {.name = "frequency_penalty",
+		.check = check_real,
+		.default_value = "0",
+		.low = -2,
+		.high = 2,
+		.max_bytes = SHORT_BYTES,
+		.allowed = "a number from -2 to 2; 0 is off"},
 	[SETTING_MAX_TOKENS] = {.name = "max_tokens",
 		.check = check_integer,
 		.default_value = "1024",
@@ -197,8 +218,9 @@ static const struct row rows[N_SETTINGS] = {
 };
 
 static const char *const names[N_SETTINGS + 1] = {"model", "system", "temperature", "top_p",
-	"top_k", "min_p", "max_tokens", "stop", "seed", "format", "ignore_eos", "truncate",
-	"max_cost", "prompt_budget", "max_latency_ms", "cache", NULL};
+	"top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty",
+	"max_tokens", "stop", "seed", "format", "ignore_eos", "truncate", "max_cost",
+	"prompt_budget", "max_latency_ms", "cache", NULL};
 
 const char *const *settings_names(void)
 {

@@ -80,7 +80,7 @@ bool stages_is_over(struct request *r)
 
 struct guards_subject stages_subject(const struct request *r)
 {
-	return (struct guards_subject){r->uid, r->user, r->session->id};
+	return (struct guards_subject){r->uid, r->user, r->session->id, r->id};
 }
 
 /* ---- STORE ---- */
@@ -108,6 +108,7 @@ static bool finish_it(struct request *r, const char *finish, bool *store)
 		r->state = REQUEST_DONE; /* what the turn becomes */
 		request_charge(r, "done");
 		request_settle_turn(r);
+		request_count(r); /* in the same write */
 		r->state = *store ? REQUEST_GENERATING : REQUEST_DONE;
 	}
 	pthread_mutex_unlock(&r->session->lock);
@@ -263,6 +264,9 @@ static void stop_others(struct request *r)
 	}
 	if (ended)
 		attempt_stop(r);
+	bool computes = !over && r->stage == STAGE_GENERATE && !outlet_waits(r->outlet);
+	if (!computes)
+		paying_await_lease(r);
 	if (over && !r->with_store && !r->with_leader && !attempt_is_busy(r))
 		release(r);
 }

@@ -43,8 +43,10 @@ struct store {
 	bool any_pending, closing;
 	unsigned n_open;            /* groups that are being queued */
 	bool hurry;                 /* something pending is not to be written later only */
+	uint64_t pending_since_ns;  /* of the oldest that is; with any_pending */
 	bool awaits_groups, sleeps; /* the thread waits for n_open == 0; for a signal only */
 	struct store_waiter *waiters, **waiters_end;
+	struct store_sweep *sweeps;
 	int state; /* 0 or -errno */
 	char sentence[sizeof(struct err)];
 
@@ -398,6 +400,20 @@ static struct timespec timespec_of(uint64_t ns)
 	return (struct timespec){(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
 }
 
+/* Whether there is something that is not to be written later only. With the lock held. */
+static bool is_due(const struct store *s)
+{
+	return s->hurry || s->waiters || s->closing;
+}
+
+/* What may be written later has waited for long enough. A matter of its own: the thread may be
+ * woken all the time, by sweeps, and never sleep until the moment. With the lock held. */
+static void hurry_if_late(struct store *s)
+{
+	if (s->any_pending && clock_mono_ns() - s->pending_since_ns >= sync_interval_ns)
+		s->hurry = true;
+}
+
 /* Until there is something to write, to retry or to sync. With the lock held. */
 static void wait_for_work(struct store *s)
 {
@@ -406,13 +422,17 @@ static void wait_for_work(struct store *s)
 		until_ns = now + retry_interval_ns;
 	else if (s->unsynced_since_ns)
 		until_ns = s->unsynced_since_ns + sync_interval_ns;
+	else if (s->any_pending)
+		until_ns = s->pending_since_ns + sync_interval_ns;
 	struct timespec until = timespec_of(until_ns);
 	s->sleeps = !until_ns;
-	while (!s->any_pending && !s->waiters && !s->closing) {
-		if (!until_ns)
+	while (!is_due(s) && (!s->sweeps || s->stuck)) {
+		if (!until_ns) {
 			pthread_cond_wait(&s->filled, &s->lock);
-		else if (pthread_cond_timedwait(&s->filled, &s->lock, &until) == ETIMEDOUT)
+		} else if (pthread_cond_timedwait(&s->filled, &s->lock, &until) == ETIMEDOUT) {
+			s->hurry = s->any_pending;
 			break;
+		}
 	}
 	s->sleeps = false;
 }
@@ -436,12 +456,77 @@ static void write_pending(struct store *s)
 	pthread_mutex_lock(&s->lock);
 }
 
+/* ---- sweeping ---- */
+
+/* Notes the keys that are old in group. */
+static void find_old(struct store *s, struct store_sweep *w, leveldb_writebatch_t *group)
+{
+	size_t key_len, len;
+	leveldb_readoptions_t *options = leveldb_readoptions_create();
+	leveldb_readoptions_set_fill_cache(options, 0);
+	leveldb_iterator_t *it = leveldb_create_iterator(s->db, options);
+	leveldb_iter_seek(it, w->from, strlen(w->from));
+	for (; w->n < w->most && leveldb_iter_valid(it); leveldb_iter_next(it)) {
+		const char *key = leveldb_iter_key(it, &key_len);
+		if (key_len >= sizeof w->last || key_len < w->prefix_len ||
+			memcmp(key, w->from, w->prefix_len))
+			break;
+		const char *value = leveldb_iter_value(it, &len);
+		if (!w->old(w, value, len))
+			break;
+		leveldb_writebatch_delete(group, key, key_len);
+		memcpy(w->last, key, key_len);
+		w->last[key_len] = '\0';
+		w->n++;
+	}
+	leveldb_iter_destroy(it);
+	leveldb_readoptions_destroy(options);
+}
+
+static void sweep(struct store *s, struct store_sweep *w)
+{
+	leveldb_writebatch_t *group = leveldb_writebatch_create();
+	w->n = 0;
+	*w->last = '\0';
+	if (s->db)
+		find_old(s, w, group);
+	if (!w->n) {
+		leveldb_writebatch_destroy(group);
+	} else if (commit(s, group) < 0) { /* it is stuck, and will be written: but not now */
+		w->n = 0;
+		*w->last = '\0';
+	}
+	w->done(w);
+}
+
+/* With the lock held, which it gives back meanwhile. */
+static void sweep_one(struct store *s)
+{
+	struct store_sweep *w = s->sweeps;
+	s->sweeps = w->next;
+	pthread_mutex_unlock(&s->lock);
+	sweep(s, w);
+	pthread_mutex_lock(&s->lock);
+}
+
+static void drop_sweeps(struct store_sweep *w)
+{
+	while (w) {
+		struct store_sweep *next = w->next;
+		w->n = 0;
+		*w->last = '\0';
+		w->done(w);
+		w = next;
+	}
+}
+
 static void *store_main(void *arg)
 {
 	struct store *s = arg;
 	pthread_mutex_lock(&s->lock);
 	for (;;) {
 		bool idle = !s->any_pending && !s->waiters;
+		hurry_if_late(s);
 		if (idle && s->closing)
 			break;
 		uint64_t since = s->unsynced_since_ns;
@@ -449,15 +534,19 @@ static void *store_main(void *arg)
 			pthread_mutex_unlock(&s->lock);
 			sync_now(s);
 			pthread_mutex_lock(&s->lock);
-		} else if (idle && !s->stuck) {
-			wait_for_work(s);
+		} else if (!is_due(s) && !s->stuck && s->sweeps) {
+			sweep_one(s);
 		} else {
-			if (idle)
+			if (!is_due(s))
 				wait_for_work(s);
-			write_pending(s);
+			if (is_due(s) || s->stuck)
+				write_pending(s);
 		}
 	}
+	struct store_sweep *sweeps = s->sweeps;
+	s->sweeps = NULL;
 	pthread_mutex_unlock(&s->lock);
+	drop_sweeps(sweeps);
 	if (s->stuck)
 		commit(s, leveldb_writebatch_create());
 	if (s->unsynced_since_ns)
@@ -470,6 +559,8 @@ static void *store_main(void *arg)
  * be written later (but the thread must not sleep for good beside it). With the lock held. */
 static bool queued(struct store *s, bool hurry)
 {
+	if (!s->any_pending)
+		s->pending_since_ns = clock_mono_ns();
 	s->any_pending = true;
 	s->hurry |= hurry || s->sleeps;
 	return s->hurry && !s->n_open;
@@ -536,6 +627,18 @@ void store_after(struct store *s, struct store_waiter *w)
 	s->waiters_end = &w->next;
 	s->hurry = true;
 	unlock_and_wake(s, !s->n_open);
+}
+
+void store_sweep(struct store *s, struct store_sweep *w)
+{
+	pthread_mutex_lock(&s->lock);
+	bool closing = s->closing;
+	w->next = closing ? NULL : s->sweeps;
+	if (!closing)
+		s->sweeps = w;
+	unlock_and_wake(s, !closing);
+	if (closing)
+		drop_sweeps(w);
 }
 
 int store_state(struct store *s, struct err *err)

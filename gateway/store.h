@@ -64,6 +64,25 @@ struct store_waiter {
 };
 void store_after(struct store *s, struct store_waiter *w);
 
+/*
+ * Deletes entries from the beginning of a prefix on, by the store's thread, when it has nothing to
+ * write: those from the key `from` on of which old(sweep, value, len) says so, up to the first of
+ * which it does not, at most `most`. Then done(sweep), without locks, also when the store is closed
+ * or cannot be read or written; it is the caller's again. Both must not block.
+ */
+#define STORE_KEY_SIZE 128
+struct store_sweep {
+	struct store_sweep *next;
+	char from[STORE_KEY_SIZE];
+	size_t prefix_len; /* of from */
+	size_t most;
+	bool (*old)(struct store_sweep *w, const char *value, size_t len);
+	void (*done)(struct store_sweep *w);
+	size_t n;                  /* deleted */
+	char last[STORE_KEY_SIZE]; /* of them; "" */
+};
+void store_sweep(struct store *s, struct store_sweep *w);
+
 /* 0, or why nothing can be written at the moment (-ENOSPC, -EIO, with a sentence): new requests and
  * changes are refused with it. The store tries again by itself every second. */
 int store_state(struct store *s, struct err *err);

@@ -73,7 +73,8 @@ static struct trace_usage usage_so_far(const struct upstream_call *c, bool *esti
 {
 	struct trace_usage usage = c->answer.usage;
 	*estimated = false;
-	if (!c->text_bytes && !c->answer.has_usage)
+	/* Who is told of candidates may go away at once, and pays for the prompt. */
+	if (!c->text_bytes && !c->told_candidates && !c->answer.has_usage)
 		return usage;
 	if (!c->answer.has_usage || !usage.prompt_tok) {
 		usage.prompt_tok = c->n_prompt_tok;

@@ -17,57 +17,81 @@
 
 static const char *const action_names[] = {"warn", "redact", "block"};
 
-static int render_findings(const struct guard_stream *s, struct buf *out)
+/* What one stage's rules say to a text. */
+struct said {
+	enum said_word { SAID_PASS, SAID_WARN, SAID_REDACT, SAID_BLOCK } word;
+	struct buf text;            /* what goes on */
+	struct guard_stream *found; /* NULL: the stage is closed, */
+	struct err err;             /* and why */
+};
+
+static const char *const words[] = {"pass", "warn", "redact", "block"};
+
+static void said_free(struct said *s)
 {
+	buf_free(&s->text);
+	s->found = guard_stream_free(s->found);
+}
+
+static enum said_word worst_of(const struct guard_stream *s, int outcome)
+{
+	static const enum said_word of[] = {
+		[GUARD_WARN] = SAID_WARN, [GUARD_REDACT] = SAID_REDACT, [GUARD_BLOCK] = SAID_BLOCK};
 	size_t n;
 	const struct guard_finding *found = guard_stream_findings(s, &n);
-	int r = buf_append_str(out, ", \"findings\": [");
-	for (size_t i = 0; r == 0 && i < n; i++)
-		r = buf_printf(out,
+	enum said_word worst = outcome == 1 ? SAID_BLOCK : SAID_PASS;
+	for (size_t i = 0; i < n; i++)
+		worst = of[found[i].action] > worst ? of[found[i].action] : worst;
+	return worst;
+}
+
+static int judge_text(
+	struct gateway *g, enum guard_stage stage, const char *text, size_t len, struct said *out)
+{
+	struct guard_set *set = NULL;
+	*out = (struct said){0};
+	int e = guards_rules(g->guards, stage, &set, NULL, &out->err);
+	if (e == -EPERM) {
+		out->word = SAID_BLOCK;
+		return 0;
+	}
+	out->found = e == 0 ? guard_stream_new(set) : NULL;
+	guard_set_put(set);
+	if (!out->found)
+		return -ENOMEM;
+	int outcome = guard_stream_feed(out->found, text, len, &out->text);
+	outcome = outcome ? outcome : guard_stream_end(out->found, &out->text);
+	out->word = worst_of(out->found, outcome);
+	return outcome < 0 ? outcome : 0;
+}
+
+static int print_text(const char *text, size_t len, struct buf *out)
+{
+	int e = buf_append_str(out, ", \"text\": ");
+	return e ? e : text_append_json(out, text ? text : "", len);
+}
+
+static int print_stage(const struct said *s, struct buf *out)
+{
+	size_t n = 0;
+	const struct guard_finding *found = s->found ? guard_stream_findings(s->found, &n) : NULL;
+	int e = buf_printf(out, "{\"verdict\": \"%s\"", words[s->word]);
+	e = e ? e : print_text(s->text.data, s->text.len, out);
+	if (e == 0 && !s->found) {
+		e = buf_append_str(out, ", \"error\": ");
+		e = e ? e : text_append_json(out, s->err.text, strlen(s->err.text));
+	}
+	e = e ? e : buf_append_str(out, ", \"findings\": [");
+	for (size_t i = 0; e == 0 && i < n; i++)
+		e = buf_printf(out,
 			"%s{\"guard\": \"%s\", \"rule\": \"%s\", \"action\": \"%s\", \"why\": "
 			"\"%s\"}",
 			i ? ", " : "", found[i].file, found[i].rule, action_names[found[i].action],
 			found[i].why);
-	return r ? r : buf_append_str(out, "]}");
+	return e ? e : buf_append_str(out, "]}");
 }
 
-static const char *word(const struct guard_stream *s, int outcome)
-{
-	size_t n;
-	const struct guard_finding *found = guard_stream_findings(s, &n);
-	enum guard_action worst = GUARD_WARN;
-	for (size_t i = 0; i < n; i++)
-		worst = found[i].action > worst ? found[i].action : worst;
-	return outcome == 1 ? "block" : n ? action_names[worst] : "pass";
-}
-
-static int render_stage(struct request *r, enum guard_stage stage, struct buf *out)
-{
-	struct guard_set *set = NULL;
-	struct err err = {0};
-	struct buf text = {0};
-	int e = guards_rules(r->g->guards, stage, &set, NULL, &err);
-	if (e == -EPERM) {
-		e = buf_append_str(out, "{\"verdict\": \"block\", \"text\": \"\", \"error\": ");
-		e = e ? e : text_append_json(out, err.text, strlen(err.text));
-		return e ? e : buf_append_str(out, ", \"findings\": []}");
-	}
-	struct guard_stream *s = e == 0 ? guard_stream_new(set) : NULL;
-	guard_set_put(set);
-	if (!s)
-		return -ENOMEM;
-	int outcome = guard_stream_feed(s, r->prompt->bytes, r->prompt->len, &text);
-	outcome = outcome ? outcome : guard_stream_end(s, &text);
-	e = outcome < 0 ? outcome : 0;
-	e = e ? e : buf_printf(out, "{\"verdict\": \"%s\", \"text\": ", word(s, outcome));
-	e = e ? e : text_append_json(out, text.data ? text.data : "", text.len);
-	e = e ? e : render_findings(s, out);
-	buf_free(&text);
-	guard_stream_free(s);
-	return e;
-}
-
-static int render_judge(const struct judge_verdict *v, struct buf *out)
+static int print_judge(const struct judge_verdict *v, struct buf *out)
 {
 	int e = buf_append_str(out, ",\n \"moderation\": ");
 	if (e || !v)
@@ -81,14 +105,70 @@ static int render_judge(const struct judge_verdict *v, struct buf *out)
 		v->unsafe ? "unsafe" : "safe", v->p, v->categories);
 }
 
+/* What follows from the judge's verdict; *instead: the text that is given in place of this one. */
+static enum said_word judges_word(
+	const struct moderation *m, const struct judge_verdict *v, const struct text **instead)
+{
+	*instead = NULL;
+	if (!v || (v->status == 0 && !v->unsafe))
+		return SAID_PASS;
+	if (v->status < 0)
+		return m && m->allows_on_error && !v->unpaid ? SAID_WARN : SAID_BLOCK;
+	if (m->action == MODERATION_REPLACE)
+		*instead = m->replacement;
+	return m->action == MODERATION_BLOCK     ? SAID_BLOCK
+	       : m->action == MODERATION_REPLACE ? SAID_REDACT
+						 : SAID_WARN;
+}
+
+/* The strictest of them, and what is left of a text that passes all of them, one after the other.
+ */
+static int print_overall(struct request *r, const struct said *in, const struct said *out,
+	const struct judge_verdict *v, struct buf *to)
+{
+	const struct text *instead;
+	struct said both = {0};
+	enum said_word word = judges_word(r->moderation, v, &instead);
+	word = in->word > word ? in->word : word;
+	word = out->word > word ? out->word : word;
+	const struct buf *text = &out->text;
+	int e = 0;
+	if (word != SAID_BLOCK && !instead && in->word == SAID_REDACT) {
+		e = judge_text(r->g, GUARD_OUTPUT, in->text.data, in->text.len, &both);
+		text = &both.text;
+		word = both.word > word ? both.word : word;
+	}
+	e = e ? e : buf_printf(to, "{\"verdict\": \"%s\"", words[word]);
+	if (e == 0 && word == SAID_BLOCK)
+		e = print_text("", 0, to);
+	else if (e == 0 && instead)
+		e = print_text(instead->bytes, instead->len, to);
+	else if (e == 0)
+		e = print_text(text->data, text->len, to);
+	said_free(&both);
+	return e;
+}
+
+static int print_all(struct request *r, const struct judge_verdict *v, struct buf *to)
+{
+	struct said in = {0}, out = {0};
+	int e = judge_text(r->g, GUARD_INPUT, r->prompt->bytes, r->prompt->len, &in);
+	e = e ? e : judge_text(r->g, GUARD_OUTPUT, r->prompt->bytes, r->prompt->len, &out);
+	e = e ? e : print_overall(r, &in, &out, v, to);
+	e = e ? e : buf_append_str(to, ",\n \"input\": ");
+	e = e ? e : print_stage(&in, to);
+	e = e ? e : buf_append_str(to, ",\n \"output\": ");
+	e = e ? e : print_stage(&out, to);
+	e = e ? e : print_judge(v, to);
+	said_free(&in);
+	said_free(&out);
+	return e;
+}
+
 static void answer(struct request *r, const struct judge_verdict *v)
 {
 	struct buf out = {0};
-	int e = buf_append_str(&out, "{\"input\": ");
-	e = e ? e : render_stage(r, GUARD_INPUT, &out);
-	e = e ? e : buf_append_str(&out, ",\n \"output\": ");
-	e = e ? e : render_stage(r, GUARD_OUTPUT, &out);
-	e = e ? e : render_judge(v, &out);
+	int e = print_all(r, v, &out);
 	if (e == 0)
 		e = answer_append(r->answer, out.data, out.len);
 	buf_free(&out);
@@ -112,12 +192,21 @@ static void judged(void *arg, const struct judge_verdict *v)
 /* As a user's message, or, when only answers are judged, as an answer. */
 static int ask(struct request *r, enum guard_stage stage, struct err *err)
 {
-	const struct text *t = r->prompt;
-	if (stage == GUARD_INPUT)
-		return judge_begin(
-			&r->judge, r->g, r->moderation, stage, r->prompt, NULL, 0, judged, r, err);
-	return judge_begin(
-		&r->judge, r->g, r->moderation, stage, NULL, t->bytes, t->len, judged, r, err);
+	bool is_input = stage == GUARD_INPUT;
+	const struct judge_job job = {
+		.g = r->g,
+		.moderation = r->moderation,
+		.stage = stage,
+		.user = is_input ? r->prompt : NULL,
+		.agent = is_input ? NULL : r->prompt->bytes,
+		.agent_len = is_input ? 0 : r->prompt->len,
+		.uid = r->uid,
+		.done = judged,
+		.arg = r,
+		.payer = &paying_judges,
+		.payer_arg = r,
+	};
+	return judge_begin(&r->judge, &job, err);
 }
 
 void verdict_begin(struct request *r)

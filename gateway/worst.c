@@ -2,7 +2,9 @@
 /* Arithmetic only: the estimate may be wrong in both directions, the exact one never too small. */
 #include "gateway/worst.h"
 
-enum { BYTES_A_TOKEN = 4, TEMPLATE_TOK = 16 };
+#include "gateway/guards.h"
+
+enum { BYTES_A_TOKEN = 4, TEMPLATE_TOK = 16, VERDICT_TOK = 4 };
 
 static void common(struct book_worst *out, const struct settings *settings,
 	const struct money_price *price, uint64_t room_tok)
@@ -50,4 +52,26 @@ void worst_estimate(struct book_worst *out, const struct session *s,
 		prompt = context;
 	common(out, &s->settings, price, embeds ? 0 : context - prompt);
 	out->prompt_tok = prompt;
+}
+
+money worst_judges(
+	struct gateway *g, enum guard_stage stage, size_t prompt_bytes, uint64_t output_tok)
+{
+	static const uint64_t most_windows = 1 << 20; /* so that the sum cannot overflow */
+	struct moderation *m = NULL;
+	if (guards_judge(g->guards, stage, &m, NULL) < 0 || !m)
+		return 0;
+	uint64_t form = (m->form_bytes[stage] + prompt_bytes) / BYTES_A_TOKEN + TEMPLATE_TOK, n = 1;
+	uint64_t window = m->window_chars / BYTES_A_TOKEN + 1;
+	if (stage == GUARD_OUTPUT)
+		n = output_tok / window + 1;
+	n = n < most_windows ? n : most_windows;
+	uint64_t prompt = n * form + (stage == GUARD_OUTPUT ? window * (n * (n + 1) / 2) : 0);
+	struct model *judge = gateway_model_find(g, m->model);
+	struct money_price price = {0};
+	if (judge)
+		model_price(judge, &price);
+	model_put(judge);
+	moderation_put(m);
+	return money_worst(&price, prompt, n * VERDICT_TOK);
 }

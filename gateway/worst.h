@@ -5,6 +5,7 @@
 /* What a request may cost at most: what its claim reserves. */
 
 #include "gateway/book.h"
+#include "gateway/guard.h"
 #include "gateway/session.h"
 
 /* While it is written: an estimate. The tokens of the conversation are those of the last answered
@@ -13,6 +14,11 @@
  * model, or NULL. With the session's lock held. */
 void worst_estimate(struct book_worst *out, const struct session *s,
 	const struct money_price *price, const struct loaded *l, size_t prompt_tok);
+/* What judges of that stage may cost, when there are any: an estimate, like the first; they are
+ * paid for exactly when they are asked. Of an answer: each window of it is judged with all before
+ * it. Without locks. */
+money worst_judges(
+	struct gateway *g, enum guard_stage stage, size_t prompt_bytes, uint64_t output_tok);
 /* When its prompt is tokens and room tokens are left of the context. */
 void worst_exact(struct book_worst *out, const struct settings *settings,
 	const struct money_price *price, uint64_t prompt_tok, uint64_t room_tok);

@@ -22,7 +22,8 @@ static void setup(void)
 	char path[128];
 	struct err err = {{0}};
 	temporary_make();
-	temporary_sh("mkdir -p tree/models/m state");
+	temporary_sh(
+		"mkdir -p tree/models/m tree/models/other state; ln -s other tree/models/default");
 	snprintf(path, sizeof path, "%s/state", temporary);
 	struct gateway_options o = {.state_dir = path};
 	ck_assert_msg(gateway_open(&fs.gateway, &o, &err) == 0, "%s", err.text);
@@ -77,7 +78,7 @@ START_TEST(a_key_of_the_mount_takes_the_reference_out_of_tree_unless_it_is_refus
 	temporary_sh("grep -q sk-b state/keys/m");
 	temporary_sh("echo sk-literal > tree/models/m/key");
 	keys_pass(&fs);
-	ck_assert_ptr_nonnull(strstr(status(), "models/m/key: a secret does not belong into TREE"));
+	ck_assert_ptr_nonnull(strstr(status(), "models/m/key: a secret does not belong in TREE"));
 	ck_assert_ptr_null(strstr(status(), "sk-literal"));
 	temporary_sh("grep -q sk-b state/keys/m; rm tree/models/m/key");
 	keys_pass(&fs);

@@ -136,6 +136,17 @@ START_TEST(debugging_stays_in_the_foreground)
 }
 END_TEST
 
+START_TEST(check_takes_a_tree_and_no_mount_point)
+{
+	ck_assert_int_eq(PARSE(WORD("--check"), WORD("tree")), 0);
+	ck_assert(o.check);
+	ck_assert_str_eq(o.tree, "tree");
+	options_free(&o);
+	memset(&o, 0, sizeof o);
+	ck_assert_int_eq(PARSE(WORD("--check"), WORD("tree"), WORD("mnt")), -EINVAL);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("fs/options");
@@ -149,6 +160,7 @@ int main(void)
 	tcase_add_test(t, an_empty_state_directory_is_refused_not_taken_for_the_working_directory);
 	tcase_add_test(t, a_third_argument_is_refused);
 	tcase_add_test(t, debugging_stays_in_the_foreground);
+	tcase_add_test(t, check_takes_a_tree_and_no_mount_point);
 	suite_add_tcase(s, t);
 	return run_suite(s);
 }

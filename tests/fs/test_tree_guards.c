@@ -4,6 +4,7 @@
 #include "fs/names.h"
 
 #include <errno.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "tests/fs/temporary.h"
@@ -53,6 +54,25 @@ START_TEST(a_text_is_kept_byte_for_byte)
 	ck_assert_mem_eq(text.data, "a\0\n\n", 4);
 	buf_free(&text);
 	temporary_sh("test \"$(ls -A guards/output)\" = b.rules");
+}
+END_TEST
+
+START_TEST(a_directory_that_cannot_hold_rules_is_told_from_one_that_is_not_there)
+{
+	struct rlimit few, all;
+	ck_assert_int_eq(tree_guards_dir_check(tree, "input"), 0);
+	ck_assert_int_eq(tree_guards_dir_check(tree, "output"), 0); /* there is none */
+	temporary_sh("mkdir elsewhere && ln -s ../elsewhere guards/output");
+	ck_assert_int_lt(tree_guards_dir_check(tree, "output"), 0);
+	temporary_sh("rm guards/output && echo text > guards/output");
+	ck_assert_int_eq(tree_guards_dir_check(tree, "output"), -ENOTDIR);
+	/* Not known: no word that all is well. */
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &all), 0);
+	few = (struct rlimit){0, all.rlim_max};
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+	int r = tree_guards_dir_check(tree, "input");
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &all), 0);
+	ck_assert_int_eq(r, -EMFILE);
 }
 END_TEST
 
@@ -154,6 +174,7 @@ int main(void)
 	Suite *s = suite_create("fs/tree_guards");
 	TCase *t = tcase_create("tree_guards");
 	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, a_directory_that_cannot_hold_rules_is_told_from_one_that_is_not_there);
 	tcase_add_test(t, a_text_is_kept_byte_for_byte);
 	tcase_add_test(t, a_text_that_is_not_taken_leaves_nothing);
 	tcase_add_test(t, directories_are_made_to_write_and_not_needed_to_read);

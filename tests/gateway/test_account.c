@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "gateway/book_parts.h"
 #include "gateway/ledger.h"
 #include "gateway/window.h"
 #include "tests/gateway/book_fixture.h"
@@ -107,7 +108,7 @@ START_TEST(each_setting_takes_its_values_and_shows_them_as_written)
 	while (account_setting_names()[n])
 		ck_assert_int_eq(
 			account_setting_check(account_setting_names()[n++], "", 0, NULL), 0);
-	ck_assert_uint_eq(n, 9);
+	ck_assert_uint_eq(n, 10);
 }
 END_TEST
 
@@ -361,6 +362,8 @@ START_TEST(a_verb_that_is_none_is_refused_with_those_there_are)
 		struct err err = {0};
 		ck_assert_msg(ctl("alice", bad[i], &err) == -EINVAL, "%s", bad[i]);
 		ck_assert_msg(strstr(err.text, "credit") != NULL, "%s", err.text);
+		bool lacks = !strcmp(bad[i], "credit") || !strcmp(bad[i], "credit ");
+		ck_assert_msg(lacks == !!strstr(err.text, "are missing"), "%s", err.text);
 	}
 	book_fixture_expect(&f, "alice", ACCOUNT_SPENT, "1\n");
 }
@@ -592,6 +595,56 @@ START_TEST(an_account_in_hand_outlives_the_book)
 }
 END_TEST
 
+/* As many lines as fit, without a claim for each. */
+static void fill_ledger(struct account *a)
+{
+	char line[LEDGER_LINE_MAX];
+	memset(line, 'x', sizeof line);
+	line[sizeof line - 1] = '\n';
+	pthread_mutex_lock(&f.g.book->lock);
+	store_begin(f.g.store);
+	for (size_t i = 0; i < LEDGER_BYTES / sizeof line; i++)
+		ledger_add(&a->ledger, f.g.store, line, sizeof line, book_now_ns());
+	book_log_grew(a, &a->ledger);
+	store_end(f.g.store);
+	pthread_mutex_unlock(&f.g.book->lock);
+}
+
+START_TEST(logs_of_many_accounts_share_a_ceiling_and_the_newest_lines_of_each_stay)
+{
+	enum { N = 2 * (BOOK_LOGS_BYTES / LEDGER_BYTES) };
+	size_t in_memory = 0;
+	char name[32];
+	for (int i = 0; i < N; i++) {
+		snprintf(name, sizeof name, "user%d", i);
+		ck_assert_int_eq(gateway_account_create(&f.g, name, NULL), 0);
+		struct account *a = gateway_account_find(&f.g, name);
+		fill_ledger(a);
+		account_put(a);
+	}
+	for (int i = 0; i < N; i++) {
+		snprintf(name, sizeof name, "user%d", i);
+		const struct account *a = book_find(f.g.book, name);
+		const struct ledger *l = &a->ledger;
+		in_memory += l->text.cap;
+		ck_assert_uint_ge(l->text.len, LEDGER_IDLE_BYTES - LEDGER_LINE_MAX);
+		ck_assert_uint_eq(l->text.len % LEDGER_LINE_MAX, 0); /* whole lines */
+		ck_assert_uint_eq(l->next - l->first, l->text.len / LEDGER_LINE_MAX);
+		if (i < N / 4)
+			ck_assert_uint_le(l->text.cap, LEDGER_IDLE_BYTES + 1);
+		if (i == N - 1)
+			ck_assert_uint_gt(l->text.len, LEDGER_BYTES / 2);
+	}
+	ck_assert_uint_le(in_memory, BOOK_LOGS_BYTES + N * (LEDGER_IDLE_BYTES + 1));
+	/* One that is busy again grows again, and another one shrinks. */
+	struct account *a = gateway_account_find(&f.g, "user0");
+	fill_ledger(a);
+	ck_assert_uint_gt(a->ledger.text.len, LEDGER_BYTES / 2);
+	ck_assert_uint_le(f.g.book->log_bytes, BOOK_LOGS_BYTES);
+	account_put(a);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("gateway/account");
@@ -620,6 +673,7 @@ int main(void)
 	tcase_add_test(t, who_follows_a_log_is_woken_when_it_grows);
 	tcase_add_test(t, a_front_end_is_told_what_changed_and_of_accounts_that_follow_default_too);
 	tcase_add_test(t, an_account_in_hand_outlives_the_book);
+	tcase_add_test(t, logs_of_many_accounts_share_a_ceiling_and_the_newest_lines_of_each_stay);
 	suite_add_tcase(s, t);
 	return run_suite(s);
 }

@@ -70,8 +70,8 @@ static void add(unsigned i, size_t rule_len)
 	snprintf(session, sizeof session, "s%u", i);
 	memset(rule, 'r', rule_len);
 	rule[rule_len] = '\0';
-	audit_add(a, &(struct audit_entry){
-			     "me", session, "input", "input/x.rules", rule, "block", "match", 1});
+	audit_add(a, &(struct audit_entry){"me", session, "input", "input/x.rules", rule, "block",
+			     "match", 1, 0});
 }
 
 static char *text(void)
@@ -150,9 +150,9 @@ START_TEST(a_line_is_one_json_object_with_whatever_is_in_its_strings)
 {
 	static const char odd[] = "\"\\\n\t\x01 \xC3\xA9 \xF0\x9F\x98\x80 </x>";
 	audit_add(a, &(struct audit_entry){odd, "main", "output", "moderation", "S1,S10", "warn",
-			     "no verdict", 1});
+			     "no verdict", 1, 0});
 	audit_add(a, &(struct audit_entry){
-			     "me", odd, "input", "input/x.rules", odd, "redact", "match", 1});
+			     "me", odd, "input", "input/x.rules", odd, "redact", "match", 1, 0});
 	char *all = text(), *second = strchr(all, '\n') + 1;
 	json_t *one = json_loadb(all, (size_t)(second - all), 0, NULL);
 	json_t *two = json_loads(second, 0, NULL);
@@ -385,8 +385,8 @@ static void *add_many(void *arg)
 	char user[8];
 	snprintf(user, sizeof user, "%zu", (size_t)arg);
 	for (unsigned i = 0; i < 500; i++)
-		audit_add(
-			a, &(struct audit_entry){user, "s", "input", "g", "r", "warn", "match", 1});
+		audit_add(a,
+			&(struct audit_entry){user, "s", "input", "g", "r", "warn", "match", 1, 0});
 	return NULL;
 }
 
@@ -429,6 +429,18 @@ START_TEST(without_a_file_the_lines_are_in_memory)
 }
 END_TEST
 
+START_TEST(the_highest_number_of_a_request_is_known_after_a_restart)
+{
+	ck_assert_uint_eq(audit_last_request(a), 0);
+	for (uint64_t id = 9; id < 12; id++)
+		audit_add(a, &(struct audit_entry){"me", "s", "input", "input/x.rules",
+				     "\"request\": 77", "block", "match", 1, id == 10 ? 4000 : id});
+	stop();
+	start();
+	ck_assert_uint_eq(audit_last_request(a), 4000);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("audit");
@@ -446,6 +458,7 @@ int main(void)
 	tcase_add_test(t, watchers_are_told_of_the_next_line_and_of_the_trimming);
 	tcase_add_test(t, lines_of_many_threads_stay_whole_in_memory_and_file);
 	tcase_add_test(t, without_a_file_the_lines_are_in_memory);
+	tcase_add_test(t, the_highest_number_of_a_request_is_known_after_a_restart);
 	suite_add_tcase(s, t);
 	return run_suite(s);
 }

@@ -33,7 +33,7 @@ static const struct money_price prices = {
 static int claim(struct book_claim **out, const char *user, uint64_t prompt_tok,
 	uint64_t output_tok, uint64_t *retry_ms, struct err *err)
 {
-	const struct book_worst worst = {prompt_tok, output_tok, prices, false, 0};
+	const struct book_worst worst = {prompt_tok, output_tok, prices, false, 0, 0};
 	return book_claim(out, f.g.book, user, &worst, retry_ms, err);
 }
 
@@ -276,7 +276,7 @@ END_TEST
 
 START_TEST(a_request_dearer_than_the_sessions_max_cost_is_refused_with_both_numbers)
 {
-	struct book_worst worst = {500000, 0, prices, true, 100000000};
+	struct book_worst worst = {500000, 0, prices, true, 100000000, 0};
 	struct book_claim *c = NULL;
 	struct err err = {0};
 	uint64_t ms = 1;
@@ -297,7 +297,7 @@ START_TEST(a_cached_token_dearer_than_a_fresh_one_is_reserved_for)
 {
 	set("alice", "limit", "1");
 	const struct book_worst worst = {
-		1000000, 0, {.input = 500000000, .cached = 1000000001}, false, 0};
+		1000000, 0, {.input = 500000000, .cached = 1000000001}, false, 0, 0};
 	struct book_claim *c;
 	ck_assert_int_eq(book_claim(&c, f.g.book, "alice", &worst, NULL, NULL), -EDQUOT);
 }
@@ -309,7 +309,7 @@ START_TEST(a_claim_grows_and_shrinks_within_the_limits)
 	set("alice", "limit", "5");
 	set("alice", "tokens_per_minute", "10");
 	struct book_claim *c = admitted("alice", 0, 2), *d = admitted("alice", 0, 1);
-	struct book_worst worst = {0, 5, prices, false, 0};
+	struct book_worst worst = {0, 5, prices, false, 0, 0};
 	ck_assert_int_eq(book_claim_resize(c, &worst, &err), -EDQUOT);
 	book_fixture_expect(&f, "alice", ACCOUNT_REMAINING, "2\n");
 	worst.output_tok = 4;
@@ -526,8 +526,8 @@ START_TEST(damaged_entries_are_left_out_and_the_rest_lives)
 	store_put(f.g.store, "a/bob", "1short", 6);
 	store_put(f.g.store, "a/..", "", 0);
 	store_put(f.g.store, "ac/0000000000000009", "1garbage", 8);
-	char claim_value[1 + 56 + 12] = "1";
-	memcpy(claim_value + 57, "s\0m\0a\"b\0bob\0", 12);
+	char claim_value[1 + 120 + 14] = "3";
+	memcpy(claim_value + 121, "s\0m\0-\0a\"b\0bob\0", 14);
 	store_put(f.g.store, "ac/000000000000000a", claim_value, sizeof claim_value);
 	store_put(f.g.store, "al/alice/0000000000000000", "two\nlines\n", 10);
 	book_fixture_close(&f);

@@ -313,6 +313,9 @@ START_TEST(settings_say_what_is_allowed_and_show_what_is_in_force)
 	}
 	ck_assert_ptr_null(names[sizeof rows / sizeof *rows]);
 	ck_assert_int_eq(cache_setting_check("nope", "1", 1, NULL), -ENOENT);
+	struct err err = {0};
+	ck_assert_int_eq(cache_setting_check("enabled", "yes", 3, &err), -EINVAL);
+	ck_assert_str_eq(err.text, "enabled: must be 1 or 0, or nothing (1)");
 }
 END_TEST
 

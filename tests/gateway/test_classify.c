@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/gateway/classify_prompts.h"
+#include "tests/gateway/classify_prompts_cjk.h"
 #include "tests/run_suite.h"
 
 enum { N_PROMPTS = sizeof classify_prompts / sizeof *classify_prompts };
@@ -43,6 +43,38 @@ START_TEST(the_table_of_prompts_is_classified_as_a_person_did)
 	ck_assert_uint_eq(n[0], n[1]);
 	ck_assert_double_ge((right[0] + right[1]) / (double)N_PROMPTS, 0.85);
 	ck_assert_double_ge(right[1] / (double)n[1], 0.85);
+}
+END_TEST
+
+START_TEST(chinese_and_japanese_prompts_are_classified_as_a_person_did)
+{
+	enum { N = sizeof classify_prompts_cjk / sizeof *classify_prompts_cjk };
+	unsigned n[2] = {0}, right[2] = {0};
+	for (size_t i = 0; i < N; i++) {
+		const struct classify_prompt *p = &classify_prompts_cjk[i];
+		struct classify_result r = classified(p->text);
+		bool held = p->part == 'h', agrees = "SMC"[r.class] == p->class;
+		n[held]++;
+		right[held] += agrees;
+		if (!agrees && !held)
+			printf("%c, not %c (score %.3f): %s\n", "SMC"[r.class], p -> class, r.score,
+				p->text);
+	}
+	printf("tuned on: %u of %u; held back: %u of %u\n", right[0], n[0], right[1], n[1]);
+	ck_assert_uint_eq(n[0], n[1]);
+	ck_assert_double_ge(right[0] / (double)n[0], 0.85);
+	ck_assert_double_ge(right[1] / (double)n[1], 0.85);
+}
+END_TEST
+
+START_TEST(a_word_without_spaces_around_it_is_found_and_the_longest_is_meant)
+{
+	ck_assert_double_eq(classified("请分析它").features.reasoning, 0.25);
+	ck_assert_double_eq(classified("请证明它").features.reasoning, 0.5);
+	ck_assert_double_eq(classified("一步一步来").features.reasoning, 0.25);
+	ck_assert_double_eq(classified("証明してください").features.reasoning, 0.5);
+	ck_assert_double_eq(classified("分").features.reasoning, 0);
+	ck_assert_double_eq(classified("\xE5\x88\x86\xE6\x9E").features.reasoning, 0);
 }
 END_TEST
 
@@ -101,7 +133,9 @@ static const struct {
 	{"es", "\xC2\xBF"
 	       "D\xC3\xB3nde nace el r\xC3\xADo que hemos cruzado por la tarde?"},
 	{"other", "\xD0\x93\xD0\xB4\xD0\xB5 \xD0\xBD\xD0\xB0\xD1\x87\xD0\xB0\xD0\xBB\xD0\xBE?"},
-	{"other", "\xE5\xB7\x9D\xE3\x81\xAF\xE3\x81\xA9\xE3\x81\x93\xEF\xBC\x9F"},
+	{"ja", "\xE5\xB7\x9D\xE3\x81\xAF\xE3\x81\xA9\xE3\x81\x93\xEF\xBC\x9F"},
+	{"zh", "这条河从哪里开始？"},
+	{"other", "강은 어디에서 시작하나요?"},
 	{"other", ""},
 };
 
@@ -312,6 +346,8 @@ int main(void)
 	Suite *suite = suite_create("classify");
 	TCase *t = tcase_create("classify");
 	tcase_add_test(t, the_table_of_prompts_is_classified_as_a_person_did);
+	tcase_add_test(t, chinese_and_japanese_prompts_are_classified_as_a_person_did);
+	tcase_add_test(t, a_word_without_spaces_around_it_is_found_and_the_longest_is_meant);
 	tcase_add_test(t, the_score_is_the_sum_of_weights_times_features);
 	tcase_add_test(t, each_feature_answers_to_its_own_kind_of_text);
 	tcase_add_loop_test(t, the_language_is_told_by_its_common_words, 0,

@@ -678,6 +678,7 @@ START_TEST(an_unknown_verb_is_quoted_back_with_those_there_are)
 	ck_assert(view_is(s, SESSION_ERROR,
 		"stpo: not a verb; they are submit, cancel, clear, retry and fork ID\n"));
 	ck_assert_int_eq(ctl(s, "fork"), -EINVAL);
+	ck_assert(view_is(s, SESSION_ERROR, "fork: the ID is missing, as in: fork b\n"));
 	ck_assert_int_eq(ctl(s, "cancel now"), -EINVAL);
 	ck_assert_int_eq(ctl(s, ""), -EINVAL);
 	session_put(s);
@@ -1095,10 +1096,13 @@ START_TEST(numbers_and_traces_count_what_happened)
 		buf_clear(&out);
 		ck_assert_int_eq(gateway_metric(h.g, *name, &out), 0);
 		ck_assert(out.len > 1);
+		const char *point = strstr(*name, "_ms") ? strchr(out.data, '.') : NULL;
+		ck_assert_msg(!point || strlen(point) <= strlen(".123\n"), "%s", out.data);
 	}
 	ck_assert_int_eq(gateway_metric(h.g, "no_such", &out), -ENOENT);
 	buf_clear(&out);
 	gateway_render(h.g, GATEWAY_PROMETHEUS, &out);
+	ck_assert_ptr_null(strstr(out.data, "Of these")); /* a sentence stands alone there */
 	ck_assert_ptr_nonnull(
 		strstr(out.data, "llm_requests_total{model=\"tiny\",status=\"done\"} 1\n"));
 	ck_assert_ptr_nonnull(
@@ -1131,8 +1135,36 @@ START_TEST(numbers_and_traces_count_what_happened)
 }
 END_TEST
 
+static void status_is(const char *want)
+{
+	struct buf out = {0};
+	ck_assert_int_eq(gateway_render(h.g, GATEWAY_STATUS, &out), 0);
+	ck_assert_str_eq(out.data, want);
+	buf_free(&out);
+}
+
+START_TEST(a_default_that_names_no_model_is_in_status_until_it_names_one)
+{
+	ck_assert_int_eq(gateway_default_set(h.g, "nosuch", NULL), 0);
+	status_is("degraded: models/default points to nosuch, and there is no model nosuch: make "
+		  "it, or point to another, ln -sfn NAME models/default\n");
+	ck_assert_int_eq(gateway_default_set(h.g, NULL, NULL), 0);
+	status_is("degraded: models/default names no model, and sessions that chose none cannot "
+		  "ask: ln -sfn NAME models/default\n");
+	ck_assert_int_eq(gateway_default_set(h.g, "auto", NULL), 0);
+	status_is("ok\n");
+	ck_assert_int_eq(gateway_default_set(h.g, NULL, NULL), 0);
+	char **names = gateway_model_names(h.g);
+	for (size_t i = 0; names[i]; free(names[i++]))
+		gateway_model_remove(h.g, names[i], NULL);
+	free(names);
+	status_is("ok\n"); /* no model at all: nothing that default could name */
+}
+END_TEST
+
 static void add_tests(TCase *t)
 {
+	tcase_add_test(t, a_default_that_names_no_model_is_in_status_until_it_names_one);
 	tcase_add_test(t, a_prompt_is_answered_and_the_answer_can_be_read_again);
 	tcase_add_test(t, the_same_prompt_in_two_sessions_gives_the_same_answer);
 	tcase_add_test(t, where_nothing_was_ever_asked_the_answer_is_empty_and_the_status_idle);

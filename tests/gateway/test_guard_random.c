@@ -349,6 +349,8 @@ END_TEST
 
 int main(void)
 {
+	if (run_suite_has_one_thread())
+		return 77;
 	const char *s = getenv("LLMFS_SEED");
 	TCase *t = tcase_create("random");
 

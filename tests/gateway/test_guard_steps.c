@@ -217,6 +217,8 @@ END_TEST
 
 int main(void)
 {
+	if (run_suite_has_one_thread())
+		return 77;
 	Suite *s = suite_create("guard_steps");
 	TCase *t = tcase_create("steps");
 

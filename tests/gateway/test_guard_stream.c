@@ -868,5 +868,7 @@ static Suite *suite(void)
 
 int main(void)
 {
+	if (run_suite_has_one_thread())
+		return 77;
 	return run_suite(suite());
 }

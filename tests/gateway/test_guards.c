@@ -36,7 +36,7 @@ static int set(const char *file, const char *text, struct err *err)
 /* What the input rules make of a text: it, with redactions; or "!SENTENCE". new. */
 static char *passed(const char *text)
 {
-	const struct guards_subject who = {getuid(), "me", "main"};
+	const struct guards_subject who = {getuid(), "me", "main", 0};
 	struct err err = {0};
 	struct buf out = {0};
 	int r = guards_text(h.g->guards, &who, text, strlen(text), &out, &err);

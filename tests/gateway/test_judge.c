@@ -81,8 +81,17 @@ static int try_ask(struct asker *a, struct moderation *m, enum guard_stage stage
 	memset(a, 0, sizeof *a);
 	sem_init(&a->told, 0, 0);
 	a->g = h.g;
-	int r = judge_begin(
-		&a->judge, h.g, m, stage, t, agent, agent ? strlen(agent) : 0, done, a, err);
+	const struct judge_job job = {
+		.g = h.g,
+		.moderation = m,
+		.stage = stage,
+		.user = t,
+		.agent = agent,
+		.agent_len = agent ? strlen(agent) : 0,
+		.done = done,
+		.arg = a,
+	};
+	int r = judge_begin(&a->judge, &job, err);
 	text_put(t);
 	return r;
 }
@@ -146,9 +155,9 @@ static void hold_loop(struct hold *hold)
 /* All judges have gone, within some seconds. */
 static void assert_idle(void)
 {
-	size_t running = 1, waiting = 1;
+	uint64_t running = 1, waiting = 1;
 	for (int i = 0; i < 60000 && running + waiting > 0; i++) {
-		lane_count(h.g->judges, &running, &waiting);
+		gate_count(h.g->judges, &running, &waiting);
 		usleep(1000);
 	}
 	ck_assert_uint_eq(running + waiting, 0);
@@ -527,8 +536,13 @@ START_TEST(more_than_may_wait_are_refused_and_counted_out_again)
 	for (; n < N; n++) {
 		askers[n].g = h.g;
 		sem_init(&askers[n].told, 0, 0);
-		r = judge_begin(
-			&askers[n].judge, h.g, m, GUARD_INPUT, t, NULL, 0, done, &askers[n], &err);
+		const struct judge_job job = {.g = h.g,
+			.moderation = m,
+			.stage = GUARD_INPUT,
+			.user = t,
+			.done = done,
+			.arg = &askers[n]};
+		r = judge_begin(&askers[n].judge, &job, &err);
 		if (r < 0)
 			break;
 	}
@@ -594,7 +608,7 @@ START_TEST(a_hundred_at_once_get_what_each_gets_alone)
 	void *handle = load(h.model);
 	char user[N][32];
 	static struct hold hold;
-	size_t running, waiting;
+	uint64_t running, waiting;
 	int n_unsafe = 0, status;
 	double mean = 0;
 	struct moderation *any = moderation("model tiny");
@@ -609,12 +623,12 @@ START_TEST(a_hundred_at_once_get_what_each_gets_alone)
 	hold_loop(&hold);
 	for (int i = 0; i < N; i++)
 		ask(&askers[i], m, GUARD_INPUT, user[i], NULL);
-	lane_count(h.g->judges, &running, &waiting);
+	gate_count(h.g->judges, &running, &waiting);
 	ck_assert_uint_eq(running, JUDGE_RUNNING_MAX);
 	ck_assert_uint_eq(waiting, N - JUDGE_RUNNING_MAX);
 	sem_post(&hold.end);
 	for (int i = 0; i < N; i++) {
-		lane_count(h.g->judges, &running, &waiting);
+		gate_count(h.g->judges, &running, &waiting);
 		ck_assert_uint_le(running, JUDGE_RUNNING_MAX);
 		await(&askers[i]);
 		ck_assert_int_eq(askers[i].verdict.status, 0);
@@ -628,6 +642,147 @@ START_TEST(a_hundred_at_once_get_what_each_gets_alone)
 	ck_assert_int_eq(status, 0);
 	session_put(s);
 	moderation_put(any);
+	moderation_put(m);
+	assert_idle();
+}
+END_TEST
+
+/* ---- fair between users ---- */
+
+static atomic_int order; /* counts verdicts */
+static int place_of_late_user;
+
+static void note_place(void *arg, const struct judge_verdict *v)
+{
+	int place = atomic_fetch_add(&order, 1);
+	struct asker *a = arg;
+	a->verdict = *v;
+	if (a->cancels_itself) /* stands for: of the late user */
+		place_of_late_user = place;
+	sem_post(&a->told);
+}
+
+START_TEST(a_user_with_one_text_does_not_wait_for_all_of_another_user)
+{
+	enum { N = 2 * JUDGE_RUNNING_MAX + 100 };
+	static struct asker askers[N + 1];
+	static struct hold hold;
+	struct moderation *m = moderation("model tiny\ntimeout_ms 600000");
+	struct text *t = text_new("hello", 5);
+	struct err err;
+	atomic_store(&order, 0);
+	hold_loop(&hold);
+	for (int i = 0; i <= N; i++) {
+		memset(&askers[i], 0, sizeof askers[i]);
+		sem_init(&askers[i].told, 0, 0);
+		askers[i].cancels_itself = i == N;
+		const struct judge_job job = {.g = h.g,
+			.moderation = m,
+			.stage = GUARD_INPUT,
+			.user = t,
+			.uid = i == N ? 1001 : 1000,
+			.done = note_place,
+			.arg = &askers[i]};
+		ck_assert_int_eq(judge_begin(&askers[i].judge, &job, &err), 0);
+	}
+	sem_post(&hold.end);
+	for (int i = 0; i <= N; i++) {
+		await(&askers[i]);
+		ck_assert_int_eq(askers[i].verdict.status, 0);
+		askers[i].judge = judge_cancel(askers[i].judge);
+	}
+	/* Those that ran already come before it, and as many that were let in beside it. */
+	ck_assert_int_le(place_of_late_user, 2 * JUDGE_RUNNING_MAX);
+	text_put(t);
+	moderation_put(m);
+	assert_idle();
+}
+END_TEST
+
+/* ---- who pays ---- */
+
+static struct purse {
+	int n_asked, n_took, n_left; /* n_left: so many more are granted */
+	uint64_t most_tok;
+	struct money_tokens took;
+	char model[TEXT_NAME_SIZE];
+} purse;
+
+static int purse_asked(void *arg, const struct book_judge *most, struct err *err)
+{
+	struct purse *p = arg;
+	p->n_asked++;
+	p->most_tok = most->prompt_tok;
+	snprintf(p->model, sizeof p->model, "%s", most->model);
+	return p->n_left-- > 0 ? 0 : err_set(err, -EDQUOT, "the purse is empty");
+}
+
+static void purse_took(void *arg, const struct money_tokens *t)
+{
+	struct purse *p = arg;
+	p->n_took++;
+	p->took.prompt += t->prompt;
+	p->took.cached += t->cached;
+	p->took.output += t->output;
+}
+
+static struct judge_verdict paid_verdict(struct moderation *m, const char *user)
+{
+	static const struct judge_payer payer = {purse_asked, purse_took};
+	static struct asker a;
+	struct err err;
+	struct text *t = text_new(user, strlen(user));
+	memset(&a, 0, sizeof a);
+	sem_init(&a.told, 0, 0);
+	a.g = h.g;
+	const struct judge_job job = {.g = h.g,
+		.moderation = m,
+		.stage = GUARD_INPUT,
+		.user = t,
+		.done = done,
+		.arg = &a,
+		.payer = &payer,
+		.payer_arg = &purse};
+	ck_assert_int_eq(judge_begin(&a.judge, &job, &err), 0);
+	await(&a);
+	let_go(&a);
+	text_put(t);
+	return a.verdict;
+}
+
+START_TEST(each_piece_is_paid_for_before_it_is_asked_and_told_what_it_took)
+{
+	struct moderation *m = moderation("model tiny\nthreshold 1");
+	char *text = long_text(1500);
+	purse = (struct purse){.n_left = 1};
+	ck_assert_int_eq(paid_verdict(m, "hello").status, 0);
+	ck_assert_int_eq(purse.n_asked, 1);
+	ck_assert_int_eq(purse.n_took, 1);
+	ck_assert_str_eq(purse.model, "tiny");
+	ck_assert_uint_eq(purse.took.prompt, purse.most_tok);
+	ck_assert_uint_ge(purse.took.output, 1);
+	uint64_t before = metrics_sum(h.g->metrics, METRICS_JUDGE_PROMPT_TOK);
+	purse = (struct purse){.n_left = 1000};
+	ck_assert_int_eq(paid_verdict(m, text).status, 0);
+	ck_assert_int_gt(purse.n_asked, 1);
+	ck_assert_int_eq(purse.n_took, purse.n_asked);
+	ck_assert_uint_eq(
+		metrics_sum(h.g->metrics, METRICS_JUDGE_PROMPT_TOK) - before, purse.took.prompt);
+	moderation_put(m);
+	free(text);
+	assert_idle();
+}
+END_TEST
+
+START_TEST(an_empty_purse_is_no_verdict_and_nothing_is_asked)
+{
+	struct moderation *m = moderation("model tiny\nthreshold 1\non_error allow");
+	purse = (struct purse){0};
+	struct judge_verdict v = paid_verdict(m, "hello");
+	ck_assert_int_eq(v.status, -EDQUOT);
+	ck_assert(v.unpaid);
+	ck_assert_str_eq(v.err.text, "the purse is empty");
+	ck_assert_int_eq(purse.n_took, 0);
 	moderation_put(m);
 	assert_idle();
 }
@@ -734,6 +889,9 @@ int main(void)
 	tcase_add_test(t, more_than_may_wait_are_refused_and_counted_out_again);
 	tcase_add_test(t, unloading_or_removing_the_model_ends_its_judges);
 	tcase_add_test(t, a_hundred_at_once_get_what_each_gets_alone);
+	tcase_add_test(t, a_user_with_one_text_does_not_wait_for_all_of_another_user);
+	tcase_add_test(t, each_piece_is_paid_for_before_it_is_asked_and_told_what_it_took);
+	tcase_add_test(t, an_empty_purse_is_no_verdict_and_nothing_is_asked);
 	tcase_add_test(t, cancelled_at_any_moment_it_tells_nothing_afterwards);
 	tcase_add_test(t, done_may_let_go_of_its_own_judge);
 	tcase_add_test(t, the_gateways_stop_ends_all_that_run_and_wait);

@@ -299,6 +299,28 @@ static void arm_all(void)
 	}
 }
 
+static void open_its_number_again(void)
+{
+	int fd = sources[0].f.fd, fresh;
+	close(fd);
+	fresh = eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC);
+	ck_assert_int_eq(fresh == fd ? fd : dup2(fresh, fd), fd);
+	if (fresh != fd)
+		close(fresh);
+	ck_assert_int_eq(loop_watch(loop, &sources[0].f, EPOLLIN), 0);
+}
+
+START_TEST(a_descriptor_that_was_closed_and_opened_again_can_be_watched_on)
+{
+	make_sources(end_this);
+	on_loop(end_all);
+	on_loop(watch_one);
+	on_loop(open_its_number_again);
+	until(&sources[0].turns, 1);
+	loop = loop_free(loop);
+}
+END_TEST
+
 START_TEST(timers_ring_by_time_and_those_of_one_time_as_they_were_armed)
 {
 	static const int want[N] = {5, 1, 2, 3, 6, 0, 4, 7};
@@ -383,6 +405,7 @@ int main(void)
 	tcase_add_test(c, posted_work_does_not_wait_for_more_than_one_descriptor);
 	tcase_add_test(c, work_that_does_not_end_does_not_starve_a_descriptor);
 	tcase_add_test(c, what_is_watched_for_can_be_changed);
+	tcase_add_test(c, a_descriptor_that_was_closed_and_opened_again_can_be_watched_on);
 	tcase_add_test(c, a_loop_that_closes_runs_what_was_posted_and_calls_no_descriptor_after);
 	suite_add_tcase(s, c);
 	c = tcase_create("timers");

@@ -57,6 +57,8 @@ static const struct value values[] = {
 	{"template", {"chatml", "plain"}, {"jinja"}},
 	{"price_input", {"0.15", "3"}, {"-1", "1e-6", "free"}},
 	{"quality", {"0", "0.95", "1"}, {"1.01", "-0.1", "nan", "good"}},
+	{"backend", {"auto", "cpu", "cuda"}, {"gpu", "CPU", "cpu/avx2"}},
+	{"gpu", {"0", "7", "255"}, {"-1", "256", "first"}},
 	{"capabilities", {"chat", "chat json\ncode", " embed "}, {"chat,json", "smell"}},
 	{"context", {"1", "131072"}, {"0", "1.5", "-1", "100000001", "many"}},
 	{"max_tokens", {"4096"}, {"0", "1000001"}},

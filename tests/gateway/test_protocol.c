@@ -150,6 +150,21 @@ START_TEST(each_way_to_end_is_known)
 }
 END_TEST
 
+START_TEST(an_end_without_a_reason_to_finish_is_none)
+{
+	struct reading g;
+	read_stream(&g, OPENAI, SAY("a") DONE);
+	assert_bad(&g, -EPROTO, "broke off");
+	buf_free(&g.text);
+	read_stream(&g, OPENAI, OK_CHUNK("{\"role\":\"assistant\"}", "null") DONE);
+	assert_bad(&g, -EPROTO, "broke off");
+	buf_free(&g.text);
+	read_stream(&g, OPENAI, DONE);
+	assert_bad(&g, -EPROTO, "broke off");
+	buf_free(&g.text);
+}
+END_TEST
+
 START_TEST(thoughts_are_no_part_of_the_answer)
 {
 	struct reading g;
@@ -405,6 +420,9 @@ START_TEST(openai_is_sent_each_field_that_it_has)
 		.temperature = 0,
 		.top_p = 0.9,
 		.min_p = 0.05,
+		.repetition_penalty = 1.5,
+		.presence_penalty = -0.5,
+		.frequency_penalty = 0.25,
 		.top_k = 40,
 		.max_tokens = 100,
 		.seed = 7,
@@ -415,8 +433,10 @@ START_TEST(openai_is_sent_each_field_that_it_has)
 		.n_stop = 2,
 	};
 	assert_body(body_of(OPENAI, &q, talk, 4, true),
-		"{\"ignore_eos\":true,\"logprobs\":true,\"max_tokens\":100," OPENAI_MESSAGES
-		"\"min_p\":0.05,\"model\":\"its-name\",\"response_format\":{\"type\":\"json_"
+		"{\"frequency_penalty\":0.25,\"ignore_eos\":true,\"logprobs\":true,"
+		"\"max_tokens\":100," OPENAI_MESSAGES "\"min_p\":0.05,\"model\":\"its-name\","
+		"\"presence_penalty\":-0.5,\"repetition_penalty\":1.5,\"response_format\":{"
+		"\"type\":\"json_"
 		"object\"},\"seed\":7,"
 		"\"stop\":[\"\\n\\n\",\"END\"],\"stream\":true,\"stream_options\":{"
 		"\"include_usage\":true},\"temperature\":0.0,\"top_k\":40,\"top_logprobs\":1,"
@@ -445,6 +465,9 @@ START_TEST(anthropic_is_sent_each_field_that_it_has)
 		.temperature = 1,
 		.top_p = 0.9,
 		.min_p = 0.05,
+		.repetition_penalty = 1.5,
+		.presence_penalty = -0.5,
+		.frequency_penalty = 0.25,
 		.top_k = 40,
 		.max_tokens = 100,
 		.seed = 7,
@@ -805,6 +828,7 @@ int main(void)
 	TCase *c = tcase_create("openai");
 	tcase_add_test(c, a_stream_of_openai_is_read_whole);
 	tcase_add_test(c, each_way_to_end_is_known);
+	tcase_add_test(c, an_end_without_a_reason_to_finish_is_none);
 	tcase_add_test(c, thoughts_are_no_part_of_the_answer);
 	tcase_add_test(c, one_body_instead_of_a_stream_is_read);
 	tcase_add_test(c, what_is_not_openai_is_a_broken_protocol);

@@ -5,6 +5,7 @@
 #include <ftw.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -180,6 +181,55 @@ START_TEST(what_may_be_written_later_is_written_soon_and_in_its_place)
 }
 END_TEST
 
+static struct store *swept;
+static atomic_bool enough;
+static sem_t rested;
+
+static bool is_old(struct store_sweep *w, const char *value, size_t len)
+{
+	return false;
+}
+
+/* As if there were always one more log to go through. */
+static void sweep_on(struct store_sweep *w)
+{
+	if (enough)
+		sem_post(&rested);
+	else
+		store_sweep(swept, w);
+}
+
+START_TEST(sweeps_that_do_not_end_do_not_keep_back_what_may_be_written_later)
+{
+	struct store_sweep w = {.from = "s/", .prefix_len = 2, .most = 1, .old = is_old};
+	char copy[sizeof dir + 64];
+	struct found f = {""};
+	w.done = sweep_on;
+	enough = false;
+	sem_init(&rested, 0, 0);
+	swept = open_store(dir);
+	store_put(swept, "s/a", "kept", 4);
+	ck_assert_int_eq(wait_stored(swept), 0);
+	store_sweep(swept, &w);
+	store_put_later(swept, "s/b", "late", 4);
+	/* A log of LevelDB has what was written as it is. */
+	snprintf(copy, sizeof copy, "grep -qs late %s/store/*.log", dir);
+	for (int i = 0; i < 300 && system(copy) != 0; i++)
+		usleep(100000);
+	int written = system(copy);
+	enough = true;
+	while (sem_wait(&rested) < 0)
+		;
+	store_free(swept);
+	ck_assert_int_eq(written, 0);
+	struct store *s = open_store(dir);
+	store_scan(s, "s/", note, &f);
+	store_free(s);
+	ck_assert_str_eq(f.text, "s/a=kept;s/b=late;");
+	sem_destroy(&rested);
+}
+END_TEST
+
 START_TEST(a_directory_in_use_is_refused_with_the_pid_of_its_user)
 {
 	struct store *s = open_store(dir), *two = NULL;
@@ -289,6 +339,7 @@ int main(void)
 	tcase_add_test(t, entries_come_back_in_the_order_of_their_keys_below_a_prefix);
 	tcase_add_test(t, what_was_told_as_stored_survives_a_kill);
 	tcase_add_test(t, what_may_be_written_later_is_written_soon_and_in_its_place);
+	tcase_add_test(t, sweeps_that_do_not_end_do_not_keep_back_what_may_be_written_later);
 	tcase_add_test(t, a_directory_in_use_is_refused_with_the_pid_of_its_user);
 	tcase_add_test(t, the_database_is_private_in_a_directory_that_is_not);
 	tcase_add_test(t, a_missing_directory_is_made_for_its_owner_only);

@@ -206,6 +206,8 @@ START_TEST(probabilities_come_where_they_are_asked_for)
 	ck_assert_int_eq(a.status, 0);
 	ck_assert_uint_eq(a.n_candidates, 1);
 	ck_assert(fabsf(a.p[0] - 0.25f) < 1e-3f && fabsf(a.p[1] - 0.125f) < 1e-3f);
+	/* Whoever needs no more than these cancels, and what it cost is to be known by then. */
+	ck_assert_uint_gt(a.usage_then.prompt_tok, 0);
 	asked_free(&a);
 	q = (struct provider_request){.wants_logprob = true};
 	ups_begin(&u, &a, "is it?", &q);

@@ -67,6 +67,7 @@ static void event(void *arg, const struct provider_event *e)
 	case PROVIDER_CANDIDATES:
 		a->n_candidates++;
 		memcpy(a->p, e->candidate_p, e->n_candidates * sizeof *a->p);
+		a->usage_then = e->usage;
 		break;
 	case PROVIDER_TEXT:
 		buf_append(&a->text, e->text, e->len);

@@ -28,7 +28,7 @@ struct asked { /* a request, or some embeddings, and what came of it */
 	struct buf text; /* NUL-terminated once there is some */
 	int status;
 	char sentence[sizeof(struct err)], finish[16];
-	struct trace_usage usage;
+	struct trace_usage usage, usage_then; /* with the candidates */
 	bool retryable, estimated;
 	uint64_t retry_after_ms, ended_ns;
 	float logprob, p[4];

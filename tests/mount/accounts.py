@@ -25,8 +25,10 @@ SETTINGS = {
     "requests_in_flight": (["64"], ["-1", "x"]),
     "alerts": (["0.5", "0.5 0.9 1"], ["half", "-1"]),
     "members": (["alice", "alice\nbob"], ["no/name"]),
+    "ledger_days": (["1", "0", "365"], ["-1", "1.5", "ever"]),
 }
-LIVE = {"spent": 0o444, "remaining": 0o444, "ledger": 0o400, "events": 0o444, "ctl": 0o200}
+LIVE = {"spent": 0o400, "remaining": 0o400, "ledger": 0o400, "events": 0o400, "error": 0o400,
+        "ctl": 0o200}
 
 
 def budget(m, name):
@@ -237,14 +239,40 @@ def the_ledger_grows_by_whole_lines_with_an_exact_size_and_wakes_who_polls(m):
 @claim(root=True)
 def others_look_at_budgets_and_neither_change_them_nor_read_a_ledger(m):
     budget(m, "shown")
-    m.sh("cat budgets/shown/spent budgets/shown/limit; ls -l budgets/shown", user=12345, check=True)
-    for script in ("cat budgets/shown/ledger", "echo 1 > budgets/shown/limit",
+    m.sh("cat budgets/shown/window budgets/shown/limit; ls -l budgets/shown", user=12345, check=True)
+    for script in ("cat budgets/shown/ledger", "cat budgets/shown/spent", "echo 1 > budgets/shown/limit",
                    "echo reset > budgets/shown/ctl", "mkdir budgets/mine", "rmdir budgets/shown",
                    "cat guards/audit", "echo > guards/input/mine.rules", "rm budgets/shown/limit"):
         done = m.sh(script, user=12345)
         assert done.returncode, "%r was allowed" % script
         assert "Permission denied" in done.stderr or "not permitted" in done.stderr, done
     assert exists(m("budgets", "shown"))
+
+
+@claim(root=True)
+def a_user_reads_what_he_has_spent_and_no_other_does(m):
+    name = "12345"  # of that uid, which has none
+    m.sh("exec 3<>models/tiny/ask; echo hello >&3; cat <&3", user=12345, check=True)
+    files = ["ledger", "events", "spent", "remaining"]
+    for file in files:
+        m.sh("cat budgets/%s/%s" % (name, file), user=12345, check=True)
+        st = os.stat(m("budgets", name, file))
+        equal((st.st_uid, st.st_gid, st.st_mode & 0o7777), (12345, os.getegid(), 0o400))
+        done = m.sh("cat budgets/%s/%s" % (name, file), user=12346)
+        assert "Permission denied" in done.stderr, done
+        read(m("budgets", name, file))
+    # What was wrong with a setting is no business of his.
+    st = os.stat(m("budgets", name, "error"))
+    equal((st.st_uid, st.st_mode & 0o7777), (os.geteuid(), 0o400))
+    done = m.sh("cat budgets/%s/error" % name, user=12345)
+    assert "Permission denied" in done.stderr, done
+    # Those of a group are the daemon's user's.
+    budget(m, "crew")
+    write(m("budgets", "crew", "members"), name + "\n")
+    m.sh("exec 3<>models/tiny/ask; echo hello >&3; cat <&3", user=12345, check=True)
+    done = m.sh("cat budgets/crew/ledger", user=12345)
+    assert "Permission denied" in done.stderr, done
+    os.rmdir(m("budgets", "crew"))
 
 
 @claim(own=True)

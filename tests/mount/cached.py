@@ -4,6 +4,7 @@
 import errno
 import json
 import os
+import pwd
 import random
 import threading
 import time
@@ -57,13 +58,59 @@ def the_same_question_is_answered_once(m):
 
 
 @claim()
+def a_spent_budget_refuses_nothing_that_the_cache_has(m):
+    me = pwd.getpwuid(os.getuid()).pw_name
+    server.reset()
+    with models(m, far=server.url()):
+        write(m("models", "far", "price_output"), "1000000\n")
+        s = far(m)
+        long = "why? " * 2000
+        for prompt in ("why is the sky blue?", long):
+            s.ask(prompt)
+            write(s("ctl"), "clear\n")
+        write(m("budgets", me, "limit"), "0.01\n")
+        try:
+            with refused(errno.EDQUOT):
+                write(s("in"), "why is the grass green?")
+            assert "budget" in read(s("error")), read(s("error"))
+            n = asked()
+            s = far(m)
+            equal(s.ask("why is the sky blue?"), shown(ANSWER))
+            equal((used(s), s.usage("cost"), asked()), ("l1", 0, n))
+            s = far(m)
+            # In pieces of whole pages, as cp and cat write; the end is at the close.
+            with open(s("in"), "wb", buffering=0) as f:
+                for at in range(0, len(long), 4096):
+                    f.write(long.encode()[at:at + 4096])
+            equal(read_bytes(s("out")), shown(ANSWER))
+            s = far(m)
+            fd = os.open(s("in"), os.O_WRONLY)
+            os.write(fd, b"x" * 8192)
+            with refused(errno.EDQUOT):
+                os.close(fd)
+            equal(asked(), n)
+            # The rules come first, and limits count.
+            write(m("guards", "input", "t.rules"), "block sky /sky/\n")
+            with refused(errno.EPERM):
+                write(far(m)("in"), "why is the sky blue?")
+            os.unlink(m("guards", "input", "t.rules"))
+            write(m("budgets", me, "requests_per_day"), "1\n")
+            with refused(errno.EAGAIN):
+                write(far(m)("in"), "why is the sky blue?")
+        finally:
+            os.rmdir(m("budgets", me))
+
+
+@claim()
 def whatever_can_change_the_answer_misses(m):
     with models(m, far=server.url(), other=server.url()):
         far(m).ask("same")
         server.reset()
         n = 0
         for change in ({"system": "Be brief."}, {"max_tokens": 13}, {"stop": "fox"}, {"seed": 7},
-                       {"format": "json"}, {"top_p": 0.5}, {"ignore_eos": 0}, {"model": "other"},
+                       {"format": "json"}, {"top_p": 0.5}, {"ignore_eos": 0},
+                       {"repetition_penalty": 1.1}, {"presence_penalty": 0.5},
+                       {"frequency_penalty": -1}, {"model": "other"},
                        {"temperature": 0.5}, {"cache": "off"}):
             s = m.session(**dict({"model": "far"}, **change))
             s.ask("same")

@@ -154,9 +154,13 @@ def kill_9_right_after_an_answer_keeps_it(Mount):
         s = m.session()
         for i in range(3):
             answer = s.ask("question %d" % i)
+            sums = "session_requests", "session_prompt_tokens", "session_output_tokens", "session_cost"
+            used = [s.usage(name) for name in sums]
             m.kill(signal.SIGKILL)
             m.wait()
             m.start()
+            equal([s.usage(name) for name in sums], used)
+            equal(used[0], i + 1)
             equal(shown(s.messages()[-1]["content"]), answer)
             equal(len(s.messages()), 2 * i + 2)
             equal(read_bytes(s("out")), answer)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import pwd
 import time
 
 import harness
@@ -67,6 +68,34 @@ def an_unsafe_prompt_can_be_answered_with_a_text(m):
         equal(s.ask("hello"), b"Let us talk of cats.\n")
         equal(s.status(), "done")
         equal(s.messages()[-1]["content"], "Let us talk of cats.")
+
+
+@claim()
+def judges_are_paid_by_whose_text_they_judge(m):
+    me = pwd.getpwuid(os.getuid()).pw_name
+    s = m.session()
+    write(m("models", "short", "price_input"), "1000000\n")
+    try:
+        with judge(m, SAFE, action="warn"):
+            s.ask("hello")
+            equal(s.usage("output_tokens") > 0, True)
+            input_tok, cost = s.usage("judge_prompt_tokens"), s.usage("judge_cost")
+            assert 0 < cost <= input_tok and s.usage("cost") == cost, (cost, input_tok)
+        lines = [json.loads(a) for a in read(m("budgets", me, "ledger")).splitlines()]
+        lines = [a for a in lines if a.get("session") == s.name]
+        equal([(a["model"], a.get("judge"), a["status"]) for a in lines],
+              [("short", True, "done"), ("tiny", None, "done")])
+        equal([a["prompt_tokens"] for a in lines], [input_tok, s.usage("prompt_tokens")])
+        equal(lines[0]["request"], lines[1]["request"])
+        # What is left pays for no judge: the write says so.
+        write(m("budgets", me, "limit"), "%s\n" % (float(read(m("budgets", me, "spent"))) + 1))
+        with judge(m, SAFE, on_error="allow"):
+            with refused(errno.EDQUOT):
+                write(s("in"), "hello once more")
+    finally:
+        os.unlink(m("models", "short", "price_input"))
+        if read(m("budgets", me, "limit")).strip():
+            os.rmdir(m("budgets", me))
 
 
 @claim()
@@ -178,6 +207,29 @@ def guards_test_has_the_judges_verdict(m):
         v = json.loads(done.stdout)["moderation"]
         equal(v["verdict"], "unsafe")
         assert 0 < v["p"] <= 1
+
+
+def overall(m):
+    done = m.sh("exec 3<>guards/test; echo hello >&3; cat <&3", check=True)
+    v = json.loads(done.stdout)
+    return v["verdict"], v["text"]
+
+
+@claim()
+def the_first_verdict_of_guards_test_is_of_all_guards_together(m):
+    equal(overall(m), ("pass", "hello"))
+    with judge(m, SAFE):
+        equal(overall(m), ("pass", "hello"))
+    with judge(m, UNSAFE):
+        equal(overall(m), ("block", ""))
+    with judge(m, UNSAFE, action="warn"):
+        equal(overall(m), ("warn", "hello"))
+    with judge(m, UNSAFE, action="replace", replacement="No."):
+        equal(overall(m), ("redact", "No."))
+    with judge(m, UNSAFE, model="nowhere", on_error="allow"):
+        equal(overall(m), ("warn", "hello"))
+    with judge(m, UNSAFE, model="nowhere"):
+        equal(overall(m), ("block", ""))
 
 
 harness.main()

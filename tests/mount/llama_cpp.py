@@ -8,7 +8,12 @@ The server is a Python module with a C++ part that pip has to build, so it is no
     python3 -m venv venv && venv/bin/pip install 'llama-cpp-python[server]'
     LLMFS_LLAMA_CPP_PYTHON=venv/bin/python python3 tests/mount/llama_cpp.py
 
-Where the module is not there, nothing is tested.
+Where the module is not there, nothing is tested. Its claims were kept with version 0.3.36 (Python 3.11, 2026-11-26;
+built with -DGGML_NATIVE=OFF, as its AMX code ended with an illegal instruction on a virtual machine).
+
+That server answers one request at a time, and by default leaves an answer as soon as another request comes, with
+an end that looks like any other but for the reason to finish: `requests_max` 1 keeps us from that, or its own
+--interrupt_requests false.
 """
 import contextlib
 import errno
@@ -33,7 +38,7 @@ server = None
 class LlamaCpp:
     """The server, with one model; ends with its object, and with this process."""
 
-    def __init__(self, gguf):
+    def __init__(self, gguf, context=2048):
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
@@ -44,8 +49,8 @@ class LlamaCpp:
                "sys.argv[0] = 'llama_cpp.server'\n"
                "runpy.run_module('llama_cpp.server', run_name='__main__')\n")
         self.proc = subprocess.Popen(
-            [PYTHON, "-c", run, "--model", gguf, "--host", "127.0.0.1", "--port", str(self.port), "--n_ctx", "2048",
-             "--n_threads", "1", "--n_threads_batch", "1", "--verbose", "false"],
+            [PYTHON, "-c", run, "--model", gguf, "--host", "127.0.0.1", "--port", str(self.port),
+             "--n_ctx", str(context), "--n_threads", "1", "--n_threads_batch", "1", "--verbose", "false"],
             stdin=subprocess.PIPE, stdout=self.log, stderr=self.log)
 
     def is_there(self):
@@ -192,7 +197,7 @@ def a_second_turn_and_a_system_prompt_arrive(m):
 def many_at_once_get_their_own(m):
     questions = [QUESTION, "What does EDQUOT mean?", "What is top_p?", "What is a fork?", "What is top_k?",
                  "How do I unmount?"]
-    with models(m, far=server.url()):
+    with models(m, far={"endpoint": server.url(), "requests_max": 1}):
         expected = [shown(server.chat([user(q)], max_tokens=200)[0]).decode() for q in questions]
         sessions = [far(m) for _ in questions]
         for s, q in zip(sessions, questions):
@@ -201,9 +206,30 @@ def many_at_once_get_their_own(m):
 
 
 @claim(limit=90)
+def an_answer_that_it_leaves_is_not_taken_for_a_whole_one(m):
+    m.expects("far")
+    questions = [QUESTION, "What does EDQUOT mean?", "What is top_p?", "What is a fork?"]
+    expected = [shown(server.chat([user(q)], max_tokens=200)[0]).decode() for q in questions]
+    with models(m, far={"endpoint": server.url(), "retries": 0, "breaker_failures": 1000}):
+        left = 0
+        for _ in range(5):
+            sessions = [far(m) for _ in questions]
+            for s, q in zip(sessions, questions):
+                s.submit(q)
+            for s, text in zip(sessions, expected):
+                try:
+                    equal(read_bytes(s("out")).decode(), text)
+                except OSError as e:
+                    left += 1
+                    equal((e.errno, s.status()), (errno.EPROTO, "failed"))
+        print("    it left %d of 20 answers" % left)
+
+
+@claim(limit=90)
 def cancel_closes_the_connection_and_the_next_request_is_served(m):
-    # A model of random weights does not end by itself.
-    other = LlamaCpp(harness.MODEL)
+    # A model of random weights does not end by itself but with its context. Its bytes are no UTF-8, for which that
+    # server takes the longer the more of them there are, and it sees that nobody listens only when it sends: 6 to 8 s.
+    other = LlamaCpp(harness.MODEL, context=256)
     try:
         wait_for(other.is_there, "second server", timeout=30)
         with models(m, far=other.url(), near=server.url()):
@@ -237,7 +263,7 @@ def it_ends_and_comes_back(m):
             s = far(m, max_tokens=8)
             assert s.ask(QUESTION) != expected
             assert '"tiny"' in read(s("trace")), read(s("trace"))
-            write(m("models", "far", "fallback"), "")
+            os.unlink(m("models", "far", "fallback"))
             s = far(m)
             s.submit(QUESTION)
             with refused(errno.EHOSTUNREACH):

@@ -142,6 +142,36 @@ def info_is_json_and_metrics_are_prometheus_text(m):
 
 
 @claim()
+def backend_is_in_force_at_the_next_load_and_info_says_so(m):
+    name = make(m, MODEL)
+    f = lambda what: m("models", name, what)
+    info = lambda: json.loads(read(f("info")))
+    write(f("backend"), "cpu\n")
+    write(f("ctl"), "unload\nload\n")
+    wait_for(lambda: state(m, name) == "ready", "loaded")
+    assert info()["backend"].startswith("cpu/") and "outdated" not in info(), info()
+    line = 'llm_engine_batch_sequences{model="%s",backend="%s"}' % (name, info()["backend"])
+    assert line in read(f("metrics")), read(f("metrics"))
+    assert line in read(m("metrics", "prometheus"))
+    write(f("backend"), "cpu\n")
+    assert "outdated" not in info(), "nothing has changed"
+    write(f("backend"), "cuda\n")
+    assert info()["outdated"] is True and info()["backend"].startswith("cpu/"), info()
+    m.expects("model %s: .*" % name)
+    write(f("ctl"), "unload\nload\n")
+    wait_for(lambda: state(m, name).startswith(("failed: ", "ready")), "an end of loading")
+    if state(m, name) == "ready": # there is a GPU
+        assert info()["backend"].startswith("cuda/"), info()
+    else:
+        assert "CUDA" in state(m, name) or "GPU" in state(m, name), state(m, name)
+    write(f("backend"), "auto\n")
+    write(f("ctl"), "load\n")
+    wait_for(lambda: state(m, name) == "ready", "loaded on what there is")
+    assert info()["backend"].startswith("cuda/") or info()["backend_note"], info()
+    os.rmdir(m("models", name))
+
+
+@claim()
 def default_is_a_symlink_that_ln_sfn_moves(m):
     name = make(m, MODEL)
     equal(os.readlink(m("models", "default")), "tiny")
@@ -163,7 +193,9 @@ def a_default_that_points_to_nothing_is_named_by_the_refusal(m):
     with refused(errno.EHOSTUNREACH):
         write(s("in"), "hello")
     equal(read(s("error")), "models/default points to nowhere, which is not there\n")
+    assert "models/default points to nowhere" in read(m("status")), read(m("status"))
     m.sh("ln -sfn tiny models/default", check=True)
+    assert "default" not in read(m("status")), read(m("status"))
 
 
 @claim()
@@ -332,6 +364,18 @@ def loading_does_not_hold_up_others(m):
     quick(looked, 2)
     s.cancel()
     subprocess.run(["rmdir"] + [m("models", n) for n in names], check=True)
+
+
+@claim()
+def a_model_that_could_not_be_loaded_is_in_status(m):
+    name = make(m, "/dev/null", load=False)
+    equal(read(m("status")), "ok\n")
+    write(m("models", name, "ctl"), "load\n")
+    wait_for(lambda: state(m, name).startswith("failed"), "failure", 10, lambda: state(m, name))
+    assert "degraded: models/%s is failed: " % name in read(m("status")), read(m("status"))
+    write(m("models", name, "ctl"), "reset\n")
+    equal(read(m("status")), "ok\n")
+    os.rmdir(m("models", name))
 
 
 harness.main(allow=["warning: model "])

@@ -31,7 +31,8 @@ SETTINGS = {
         "max_disk": (["1048576"], ["-1", "lots"]),
     },
 }
-LIVE = {"router": {"explain": 0o666}, "cache": {"stats": 0o444, "ctl": 0o200, "lookup": 0o666}}
+LIVE = {"router": {"explain": 0o666, "error": 0o400},
+        "cache": {"stats": 0o444, "ctl": 0o200, "lookup": 0o666, "error": 0o400}}
 EDITED = [("cache/ttl", "600", "700"), ("router/threshold", "0.6", "0.7")]
 
 

@@ -47,6 +47,7 @@ def auto_picks_by_policy_and_says_why(m):
         s = m.session(model="auto")
         equal(s.ask("hello"), shown(ANSWER))
         assert '"good"' in read(s("trace")), read(s("trace"))
+        assert "\nmodel good\nprovider openai\n" in read(s("usage")), read(s("usage"))
         equal(explain(m, "hello")["chosen"], "good")
         policy(m, "cost")
         assert explain(m, "hello")["chosen"] not in ("good", "cheap")
@@ -178,6 +179,7 @@ def a_judged_cascade_whose_last_step_fails_gives_the_best_it_has_and_rests(m):
             s = m.session(model="cascade")
             equal(s.ask(QUESTION), (NO + "\n").encode())
             equal(read(s("trace")).count("the best answer before it is given"), 1)
+            assert "\nmodel first\n" in read(s("usage")), read(s("usage"))
         finally:
             os.unlink(m("guards", "moderation"))
 

@@ -22,6 +22,7 @@ SETTINGS = {
     "protocol": (["openai", "anthropic"], ["grpc", "OpenAI"]),
     "remote_name": (["gpt-4o-mini", "org/model:latest"], []),
     "template": (["chatml"], ["klingon"]),
+    "backend": (["auto", "cpu", "cuda"], ["gpu"]), "gpu": (["0", "3"], ["-1", "256"]),
     "price_input": (["0.15"], ["cheap"]), "price_cached": (["0.075"], ["-1"]),
     "price_output": (["0.60"], ["x"]),
     "quality": (["0", "0.8", "1"], ["good"]),
@@ -33,7 +34,8 @@ SETTINGS = {
     "ca_file": (["/etc/ssl/certs/ca-certificates.crt"], []),
     **{name: (["7", "9"], ["many", "-1"]) for name in NUMBERS},
 }
-LIVE = {"key": 0o200, "ctl": 0o200, "ask": 0o666, "embed": 0o666, "state": 0o444, "info": 0o444,
+LIVE = {"error": 0o400,
+        "key": 0o200, "ctl": 0o200, "ask": 0o666, "embed": 0o666, "state": 0o444, "info": 0o444,
         "metrics": 0o444}
 SECRET = "sk-proj-Zq83hVxTestOnly"
 SECRETS = (SECRET, "token-abc123", "correcthorsebattery", "user:correct-horse")
@@ -81,6 +83,62 @@ def passed(m):
 
 
 # ---- settings ----
+
+@claim()
+def error_says_what_was_wrong_with_the_last_write(m):
+    f = model(m, "wrong")
+    equal(read(f("error")), "")
+    with refused(errno.EINVAL):
+        write(f("protocol"), "grpc\n")
+    equal(read(f("error")), "protocol: must be openai or anthropic\n")
+    with refused(errno.EINVAL):
+        write(f("ctl"), "jump\n")
+    assert read(f("error")).startswith("ctl: jump: "), read(f("error"))
+    with refused(errno.EINVAL):
+        write(f("key"), "sk-\x01canary\n")
+    assert "key: " in read(f("error")) and "canary" not in read(f("error")), read(f("error"))
+    # A list of which a later line is refused: what was before is put back, and the fault stays.
+    done = m.sh("printf 'http://127.0.0.1:1/v1\nftp://x\n' > models/wrong/endpoint")
+    assert "endpoint: " in read(f("error")), (read(f("error")), done)
+    write(f("protocol"), "openai\n")
+    equal(read(f("error")), "")
+    for file, value in (("router/policy", "luck"), ("cache/ttl", "soon")):
+        directory, name = file.split("/")
+        with refused(errno.EINVAL):
+            write(m(directory, name), value + "\n")
+        assert read(m(directory, "error")).startswith(name + ": "), read(m(directory, "error"))
+        os.unlink(m(directory, name))
+        equal(read(m(directory, "error")), "")
+    # One of the same name is another.
+    with refused(errno.EINVAL):
+        write(f("quality"), "good\n")
+    os.rmdir(f())
+    f = model(m, "wrong")
+    equal(read(f("error")), "")
+    os.rmdir(f())
+    me = m.sh("id -un").stdout.strip()
+    with refused(errno.EINVAL):
+        m.sh("mkdir -p budgets/%s" % me, check=True)
+        write(m("budgets", me, "limit"), "much\n")
+    assert read(m("budgets", me, "error")).startswith("limit: must be dollars")
+    os.rmdir(m("budgets", me))
+
+
+@claim()
+def a_model_is_copied_by_copying_its_directory_in_the_tree(m):
+    f = model(m, "original")
+    write(f("endpoint"), "http://127.0.0.1:1/v1\n")
+    write(f("price_input"), "0.4\n")
+    write(f("key"), SECRET + "\n")
+    m.sh("cp -r $T/models/original $T/models/copied", T=m.tree, check=True)
+    soon(lambda: exists(m("models", "copied")), "models/copied")
+    copied = lambda name: m("models", "copied", name)
+    soon(lambda: read(copied("price_input")) == "0.4\n", "its price")
+    equal(read(copied("endpoint")), "http://127.0.0.1:1/v1\n")
+    has_key(m, "copied", None)
+    for name in ("original", "copied"):
+        os.rmdir(m("models", name))
+
 
 @claim()
 def every_file_is_there_with_its_bits(m):
@@ -419,11 +477,11 @@ def a_reference_in_tree_is_taken_followed_and_let_go(m):
 
 @claim()
 def a_secret_in_tree_is_not_taken_and_said_without_being_shown(m):
-    m.expects("models/spilled/key: a secret does not belong into TREE")
+    m.expects("models/spilled/key: a secret does not belong in TREE")
     f = model(m, "spilled")
     write(f("key"), "sk-before\n")
     write(in_tree(m, "spilled", "key"), SECRET + "\n")
-    status_has(m, "models/spilled/key: a secret does not belong into TREE: write it to the mount, or "
+    status_has(m, "models/spilled/key: a secret does not belong in TREE: write it to the mount, or "
                "put env:NAME or file:PATH there")
     equal(kept(m, "spilled"), "sk-before")
     assert SECRET not in read(m("status")) + m.log_text()
