@@ -24,7 +24,7 @@ bool pretokenizer_ignores_merges(const struct pretokenizer *p);
 typedef int pretokenizer_word_fn(void *arg, const char *word, size_t n);
 
 /* Hands on text[0..n), which is valid UTF-8, word by word, leaving out nothing. -ENOMEM, or what
- * the function returned. */
+ * the function returned; -ENOTSUP: a build without PCRE2. */
 int pretokenizer_split(const struct pretokenizer *p, const char *text, size_t n,
 	pretokenizer_word_fn *word, void *arg);
 

@@ -132,7 +132,7 @@ static int load_plain(
 	int r = 0;
 
 	for (size_t at = 0, n; r == 0 && at < bytes; at += n) {
-		uint32_t pair;
+		uint32_t pair = 0;
 
 		n = bytes - at < l->piece_bytes ? bytes - at : l->piece_bytes;
 		r = read_piece(l, from + at, n, &pair, err);
@@ -165,7 +165,7 @@ static int load_tiles(
 	int r = 0;
 
 	for (uint32_t first = 0, n; r == 0 && first < w->rows; first += n) {
-		uint32_t pair;
+		uint32_t pair = 0;
 
 		n = w->rows - first < most ? w->rows - first : most;
 		r = read_piece(l, from + first * row, n * row, &pair, err);
