@@ -173,6 +173,7 @@ static __device__ void list_items(
 
 static __global__ void __launch_bounds__(THREADS) plan_kernel(struct plan_args a)
 {
+	device_begin();
 	__shared__ uint32_t shared[THREADS / 32];
 	uint32_t blocks = 0, before, n_items = 0, n_tiles = 0;
 

@@ -330,6 +330,7 @@ template <class T>
 static __global__ void __launch_bounds__(T::WARPS * 32, T::BLOCKS)
 	decode_kernel(struct attention_args a)
 {
+	device_begin();
 	DEVICE_SHARED(uint8_t, shared);
 	uint8_t *q_rows = shared, *parts = shared + T::Q_BYTES;
 

@@ -51,6 +51,7 @@ static __device__ void walk(const struct attention_args *a, const uint32_t *bloc
 template <enum cuda_type ACT, enum cuda_type KV>
 static __global__ void __launch_bounds__(WARPS * 32) plain_kernel(struct attention_args a)
 {
+	device_begin();
 	__shared__ float largest[WARPS], sums[WARPS], outs[WARPS][ATTENTION_MAX_HEAD_DIM];
 	uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, dim = a.kv.head_dim;
 	size_t row = blockIdx.x;

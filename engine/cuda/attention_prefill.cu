@@ -304,6 +304,7 @@ template <class T>
 static __global__ void __launch_bounds__(THREADS, T::DIM <= 128 ? 2 : 1)
 	prefill_kernel(struct attention_args a)
 {
+	device_begin();
 	DEVICE_SHARED(uint8_t, shared);
 
 	if (blockIdx.y >= a.plan.counts->n_tiles)

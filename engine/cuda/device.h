@@ -9,6 +9,11 @@
  *   CUDA_LAUNCH(kernel, grid, block, shared_bytes, stream, args...)
  *       instead of <<<>>>; yields cudaError_t. Arguments are copied, converted to the kernel's
  *       types. A template: CUDA_LAUNCH((kernel<128>), ...).
+ *   device_begin()
+ *       the first statement of every kernel (tests/check_kernels.py): waits until all that was
+ *       launched before has ended. Blocks may be put in place before that (programmatic dependent
+ *       launch, sm_90 and later), which hides the time of a launch. Nothing here lets the next
+ *       kernel begin before this one's blocks end: its blocks would take the room of the rest.
  *   DEVICE_SHARED(type, name)
  *       declares type *name, the start of the block's dynamic shared memory, 16-byte aligned.
  *
@@ -67,6 +72,35 @@
 
 /* ---- launches and shared memory ---- */
 
+static __device__ __forceinline__ void device_begin(void)
+{
+#	if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+	asm volatile("griddepcontrol.wait;" ::: "memory");
+#	endif
+}
+
+/* Whether the kernels of this file, as they were compiled for the device at hand, wait in
+ * device_begin(). Asked once a device. */
+static inline bool device_waits(const void *kernel)
+{
+	enum { DEVICES = 64 };
+	static signed char known[DEVICES]; /* 1: they do; -1: they do not */
+	int device = 0;
+	if (cudaGetDevice(&device) || device >= DEVICES)
+		return false;
+	signed char k = __atomic_load_n(&known[device], __ATOMIC_RELAXED);
+	if (!k) {
+		cudaFuncAttributes a = {};
+		if (cudaFuncGetAttributes(&a, kernel)) {
+			cudaGetLastError(); /* the launch will say it */
+			return false;
+		}
+		k = a.ptxVersion >= 90 ? 1 : -1;
+		__atomic_store_n(&known[device], k, __ATOMIC_RELAXED);
+	}
+	return k > 0;
+}
+
 template <typename... P, typename... A>
 static inline cudaError_t device_launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
 	cudaStream_t stream, A... arguments)
@@ -75,8 +109,18 @@ static inline cudaError_t device_launch(void (*kernel)(P...), dim3 grid, dim3 bl
 	return [&](P... converted) {
 		void *pointers[] = {
 			const_cast<void *>(static_cast<const void *>(&converted))..., nullptr};
-		return cudaLaunchKernel(reinterpret_cast<const void *>(kernel), grid, block,
-			pointers, shared, stream);
+		const void *start = reinterpret_cast<const void *>(kernel);
+		cudaLaunchAttribute early = {};
+		early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+		early.val.programmaticStreamSerializationAllowed = 1;
+		cudaLaunchConfig_t config = {};
+		config.gridDim = grid;
+		config.blockDim = block;
+		config.dynamicSmemBytes = shared;
+		config.stream = stream;
+		config.attrs = &early;
+		config.numAttrs = device_waits(start) ? 1 : 0;
+		return cudaLaunchKernelExC(&config, start, pointers);
 	}(static_cast<P>(arguments)...);
 }
 

@@ -189,6 +189,7 @@ static __device__ __forceinline__ bool join_parts(
 template <int TYPE, typename S>
 __global__ void __launch_bounds__(S::THREADS, GEMM_MIN_BLOCKS(S)) gemm(matrices m, cuda_product_out o)
 {
+	device_begin();
 	DEVICE_SHARED(uint8_t, shared);
 	unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 	uint32_t n_parts = gridDim.z, part = blockIdx.z;

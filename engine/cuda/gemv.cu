@@ -59,6 +59,7 @@ struct piece {
 template <enum cuda_type TYPE>
 __global__ void __launch_bounds__(THREADS, 2) gemv(rows_of m, cuda_product_out o)
 {
+	device_begin();
 	DEVICE_SHARED(float, shared);
 	unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4;
 	uint32_t row = blockIdx.x * 16 + g;
@@ -117,6 +118,7 @@ template <int N>
 __global__ void __launch_bounds__(THREADS) gemv_f32(
 	const float *__restrict__ w, const float *__restrict__ x, uint32_t cols, cuda_product_out o)
 {
+	device_begin();
 	unsigned lane = threadIdx.x % 32;
 	uint32_t row = (blockIdx.x * WARPS + threadIdx.x / 32) * 2;
 	float acc[2][N] = {};
@@ -214,6 +216,7 @@ template <enum cuda_type TYPE>
 __global__ void __launch_bounds__(THREADS)
 	to_fp8(const void *__restrict__ src, uint32_t cols, uint8_t *dst, float *scale)
 {
+	device_begin();
 	DEVICE_SHARED(float, shared); /* [WARPS] */
 	size_t from = static_cast<size_t>(blockIdx.x) * cols;
 	float largest = 0;

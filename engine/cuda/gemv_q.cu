@@ -70,6 +70,7 @@ template <int TYPE, bool ODD>
 __global__ void __launch_bounds__(THREADS, 2) gemv(const uint8_t *__restrict__ w, uint32_t n_chunks,
 	const uint8_t *__restrict__ x, cuda_product_out o)
 {
+	device_begin();
 	DEVICE_SHARED(float, shared);
 	const uint32_t chunk_x = 4 * cuda_chunk<TYPE>::STEPS * CUDA_QUANT_GROUP_BLOCK_BYTES;
 	unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32, step = gridDim.y * WARPS;

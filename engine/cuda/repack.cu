@@ -251,6 +251,7 @@ static __device__ __forceinline__ void put_chunk(
 template <int TYPE>
 __global__ void __launch_bounds__(32 * WARPS) repack(source s, uint32_t n_chunks, uint8_t *dst)
 {
+	device_begin();
 	uint32_t c = blockIdx.x * WARPS + threadIdx.x / 32, tile = blockIdx.y;
 
 	if (c >= n_chunks)

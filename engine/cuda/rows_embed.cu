@@ -150,6 +150,7 @@ static __device__ __forceinline__ void values_at(
 static __global__ void __launch_bounds__(THREADS)
 	embed_kernel(struct rows_embed e, const uint32_t *ids, float *x)
 {
+	device_begin();
 	uint32_t c = (blockIdx.y * THREADS + threadIdx.x) * 4, id = ids[blockIdx.x];
 	struct rows_out out = {CUDA_TYPE_F32, x, NULL};
 	float v[1][4] = {};
@@ -188,6 +189,7 @@ struct gather {
 /* T: what is copied at once. */
 template <class T> static __global__ void __launch_bounds__(THREADS) gather_kernel(struct gather g)
 {
+	device_begin();
 	const T *in = (const T *)(g.in + g.row[blockIdx.x] * g.row_bytes);
 	T *out = (T *)(g.out + blockIdx.x * g.row_bytes);
 

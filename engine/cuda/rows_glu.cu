@@ -51,6 +51,7 @@ static __device__ __forceinline__ void compute(
 template <enum cuda_type OUT>
 static __global__ void __launch_bounds__(THREADS) plain_kernel(struct source s, struct rows_out out)
 {
+	device_begin();
 	uint32_t c = (blockIdx.y * THREADS * PIECES + threadIdx.x) * 4;
 	float v[PIECES][4];
 
@@ -64,6 +65,7 @@ static __global__ void __launch_bounds__(THREADS) plain_kernel(struct source s, 
 static __global__ void __launch_bounds__(SCALED_THREADS)
 	scaled_kernel(struct source s, struct rows_out out)
 {
+	device_begin();
 	__shared__ float shared[32];
 	float v[PIECES][4], most = 0;
 	uint32_t step = blockDim.x * 4;

@@ -17,6 +17,7 @@ template <enum cuda_type OUT, int PIECES>
 static __global__ void __launch_bounds__(THREADS)
 	norm_kernel(struct rows_norm n, struct rows_out out)
 {
+	device_begin();
 	__shared__ float sums[32], largest[32];
 	float x[PIECES][4], w[PIECES][4], squares = 0;
 	size_t i = blockIdx.x, row = n.row ? n.row[i] : i;

@@ -59,6 +59,7 @@ static __device__ __forceinline__ void store(
 template <enum cuda_type ACT, enum cuda_type KV>
 static __global__ void __launch_bounds__(THREADS) rope_kernel(struct rows_rope r, struct cuda_kv kv)
 {
+	device_begin();
 	uint32_t hd = kv.head_dim, n_pieces = (hd + 3) / 4;
 	uint32_t unit = blockIdx.y * THREADS + threadIdx.x;
 	uint32_t head = unit / n_pieces, c = unit % n_pieces * 4;

@@ -164,6 +164,7 @@ static __device__ uint64_t change_and_find(const struct sample_state *s,
 __global__ static void __launch_bounds__(SAMPLE_THREADS)
 	sample_best(struct sample_state s, struct sample_step step, uint32_t length)
 {
+	device_begin();
 	struct sample_chunk c = sample_chunk_of(&s, &step, length);
 	struct sample_work *work = c.work;
 	uint64_t key;
@@ -251,6 +252,7 @@ static __device__ uint32_t find_drawn(
 __global__ static void __launch_bounds__(SAMPLE_THREADS)
 	sample_draw(struct sample_state s, struct sample_step step, uint32_t length)
 {
+	device_begin();
 	__shared__ uint32_t chunk;
 	__shared__ uint64_t chunk_before;
 	struct sample_chunk c = sample_chunk_of(&s, &step, length);
@@ -332,6 +334,7 @@ extern "C" int sample_run(
 __global__ static void __launch_bounds__(SAMPLE_THREADS)
 	clear_slot(struct sample_state s, uint32_t slot, const struct sample_bias *bias)
 {
+	device_begin();
 	uint32_t *counts = reinterpret_cast<uint32_t *>(s.counts + (size_t)slot * s.n_words * 32);
 	struct sample_bias *to = s.biases + slot;
 	uint32_t n = bias ? bias->n : 0, first = blockIdx.x * SAMPLE_THREADS + threadIdx.x;
@@ -366,6 +369,7 @@ static __device__ void count(uint16_t *counts, uint32_t id, bool is_prompt)
 __global__ static void __launch_bounds__(SAMPLE_THREADS) count_tokens(struct sample_state s,
 	uint32_t slot, const uint32_t *ids, uint32_t n_prompt, uint32_t n_tok)
 {
+	device_begin();
 	for (uint32_t i = blockIdx.x * SAMPLE_THREADS + threadIdx.x; i < n_tok;
 		i += gridDim.x * SAMPLE_THREADS)
 		count(s.counts + (size_t)slot * s.n_words * 32, ids[i], i < n_prompt);

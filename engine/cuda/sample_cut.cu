@@ -184,6 +184,7 @@ static __device__ __forceinline__ float far_below(const struct sample_row *row, 
 __global__ static void __launch_bounds__(SAMPLE_THREADS)
 	sample_bins(struct sample_state s, struct sample_step step, uint32_t length)
 {
+	device_begin();
 	__shared__ struct sums<CHANCE_BINS> sums;
 	struct sample_chunk c = sample_chunk_of(&s, &step, length);
 	uint64_t rest = 0;
@@ -353,6 +354,7 @@ static __device__ __forceinline__ void resolve(
 __global__ static void __launch_bounds__(SAMPLE_THREADS, 4)
 	sample_cut(struct sample_state s, struct sample_step step, uint32_t length)
 {
+	device_begin();
 	struct sample_chunk c = sample_chunk_of(&s, &step, length);
 	const float *x = sample_logits(&c);
 	struct sample_work *work = c.work;

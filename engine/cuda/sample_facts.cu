@@ -74,6 +74,7 @@ static __device__ void conclude(
 __global__ static void __launch_bounds__(SAMPLE_THREADS)
 	sample_top(struct sample_state s, struct sample_step step, uint32_t length)
 {
+	device_begin();
 	struct sample_chunk c = sample_chunk_of(&s, &step, length);
 	uint32_t n_each;
 
@@ -88,6 +89,7 @@ __global__ static void __launch_bounds__(SAMPLE_THREADS)
 __global__ static void __launch_bounds__(SAMPLE_THREADS)
 	sample_add_up(struct sample_state s, struct sample_step step, uint32_t length)
 {
+	device_begin();
 	struct sample_chunk c = sample_chunk_of(&s, &step, length);
 	struct sample_facts *facts = step.facts + blockIdx.y;
 	const float scale = 0x1.715476p+0f; /* chance_scale(1) */

@@ -14,6 +14,7 @@
 
 __global__ void spread_rows(struct cuda_spread u, uint32_t *id)
 {
+	device_begin();
 	uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
 
 	if (i < u.n_rows)
@@ -23,6 +24,7 @@ __global__ void spread_rows(struct cuda_spread u, uint32_t *id)
 /* A block a run. */
 __global__ void spread_tables(struct cuda_spread u, uint32_t *blocks, uint32_t max_blocks)
 {
+	device_begin();
 	uint32_t from = u.block_from[blockIdx.x], n = u.block_from[blockIdx.x + 1] - from;
 	uint32_t *to = blocks + (size_t)blockIdx.x * max_blocks;
 
@@ -64,6 +66,7 @@ static __device__ void write_value(void *p, enum cuda_type type, size_t i, float
 /* A row by blockIdx.x, columns by y. */
 __global__ void finish_values(struct cuda_finish f)
 {
+	device_begin();
 	uint32_t c = blockIdx.y * blockDim.x + threadIdx.x, row = blockIdx.x;
 
 	if (c >= f.cols)

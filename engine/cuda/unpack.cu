@@ -60,6 +60,7 @@ template <int TYPE>
 __global__ void __launch_bounds__(32 * WARPS) unpack(const uint8_t *__restrict__ w,
 	uint32_t n_chunks, uint32_t cols, uint32_t n, enum cuda_type type, void *out)
 {
+	device_begin();
 	uint32_t c = blockIdx.x * WARPS + threadIdx.x / 32, lane = threadIdx.x % 32;
 	uint32_t row = blockIdx.y * 16 + lane / 4;
 	typename cuda_chunk<TYPE>::head head;
@@ -100,6 +101,7 @@ __global__ void __launch_bounds__(32 * WARPS)
 	gather(const uint8_t *__restrict__ w, uint32_t n_chunks, uint32_t rows, uint32_t cols,
 		const uint32_t *__restrict__ id, float *out, size_t ld)
 {
+	device_begin();
 	uint32_t row = id[blockIdx.x], g = row % 8;
 	const uint8_t *tile =
 		w + static_cast<size_t>(row / 16) * n_chunks * cuda_chunk<TYPE>::BYTES;
@@ -136,6 +138,7 @@ __global__ void __launch_bounds__(32 * WARPS)
 __global__ void __launch_bounds__(32 * WARPS) to_q8(enum cuda_type type, const void *__restrict__ x,
 	size_t ld, uint32_t cols, uint32_t n_blocks, void *q8)
 {
+	device_begin();
 	uint32_t row = blockIdx.y, block = blockIdx.x * WARPS + threadIdx.x / 32;
 	uint32_t col = block * 32 + threadIdx.x % 32;
 	size_t at = row * ld + col;

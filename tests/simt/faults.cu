@@ -8,6 +8,7 @@
 
 __global__ static void neighbour(uint32_t *out, bool barrier)
 {
+	device_begin();
 	__shared__ uint32_t s[THREADS];
 	uint32_t t = threadIdx.x;
 	s[t] = 100 + t;
@@ -23,6 +24,7 @@ extern "C" int faults_neighbour(uint32_t *out, bool barrier)
 
 __global__ static void warp_neighbour(uint32_t *out, bool barrier)
 {
+	device_begin();
 	__shared__ uint32_t s[32];
 	uint32_t t = threadIdx.x;
 	s[t] = 100 + t;
@@ -38,6 +40,7 @@ extern "C" int faults_warp_neighbour(uint32_t *out, bool barrier)
 
 __global__ static void count(uint32_t *out, bool for_all)
 {
+	device_begin();
 	__shared__ uint32_t n;
 	if (threadIdx.x == 0)
 		n = 0;
@@ -55,6 +58,7 @@ extern "C" int faults_barrier(uint32_t *out, bool for_all)
 
 __global__ static void copy(const uint32_t *in, uint32_t *out, bool wait, bool barrier)
 {
+	device_begin();
 	DEVICE_SHARED(uint32_t, s);
 	uint32_t t = threadIdx.x;
 	cp_async_16(s + 4 * t, in + 4 * t, true);
@@ -74,6 +78,7 @@ extern "C" int faults_copy(const uint32_t *in, uint32_t *out, bool wait, bool ba
 
 __global__ static void read(const uint32_t *in, uint32_t *out)
 {
+	device_begin();
 	out[threadIdx.x] = in[threadIdx.x];
 }
 
@@ -84,6 +89,7 @@ extern "C" int faults_read(const uint32_t *in, uint32_t *out, uint32_t n)
 
 __global__ static void shared(uint32_t *out)
 {
+	device_begin();
 	DEVICE_SHARED(uint32_t, s);
 	s[threadIdx.x] = threadIdx.x;
 	out[threadIdx.x] = s[threadIdx.x];
@@ -97,6 +103,7 @@ extern "C" int faults_shared(uint32_t *out, uint32_t n, uint32_t bytes)
 __global__ static void last_block(
 	const uint32_t *in, uint32_t *partial, uint32_t *counter, uint32_t *sum, bool fence)
 {
+	device_begin();
 	uint32_t mine = in[blockIdx.x * 32 + threadIdx.x];
 	for (int by = 16; by; by >>= 1)
 		mine += __shfl_xor_sync(0xffffffffu, mine, by);
@@ -124,6 +131,7 @@ extern "C" int faults_last_block(const uint32_t *in, uint32_t *partial, uint32_t
 
 __global__ static void meeting(uint32_t *out)
 {
+	device_begin();
 	uint32_t t = threadIdx.x;
 	if (t < 16)
 		out[t] = __ballot_sync(0xffffffffu, 1);
@@ -138,6 +146,7 @@ extern "C" int faults_meeting(uint32_t *out)
 
 __global__ static void aligned(const uint32_t *in, uint32_t *out, uint32_t offset)
 {
+	device_begin();
 	uint4 v = *reinterpret_cast<const uint4 *>(in + offset);
 	out[0] = v.x;
 	out[1] = v.w;
@@ -156,6 +165,7 @@ template <typename T> __device__ static T *scratch()
 
 template <typename T> __global__ static void unwritten(T *out, bool write)
 {
+	device_begin();
 	T *s = scratch<T>();
 	if (write)
 		s[threadIdx.x] = 7;
@@ -171,6 +181,7 @@ extern "C" int faults_unwritten(uint32_t *out)
 
 __global__ static void blocks(uint32_t *out, bool planted)
 {
+	device_begin();
 	if (threadIdx.x == 0) {
 		out[blockIdx.x + 1] = blockIdx.x;
 		if (planted)

@@ -8,6 +8,7 @@
 
 __global__ static void shuffle(const int *in, int *out, enum meeting_shuffle how, int by, int width)
 {
+	device_begin();
 	uint32_t t = threadIdx.x;
 	int v = in[t];
 	switch (how) {
@@ -34,6 +35,7 @@ extern "C" int meeting_shuffle(const int *in, int *out, enum meeting_shuffle how
 
 __global__ static void vote(const int *in, uint32_t *out)
 {
+	device_begin();
 	uint32_t t = threadIdx.x, mask = t < 16 ? 0xffffu : 0xffff0000u;
 	int mine = in[t];
 	out[3 * t] = __ballot_sync(mask, mine);
@@ -48,6 +50,7 @@ extern "C" int meeting_vote(const int *in, uint32_t *out)
 
 __global__ static void reduce(const float *in, float *out)
 {
+	device_begin();
 	uint32_t t = threadIdx.x;
 	out[t] = warp_sum(in[t]);
 	out[32 + t] = warp_max(in[t]);
@@ -63,6 +66,7 @@ extern "C" int meeting_reduce(const float *in, float *out)
 template <bool BF16>
 __global__ static void mma_16(const uint16_t *a, const uint16_t *b, float *d, bool by_matrix)
 {
+	device_begin();
 	__shared__ uint4 shared_a[16 * 16 / 8], shared_b[16 * 16 / 8];
 	uint16_t *sa = reinterpret_cast<uint16_t *>(shared_a);
 	uint16_t *sb = reinterpret_cast<uint16_t *>(shared_b); /* [16][16], 8 columns used */
@@ -102,6 +106,7 @@ __global__ static void mma_16(const uint16_t *a, const uint16_t *b, float *d, bo
 template <typename T, bool E4M3>
 __global__ static void mma_8(const uint8_t *a, const uint8_t *b, T *d)
 {
+	device_begin();
 	uint32_t lane = threadIdx.x, group = lane / 4, place = lane % 4;
 	uint32_t ra[4] = {0, 0, 0, 0}, rb[2] = {0, 0};
 	T rd[4];
@@ -175,6 +180,7 @@ __device__ static uint32_t converted(enum meeting_convert how, const uint32_t *i
 __global__ static void convert(
 	enum meeting_convert how, const uint32_t *in, uint32_t *out, uint32_t n)
 {
+	device_begin();
 	uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
 	if (i < n)
 		out[i] = converted(how, in, i);
@@ -188,6 +194,7 @@ extern "C" int meeting_convert(
 
 __global__ static void dot(const int *a, const int *b, const int *c, int *out, uint32_t n)
 {
+	device_begin();
 	uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
 	if (i < n)
 		out[i] = dp4a(a[i], b[i], c[i]);
@@ -200,6 +207,7 @@ extern "C" int meeting_dp4a(const int *a, const int *b, const int *c, int *out, 
 
 __global__ static void copy(const uint32_t *in, uint32_t *out, uint32_t n_valid)
 {
+	device_begin();
 	DEVICE_SHARED(uint32_t, s);
 	uint32_t t = threadIdx.x;
 	for (uint32_t half = 0; half < 2; half++) {

@@ -11,6 +11,7 @@
 __global__ static void __launch_bounds__(THREADS)
 	block_sum(const float *__restrict__ x, float *__restrict__ sum, uint32_t n)
 {
+	device_begin();
 	__shared__ float of_warp[THREADS / 32];
 	const float *row = x + (size_t)blockIdx.x * n;
 	float mine = 0;

@@ -593,6 +593,10 @@ static inline float device_exp(float x)
 	return expf(x);
 }
 
+static inline void device_begin(void)
+{
+}
+
 static inline int dp4a(int a, int b, int c)
 {
 	for (int i = 0; i < 32; i += 8)
