@@ -260,7 +260,8 @@ static int give_tokens(int r, struct token_list *list, struct engine_tokens *out
 		err_set(err, r, "not enough memory for the tokens");
 	if (r == -ENOTSUP)
 		err_set(err, r,
-			"this build has no PCRE2, which this vocabulary needs to cut text into words");
+			"this build has no PCRE2, which this vocabulary needs to cut text into "
+			"words");
 	if (r < 0) {
 		token_list_free(list);
 		return r;

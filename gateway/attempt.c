@@ -514,6 +514,8 @@ static void text_came(struct request *r, const struct request_news *box)
 		model_key_refused(r->model);
 	if (try_another(r, box) || !take_text(r, box))
 		return;
+	if (box->ended)
+		outlet_produced(r->outlet, box->usage.output_tok);
 	if (box->told && box->told_status < 0)
 		outlet_end(r->outlet, box->told_status, &box->told_err);
 	else if (box->ended && box->end_status)

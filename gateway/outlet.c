@@ -106,6 +106,11 @@ void outlet_push(struct outlet *o, const char *text, size_t len, uint64_t tok)
 	passed_rules(o, guard_stream_feed(o->rules, text, len, &o->clean));
 }
 
+void outlet_produced(struct outlet *o, uint64_t tok)
+{
+	o->produced_tok = tok;
+}
+
 void outlet_end(struct outlet *o, int code, const struct err *err)
 {
 	if (o->ended)

@@ -457,6 +457,20 @@ START_TEST(text_is_released_when_its_tokens_are_written_down_and_not_before)
 }
 END_TEST
 
+START_TEST(what_was_counted_too_high_is_not_waited_for)
+{
+	struct alone x = alone();
+	outlet_push(x.o, "one two", 7, 9);
+	outlet_cover(x.o, 5);
+	ck_assert_int_eq(outlet_step(x.o), 1);
+	outlet_produced(x.o, 6);
+	outlet_end(x.o, 0, NULL);
+	ck_assert_int_eq(outlet_step(x.o), 1);
+	outlet_produced(x.o, 5);
+	let_go(&x, 0, "one two");
+}
+END_TEST
+
 START_TEST(text_whose_tokens_cannot_be_written_down_breaks_off_also_when_it_had_ended)
 {
 	struct err err = {"no space"};
@@ -759,6 +773,7 @@ int main(void)
 	tcase_add_test(
 		t, a_judge_sees_what_the_rules_let_through_and_a_block_shows_the_safe_prefix);
 	tcase_add_test(t, text_is_released_when_its_tokens_are_written_down_and_not_before);
+	tcase_add_test(t, what_was_counted_too_high_is_not_waited_for);
 	tcase_add_test(
 		t, text_whose_tokens_cannot_be_written_down_breaks_off_also_when_it_had_ended);
 	if (geteuid() == 0) { /* they mount a small disk */

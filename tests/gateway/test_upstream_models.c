@@ -8,8 +8,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "gateway/core.h"
 #include "gateway/gate.h"
+#include "gateway/http.h"
 #include "gateway/model.h"
+#include "gateway/store.h"
 #include "tests/gateway/harness.h"
 #include "tests/gateway/upstream_fixture.h"
 #include "tests/run_suite.h"
@@ -119,6 +122,42 @@ START_TEST(a_session_does_not_notice_that_its_model_is_elsewhere)
 	char *chat = harness_view(s, SESSION_CHAT);
 	ck_assert_ptr_nonnull(strstr(chat, whole));
 	free(chat);
+	session_put(s);
+}
+END_TEST
+
+/* Until a call to the server has begun and ended. */
+static void wait_for_the_call(void)
+{
+	size_t running = 1, connections = 0;
+	for (int ms = 0; (running || !connections) && ms < 10000; ms += 10) {
+		usleep(10000);
+		http_count(h.g->http, &running, &connections);
+	}
+	ck_assert_uint_eq(running, 0);
+	ck_assert_uint_eq(connections, 1);
+	usleep(20000); /* the request has heard of it */
+}
+
+/* What is written is counted by its length until the server says how much it was. Here the store is
+ * slow: the text is all there before the first of its tokens are written down as spent. */
+START_TEST(an_answer_of_fewer_tokens_than_were_counted_ends)
+{
+	struct session *s = session("a");
+	int status;
+	set_endpoint("/b/echo=800/v1");
+	store_begin(h.g->store);
+	ck_assert_int_eq(
+		harness_say(s, "a line of many more tokens than the server counts it for, which "
+			       "is one a line\n"),
+		0);
+	wait_for_the_call();
+	store_end(h.g->store);
+	char *answer = harness_read(s, &status);
+	ck_assert_int_eq(status, 0);
+	ck_assert_uint_eq(strlen(answer), 800 * 78);
+	ck_assert(harness_usage(s, "output_tokens") == 800);
+	free(answer);
 	session_put(s);
 }
 END_TEST
@@ -446,6 +485,7 @@ int main(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, a_session_does_not_notice_that_its_model_is_elsewhere);
+	tcase_add_test(t, an_answer_of_fewer_tokens_than_were_counted_ends);
 	tcase_add_test(t, an_answer_that_breaks_off_has_what_was_there_and_an_errno);
 	tcase_add_test(t, state_is_the_breakers_and_reset_closes_it);
 	tcase_add_test(t, info_has_the_servers_and_whether_there_is_a_key);
