@@ -12,13 +12,15 @@
  *	nothing     a model by its name, with nothing configured and the cache turned off
  *	everything  models/auto among the ten; the rules of RULES-DIR, prices, a budget, all
  *	            limits; temperature 0: the cache looks for each answer, and stores it
- *	hit         the same, and the answer is in the cache
+ *	alone       the same, and the model answers at once in this process: no server, no libcurl
+ *	hit         as everything, and the answer is in the cache
  *	open        a model whose only server's breaker is open
  *
  * With WAY only that and `bare`, one at a time, for a profile.
  *
  * `write` is the prompt's write and flush, `text` and `end` are from the commit on, `whole` is
- * write and end together. What is added is `whole` less that of `bare`. Metrics, trace,
+ * write and end together. What is added is `whole` less that of `bare` (nothing less, where no
+ * server is asked). Metrics, trace,
  * conversation, ledger and store are in the way each time. `cpu` is the processor time of this
  * process for each request, the asking threads included and the server not. At the end, alone:
  * the router's decision, with the facts of all models gathered for it, and the cache's key.
@@ -40,6 +42,7 @@
 
 #include "base/clock.h"
 #include "bench_asking.h"
+#include "bench_null_provider.h"
 #include "gateway/caching.h"
 #include "gateway/guards.h"
 #include "gateway/routing.h"
@@ -47,8 +50,8 @@
 
 enum { ROUNDS = 5, REQUESTS = 600, MANY = 64, MODELS = 10 };
 
-enum way { BARE, NOTHING, EVERYTHING, HIT, OPEN, N_WAYS };
-static const char *const names[N_WAYS] = {"bare", "nothing", "everything", "hit", "open"};
+enum way { BARE, NOTHING, EVERYTHING, ALONE, HIT, OPEN, N_WAYS };
+static const char *const names[N_WAYS] = {"bare", "nothing", "everything", "alone", "hit", "open"};
 
 static struct gateway *g;
 static int port;
@@ -243,10 +246,10 @@ static void print(unsigned at_once, enum way way, struct samples *s, struct samp
 		return;
 	double p50 = bench_asking_quantile(s->whole, s->n, 0.5),
 	       p99 = bench_asking_quantile(s->whole, s->n, 0.99),
-	       bare50 = bench_asking_quantile(bare->whole, bare->n, 0.5),
-	       bare99 = bench_asking_quantile(bare->whole, bare->n, 0.99);
+	       bare50 = way == ALONE ? 0 : bench_asking_quantile(bare->whole, bare->n, 0.5),
+	       bare99 = way == ALONE ? 0 : bench_asking_quantile(bare->whole, bare->n, 0.99);
 	printf("%2u %-10s write %6.1f %7.1f  text %6.1f %7.1f  end %6.1f %7.1f  whole %6.1f %7.1f  "
-	       "less bare %6.1f %7.1f  cpu %5.1f  %6.0f/s\n",
+	       "added %6.1f %7.1f  cpu %5.1f  %6.0f/s\n",
 		at_once, names[way], bench_asking_quantile(s->write, s->n, 0.5),
 		bench_asking_quantile(s->write, s->n, 0.99),
 		bench_asking_quantile(s->first, s->n, 0.5),
@@ -309,12 +312,14 @@ static void set_session(struct session *s, const char *model, bool cached)
 
 static void prepare(struct asker *askers, const char *rules, enum way way)
 {
-	static const char *const models[N_WAYS] = {"m0", "m0", "auto", "auto", "down"};
+	static const char *const models[N_WAYS] = {"m0", "m0", "auto", "auto", "auto", "down"};
 	struct bench_asking_times times;
 	if (way == NOTHING || way == EVERYTHING)
 		configure(rules, way == EVERYTHING);
 	for (unsigned i = 0; i < MANY; i++)
-		set_session(askers[i].session, models[way], way == EVERYTHING || way == HIT);
+		set_session(askers[i].session, models[way],
+			way == EVERYTHING || way == ALONE || way == HIT);
+	bench_null_provider(g->loop, way == ALONE);
 	askers[0].way = way;
 	if (way == HIT)
 		ask_gateway(&askers[0], &times);
