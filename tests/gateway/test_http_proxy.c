@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls through a proxy and over TLS. */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/gateway/fetch_fixture.h"
+#include "tests/run_suite.h"
+
+static struct faulty secure;
+static char tls_dir[] = "/tmp/llmfs-http-XXXXXX";
+
+START_TEST(a_proxy_is_asked_with_the_whole_url)
+{
+	struct fetch f;
+	char proxy[64];
+	snprintf(proxy, sizeof proxy, "http://127.0.0.1:%d", fetch_server.port);
+	fetch_make(&f, "ok");
+	snprintf(f.url, sizeof f.url, "http://models.example:8080/v1/chat/completions");
+	f.q.proxy = proxy;
+	setenv("no_proxy", "*", 1); /* is not for a proxy that was set */
+	fetch_run(&f);
+	unsetenv("no_proxy");
+	ck_assert_int_eq(f.fault, HTTP_OK);
+	ck_assert_ptr_nonnull(strstr(f.body.data, "[DONE]"));
+	json_t *log = faulty_log(&fetch_server);
+	ck_assert_str_eq(json_string_value(json_object_get(json_array_get(log, 0), "target")),
+		"http://models.example:8080/v1/chat/completions");
+	json_decref(log);
+	fetch_drop(&f);
+}
+END_TEST
+
+START_TEST(the_environments_proxy_is_taken_unless_it_is_said_otherwise)
+{
+	struct fetch f;
+	char proxy[64];
+	snprintf(proxy, sizeof proxy, "http://127.0.0.1:%d", fetch_server.port);
+	setenv("http_proxy", proxy, 1);
+	fetch_make(&f, "ok");
+	f.q.proxy = NULL;
+	fetch_run(&f);
+	fetch_drop(&f);
+	fetch_make(&f, "ok");
+	fetch_run(&f);
+	fetch_drop(&f);
+	unsetenv("http_proxy");
+	json_t *log = faulty_log(&fetch_server);
+	const char *first = json_string_value(json_object_get(json_array_get(log, 0), "target"));
+	const char *second = json_string_value(json_object_get(json_array_get(log, 1), "target"));
+	ck_assert_int_eq(strncmp(first, "http://", 7), 0);
+	ck_assert_int_eq(*second, '/');
+	json_decref(log);
+}
+END_TEST
+
+static void make_secure(struct fetch *f)
+{
+	memset(f, 0, sizeof *f);
+	fetch_make_url(f, "");
+	snprintf(f->url, sizeof f->url, "https://127.0.0.1:%d/v1/chat/completions", secure.tls);
+	f->q.connect_ms = 5000;
+}
+
+static void trust(struct fetch *f)
+{
+	static char ca[8192];
+	char path[64];
+	snprintf(path, sizeof path, "%s/cert.pem", tls_dir);
+	FILE *file = fopen(path, "r");
+	ck_assert_ptr_nonnull(file);
+	f->q.ca_len = fread(ca, 1, sizeof ca, file);
+	f->q.ca = ca;
+	fclose(file);
+}
+
+START_TEST(tls_works_with_the_right_certificate_and_only_with_it)
+{
+	struct fetch f;
+	for (int i = 0; i < 2; i++) {
+		make_secure(&f);
+		trust(&f);
+		fetch_run(&f);
+		ck_assert_msg(f.fault == HTTP_OK, "%s", f.sentence);
+		ck_assert_ptr_nonnull(strstr(f.body.data, "[DONE]"));
+		fetch_drop(&f);
+		make_secure(&f);
+		fetch_run(&f);
+		ck_assert_int_eq(f.fault, HTTP_CONNECT);
+		ck_assert_msg(strstr(f.sentence, "certificate"), "%s", f.sentence);
+		ck_assert_int_eq(f.head.status, 0);
+	}
+	make_secure(&f);
+	f.q.ca = "no certificate";
+	f.q.ca_len = strlen(f.q.ca);
+	fetch_run(&f);
+	ck_assert_int_eq(f.fault, HTTP_CONNECT);
+	ck_assert_msg(strstr(f.sentence, "certificate"), "%s", f.sentence);
+	json_t *log = faulty_log(&secure);
+	ck_assert_uint_eq(json_array_size(log), 2);
+	json_decref(log);
+}
+END_TEST
+
+START_TEST(tls_goes_through_a_proxys_tunnel)
+{
+	struct fetch f;
+	char proxy[64], target[64];
+	snprintf(proxy, sizeof proxy, "http://127.0.0.1:%d", fetch_server.port);
+	snprintf(target, sizeof target, "127.0.0.1:%d", secure.tls);
+	make_secure(&f);
+	trust(&f);
+	f.q.proxy = proxy;
+	fetch_run(&f);
+	ck_assert_msg(f.fault == HTTP_OK, "%s", f.sentence);
+	ck_assert_str_eq(f.head.content_type, "text/event-stream");
+	json_t *log = faulty_log(&fetch_server), *one = json_array_get(log, 0);
+	ck_assert_str_eq(json_string_value(json_object_get(one, "method")), "CONNECT");
+	ck_assert_str_eq(json_string_value(json_object_get(one, "target")), target);
+	/* The proxy does not see what is for the server. */
+	ck_assert_ptr_null(json_object_get(json_object_get(one, "headers"), "authorization"));
+	json_decref(log);
+	fetch_drop(&f);
+}
+END_TEST
+
+/* A certificate for 127.0.0.1. False: there is no openssl. */
+static bool make_certificate(void)
+{
+	char command[400];
+	if (!mkdtemp(tls_dir))
+		return false;
+	snprintf(command, sizeof command,
+		"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=llmfs-test "
+		"-addext subjectAltName=IP:127.0.0.1 -keyout %s/key.pem -out %s/cert.pem "
+		">/dev/null 2>&1",
+		tls_dir, tls_dir);
+	return system(command) == 0;
+}
+
+static void end_certificate(void)
+{
+	char path[64];
+	static const char *const names[] = {"/key.pem", "/cert.pem", ""};
+	for (int i = 0; i < 3; i++) {
+		snprintf(path, sizeof path, "%s%s", tls_dir, names[i]);
+		remove(path);
+	}
+}
+
+static Suite *make_suite(bool tls)
+{
+	Suite *s = suite_create("http_proxy");
+	TCase *c = tcase_create("proxies and TLS");
+	tcase_add_checked_fixture(c, fetch_open, fetch_close);
+	tcase_set_timeout(c, 120);
+	tcase_add_test(c, a_proxy_is_asked_with_the_whole_url);
+	tcase_add_test(c, the_environments_proxy_is_taken_unless_it_is_said_otherwise);
+	if (tls) {
+		tcase_add_test(c, tls_works_with_the_right_certificate_and_only_with_it);
+		tcase_add_test(c, tls_goes_through_a_proxys_tunnel);
+	}
+	suite_add_tcase(s, c);
+	return s;
+}
+
+int main(void)
+{
+	char cert[64], key[64];
+	if (!fetch_server_start())
+		return 77;
+	bool tls = make_certificate();
+	snprintf(cert, sizeof cert, "%s/cert.pem", tls_dir);
+	snprintf(key, sizeof key, "%s/key.pem", tls_dir);
+	tls = tls && faulty_start(&secure, cert, key) && secure.tls;
+	if (!tls)
+		fprintf(stderr, "skipped: no TLS, as openssl makes no certificate\n");
+	int r = run_suite(make_suite(tls));
+	faulty_stop(&secure);
+	faulty_stop(&fetch_server);
+	end_certificate();
+	return r;
+}
