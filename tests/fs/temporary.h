@@ -9,35 +9,13 @@
 #include <string.h>
 #include <unistd.h>
 
-static char temporary[64];
+extern char temporary[64]; /* its path */
 
-static inline void temporary_make(void)
-{
-	snprintf(temporary, sizeof temporary, "/tmp/llmfs-unit-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(temporary));
-}
-
-static inline void temporary_remove(void)
-{
-	char command[128];
-	snprintf(command, sizeof command, "rm -rf '%s'", temporary);
-	ck_assert_int_eq(system(command), 0);
-}
-
+void temporary_make(void);
+void temporary_remove(void);
 /* Empties a file of it, at once. */
-static inline void temporary_empty(const char *name)
-{
-	char path[192];
-	snprintf(path, sizeof path, "%s/%s", temporary, name);
-	ck_assert_int_eq(truncate(path, 0), 0);
-}
-
+void temporary_empty(const char *name);
 /* Runs a shell in it. */
-static inline void temporary_sh(const char *script)
-{
-	char command[1024];
-	snprintf(command, sizeof command, "cd '%s' && { %s; }", temporary, script);
-	ck_assert_int_eq(system(command), 0);
-}
+void temporary_sh(const char *script);
 
 #endif
