@@ -2,7 +2,7 @@
 #ifndef TESTS_GATEWAY_FAULTY_H
 #define TESTS_GATEWAY_FAULTY_H
 
-/* tests/upstream/faulty.py as a child process: it says there what it can do. */
+/* tests/upstream/faulty.py as a child process; behaviours.py beside it says what it can do. */
 
 #include <jansson.h>
 #include <stdbool.h>
