@@ -66,7 +66,13 @@ struct backend_batch {
 struct backend_stats {
 	uint64_t memory_used, memory_free; /* of the device: all that is used, by whomever */
 	uint64_t graph_hits, graph_misses; /* steps that were replayed; that had to be issued */
-	float utilisation;                 /* of the device, 0 to 1; negative: not known */
+	/* Of the step that was finished last, as the device saw it: from its first launch to the
+	 * end of its last; and how long before there was nothing of the model to compute, that is,
+	 * copies to and from the host, and the host being late. */
+	uint64_t step_ns, gap_ns;
+	const char *graphs_off; /* why steps of some size, or all, are not replayed any more, or
+				   NULL; borrows, as long as the model */
+	float utilisation;      /* of the device, 0 to 1; negative: not known */
 };
 
 struct backend {
@@ -127,8 +133,9 @@ struct backend {
 	void (*activate)(struct model *m, enum backend_activation f);
 	/* Tokens from the logits, as the picks say. If it samples and picks were given. */
 	void (*sample)(struct model *m);
-	/* That is all of the step: it runs from now on, if it does not run already. */
-	void (*end)(struct model *m);
+	/* That is all of the step: it runs from now on, if it does not run already. 0; 1: it could
+	 * not be replayed or captured, and nothing of it has run: all stages again, then end. */
+	int (*end)(struct model *m);
 
 	/*
 	 * Waits for the oldest step begun and not finished. Fills results[n_picks of that step].

@@ -202,8 +202,9 @@ static int begin(struct model *m, const struct backend_batch *b, struct err *err
 	return 0;
 }
 
-static void end(struct model *m)
+static int end(struct model *m)
 {
+	return 0;
 }
 
 static int finish(struct model *m, struct model_result *results, struct err *err)

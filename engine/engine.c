@@ -224,6 +224,18 @@ int engine_open(struct engine **out, const char *path, const struct engine_optio
 	return r;
 }
 
+int engine_check(const char *path, const char *chat_family, bool *is_encoder, struct err *err)
+{
+	const struct engine_options options = {.chat_family = chat_family};
+	struct engine_parts parts = {0};
+	int r = engine_parts_check(&parts, path, &options, err);
+
+	if (r == 0)
+		*is_encoder = encoder_is_one(parts.gguf);
+	engine_parts_close(&parts);
+	return r;
+}
+
 struct engine *engine_free(struct engine *e)
 {
 	if (!e)
@@ -442,5 +454,6 @@ void engine_device(const struct engine *e, struct engine_device *out)
 		.utilisation = s.utilisation,
 		.graph_hits = s.graph_hits,
 		.graph_misses = s.graph_misses,
+		.graphs_off = s.graphs_off,
 	};
 }

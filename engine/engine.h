@@ -58,6 +58,14 @@ struct engine_options {
 int engine_open(struct engine **out, const char *path, const struct engine_options *options,
 	const volatile bool *stop, struct err *err);
 
+/*
+ * What engine_open would say of a file before it reads weights: that it is whole, its sizes, its
+ * tokenizer and its chat template. Takes as long as the vocabulary is large, a second at most.
+ * *is_encoder: engine_info's. chat_family: of the options. Errors as engine_open, but for what
+ * weights, memory and devices show.
+ */
+int engine_check(const char *path, const char *chat_family, bool *is_encoder, struct err *err);
+
 /* Ends what runs (each request gets its ENGINE_END with -ECANCELED first), joins the worker, frees.
  * Accepts NULL, returns NULL. Not from a callback. */
 struct engine *engine_free(struct engine *e);
@@ -73,6 +81,8 @@ struct engine_info {
 	const char *pooling;      /* of an encoder: "mean", "cls"; else "" */
 	const char *backend;      /* "cpu/avx512", "cuda/NVIDIA H200" */
 	const char *backend_note; /* why "auto" took no GPU, a sentence; else "" */
+	bool fp8, kv_fp8;         /* on a GPU: weights, but for quantised ones, KV rows as E4M3 */
+	double memory_share;      /* of its free memory that it might take; 0: no GPU */
 	uint64_t n_parameters;
 	uint64_t file_bytes;
 	uint32_t n_layers, n_embd, n_heads, n_kv_heads, n_vocab;
@@ -306,6 +316,8 @@ struct engine_device { /* of a GPU; all 0, and utilisation negative, where there
 	uint64_t memory_used, memory_free; /* bytes, by whomever they are used */
 	float utilisation;                 /* 0 to 1; negative: not known */
 	uint64_t graph_hits, graph_misses; /* steps replayed from a graph; issued one by one */
+	const char
+		*graphs_off; /* why some are not replayed any more, or NULL; borrows, until close */
 };
 
 /* May ask a driver: a millisecond. */

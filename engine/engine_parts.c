@@ -313,6 +313,10 @@ static int open_model(struct engine_parts *p, const struct engine_options *o,
 	z.kv_blocks = model_kv_blocks(p->model);
 	shorten_context(&z);
 	fill_model_info(p, &z);
+	p->info.fp8 = o->fp8;
+	p->info.kv_fp8 = o->kv_fp8;
+	if (b->own_memory)
+		p->info.memory_share = model_memory_share(o->memory_share);
 	return 0;
 }
 
@@ -353,6 +357,8 @@ static int open_somewhere(struct engine_parts *p, const struct engine_options *o
 	const struct backend *b;
 	int r;
 
+	if (encoder && strcmp(name, "cpu") == 0 && (o->fp8 || o->kv_fp8))
+		return err_set(err, -ENOTSUP, "the processor does not compute in FP8");
 	if (strcmp(name, "cpu") == 0 || (strcmp(name, "auto") == 0 && encoder))
 		return encoder ? open_encoder(p, o, err)
 			       : open_model(p, o, &cpu_backend, stop, err);
@@ -403,6 +409,21 @@ int engine_parts_open(struct engine_parts *p, const char *path,
 		r = open_somewhere(p, options, stop, err);
 	if (r == 0)
 		r = check_stop(stop, err);
+	if (r == 0 && gguf_damaged(p->gguf))
+		r = err_set(err, -EBADMSG, "the file was truncated while it was read");
+	return r;
+}
+
+int engine_parts_check(struct engine_parts *p, const char *path,
+	const struct engine_options *options, struct err *err)
+{
+	struct sizes z = {0};
+	int r = gguf_open(&p->gguf, path, options->forbidden_device, err);
+
+	if (r == 0)
+		r = open_text(p, options, err);
+	if (r == 0)
+		r = resolve_sizes(&z, p->gguf, options, &cpu_backend, err);
 	if (r == 0 && gguf_damaged(p->gguf))
 		r = err_set(err, -EBADMSG, "the file was truncated while it was read");
 	return r;

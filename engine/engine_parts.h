@@ -35,6 +35,9 @@ struct engine_parts {
 int engine_parts_open(struct engine_parts *p, const char *path,
 	const struct engine_options *options, const volatile bool *stop, struct err *err);
 void engine_parts_close(struct engine_parts *p);
+/* The same as far as there are neither weights nor a back end: engine_check. */
+int engine_parts_check(struct engine_parts *p, const char *path,
+	const struct engine_options *options, struct err *err);
 
 /* Blocks in the calling thread, so in threads it starts, all signals but those of faults: signals
  * are for the program's own threads. *before: the mask to restore. */

@@ -87,7 +87,8 @@ int model_begin(struct model *m, const struct batch_run *runs, size_t n_runs,
 		return r;
 	if (r == 0)
 		issue(m, &batch);
-	m->backend->end(m);
+	while (m->backend->end(m) > 0)
+		issue(m, &batch);
 	return 0;
 }
 

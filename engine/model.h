@@ -34,7 +34,7 @@ struct model_options {
 	const char *cpu_path;          /* "scalar", "avx2", "avx512", NULL: the best */
 	uint32_t gpu;                  /* number of the device, of a back end that has devices */
 	bool fp8, kv_fp8;    /* weights; KV rows: as E4M3, of a back end and device that can */
-	double memory_share; /* of the device's free memory that may be taken; 0: 0.9 */
+	double memory_share; /* of the device's free memory that may be taken; 0: as below */
 	uint32_t max_rows;   /* most rows in one batch */
 	uint32_t max_runs;   /* most runs in one batch; 0: max_rows */
 	uint32_t max_logit_rows;
@@ -45,6 +45,12 @@ struct model_options {
 	void *progress_arg;
 	const volatile bool *stop; /* may be NULL: loading is given up when it becomes true */
 };
+
+/* The memory_share that is meant. */
+static inline double model_memory_share(double given)
+{
+	return given > 0 ? given : 0.9;
+}
 
 /* new *out; borrows g, which must outlive it. -EBADMSG (a shape that lies, a missing tensor),
  * -ENOTSUP, -EINVAL, -ENOMEM. */

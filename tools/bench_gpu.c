@@ -6,6 +6,10 @@
  * size are replayed from a graph. What the KV cache holds does not matter for the time, so contexts
  * are as they are found.
  *
+ * Gaps are a trace of the second run of a batch: how long between the last launch of a step and the
+ * first of the next the device computed nothing of the model, by events in its stream, as a part of
+ * the step: copies of tokens to the host and of the next step from it, and a host that is late.
+ *
  * The limit of decoding is the time to read all weights and all keys and values once, or to do the
  * arithmetic, whichever is longer; that of prefill is the arithmetic at the measured dense rate. In
  * e4m3 a card can do twice that rate; the limit shown is that of bf16 all the same.
@@ -34,6 +38,7 @@
 #define MAX_BATCH 256
 #define MAX_PREFILL 8192
 #define MAX_CONTEXT 16384
+#define MAX_STEPS 1000
 
 static const uint32_t batches[] = {1, 8, 32, 64, 128, 256};
 static const uint32_t prefills[] = {512, 8192};
@@ -48,6 +53,8 @@ struct bench {
 	uint32_t *table; /* [MAX_BATCH][blocks of a sequence] */
 	uint32_t seq_blocks, kv_blocks;
 	double weight_bytes, kv_bytes_tok, parameters; /* of a step of one token */
+	double gap[MAX_STEPS];                         /* before a step, of that step */
+	uint32_t n_gaps;
 };
 
 static void die(const struct err *err)
@@ -262,12 +269,23 @@ static void finish(struct bench *b)
 		die(&err);
 }
 
+static void finish_and_trace(struct bench *b)
+{
+	struct backend_stats s;
+
+	finish(b);
+	model_device_stats(b->model, &s);
+	if (s.step_ns > 0)
+		b->gap[b->n_gaps++] = (double)s.gap_ns / (double)s.step_ns;
+}
+
 /* n_steps steps of n sequences, two under way; the position of the first is pos. */
 static double decode(struct bench *b, uint32_t n, uint32_t pos)
 {
 	struct batch_run runs[MAX_BATCH];
 	uint64_t start = clock_mono_ns();
 
+	b->n_gaps = 0;
 	for (uint32_t s = 0; s < b->n_steps; s++) {
 		for (uint32_t i = 0; i < n; i++)
 			runs[i] = (struct batch_run){
@@ -279,11 +297,32 @@ static double decode(struct bench *b, uint32_t n, uint32_t pos)
 				.follows = s > 0 ? i + 1 : 0,
 			};
 		begin(b, runs, n);
-		if (s > 0)
+		if (s == 1) /* nobody counts what was before the first */
 			finish(b);
+		else if (s > 1)
+			finish_and_trace(b);
 	}
-	finish(b);
+	if (b->n_steps > 1)
+		finish_and_trace(b);
+	else
+		finish(b);
 	return seconds_since(start) / b->n_steps;
+}
+
+static int compare(const void *a, const void *b)
+{
+	const double *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+static void report_gaps(struct bench *b)
+{
+	if (b->n_gaps == 0)
+		return;
+	qsort(b->gap, b->n_gaps, sizeof(*b->gap), compare);
+	printf("  gaps between %u steps: median %.2f %%, largest %.2f %% of the step\n",
+		b->n_gaps + 1, 100 * b->gap[b->n_gaps / 2], 100 * b->gap[b->n_gaps - 1]);
 }
 
 static void measure_decode(struct bench *b, uint32_t n)
@@ -301,6 +340,7 @@ static void measure_decode(struct bench *b, uint32_t n)
 
 	printf("decode %-7u %10.1f tok/s %9.3f ms/step  limit %9.3f ms (%s)  %5.1f %%\n", n, n / s,
 		s * 1e3, limit * 1e3, read > compute ? "bandwidth" : "arithmetic", 100 * limit / s);
+	report_gaps(b);
 }
 
 static void measure_prefill(struct bench *b, uint32_t n)
@@ -366,7 +406,7 @@ int main(int argc, char **argv)
 		else if (c == 'c')
 			ok = ok && read_number(optarg, MAX_CONTEXT, &b.context_tok);
 		else if (c == 'r')
-			ok = ok && read_number(optarg, 1000, &b.n_steps) && b.n_steps > 0;
+			ok = ok && read_number(optarg, MAX_STEPS, &b.n_steps) && b.n_steps > 0;
 		else if (c == 'f')
 			b.fp8 = true;
 		else if (c == 'k')

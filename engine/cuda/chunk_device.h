@@ -56,22 +56,19 @@ static __device__ __forceinline__ void cuda_chunk_nibbles(
 	a[3] = (upper ? w1 : w1 >> 4) & mask;
 }
 
-/* Scales and minima of Q4_K and Q5_K; scales of Q6_K. */
+/* Scales and minima of Q4_K and Q5_K. As they come: who converts what is loaded waits for it, and
+ * gemv_q.cu loads before device_begin(). */
 struct cuda_chunk_k_head {
 	uint4 scales[2];
-	float d[2], dmin[2];
+	uint2 both; /* d, dmin of a row each */
 
 	template <typename LOAD>
 	__device__ __forceinline__ void load(const uint8_t *chunk, unsigned lane)
 	{
 		unsigned g = lane / 4;
-		uint2 both = LOAD::pair(chunk + 8 * g);
+		both = LOAD::pair(chunk + 8 * g);
 		scales[0] = LOAD::words(chunk + 64 + 32 * g);
 		scales[1] = LOAD::words(chunk + 80 + 32 * g);
-		d[0] = cuda_chunk_half(both.x, 0);
-		d[1] = cuda_chunk_half(both.y, 0);
-		dmin[0] = cuda_chunk_half(both.x, 1);
-		dmin[1] = cuda_chunk_half(both.y, 1);
 	}
 
 	/* d * (2^23 + n) - d * 2^23 is rounded once, and d * n fits. */
@@ -81,8 +78,10 @@ struct cuda_chunk_k_head {
 		for (int i = 0; i < 2; i++) {
 			uint32_t scale = cuda_chunk_word(scales[i], b / 4),
 				 min = cuda_chunk_word(scales[i], 2 + b / 4);
-			s->d[i] = fmaf(d[i], cuda_chunk_byte(scale, b % 4), d[i] * -8388608.0f);
-			s->m[i] = fmaf(dmin[i], cuda_chunk_byte(min, b % 4), dmin[i] * -8388608.0f);
+			float d = cuda_chunk_half(i ? both.y : both.x, 0),
+			      dmin = cuda_chunk_half(i ? both.y : both.x, 1);
+			s->d[i] = fmaf(d, cuda_chunk_byte(scale, b % 4), d * -8388608.0f);
+			s->m[i] = fmaf(dmin, cuda_chunk_byte(min, b % 4), dmin * -8388608.0f);
 			s->z[i] = s->d[i] * -CUDA_CHUNK_ZERO_F;
 		}
 	}
@@ -223,17 +222,15 @@ template <> struct cuda_chunk<TENSOR_Q6_K> {
 	enum { STEPS = 2, BYTES = 3360, HAS_MIN = 0, IS_Q6 = 1 };
 	struct head {
 		uint4 scales[2];
-		float d[2];
+		uint32_t d; /* of both rows */
 
 		template <typename LOAD>
 		__device__ __forceinline__ void load(const uint8_t *chunk, unsigned lane)
 		{
 			unsigned g = lane / 4;
-			uint32_t both = LOAD::word(chunk + 4 * g);
+			d = LOAD::word(chunk + 4 * g);
 			scales[0] = LOAD::words(chunk + 32 + 32 * g);
 			scales[1] = LOAD::words(chunk + 48 + 32 * g);
-			d[0] = cuda_chunk_half(both, 0);
-			d[1] = cuda_chunk_half(both, 1);
 		}
 
 		__device__ __forceinline__ void of(int b, cuda_chunk_scales *s) const
@@ -241,9 +238,10 @@ template <> struct cuda_chunk<TENSOR_Q6_K> {
 #pragma unroll
 			for (int i = 0; i < 2; i++) {
 				uint32_t both = cuda_chunk_word(scales[i], b / 2);
+				float of = cuda_chunk_half(d, i);
 				int at = b % 2 * 2;
-				s->d[i] = d[i] * (cuda_chunk_byte(both, at) - 8388736.0f);
-				s->m[i] = d[i] * (cuda_chunk_byte(both, at + 1) - 8388736.0f);
+				s->d[i] = of * (cuda_chunk_byte(both, at) - 8388736.0f);
+				s->m[i] = of * (cuda_chunk_byte(both, at + 1) - 8388736.0f);
 			}
 		}
 	};

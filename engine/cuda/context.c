@@ -158,17 +158,6 @@ static int recover(struct err *err)
 
 /* ---- opening ---- */
 
-uint32_t cuda_context_devices(void)
-{
-	int n = 0;
-
-	if (cudaGetDeviceCount(&n) != cudaSuccess) {
-		cudaGetLastError();
-		return 0;
-	}
-	return n < 0 ? 0 : (uint32_t)n;
-}
-
 static int check_device(uint32_t gpu, struct err *err)
 {
 	int n = 0, code = cudaGetDeviceCount(&n);

@@ -41,9 +41,6 @@ struct cuda_context {
 	void *arg;
 };
 
-/* How many devices there are; 0 also when there is no driver. */
-uint32_t cuda_context_devices(void);
-
 /* Whether a model could be opened on device number `gpu`; errors as cuda_context_open(). */
 int cuda_context_check(uint32_t gpu, struct err *err);
 

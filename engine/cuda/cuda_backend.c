@@ -108,6 +108,9 @@ static void stats(const struct model *m, struct backend_stats *out)
 		.memory_free = atomic_load(&s->memory_free),
 		.graph_hits = atomic_load(&s->graph_hits),
 		.graph_misses = atomic_load(&s->graph_misses),
+		.step_ns = atomic_load(&s->step_ns),
+		.gap_ns = atomic_load(&s->gap_ns),
+		.graphs_off = atomic_load(&s->graphs_off) ? s->graphs_why.text : NULL,
 		.utilisation = idle ? 0 : atomic_load(&s->utilisation),
 	};
 }

@@ -11,9 +11,16 @@
  *       types. A template: CUDA_LAUNCH((kernel<128>), ...).
  *   device_begin()
  *       the first statement of every kernel (tests/check_kernels.py): waits until all that was
- *       launched before has ended. Blocks may be put in place before that (programmatic dependent
- *       launch, sm_90 and later), which hides the time of a launch. Nothing here lets the next
- *       kernel begin before this one's blocks end: its blocks would take the room of the rest.
+ *       launched before has ended. Before it a kernel may only declare, and call functions named
+ *       load_weights(), which read what no launch writes while the model computes: weights; the
+ *       host has waited for whoever wrote them. The emulator holds them to that. Blocks may be put
+ *       in place before that (programmatic dependent launch, sm_90 and later), which hides the time
+ *       of a launch. Nothing here lets the next kernel begin before this one's blocks end: its
+ *       blocks would take the room of the rest.
+ *       So the kernel before this one may be at work while this one is: nothing but weights may be
+ *       const T *__restrict__ or read with __ldg(), which promises that nobody writes it as long as
+ *       the kernel lives, and lets compilers read it before the wait. check_kernels.py and
+ *       tools/cuda_waits.py look.
  *   DEVICE_SHARED(type, name)
  *       declares type *name, the start of the block's dynamic shared memory, 16-byte aligned.
  *

@@ -6,16 +6,21 @@
  * device, before this one is finished: the stream keeps them in order, and each of the two has
  * pinned memory of its own.
  *
- * A decode step of a size of the ladder is captured the second time it comes, and from the third
- * on replayed: everything that differs lies in the upload. The first time it runs without, as first
- * launches load code and set attributes, which a capture may not contain. Steps whose logits the
- * host wants are issued one by one: those are copied in the middle.
- *
  * After a fault nothing is begun any more. What a step hands out lies in ordinary memory, as pinned
  * memory goes with a reset of the device.
  *
- * The time the stream was busy is the sum of what lies between the two events of each step; divided
- * by the time that passed it is the utilisation.
+ * Waiting. The runtime's own way to wait for an event keeps a processor busy until it comes, 5 ms a
+ * step of 8B, which the threads of other models could use. So finish looks a moment, as a step that
+ * is nearly over costs least when it is looked at, and then sleeps until the device's interrupt.
+ * A token is expected to be some 20 to 50 us late by that, and the device not to notice, as the
+ * next step is in its queue already; neither was measured. Only where the host must see a step
+ * before it can begin the next one (a grammar, a judge) does it add to each step.
+ *
+ * A step lies between two events: one directly before its first launch or its graph, behind the
+ * copies to the device, and one behind its last launch, before the copies to the host. What is
+ * between two steps is the gap: those copies, histories that are new, and a host that comes late.
+ * Launches that a host issues too slowly, one by one, count as the step. The sum of steps divided
+ * by the time that passed is the utilisation.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -26,6 +31,18 @@
 #include "engine/sampler.h"
 
 #define WINDOW_NS 1000000000u /* of the utilisation */
+#define LOOK_NS 20000u        /* before sleeping: about what it is expected to cost to be woken */
+
+/* Those of a step, by its number. */
+static cudaEvent_t computed(const struct cuda_model *s, uint32_t number)
+{
+	return s->computed[number % CUDA_N_COMPUTED];
+}
+
+static cudaEvent_t ended(const struct cuda_model *s, uint32_t number)
+{
+	return s->flight[number % CUDA_N_FLIGHTS].ended;
+}
 
 /* ---- made and ended ---- */
 
@@ -48,9 +65,12 @@ static int init_flight(struct cuda_model *s, struct cuda_flight *f, struct err *
 		f->picked = p;
 	}
 	if (r == 0)
-		r = cuda_context_fault(c, cudaEventCreate(&f->begun), "making an event", err);
+		r = cuda_context_fault(c, cudaEventCreate(&f->started), "making an event", err);
 	if (r == 0)
-		r = cuda_context_fault(c, cudaEventCreate(&f->done), "making an event", err);
+		r = cuda_context_fault(c,
+			cudaEventCreateWithFlags(
+				&f->ended, cudaEventBlockingSync | cudaEventDisableTiming),
+			"making an event", err);
 	f->wanted = calloc(picks, sizeof(*f->wanted));
 	f->tokens = calloc(picks, sizeof(*f->tokens));
 	if (r == 0 && (!f->wanted || !f->tokens))
@@ -64,17 +84,23 @@ int cuda_flight_init(struct cuda_model *s, struct err *err)
 
 	for (int i = 0; r == 0 && i < CUDA_N_FLIGHTS; i++)
 		r = init_flight(s, &s->flight[i], err);
+	for (int i = 0; r == 0 && i < CUDA_N_COMPUTED; i++)
+		r = cuda_context_fault(
+			&s->context, cudaEventCreate(&s->computed[i]), "making an event", err);
 	atomic_store(&s->window_ns, clock_mono_ns());
 	return r;
 }
 
+static void end_event(cudaEvent_t *e)
+{
+	if (*e)
+		cudaEventDestroy(*e);
+	*e = NULL;
+}
+
 void cuda_flight_let_go(struct cuda_model *s)
 {
-	for (int i = 0; i < CUDA_N_BUCKETS; i++) {
-		if (s->captured[i].exec)
-			cudaGraphExecDestroy(s->captured[i].exec);
-		s->captured[i] = (struct cuda_captured){0};
-	}
+	cuda_graphs_let_go(s);
 	for (int i = 0; i < CUDA_N_FLIGHTS; i++) {
 		struct cuda_flight *f = &s->flight[i];
 
@@ -85,12 +111,11 @@ void cuda_flight_let_go(struct cuda_model *s)
 		f->said_bytes = 0;
 		f->logits = cuda_memory_unpin(f->logits);
 		f->logits_rows = 0;
-		if (f->begun)
-			cudaEventDestroy(f->begun);
-		if (f->done)
-			cudaEventDestroy(f->done);
-		f->begun = f->done = NULL;
+		end_event(&f->started);
+		end_event(&f->ended);
 	}
+	for (int i = 0; i < CUDA_N_COMPUTED; i++)
+		end_event(&s->computed[i]);
 }
 
 void cuda_flight_end(struct cuda_model *s)
@@ -146,31 +171,6 @@ static int make_room(struct cuda_model *s, struct cuda_flight *f, struct err *er
 	return 0;
 }
 
-static void begin_capture(struct cuda_model *s)
-{
-	s->context.capturing = cuda_stages_check(s,
-		cudaStreamBeginCapture(s->context.stream, cudaStreamCaptureModeThreadLocal),
-		"a step was to be captured");
-}
-
-/* 1: it is there already. */
-static int choose_way(struct cuda_model *s, const struct cuda_flight *f)
-{
-	struct cuda_issue *i = &s->issue;
-	bool graph = i->decode && i->sampled && f->n_wanted == 0;
-
-	i->bucket = graph ? cuda_upload_bucket(i->n_rows) : -1;
-	if (i->bucket >= 0 && s->captured[i->bucket].exec) {
-		atomic_fetch_add(&s->graph_hits, 1);
-		i->replaying = true;
-		return 1;
-	}
-	atomic_fetch_add(&s->graph_misses, 1);
-	if (i->bucket >= 0 && s->captured[i->bucket].warm)
-		begin_capture(s);
-	return 0;
-}
-
 /* Inside. */
 static int begin(struct cuda_model *s, const struct backend_batch *b, struct err *err)
 {
@@ -188,13 +188,10 @@ static int begin(struct cuda_model *s, const struct backend_batch *b, struct err
 	if (r < 0)
 		return r;
 	i->fault = cuda_upload_histories(s, f, b, &i->err);
-	if (i->fault == 0 &&
-		cuda_stages_check(
-			s, cudaEventRecord(f->begun, s->context.stream), "a step was begun") &&
-		copy_to(s, s->buf.upload, f->upload, bytes) && f->n_masks > 0)
+	if (i->fault == 0 && copy_to(s, s->buf.upload, f->upload, bytes) && f->n_masks > 0)
 		copy_to(s, s->buf.masks, f->masks,
 			(size_t)f->n_masks * s->n_words * sizeof(uint32_t));
-	return i->fault ? 0 : choose_way(s, f);
+	return i->fault ? 0 : cuda_graphs_choose(s, f->n_wanted > 0);
 }
 
 int cuda_flight_begin(struct model *m, const struct backend_batch *b, struct err *err)
@@ -220,28 +217,6 @@ int cuda_flight_begin(struct model *m, const struct backend_batch *b, struct err
 
 /* ---- end ---- */
 
-/* A graph of what was captured. */
-static void end_capture(struct cuda_model *s)
-{
-	struct cuda_issue *i = &s->issue;
-	cudaGraph_t graph = NULL;
-	int code = cudaStreamEndCapture(s->context.stream, &graph);
-
-	s->context.capturing = false;
-	if (i->fault) /* and perhaps one that sticks, which was not known then */
-		cuda_context_fault(&s->context, cudaStreamSynchronize(s->context.stream),
-			"computing a step", NULL);
-	if (cuda_stages_check(s, code, "a step was captured"))
-		cuda_stages_check(s, cudaGraphInstantiate(&s->captured[i->bucket].exec, graph, 0),
-			"a captured step was made ready");
-	if (graph)
-		cudaGraphDestroy(graph);
-	if (i->fault == 0)
-		cuda_stages_check(s,
-			cudaGraphLaunch(s->captured[i->bucket].exec, s->context.stream),
-			"a captured step was started");
-}
-
 /* Rows of logits that are wanted, those beside each other in one copy. */
 static bool copy_logits(struct cuda_model *s, struct cuda_flight *f)
 {
@@ -260,6 +235,13 @@ static bool copy_logits(struct cuda_model *s, struct cuda_flight *f)
 	return ok;
 }
 
+int cuda_flight_start(struct cuda_model *s, struct err *err)
+{
+	return cuda_context_fault(&s->context,
+		cudaEventRecord(s->flight[s->n_begun % CUDA_N_FLIGHTS].started, s->context.stream),
+		"a step was started", err);
+}
+
 bool cuda_flight_save_logits(struct cuda_model *s)
 {
 	struct cuda_flight *f = &s->flight[s->n_begun % CUDA_N_FLIGHTS];
@@ -269,32 +251,29 @@ bool cuda_flight_save_logits(struct cuda_model *s)
 
 static void copy_results(struct cuda_model *s, struct cuda_flight *f)
 {
-	bool ok = f->sampled || f->n_wanted == 0 || copy_logits(s, f);
+	bool ok = cuda_stages_check(s, cudaEventRecord(computed(s, s->n_begun), s->context.stream),
+		"a step was computed");
 
+	if (ok && !f->sampled && f->n_wanted > 0)
+		ok = copy_logits(s, f);
 	if (ok && f->sampled && f->n_picks > 0)
 		ok = cuda_stages_check(s,
 			cudaMemcpyAsync(f->picked, s->buf.picked, f->n_picks * sizeof(uint32_t),
 				cudaMemcpyDeviceToHost, s->context.stream),
 			"tokens were copied from it");
 	if (ok)
-		cuda_stages_check(
-			s, cudaEventRecord(f->done, s->context.stream), "a step was ended");
+		cuda_stages_check(s, cudaEventRecord(ended(s, s->n_begun), s->context.stream),
+			"a step was ended");
 }
 
-void cuda_flight_finish_issue(struct model *m)
+int cuda_flight_finish_issue(struct model *m)
 {
 	struct cuda_model *s = m->state;
 	struct cuda_issue *i = &s->issue;
 	struct cuda_flight *f = &s->flight[s->n_begun % CUDA_N_FLIGHTS];
 
-	if (s->context.capturing)
-		end_capture(s);
-	else if (i->replaying && i->fault == 0)
-		cuda_stages_check(s,
-			cudaGraphLaunch(s->captured[i->bucket].exec, s->context.stream),
-			"a captured step was started");
-	else if (i->bucket >= 0)
-		s->captured[i->bucket].warm = true;
+	if (cuda_graphs_end(s) > 0)
+		return 1;
 	if (i->fault == 0)
 		copy_results(s, f);
 	f->fault = i->fault;
@@ -302,17 +281,31 @@ void cuda_flight_finish_issue(struct model *m)
 		fail(s, -EIO, &i->err);
 	s->n_begun++;
 	cuda_context_leave(&s->context);
+	return 0;
 }
 
 /* ---- finish ---- */
 
-static void count_time(struct cuda_model *s, const struct cuda_flight *f)
+/* Nanoseconds on the device; 0 where it does not say. */
+static uint64_t between(cudaEvent_t from, cudaEvent_t to)
 {
-	uint64_t now = clock_mono_ns(), since = now - atomic_load(&s->window_ns);
 	float ms = 0;
 
-	if (cudaEventElapsedTime(&ms, f->begun, f->done) == cudaSuccess && ms > 0)
-		atomic_fetch_add(&s->busy_ns, (uint64_t)((double)ms * 1e6));
+	if (cudaEventElapsedTime(&ms, from, to) != cudaSuccess) {
+		cudaGetLastError();
+		return 0;
+	}
+	return ms > 0 ? (uint64_t)((double)ms * 1e6) : 0;
+}
+
+static void count_time(struct cuda_model *s, const struct cuda_flight *f, uint32_t number)
+{
+	uint64_t now = clock_mono_ns(), since = now - atomic_load(&s->window_ns);
+	uint64_t step = between(f->started, computed(s, number));
+
+	atomic_store(&s->step_ns, step);
+	atomic_store(&s->gap_ns, number > 0 ? between(computed(s, number - 1), f->started) : 0);
+	atomic_fetch_add(&s->busy_ns, step);
 	if (since < WINDOW_NS)
 		return;
 	float share = (float)((double)atomic_exchange(&s->busy_ns, 0) / (double)since);
@@ -332,14 +325,29 @@ void cuda_flight_look(struct cuda_model *s)
 }
 
 /* Inside: the step is over. */
-static void take_results(struct cuda_model *s, struct cuda_flight *f)
+static void take_results(struct cuda_model *s, struct cuda_flight *f, uint32_t number)
 {
 	if (f->sampled)
 		memcpy(f->tokens, f->picked, f->n_picks * sizeof(uint32_t));
 	if (f->n_wanted > 0)
 		memcpy(f->copied, f->logits,
 			(size_t)f->n_wanted * s->m->config.n_vocab * sizeof(float));
-	count_time(s, f);
+	count_time(s, f, number);
+}
+
+/* Until the step is over. */
+static int wait_for(cudaEvent_t e)
+{
+	uint64_t until = clock_mono_ns() + LOOK_NS;
+	int code;
+
+	do {
+		code = cudaEventQuery(e);
+		if (code != cudaErrorNotReady)
+			return code;
+		cudaGetLastError(); /* it is kept as one */
+	} while (clock_mono_ns() < until);
+	return cudaEventSynchronize(e);
 }
 
 static void give_results(
@@ -362,13 +370,13 @@ int cuda_flight_finish(struct model *m, struct model_result *results, struct err
 
 	if (s->n_finished == s->n_begun)
 		return err_set(err, -EINVAL, "no step is under way");
-	s->n_finished++;
+	uint32_t number = s->n_finished++;
 	r = f->fault ? -EIO : cuda_context_enter(&s->context, &said);
 	if (r == 0) {
 		r = cuda_context_fault(
-			&s->context, cudaEventSynchronize(f->done), "computing a step", &said);
+			&s->context, wait_for(ended(s, number)), "computing a step", &said);
 		if (r == 0)
-			take_results(s, f);
+			take_results(s, f, number);
 		cuda_context_leave(&s->context);
 	}
 	if (r < 0) {

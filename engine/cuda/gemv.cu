@@ -5,12 +5,14 @@
  * their columns, which it loads into registers while it multiplies the one before. Tensor cores do
  * not care in which order columns come as long as both operands have the same: lane 4 g + t loads
  * 16 bytes at 16 t of 64 of rows g and g + 8, of the weights and of row g of the activations, and
- * uses these as they are.
+ * uses these as they are. The first piece of weights is asked for before device_begin().
  *
  * F32 has no such instruction: there a warp has two weight rows, and lanes add up.
  */
 #include "engine/cuda/gemv.h"
+#include "engine/cuda/next_device.h"
 #include "engine/cuda/product_device.h"
+#include "engine/cuda/rows_device.h"
 
 #define WARPS 8
 #define THREADS (32 * WARPS)
@@ -19,6 +21,7 @@
 struct rows_of {
 	const uint8_t *w, *x;
 	size_t row_bytes;               /* a multiple of 16 */
+	size_t second;                  /* from a lane's first weight row to its second, bytes */
 	const float *w_scale, *x_scale; /* FP8 */
 };
 
@@ -39,42 +42,68 @@ static __device__ __forceinline__ void multiply(
 struct piece {
 	uint4 row[UNITS][2];
 
-	/* rows g and g + 8 of the tile, of which `there` exist, from byte `at` on. */
-	__device__ __forceinline__ void load(
+	/* Both rows of the lane, of which `there` exist, from byte `at` on. EARLY: before
+	 * device_begin(). */
+	template <bool EARLY>
+	__device__ __forceinline__ void load_weights(
 		const rows_of &m, const uint8_t *w, size_t at, const bool there[2])
 	{
 #pragma unroll
 		for (int u = 0; u < UNITS; u++) {
 			bool inside = at + 64 * u < m.row_bytes;
 #pragma unroll
-			for (int i = 0; i < 2; i++)
-				row[u][i] = inside && there[i]
-						    ? cuda_product_stream(
-							      w + 8 * i * m.row_bytes + at + 64 * u)
-						    : make_uint4(0, 0, 0, 0);
+			for (int i = 0; i < 2; i++) {
+				const uint8_t *p = w + i * m.second + at + 64 * u;
+				row[u][i] = !inside || !there[i] ? make_uint4(0, 0, 0, 0)
+					    : EARLY              ? cuda_product_stream_early(p)
+								 : cuda_product_stream(p);
+			}
 		}
 	}
 };
 
+/* The end of a product of gate and up: thread i has the sum of one of them, and its neighbour of
+ * the same warp that of the other. Both are rounded as if they were put down. */
 template <enum cuda_type TYPE>
-__global__ void __launch_bounds__(THREADS, 2) gemv(rows_of m, cuda_product_out o)
+static __device__ __forceinline__ void put_gated(
+	const cuda_product_out &o, enum rows_gate kind, float y)
 {
-	device_begin();
+	uint32_t i = threadIdx.x / 16, k = threadIdx.x % 16, r = blockIdx.x * 8 + k % 8;
+
+	if (o.bias && r < o.rows)
+		y += o.bias[k < 8 ? r : o.rows + r];
+	y = TYPE == CUDA_TYPE_F16 ? f16_to_f32(f32_to_f16(y)) : bf16_to_f32(f32_to_bf16(y));
+	float up = __shfl_down_sync(0xffffffffu, y, 8);
+	if (k >= 8 || i >= o.n_rows || r >= o.rows)
+		return;
+	float h = rows_gated(kind, y) * up;
+	static_cast<uint16_t *>(o.out)[i * o.ld + r] =
+		TYPE == CUDA_TYPE_F16 ? f32_to_f16(h) : f32_to_bf16(h);
+}
+
+/* GATED: a tile are 8 rows of the gate and the same of up, which lie o.rows behind them, and what
+ * is put down is f(gate) * up. */
+template <enum cuda_type TYPE, bool GATED>
+__global__ void __launch_bounds__(THREADS, 2)
+	gemv(rows_of m, cuda_product_out o, enum rows_gate kind)
+{
 	DEVICE_SHARED(float, shared);
 	unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4;
-	uint32_t row = blockIdx.x * 16 + g;
-	const bool there[2] = {row < o.rows, row + 8 < o.rows};
-	const uint8_t *w = m.w + row * m.row_bytes, *x = m.x + g * m.row_bytes;
+	uint32_t row = blockIdx.x * (GATED ? 8 : 16) + g;
+	const bool there[2] = {row < o.rows, row + (GATED ? 0 : 8) < o.rows};
+	const uint8_t *w = m.w + row * m.row_bytes;
+	const uint8_t *x = m.x + g * m.row_bytes;
 	size_t step = static_cast<size_t>(gridDim.y) * WARPS * 64 * UNITS;
 	size_t at = (static_cast<size_t>(blockIdx.y) * WARPS + warp) * 64 * UNITS + lane % 4 * 16;
 	float acc[4] = {};
 	piece now, next;
 
 	/* Whole warps come and go: the loop's end is that of the warp's first lane. */
-	next.load(m, w, at, there);
+	next.load_weights<true>(m, w, at, there);
+	device_begin();
 	for (size_t end = m.row_bytes + lane % 4 * 16; at < end; at += step) {
 		now = next;
-		next.load(m, w, at + step, there);
+		next.load_weights<false>(m, w, at + step, there);
 #pragma unroll
 		for (int u = 0; u < UNITS; u++) {
 			bool inside = at + 64 * u < m.row_bytes && g < o.n_rows;
@@ -87,6 +116,7 @@ __global__ void __launch_bounds__(THREADS, 2) gemv(rows_of m, cuda_product_out o
 			multiply<TYPE>(acc, a1, b1);
 		}
 	}
+	device_let_next();
 	if (TYPE == CUDA_TYPE_E4M3) {
 		uint32_t i = lane % 4 * 2;
 		float x0 = i < o.n_rows ? m.x_scale[i] : 0,
@@ -97,26 +127,33 @@ __global__ void __launch_bounds__(THREADS, 2) gemv(rows_of m, cuda_product_out o
 		acc[2] *= w1 * x0;
 		acc[3] *= w1 * x1;
 	}
-	cuda_product_finish<WARPS>(o, shared, acc, 1);
+	if (!GATED)
+		return cuda_product_finish<WARPS>(o, shared, acc, 1);
+	float y;
+	if (cuda_product_add_up<WARPS>(o, shared, acc, 1, &y) && threadIdx.x < 128)
+		put_gated<TYPE>(o, kind, y);
 }
 
-template <enum cuda_type TYPE>
-static int launch(rows_of m, const cuda_product *p, const cuda_product_out &o, cudaStream_t stream)
+template <enum cuda_type TYPE, bool GATED = false>
+static int launch(rows_of m, const cuda_product *p, const cuda_product_out &o, cudaStream_t stream,
+	enum rows_gate kind = ROWS_SWIGLU)
 {
-	uint32_t n_tiles = (o.rows + 15) / 16;
+	uint32_t n_tiles = GATED ? (o.rows + 7) / 8 : (o.rows + 15) / 16;
 	uint32_t n_pieces = static_cast<uint32_t>((m.row_bytes + 64 * UNITS - 1) / (64 * UNITS));
 	uint32_t parts = cuda_product_parts(n_tiles, 128, 2 * p->n_sm, n_pieces, WARPS);
 
-	return CUDA_LAUNCH(gemv<TYPE>, dim3(n_tiles, parts), dim3(THREADS),
-		CUDA_PRODUCT_FINISH_BYTES(WARPS), stream, m, o);
+	m.second = (GATED ? o.rows : 8) * m.row_bytes;
+	return CUDA_LAUNCH((gemv<TYPE, GATED>), dim3(n_tiles, parts), dim3(THREADS),
+		CUDA_PRODUCT_FINISH_BYTES(WARPS), stream, m, o, kind);
 }
 
 /* ---- F32 ---- */
 
-/* A warp: weight rows 2 i and 2 i + 1 times N activation rows, of which n_rows exist. */
+/* A warp: weight rows 2 i and 2 i + 1 times N activation rows, of which n_rows exist. Only the
+ * weights are restricted (device.h). */
 template <int N>
 __global__ void __launch_bounds__(THREADS) gemv_f32(
-	const float *__restrict__ w, const float *__restrict__ x, uint32_t cols, cuda_product_out o)
+	const float *__restrict__ w, const float *x, uint32_t cols, cuda_product_out o)
 {
 	device_begin();
 	unsigned lane = threadIdx.x % 32;
@@ -173,7 +210,7 @@ extern "C" int cuda_gemv(enum cuda_type type, const void *w, uint32_t rows, uint
 	const struct cuda_product *p, cudaStream_t stream)
 {
 	rows_of m = {static_cast<const uint8_t *>(w), static_cast<const uint8_t *>(p->x),
-		static_cast<size_t>(cols) * 2, nullptr, nullptr};
+		static_cast<size_t>(cols) * 2, 0, nullptr, nullptr};
 	cuda_product_out o;
 	int r = cuda_product_out_of(p, rows, &o);
 
@@ -191,7 +228,7 @@ extern "C" int cuda_gemv(enum cuda_type type, const void *w, uint32_t rows, uint
 extern "C" int cuda_gemv_fp8(const uint8_t *w, const float *w_scale, uint32_t rows, uint32_t cols,
 	const float *x_scale, const struct cuda_product *p, cudaStream_t stream)
 {
-	rows_of m = {w, static_cast<const uint8_t *>(p->x), cols, w_scale, x_scale};
+	rows_of m = {w, static_cast<const uint8_t *>(p->x), cols, 0, w_scale, x_scale};
 	cuda_product_out o;
 	int r = cuda_product_out_of(p, rows, &o);
 
@@ -200,58 +237,20 @@ extern "C" int cuda_gemv_fp8(const uint8_t *w, const float *w_scale, uint32_t ro
 	return launch<CUDA_TYPE_E4M3>(m, p, o, stream);
 }
 
-/* ---- to FP8 ---- */
-
-template <enum cuda_type TYPE>
-static __device__ __forceinline__ float value_at(const void *p, size_t i)
+extern "C" int cuda_gemv_gated(enum cuda_type type, const void *w, uint32_t rows, uint32_t cols,
+	enum rows_gate kind, const struct cuda_product *p, cudaStream_t stream)
 {
-	if (TYPE == CUDA_TYPE_F32)
-		return static_cast<const float *>(p)[i];
-	uint16_t h = static_cast<const uint16_t *>(p)[i];
-	return TYPE == CUDA_TYPE_F16 ? f16_to_f32(h) : bf16_to_f32(h);
-}
+	rows_of m = {static_cast<const uint8_t *>(w), static_cast<const uint8_t *>(p->x),
+		static_cast<size_t>(cols) * 2, 0, nullptr, nullptr};
+	cuda_product_out o;
+	int r = cuda_product_out_of(p, rows, &o);
 
-/* A block: a row. */
-template <enum cuda_type TYPE>
-__global__ void __launch_bounds__(THREADS)
-	to_fp8(const void *__restrict__ src, uint32_t cols, uint8_t *dst, float *scale)
-{
-	device_begin();
-	DEVICE_SHARED(float, shared); /* [WARPS] */
-	size_t from = static_cast<size_t>(blockIdx.x) * cols;
-	float largest = 0;
-
-	for (uint32_t c = threadIdx.x; c < cols; c += THREADS)
-		largest = fmaxf(largest, fabsf(value_at<TYPE>(src, from + c)));
-	largest = warp_max(largest);
-	if (threadIdx.x % 32 == 0)
-		shared[threadIdx.x / 32] = largest;
-	__syncthreads();
-#pragma unroll
-	for (int i = 0; i < WARPS; i++)
-		largest = fmaxf(largest, shared[i]);
-	float s = largest > 1e-30f ? largest / 448 : 1; /* or 0 / 0 would be a NaN */
-	for (uint32_t c = threadIdx.x; c < cols; c += THREADS)
-		dst[from + c] = f32_to_e4m3(value_at<TYPE>(src, from + c) / s);
-	if (threadIdx.x == 0)
-		scale[blockIdx.x] = s;
-}
-
-extern "C" int cuda_gemv_to_fp8(enum cuda_type type, const void *src, uint32_t rows, uint32_t cols,
-	uint8_t *dst, float *scale, cudaStream_t stream)
-{
-	size_t shared = WARPS * sizeof(float);
-
-	if (rows == 0 || cols == 0)
-		return cudaErrorInvalidValue;
-	if (type == CUDA_TYPE_F32)
-		return CUDA_LAUNCH(to_fp8<CUDA_TYPE_F32>, dim3(rows), dim3(THREADS), shared, stream,
-			src, cols, dst, scale);
+	if (r || p->n_rows > CUDA_GEMV_MAX_ROWS || cols == 0 || cols % 8 || p->add ||
+		p->type != type)
+		return r ? r : static_cast<int>(cudaErrorInvalidValue);
 	if (type == CUDA_TYPE_F16)
-		return CUDA_LAUNCH(to_fp8<CUDA_TYPE_F16>, dim3(rows), dim3(THREADS), shared, stream,
-			src, cols, dst, scale);
+		return launch<CUDA_TYPE_F16, true>(m, p, o, stream, kind);
 	if (type == CUDA_TYPE_BF16)
-		return CUDA_LAUNCH(to_fp8<CUDA_TYPE_BF16>, dim3(rows), dim3(THREADS), shared,
-			stream, src, cols, dst, scale);
+		return launch<CUDA_TYPE_BF16, true>(m, p, o, stream, kind);
 	return cudaErrorInvalidValue;
 }

@@ -15,6 +15,7 @@
 #include <cuda_runtime_api.h>
 
 #include "engine/cuda/quant.h"
+#include "engine/cuda/rows.h"
 #include "engine/cuda/step.h"
 
 #ifdef __cplusplus
@@ -37,11 +38,13 @@ int cuda_gemv(enum cuda_type type, const void *w, uint32_t rows, uint32_t cols,
 int cuda_gemv_fp8(const uint8_t *w, const float *w_scale, uint32_t rows, uint32_t cols,
 	const float *x_scale, const struct cuda_product *p, cudaStream_t stream);
 
-/* [rows][cols] of f32, f16 or bf16 to e4m3 with a scale a row: scale = largest magnitude / 448 (1
- * when none is larger than 1e-30), value = x / scale to the nearest. Any cols. src: at any multiple
- * of its type. For weights when they are loaded, and for activations. */
-int cuda_gemv_to_fp8(enum cuda_type type, const void *src, uint32_t rows, uint32_t cols,
-	uint8_t *dst, float *scale, cudaStream_t stream);
+/*
+ * Gate and up of the feed-forward part in one: w: [2 * rows][cols] of f16 or bf16, first the gate's
+ * rows, then up's; bias [2 * rows] or NULL. out[i][r] = f(gate) * up, of the type of w, which both
+ * are rounded to before, as rows_glu() has it after a product of its own. May not overlap x.
+ */
+int cuda_gemv_gated(enum cuda_type type, const void *w, uint32_t rows, uint32_t cols,
+	enum rows_gate kind, const struct cuda_product *p, cudaStream_t stream);
 
 #ifdef __cplusplus
 }

@@ -4,14 +4,16 @@
  * from memory. A block of 8 warps has a tile of 16 weight rows, each warp every eighth chunk of its
  * columns; it loads a chunk straight into registers, 16 bytes a lane, while it multiplies the one
  * before. Nothing of the weights is shared, so nothing waits. Activations are small and come out of
- * the L1 cache. Where a matrix has too few tiles to fill the device its columns are cut among
- * blocks as well (product_device.h).
+ * the L1 cache. The first chunk is asked for before device_begin(): weights stay as they are, so
+ * that memory has something to do while the kernel before this one ends. Where a matrix has too few
+ * tiles to fill the device its columns are cut among blocks as well (product_device.h).
  *
  * The multiplication is the tensor cores', for one row too: they take 8 at the price of one, the
  * work left over (scales, 4 sums a lane) is less than that of dp4a from 2 rows on, and at 1 row the
  * odd columns are not computed.
  */
 #include "engine/cuda/chunk_device.h"
+#include "engine/cuda/next_device.h"
 #include "engine/cuda/product_device.h"
 
 #define WARPS 8
@@ -34,16 +36,35 @@ struct weights_load {
 	}
 };
 
+/* The same before device_begin(). */
+struct early_load {
+	static __device__ __forceinline__ uint4 words(const uint8_t *p)
+	{
+		return cuda_product_stream_early(p);
+	}
+
+	static __device__ __forceinline__ uint2 pair(const uint8_t *p)
+	{
+		return cuda_product_pair_early(p);
+	}
+
+	static __device__ __forceinline__ uint32_t word(const uint8_t *p)
+	{
+		return cuda_product_word_early(p);
+	}
+};
+
 template <int TYPE> struct chunk_in_registers {
 	typename cuda_chunk<TYPE>::head head;
 	typename cuda_chunk<TYPE>::step step[cuda_chunk<TYPE>::STEPS];
 
-	__device__ __forceinline__ void load(const uint8_t *chunk, unsigned lane)
+	template <typename LOAD>
+	__device__ __forceinline__ void load_weights(const uint8_t *chunk, unsigned lane)
 	{
-		head.template load<weights_load>(chunk, lane);
+		head.template load<LOAD>(chunk, lane);
 #pragma unroll
 		for (int s = 0; s < cuda_chunk<TYPE>::STEPS; s++)
-			step[s].template load<weights_load>(chunk, s, lane);
+			step[s].template load<LOAD>(chunk, s, lane);
 	}
 };
 
@@ -65,29 +86,33 @@ static __device__ __forceinline__ void multiply(const chunk_in_registers<TYPE> &
 	}
 }
 
-/* ODD: there is more than one row of activations. */
+/* ODD: there is more than one row of activations. Only the weights are restricted (device.h). */
 template <int TYPE, bool ODD>
 __global__ void __launch_bounds__(THREADS, 2) gemv(const uint8_t *__restrict__ w, uint32_t n_chunks,
-	const uint8_t *__restrict__ x, cuda_product_out o)
+	const uint8_t *x, cuda_product_out o)
 {
-	device_begin();
 	DEVICE_SHARED(float, shared);
 	const uint32_t chunk_x = 4 * cuda_chunk<TYPE>::STEPS * CUDA_QUANT_GROUP_BLOCK_BYTES;
 	unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32, step = gridDim.y * WARPS;
 	chunk_in_registers<TYPE> now, next;
 	float acc[4] = {};
 
-	w += static_cast<size_t>(blockIdx.x) * n_chunks * cuda_chunk<TYPE>::BYTES;
+	const uint8_t *tile =
+		w + static_cast<size_t>(blockIdx.x) * n_chunks * cuda_chunk<TYPE>::BYTES;
 	uint32_t c = blockIdx.y * WARPS + warp;
 	if (c < n_chunks)
-		next.load(w + static_cast<size_t>(c) * cuda_chunk<TYPE>::BYTES, lane);
+		next.template load_weights<early_load>(
+			tile + static_cast<size_t>(c) * cuda_chunk<TYPE>::BYTES, lane);
+	device_begin();
 	for (; c < n_chunks; c += step) {
 		now = next;
 		if (c + step < n_chunks)
-			next.load(
-				w + static_cast<size_t>(c + step) * cuda_chunk<TYPE>::BYTES, lane);
+			next.template load_weights<weights_load>(
+				tile + static_cast<size_t>(c + step) * cuda_chunk<TYPE>::BYTES,
+				lane);
 		multiply<TYPE, ODD>(now, x + c * chunk_x, lane, o.n_rows, acc);
 	}
+	device_let_next();
 	cuda_product_finish<WARPS>(o, shared, acc, cuda_chunk<TYPE>::unit());
 }
 

@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "engine/cuda/gemv.h"
+#include "engine/cuda/rows.h"
 #include "engine/cuda/state.h"
 
 #define PIECE_BYTES ((size_t)16 << 20)
@@ -153,8 +153,10 @@ static int place_rows(const struct loader *l, const struct cuda_matrix *w, uint3
 	if (w->reads == CUDA_TYPE_Q8)
 		return cuda_quant_repack(
 			w->file_type, w->rows, w->cols, first, n, staging, w->data, stream);
-	return cuda_gemv_to_fp8(cuda_place_act(w->file_type), staging, n, w->cols,
-		w->data + (size_t)first * w->cols, w->scale + first, stream);
+	struct rows_out e4m3 = {.type = CUDA_TYPE_E4M3,
+		.data = w->data + (size_t)first * w->cols,
+		.scale = w->scale + first};
+	return rows_convert(staging, cuda_place_act(w->file_type), n, w->cols, &e4m3, stream);
 }
 
 static int load_tiles(
@@ -301,7 +303,8 @@ static int init(struct loader *l, struct err *err)
 		l->pinned[i] = pinned;
 		if (r == 0)
 			r = cuda_context_fault(c,
-				cudaEventCreateWithFlags(&l->free[i], cudaEventDisableTiming),
+				cudaEventCreateWithFlags(&l->free[i],
+					cudaEventDisableTiming | cudaEventBlockingSync),
 				"making an event", err);
 	}
 	for (int round = 0; r == 0 && round < 2; round++) {

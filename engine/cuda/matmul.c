@@ -82,11 +82,6 @@ struct cuda_matmul *cuda_matmul_free(struct cuda_matmul *m)
 	return NULL;
 }
 
-uint32_t cuda_matmul_shapes(const struct cuda_matmul *m)
-{
-	return m->n;
-}
-
 /* ---- the table ---- */
 
 static uint64_t hash_of(const struct cuda_matmul_product *p)

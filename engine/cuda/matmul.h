@@ -37,7 +37,4 @@ struct cuda_matmul *cuda_matmul_free(struct cuda_matmul *m);
  * is chosen for it; allowed while a graph is captured. 0; -ENOTSUP, -ENOMEM, -EIO. */
 int cuda_matmul_run(struct cuda_matmul *m, const struct cuda_matmul_product *p, struct err *err);
 
-/* How many shapes there have been. */
-uint32_t cuda_matmul_shapes(const struct cuda_matmul *m);
-
 #endif

@@ -236,7 +236,7 @@ static size_t block_bytes(const struct cuda_model *s)
 static int count_blocks(
 	struct cuda_model *s, const struct model_options *o, size_t n_free, struct err *err)
 {
-	double share = o->memory_share > 0 ? o->memory_share : 0.9;
+	double share = model_memory_share(o->memory_share);
 	size_t most = (size_t)((double)n_free * (share < 1 ? share : 1)), left;
 	size_t taken = s->weights.bytes + s->buffers.bytes + cuda_load_staging_bytes(s);
 	int r = cuda_memory_free_bytes(&s->context, &left, err);

@@ -98,16 +98,17 @@ static __device__ __forceinline__ bool cuda_product_is_last(
 }
 
 /*
- * The end of a product in which a block has a tile of 16 weight rows times 8 activation rows, and
- * each of WARPS warps the sums of some columns, as tensor cores have them, to be multiplied with
- * `unit`. The tile's number is blockIdx.x; gridDim.y blocks have parts of it. shared:
- * CUDA_PRODUCT_FINISH_BYTES.
+ * The sums of a product in which a block has a tile of 16 weight rows times 8 activation rows, and
+ * each of WARPS warps those of some columns, as tensor cores have them, to be multiplied with
+ * `unit`. The tile's number is blockIdx.x; gridDim.y blocks have parts of it. False: another block
+ * goes on. Else thread i < 128 gets, in *sum, that of activation row i / 16 and weight row i % 16.
+ * shared: CUDA_PRODUCT_FINISH_BYTES.
  */
 #define CUDA_PRODUCT_FINISH_BYTES(warps) (((warps)*128 + 4) * sizeof(float))
 
 template <int WARPS>
-static __device__ __forceinline__ void cuda_product_finish(
-	const cuda_product_out &o, float *shared, const float acc[4], float unit)
+static __device__ __forceinline__ bool cuda_product_add_up(
+	const cuda_product_out &o, float *shared, const float acc[4], float unit, float *sum)
 {
 	uint32_t tile = blockIdx.x, n_parts = gridDim.y, i = threadIdx.x;
 	float *parts = o.parts + static_cast<size_t>(tile) * n_parts * 128;
@@ -130,13 +131,25 @@ static __device__ __forceinline__ void cuda_product_finish(
 		if (i < 128)
 			parts[blockIdx.y * 128 + i] = y;
 		if (!cuda_product_is_last(o, tile, n_parts, flag))
-			return;
+			return false;
 		y = 0;
 		for (uint32_t k = 0; k < n_parts && i < 128; k++)
 			y += __ldcg(parts + k * 128 + i);
 	}
-	if (i < 128)
-		cuda_product_put(o, i / 16, tile * 16 + i % 16, y);
+	*sum = y;
+	return true;
+}
+
+/* These as outputs. */
+template <int WARPS>
+static __device__ __forceinline__ void cuda_product_finish(
+	const cuda_product_out &o, float *shared, const float acc[4], float unit)
+{
+	uint32_t i = threadIdx.x;
+	float y;
+
+	if (cuda_product_add_up<WARPS>(o, shared, acc, unit, &y) && i < 128)
+		cuda_product_put(o, i / 16, blockIdx.x * 16 + i % 16, y);
 }
 
 /* 16 bytes of weights, which are used once and should not push activations out of the L1 cache. */
@@ -150,6 +163,48 @@ static __device__ __forceinline__ uint4 cuda_product_stream(const void *p)
 	return v;
 #else
 	return *static_cast<const uint4 *>(p);
+#endif
+}
+
+/* The same before device_begin(), and of 8 and of 4 bytes. Not through the path for constants (nc):
+ * ptxas moves such loads to the other side of the wait; volatile, or the front end would do it.
+ * tools/cuda_waits.py counts them. */
+static __device__ __forceinline__ uint4 cuda_product_stream_early(const void *p)
+{
+#ifdef __CUDACC__
+	uint4 v;
+	asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+		     : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+		     : "l"(__cvta_generic_to_global(p)));
+	return v;
+#else
+	return *static_cast<const uint4 *>(p);
+#endif
+}
+
+static __device__ __forceinline__ uint2 cuda_product_pair_early(const void *p)
+{
+#ifdef __CUDACC__
+	uint2 v;
+	asm volatile("ld.global.L1::no_allocate.v2.u32 {%0, %1}, [%2];"
+		     : "=r"(v.x), "=r"(v.y)
+		     : "l"(__cvta_generic_to_global(p)));
+	return v;
+#else
+	return *static_cast<const uint2 *>(p);
+#endif
+}
+
+static __device__ __forceinline__ uint32_t cuda_product_word_early(const void *p)
+{
+#ifdef __CUDACC__
+	uint32_t v;
+	asm volatile("ld.global.L1::no_allocate.u32 %0, [%1];"
+		     : "=r"(v)
+		     : "l"(__cvta_generic_to_global(p)));
+	return v;
+#else
+	return *static_cast<const uint32_t *>(p);
 #endif
 }
 

@@ -3,6 +3,9 @@
  * The products of a step. Those that read the same rows and whose weights lie one behind the other
  * are launched as one.
  *
+ * Of weights that are not quantised the product of gate and up waits, where rows are few, until it
+ * is known what becomes of it: then both and the activation are one launch.
+ *
  * A product has one of these ways: quantised weights by quant.h, or, with hundreds of rows on
  * devices that are better at it, made bf16 piece by piece; others with few rows by gemv.h, which is
  * bound by memory alone; with more by cuBLASLt, after which a small kernel scales, adds a bias or
@@ -54,7 +57,7 @@ static struct cuda_product product_of(
 	const struct cuda_model *s, const struct cuda_matrix *w, const struct target *t)
 {
 	return (struct cuda_product){
-		.x = s->buf.h,
+		.x = s->issue.h,
 		.n_rows = s->issue.rows,
 		.out = t->data,
 		.ld = t->ld,
@@ -88,7 +91,7 @@ static void run_dense(
 	bool aside = (scaled && t->add) || !leaves(w->reads, t->type);
 	struct cuda_matmul_product p = {
 		.w = w->data,
-		.x = s->buf.h,
+		.x = s->issue.h,
 		.out = aside ? (void *)s->buf.scratch : t->data,
 		.type = w->reads,
 		.out_type = aside ? CUDA_TYPE_F32 : t->type,
@@ -157,7 +160,6 @@ static bool is_unpacked(
 static void run_product(
 	struct cuda_model *s, const struct cuda_matrix *w, uint32_t rows, const struct target *t)
 {
-	struct cuda_product p = product_of(s, w, t);
 	struct cuda_quant_matrix q = {w->file_type, rows, w->cols, w->data};
 	cudaStream_t stream = s->context.stream;
 	int r;
@@ -166,6 +168,7 @@ static void run_product(
 		return run_unpacked(s, &q, w->bias, t);
 	if (!cuda_stages_h(s, w->reads))
 		return;
+	struct cuda_product p = product_of(s, w, t);
 	if (w->reads == CUDA_TYPE_Q8)
 		r = cuda_quant_product(&q, &p, stream);
 	else if (!is_few(s, w))
@@ -175,6 +178,31 @@ static void run_product(
 	else
 		r = cuda_gemv(w->reads, w->data, rows, w->cols, &p, stream);
 	cuda_stages_check(s, r, "a product was computed");
+}
+
+/* Whether gate and up are multiplied and activated in one, which the product that reads the result
+ * must be able to read as it is. That one is the matrix behind the two. */
+static bool is_gated(
+	const struct cuda_model *s, const struct backend_product *p, uint32_t n, bool joined)
+{
+	const struct cuda_matrix *gate = &s->matrix[p->w->number];
+
+	return joined && n == 2 && p->out == BACKEND_GATE && is_few(s, gate) &&
+	       (gate->reads == CUDA_TYPE_F16 || gate->reads == CUDA_TYPE_BF16) &&
+	       gate->reads == s->act && gate[2].reads == s->act;
+}
+
+void cuda_products_run_gated(struct cuda_model *s, enum rows_gate kind)
+{
+	const struct cuda_matrix *w = s->issue.gate;
+	struct target t = {s->buf.glu, s->act, w->rows, false};
+	struct cuda_product p = product_of(s, w, &t);
+
+	s->issue.gate = NULL;
+	cuda_stages_check(s,
+		cuda_gemv_gated(w->reads, w->data, w->rows, w->cols, kind, &p, s->context.stream),
+		"gate and up were computed");
+	s->issue.h = s->buf.glu;
 }
 
 void cuda_products_run(struct model *m, const struct backend_product *p, uint32_t n)
@@ -196,6 +224,9 @@ void cuda_products_run(struct model *m, const struct backend_product *p, uint32_
 				break;
 			rows += next->rows;
 		}
-		run_product(s, w, rows, &t);
+		if (!is_gated(s, &p[i], n, k == n))
+			run_product(s, w, rows, &t);
+		else if (cuda_stages_h(s, w->reads))
+			s->issue.gate = w;
 	}
 }

@@ -45,8 +45,8 @@
  * Groups of 8 rows; in a group, for each block of 32 columns (as many as chunks have), 320 bytes:
  * struct { int8_t q[8][32]; float d[8]; float s[8]; }: x = d * q as in engine/ops.h, and s = -d *
  * (sum of q), which minima are multiplied with. Blocks behind the last column are zero. Rows behind
- * the last in a group may hold anything. cuda_quant_store() of quant_device.h writes it from a
- * kernel.
+ * the last in a group may hold anything. Kernels that make activations write it themselves
+ * (rows.h, attention.h).
  */
 
 #include <stdbool.h>
@@ -130,16 +130,6 @@ static inline size_t cuda_quant_q8_bytes(uint32_t n_rows, uint32_t cols)
  */
 int cuda_quant_repack(enum tensor_type type, uint32_t rows, uint32_t cols, uint32_t first,
 	uint32_t n, const void *src, void *dst, cudaStream_t stream);
-
-/* x [n_rows][ld] of f32, f16 or bf16 to q8, for kernels that do not write it themselves. cols: a
- * multiple of 32; ld: of 4. */
-int cuda_quant_q8(enum cuda_type type, const void *x, size_t ld, uint32_t n_rows, uint32_t cols,
-	void *q8, cudaStream_t stream);
-
-/* Row id[i] of w (an embedding) to out[i][0 .. cols - 1], f32 with row length ld. An id beyond the
- * last row gives zeros. */
-int cuda_quant_gather(const struct cuda_quant_matrix *w, const uint32_t *id, uint32_t n_rows,
-	float *out, size_t ld, cudaStream_t stream);
 
 /* Rows first .. first + n - 1 of w as [n][cols] of f32, f16 or bf16, for a dense product: from some
  * hundred rows of activations on that is faster where bf16 products run at more than half the rate

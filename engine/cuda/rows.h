@@ -114,7 +114,8 @@ struct rows_glu {
 int rows_glu(const struct rows_glu *g, const struct rows_out *out, cudaStream_t stream);
 
 /* The same rows in another type: [n_rows][cols] contiguous of F32, F16 or BF16 to any type of
- * rows_out. (After attention, for e4m3.) cols is even; a multiple of 32 for Q8. */
+ * rows_out: after attention, and of weights that are made e4m3 when they are loaded. cols is even;
+ * a multiple of 32 for Q8. */
 int rows_convert(const void *in, enum cuda_type type, uint32_t n_rows, uint32_t cols,
 	const struct rows_out *out, cudaStream_t stream);
 

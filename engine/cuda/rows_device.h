@@ -103,7 +103,7 @@ static __device__ __forceinline__ uint32_t rows_q8_blocks(uint32_t cols)
 
 /* Columns c .. c + 3 of q8, c a multiple of 4 and known to be one of the row's (in) or not. Eight
  * lanes that begin at a multiple of 8 hold a block; all lanes of the warp call. The arithmetic is
- * that of cuda_quant_store(). */
+ * that of quantise() in engine/cpu_scalar.c, to the bit. */
 static __device__ __forceinline__ void rows_put_q8(
 	void *q8, uint32_t cols, size_t row, uint32_t c, bool in, const float v[4])
 {
@@ -176,6 +176,16 @@ static __device__ __forceinline__ void rows_put4(const struct rows_out *out, uin
 				rows_set<TYPE>(out->data, at + k, v[k]);
 		}
 	}
+}
+
+/* f of the gate. */
+static __device__ __forceinline__ float rows_gated(enum rows_gate kind, float x)
+{
+	float y = x;
+
+	if (kind == ROWS_GEGLU) /* (1 + tanh(a)) / 2 = 1 / (1 + exp(-2 a)) */
+		y = 1.5957691216057308f * fmaf(0.044715f * x * x, x, x);
+	return x / (1 + device_exp(-y));
 }
 
 /* N pieces of four values of a row: piece i begins at column c + i * step; zero behind the last. */

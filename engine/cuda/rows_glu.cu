@@ -7,6 +7,7 @@
  * largest magnitude before the first value. Its kernels go over the row twice and compute twice:
  * the second time the row comes from the cache.
  */
+#include "engine/cuda/next_device.h"
 #include "engine/cuda/rows_device.h"
 
 #define THREADS 128
@@ -22,15 +23,6 @@ struct source {
 	uint32_t cols;
 };
 
-static __device__ __forceinline__ float gated(enum rows_gate kind, float x)
-{
-	float y = x;
-
-	if (kind == ROWS_GEGLU) /* (1 + tanh(a)) / 2 = 1 / (1 + exp(-2 a)) */
-		y = 1.5957691216057308f * fmaf(0.044715f * x * x, x, x);
-	return x / (1 + device_exp(-y));
-}
-
 template <int N>
 static __device__ __forceinline__ void compute(
 	const struct source *s, size_t row, uint32_t c, uint32_t step, float v[N][4])
@@ -44,7 +36,7 @@ static __device__ __forceinline__ void compute(
 	for (int i = 0; i < N; i++) {
 #pragma unroll
 		for (int k = 0; k < 4; k++)
-			v[i][k] = gated(s->kind, v[i][k]) * up[i][k];
+			v[i][k] = rows_gated(s->kind, v[i][k]) * up[i][k];
 	}
 }
 
@@ -52,6 +44,7 @@ template <enum cuda_type OUT>
 static __global__ void __launch_bounds__(THREADS) plain_kernel(struct source s, struct rows_out out)
 {
 	device_begin();
+	device_let_next();
 	uint32_t c = (blockIdx.y * THREADS * PIECES + threadIdx.x) * 4;
 	float v[PIECES][4];
 
@@ -66,6 +59,7 @@ static __global__ void __launch_bounds__(SCALED_THREADS)
 	scaled_kernel(struct source s, struct rows_out out)
 {
 	device_begin();
+	device_let_next();
 	__shared__ float shared[32];
 	float v[PIECES][4], most = 0;
 	uint32_t step = blockDim.x * 4;

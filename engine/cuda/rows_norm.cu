@@ -8,6 +8,7 @@
  * then the output. With one row in the step this is bound by latency alone: all loads of a thread
  * are under way before the first is used.
  */
+#include "engine/cuda/next_device.h"
 #include "engine/cuda/rows_device.h"
 
 #define THREADS 512 /* at most */
@@ -18,6 +19,7 @@ static __global__ void __launch_bounds__(THREADS)
 	norm_kernel(struct rows_norm n, struct rows_out out)
 {
 	device_begin();
+	device_let_next();
 	__shared__ float sums[32], largest[32];
 	float x[PIECES][4], w[PIECES][4], squares = 0;
 	size_t i = blockIdx.x, row = n.row ? n.row[i] : i;

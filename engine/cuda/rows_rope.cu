@@ -6,6 +6,7 @@
  * A thread takes four values of a head, q, k and v alike: two pairs that rotate, or none. It reads
  * and writes nothing that another thread writes, so q may be rotated in place.
  */
+#include "engine/cuda/next_device.h"
 #include "engine/cuda/rows_device.h"
 
 #define LOG2_E 1.44269504088896341f
@@ -60,6 +61,7 @@ template <enum cuda_type ACT, enum cuda_type KV>
 static __global__ void __launch_bounds__(THREADS) rope_kernel(struct rows_rope r, struct cuda_kv kv)
 {
 	device_begin();
+	device_let_next();
 	uint32_t hd = kv.head_dim, n_pieces = (hd + 3) / 4;
 	uint32_t unit = blockIdx.y * THREADS + threadIdx.x;
 	uint32_t head = unit / n_pieces, c = unit % n_pieces * 4;

@@ -3,6 +3,10 @@
  * What the model's own logits say, for rows that ask: before anything is held against them. First
  * the greatest ones (sample_top), then the sum of all chances at temperature 1, against the
  * greatest (sample_add_up). Sums are of integers, so blocks may add theirs in any order.
+ *
+ * Not used by steps yet: what a step hands out (struct model_result) are whole rows of logits, of
+ * which sampler.c makes the same on the host, and those are copied for whoever asks. With these
+ * facts that copy, 0.5 MB a row of 128,000 tokens, could be some hundred bytes.
  */
 #include "engine/cuda/sample_device.h"
 

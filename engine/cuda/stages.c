@@ -3,7 +3,7 @@
  * The stages of a transformer as launches into the model's stream. What products read, h, is made
  * late: a norm, an attention, an activation is only noted, and launched when the product behind it
  * (products.c) says of which type its h is to be, so that it can write quantised or e4m3 rows
- * itself.
+ * itself. One activation is launched with the product before it (products.c).
  *
  * The first fault ends the step: what would come after it is not launched, and finish tells it.
  */
@@ -75,6 +75,11 @@ static void set_source(struct cuda_issue *i, enum cuda_source source)
 	i->made = false;
 }
 
+static enum rows_gate kind_of(enum backend_activation f)
+{
+	return f == BACKEND_GEGLU ? ROWS_GEGLU : ROWS_SWIGLU;
+}
+
 void cuda_stages_norm(struct model *m, const float *weight)
 {
 	struct cuda_model *s = state_of(m);
@@ -97,6 +102,11 @@ void cuda_stages_activate(struct model *m, enum backend_activation f)
 
 	s->issue.f = f;
 	set_source(&s->issue, CUDA_FROM_GLU);
+	if (!s->issue.gate || cuda_stages_is_over(s))
+		return;
+	cuda_products_run_gated(s, kind_of(f));
+	s->issue.made = true;
+	s->issue.made_type = s->act;
 }
 
 static int norm(struct cuda_model *s, const struct rows_out *h)
@@ -115,7 +125,7 @@ static int norm(struct cuda_model *s, const struct rows_out *h)
 static int glu(struct cuda_model *s, const struct rows_out *h)
 {
 	struct rows_glu g = {
-		.kind = s->issue.f == BACKEND_GEGLU ? ROWS_GEGLU : ROWS_SWIGLU,
+		.kind = kind_of(s->issue.f),
 		.act = s->act,
 		.gate = s->buf.glu,
 		.up = s->buf.glu + s->buf.up_at * cuda_type_bytes(s->act),
@@ -182,6 +192,7 @@ bool cuda_stages_h(struct cuda_model *s, enum cuda_type type)
 	}
 	i->made = true;
 	i->made_type = type;
+	i->h = s->buf.h;
 	return cuda_stages_check(s, r, "rows were made ready for a product");
 }
 

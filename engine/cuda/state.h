@@ -5,7 +5,8 @@
 /*
  * What a model is on a device, for the files that are one object: place.c says where everything
  * lies, buffers.c what steps need, load.c brings the weights there, upload.c and flight.c begin and
- * finish steps, stages.c and products.c issue what is between. Sizes as in backend.h.
+ * finish steps, graphs.c replays them, stages.c and products.c issue what is between. Sizes as in
+ * backend.h.
  */
 
 #include <stdatomic.h>
@@ -95,18 +96,21 @@ struct cuda_flight {
 	uint32_t n_picks, n_wanted, n_masks;
 	uint32_t *tokens; /* picked, for the caller */
 	bool sampled;
-	int fault; /* of issuing it */
-	cudaEvent_t begun, done;
+	int fault;           /* of issuing it */
+	cudaEvent_t started; /* before its first launch */
+	cudaEvent_t ended;   /* results are there: what the host waits for */
 };
 
 #define CUDA_UNPACKED_BYTES ((size_t)64 << 20) /* of quantised weights, as bf16 */
 
 #define CUDA_N_FLIGHTS 2
+#define CUDA_N_COMPUTED 4 /* more than flights; numbers of steps begin again at 2^32 */
 #define CUDA_N_BUCKETS 14 /* of decode steps that are captured */
 
 struct cuda_captured {
 	cudaGraphExec_t exec; /* NULL: not captured yet */
 	bool warm;            /* the step ran once without, so nothing is set up any more */
+	bool off;             /* it failed */
 };
 
 /* Where h comes from: it is made when a product says of which type it is to be. */
@@ -135,7 +139,9 @@ struct cuda_issue {
 	enum backend_activation f;
 	bool made; /* h is there, of type made_type */
 	enum cuda_type made_type;
-	int fault; /* the first; nothing is issued any more */
+	const uint8_t *h;               /* where: buf.h, or buf.glu after a gated product */
+	const struct cuda_matrix *gate; /* a product with gate and up that waits for activate */
+	int fault;                      /* the first; nothing is issued any more */
 	struct err err;
 };
 
@@ -165,14 +171,22 @@ struct cuda_model {
 	struct cuda_issue issue;
 	struct cuda_flight flight[CUDA_N_FLIGHTS];
 	uint32_t n_begun, n_finished;
+	/* Behind the last launch of steps, by their number: that of the one before a step which is
+	 * finished is still there while the one behind it is under way. */
+	cudaEvent_t computed[CUDA_N_COMPUTED];
 	struct cuda_captured captured[CUDA_N_BUCKETS];
-	bool failed; /* with failure: nothing is begun any more */
+	bool no_graphs; /* of any size */
+	bool failed;    /* with failure: nothing is begun any more */
 	struct err failure;
 
 	/* For cuda_backend.stats, which any thread calls. */
 	atomic_ullong memory_used, memory_free, graph_hits, graph_misses;
-	atomic_ullong busy_ns;   /* of the window that is not over */
-	atomic_ullong window_ns; /* when it began */
+	/* Steps of a size, or all, are issued one by one; then graphs_why stays as it is. */
+	atomic_bool graphs_off;
+	struct err graphs_why;
+	atomic_ullong step_ns, gap_ns; /* of the step that was finished last */
+	atomic_ullong busy_ns;         /* of the window that is not over */
+	atomic_ullong window_ns;       /* when it began */
 	_Atomic float utilisation;
 };
 
@@ -208,10 +222,19 @@ void cuda_flight_let_go(struct cuda_model *s);               /* what is the devi
 void cuda_flight_look(struct cuda_model *s);
 void cuda_flight_end(struct cuda_model *s); /* the rest */
 int cuda_flight_begin(struct model *m, const struct backend_batch *b, struct err *err);
-void cuda_flight_finish_issue(struct model *m);
+int cuda_flight_finish_issue(struct model *m);
+/* Directly before the first launch of the step that is issued. Not into a capture. */
+int cuda_flight_start(struct cuda_model *s, struct err *err);
 /* Copies the logits that the host wants, before they are sampled from. True: go on. */
 bool cuda_flight_save_logits(struct cuda_model *s);
 int cuda_flight_finish(struct model *m, struct model_result *results, struct err *err);
+
+/* Steps as graphs (graphs.c), inside. Before the stages: 1, they are not wanted, a graph will be
+ * replayed. After them: 0; 1, nothing of the step has run and its stages are to be issued again,
+ * without a graph. */
+int cuda_graphs_choose(struct cuda_model *s, bool wants_logits);
+int cuda_graphs_end(struct cuda_model *s);
+void cuda_graphs_let_go(struct cuda_model *s);
 
 /* Room in f->said for the histories that are new; then these into their slots, before the step's
  * kernels. */
@@ -242,6 +265,8 @@ static inline bool cuda_stages_is_over(const struct cuda_model *s)
 	return s->issue.fault != 0;
 }
 void cuda_products_run(struct model *m, const struct backend_product *p, uint32_t n);
+/* The product of issue.gate, activated, to buf.glu as [rows][n_ff]: h of type act. */
+void cuda_products_run_gated(struct cuda_model *s, enum rows_gate kind);
 /* Of a code: the issue's fault, with what was being done. True: go on. */
 bool cuda_stages_check(struct cuda_model *s, int code, const char *doing);
 

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Repacked weights back to numbers: whole rows for a dense product, single ones for an embedding;
- * and activations to q8. What a weight is, is as exact here as quant_to_f32(): only the difference
- * of Q4_K and Q5_K is rounded, and then once more to the 16-bit type.
+ * Repacked weights back to numbers, whole rows for a dense product. What a weight is, is as exact
+ * here as quant_to_f32(): only the difference of Q4_K and Q5_K is rounded, and then once more to
+ * the 16-bit type.
  */
 #include "engine/cuda/chunk_device.h"
-#include "engine/cuda/quant_device.h"
 
 #define WARPS 4
 
@@ -95,82 +94,11 @@ __global__ void __launch_bounds__(32 * WARPS) unpack(const uint8_t *__restrict__
 	}
 }
 
-/* A block: a row of out; a thread: 8 values, as lane 4 g + t of a warp has them in products. */
-template <int TYPE>
-__global__ void __launch_bounds__(32 * WARPS)
-	gather(const uint8_t *__restrict__ w, uint32_t n_chunks, uint32_t rows, uint32_t cols,
-		const uint32_t *__restrict__ id, float *out, size_t ld)
-{
-	device_begin();
-	uint32_t row = id[blockIdx.x], g = row % 8;
-	const uint8_t *tile =
-		w + static_cast<size_t>(row / 16) * n_chunks * cuda_chunk<TYPE>::BYTES;
-
-	out += blockIdx.x * ld;
-	for (uint32_t i = threadIdx.x; i < cols / 8; i += 32 * WARPS) {
-		uint32_t block = i / 4, lane = 4 * g + i % 4, b = block % 4;
-		uint32_t s = block / 4 % cuda_chunk<TYPE>::STEPS;
-		uint32_t c = block / (4 * cuda_chunk<TYPE>::STEPS);
-		typename cuda_chunk<TYPE>::head head;
-		typename cuda_chunk<TYPE>::step step;
-		cuda_chunk_scales scales = {};
-		uint32_t a[4] = {};
-		float v[8] = {};
-		if (row < rows) {
-			const uint8_t *chunk = tile + c * cuda_chunk<TYPE>::BYTES;
-			head.template load<cuda_chunk_plain_load>(chunk, lane);
-			step.template load<cuda_chunk_plain_load>(chunk, s, lane);
-#pragma unroll
-			for (int k = 0; k < 4 * cuda_chunk<TYPE>::STEPS; k++)
-				if (k == static_cast<int>(4 * s + b))
-					head.of(k, &scales);
-#pragma unroll
-			for (int k = 0; k < 4; k++)
-				if (k == static_cast<int>(b))
-					step.of(k, a);
-			values_of<TYPE>(a, scales, row % 16 / 8, v);
-		}
-		put_eight<TYPE>(out, 32 * block, CUDA_TYPE_F32, lane, v);
-	}
-}
-
-/* A warp: a block of 32 columns of a row. */
-__global__ void __launch_bounds__(32 * WARPS) to_q8(enum cuda_type type, const void *__restrict__ x,
-	size_t ld, uint32_t cols, uint32_t n_blocks, void *q8)
-{
-	device_begin();
-	uint32_t row = blockIdx.y, block = blockIdx.x * WARPS + threadIdx.x / 32;
-	uint32_t col = block * 32 + threadIdx.x % 32;
-	size_t at = row * ld + col;
-	float v = 0;
-
-	if (block >= n_blocks)
-		return;
-	if (col < cols && type == CUDA_TYPE_F32)
-		v = static_cast<const float *>(x)[at];
-	else if (col < cols && type == CUDA_TYPE_F16)
-		v = f16_to_f32(static_cast<const uint16_t *>(x)[at]);
-	else if (col < cols)
-		v = bf16_to_f32(static_cast<const uint16_t *>(x)[at]);
-	cuda_quant_store(q8, n_blocks, row, block, v);
-}
-
 /* ---- launchers ---- */
 
 static bool is_plain(enum cuda_type type)
 {
 	return type == CUDA_TYPE_F32 || type == CUDA_TYPE_F16 || type == CUDA_TYPE_BF16;
-}
-
-extern "C" int cuda_quant_q8(enum cuda_type type, const void *x, size_t ld, uint32_t n_rows,
-	uint32_t cols, void *q8, cudaStream_t stream)
-{
-	uint32_t n_blocks = cuda_quant_q8_blocks(cols);
-
-	if (!is_plain(type) || n_rows == 0 || n_rows > 65535 || cols == 0 || cols % 32)
-		return cudaErrorInvalidValue;
-	return CUDA_LAUNCH(to_q8, dim3((n_blocks + WARPS - 1) / WARPS, n_rows), dim3(32 * WARPS), 0,
-		stream, type, x, ld, cols, n_blocks, q8);
 }
 
 template <int TYPE>
@@ -203,38 +131,6 @@ extern "C" int cuda_quant_unpack(const struct cuda_quant_matrix *w, uint32_t fir
 		return launch_unpack<TENSOR_Q5_K>(w, first, n, type, out, stream);
 	case TENSOR_Q6_K:
 		return launch_unpack<TENSOR_Q6_K>(w, first, n, type, out, stream);
-	default:
-		return cudaErrorInvalidValue;
-	}
-}
-
-template <int TYPE>
-static int launch_gather(const cuda_quant_matrix *w, const uint32_t *id, uint32_t n_rows,
-	float *out, size_t ld, cudaStream_t stream)
-{
-	const uint32_t chunk = 128 * cuda_chunk<TYPE>::STEPS;
-
-	return CUDA_LAUNCH(gather<TYPE>, dim3(n_rows), dim3(32 * WARPS), 0, stream,
-		static_cast<const uint8_t *>(w->data), (w->cols + chunk - 1) / chunk, w->rows,
-		w->cols, id, out, ld);
-}
-
-extern "C" int cuda_quant_gather(const struct cuda_quant_matrix *w, const uint32_t *id,
-	uint32_t n_rows, float *out, size_t ld, cudaStream_t stream)
-{
-	if (!cuda_quant_fits(w->type, w->cols) || n_rows == 0 || ld % 4)
-		return cudaErrorInvalidValue;
-	switch (w->type) {
-	case TENSOR_Q8_0:
-		return launch_gather<TENSOR_Q8_0>(w, id, n_rows, out, ld, stream);
-	case TENSOR_Q4_0:
-		return launch_gather<TENSOR_Q4_0>(w, id, n_rows, out, ld, stream);
-	case TENSOR_Q4_K:
-		return launch_gather<TENSOR_Q4_K>(w, id, n_rows, out, ld, stream);
-	case TENSOR_Q5_K:
-		return launch_gather<TENSOR_Q5_K>(w, id, n_rows, out, ld, stream);
-	case TENSOR_Q6_K:
-		return launch_gather<TENSOR_Q6_K>(w, id, n_rows, out, ld, stream);
 	default:
 		return cudaErrorInvalidValue;
 	}

@@ -333,7 +333,7 @@ static void sample(struct model *m)
 		take_token(l, s, i, l->cpu->buf.logits + i * v, v);
 }
 
-static void end(struct model *m)
+static int end(struct model *m)
 {
 	struct late *l = m->state;
 	struct late_step *s = &l->steps[(l->oldest + l->n) % 2];
@@ -348,6 +348,7 @@ static void end(struct model *m)
 	m->state = l;
 	free(results);
 	l->n++;
+	return 0;
 }
 
 static int finish(struct model *m, struct model_result *results, struct err *err)

@@ -14,6 +14,7 @@
 #include "tests/simt/lock.h"
 #include "tests/simt/memory.h"
 #include "tests/simt/number.h"
+#include "tests/simt/race.h"
 #include "tests/simt/stream.h"
 
 struct cublasLtContext {
@@ -408,10 +409,12 @@ static void run_product(struct work *w)
 	const struct product *p = (struct product *)(void *)w->argument;
 	float *a = unpack(p->a, &p->a_layout, p->desc.op_a != CUBLAS_OP_N);
 	float *b = unpack(p->b, &p->b_layout, p->desc.op_b == CUBLAS_OP_N);
-	if (a && b)
+	if (a && b) {
 		multiply(p, a, b);
-	else
+		race_product_wrote(p->d, span(&p->d_layout));
+	} else {
 		fault_set(cudaErrorUnknown, "no memory for the emulator");
+	}
 	free(a);
 	free(b);
 }

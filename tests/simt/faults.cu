@@ -193,3 +193,59 @@ extern "C" int faults_blocks(uint32_t *out, uint32_t n_blocks, bool planted)
 {
 	return CUDA_LAUNCH(blocks, n_blocks, 32, 0, 0, out, planted);
 }
+
+/* Writes what the next launch reads. */
+__global__ static void put(uint32_t *out, uint32_t value)
+{
+	device_begin();
+	out[threadIdx.x] = value + threadIdx.x;
+}
+
+struct early_value {
+	uint32_t x;
+
+	__device__ __forceinline__ void load_weights(const uint32_t *p)
+	{
+		x = p[threadIdx.x];
+	}
+};
+
+__global__ static void early(const uint32_t *w, uint32_t *out)
+{
+	early_value v;
+	v.load_weights(w);
+	device_begin();
+	out[threadIdx.x] = v.x;
+}
+
+extern "C" int faults_read_early(const uint32_t *w, uint32_t *out)
+{
+	return CUDA_LAUNCH(early, 1, 32, 0, 0, w, out);
+}
+
+extern "C" int faults_early(uint32_t *w, uint32_t *out, bool wait)
+{
+	int rc = CUDA_LAUNCH(put, 1, 32, 0, 0, w, 7);
+	if (!rc && wait)
+		rc = cudaStreamSynchronize(0);
+	return rc ? rc : faults_read_early(w, out);
+}
+
+struct early_write {
+	__device__ __forceinline__ void load_weights(uint32_t *p)
+	{
+		p[threadIdx.x] = 1;
+	}
+};
+
+__global__ static void writes_early(uint32_t *out)
+{
+	early_write v;
+	v.load_weights(out);
+	device_begin();
+}
+
+extern "C" int faults_early_write(uint32_t *out)
+{
+	return CUDA_LAUNCH(writes_early, 1, 32, 0, 0, out);
+}

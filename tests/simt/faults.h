@@ -51,6 +51,16 @@ int faults_unwritten(uint32_t *out);
 /* out[b] = b; with planted, every block writes out[0] too. */
 int faults_blocks(uint32_t *out, uint32_t n_blocks, bool planted);
 
+/* w[t] = 7 + t in one launch, and out[t] = w[t] in the next, which reads before device_begin().
+ * Planted: nobody waits between the two. */
+int faults_early(uint32_t *w, uint32_t *out, bool wait);
+
+/* The second of these alone. */
+int faults_read_early(const uint32_t *w, uint32_t *out);
+
+/* Writes before device_begin(). */
+int faults_early_write(uint32_t *out);
+
 #ifdef __cplusplus
 }
 #endif

@@ -15,6 +15,12 @@
  * run one after the other here.
  *
  * The target of a cp.async belongs to nobody from the issue to the wait.
+ *
+ * Before device_begin() a thread may run while the launch before it ends. Launches come one after
+ * the other here, so that this cannot be seen by luck either: what a thread reads before it must
+ * not have been written by a launch that the host has not waited for since, or by a product of
+ * cuBLASLt, whose kernels are launches too; and it may write nothing. What a copy wrote counts as
+ * there: no launch goes ahead of a copy before it in its stream, and so none behind that launch.
  */
 #include "race.h"
 
@@ -23,9 +29,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "tests/simt/include/simt_launch.h"
 #include "tests/simt/launch.h"
 #include "tests/simt/memory.h"
 #include "tests/simt/place.h"
+
+void simt_begin(void); /* what device_begin() is */
 
 #define GRANULE 8
 #define RECORDS 8
@@ -57,6 +66,8 @@ static struct {
 	uint32_t run, first_run; /* this block's; the launch's first block's */
 	uint32_t epoch;
 	unsigned n_warps;
+	uint32_t waited_for; /* the host has, for this run and all before it */
+	bool begun[BLOCK_MAX];
 	uint32_t seen[BLOCK_MAX / BLOCK_WARP][BLOCK_WARP][BLOCK_WARP]; /* [w][i][i]: own clock */
 	struct {
 		bool valid;
@@ -100,6 +111,7 @@ void race_block_begins(unsigned number)
 	now.run++;
 	now.epoch = 1;
 	n_acquires = 0;
+	memset(now.begun, 0, now.n_warps * BLOCK_WARP * sizeof *now.begun);
 	memset(now.fence, 0, now.n_warps * BLOCK_WARP * sizeof *now.fence);
 	memset(now.seen, 0, now.n_warps * sizeof *now.seen);
 	for (unsigned t = 0; t < now.n_warps * BLOCK_WARP; t++)
@@ -110,6 +122,16 @@ void race_block_begins(unsigned number)
 void race_barrier(void)
 {
 	now.epoch++;
+}
+
+void simt_begin(void)
+{
+	now.begun[block_thread()] = true;
+}
+
+void race_host_has_waited(void)
+{
+	now.waited_for = now.run;
 }
 
 static uint32_t *clock_of(unsigned thread)
@@ -225,6 +247,23 @@ static struct granule *shadow_of(struct memory *m)
 		m->shadow = map(m->shadow_size);
 	}
 	return m->shadow;
+}
+
+void race_product_wrote(void *at, size_t size)
+{
+	struct memory *m = simt_sees_accesses() && size ? memory_find(at) : NULL;
+
+	if (!m)
+		return;
+	size_t first = (size_t)((char *)at - m->base), last = first + size - 1;
+	now.run++;
+	for (size_t i = first / GRANULE; i <= last / GRANULE; i++) {
+		struct granule *g = shadow_of(m) + i;
+		g->written_run = now.run;
+		g->written_epoch = 0;
+		g->written = 0xff;
+		g->mixed = false;
+	}
 }
 
 static const char *const verb[] = {"read", "written", "updated by an atomic operation"};
@@ -347,6 +386,25 @@ static void touch(struct memory *m, struct granule *g, const void *at, uint8_t m
 	*place = (struct record){now.run, now.epoch, clock, (uint16_t)t, mask, (uint8_t)how};
 }
 
+/* What this thread does although the launch before it may not have ended. */
+static void check_early(const struct memory *m, const struct granule *g, const void *at, int how)
+{
+	char where[160];
+
+	if (now.begun[block_thread()] || private_to_block(m))
+		return;
+	if (how == RACE_READ &&
+		(g->written_run <= now.waited_for || g->written_run >= now.first_run))
+		return;
+	place_describe(m, at, where, sizeof where);
+	block_fault(cudaErrorLaunchFailure,
+		how == RACE_READ
+			? "%s is read by thread %u before device_begin(), and was written by a "
+			  "launch that nobody has waited for"
+			: "%s is written by thread %u before device_begin()",
+		where, block_thread());
+}
+
 /* A static variable in a template has no section of its own that could be filled when a block
  * begins; it is filled when it is read before it was written.
  */
@@ -371,6 +429,7 @@ static void touch_all(struct memory *m, const char *at, size_t size, int how)
 		struct granule *g = shadow + offset / GRANULE;
 		if (fill)
 			fill_unwritten(m, g, offset, mask);
+		check_early(m, g, m->base + offset, how);
 		touch(m, g, m->base + offset, mask, how);
 		offset += n;
 	}

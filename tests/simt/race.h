@@ -17,6 +17,12 @@ void race_barrier(void);
 void race_warp_barrier(unsigned first_thread, uint32_t mask);
 void race_fence(void);
 
+/* ---- for the runtime ---- */
+/* All that has run is over for the host: it has waited for it. */
+void race_host_has_waited(void);
+/* Between launches: a product of cuBLASLt has written these bytes of the device. */
+void race_product_wrote(void *at, size_t size);
+
 /* ---- for what a kernel calls ---- */
 enum race_access { RACE_READ, RACE_WRITE, RACE_ATOMIC };
 

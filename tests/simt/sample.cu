@@ -9,7 +9,7 @@
 #define THREADS 128
 
 __global__ static void __launch_bounds__(THREADS)
-	block_sum(const float *__restrict__ x, float *__restrict__ sum, uint32_t n)
+	block_sum(const float *x, float *sum, uint32_t n)
 {
 	device_begin();
 	__shared__ float of_warp[THREADS / 32];

@@ -21,6 +21,7 @@
 #include "tests/simt/fault.h"
 #include "tests/simt/graph.h"
 #include "tests/simt/lock.h"
+#include "tests/simt/race.h"
 
 struct CUstream_st {
 	struct CUstream_st *next;
@@ -211,6 +212,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 	if (rc)
 		return lock_result(rc);
 	stream_drain(stream);
+	race_host_has_waited();
 	return lock_result(lock_error());
 }
 
@@ -234,6 +236,7 @@ cudaError_t cudaDeviceSynchronize(void)
 			return lock_result(cudaErrorStreamCaptureUnsupported);
 	}
 	stream_drain_all();
+	race_host_has_waited();
 	return lock_result(lock_error());
 }
 
@@ -378,6 +381,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
 	lock_enter();
 	run_until(event, event->issued);
+	race_host_has_waited();
 	return lock_result(lock_error());
 }
 

@@ -3,6 +3,10 @@
  * refuses. */
 #include <cublasLt.h>
 
+#include <string.h>
+
+#include "tests/simt/faults.h"
+#include "tests/simt/include/simt.h"
 #include "tests/simt/kernel_test.h"
 #include "tests/simt/number.h"
 
@@ -224,6 +228,40 @@ static cublasStatus_t try_product(const struct product *p)
 	cublasStatus_t rc = multiply(p, desc, &a, &b, &d, kernel_test_device(d.bytes));
 	cublasLtMatmulDescDestroy(desc);
 	return rc;
+}
+
+/* What a product wrote is read by a kernel before device_begin(); the fault, or NULL. */
+static const char *fault_of_reading(bool wait)
+{
+	static const struct product p = {
+		CUDA_R_32F, CUDA_R_32F, 32, 1, 4, true, false, false, 1, 0, false, false};
+	struct matrix a = random_matrix(p.k, p.m, false, p.in),
+		      b = random_matrix(p.k, p.n, false, p.in),
+		      d = random_matrix(p.m, p.n, false, p.out);
+	cublasLtMatmulDesc_t desc = desc_of(&p, NULL, NULL, NULL);
+	uint32_t *product = kernel_test_device(d.bytes), *out = kernel_test_device(32 * 4);
+
+	EXPECT_BLAS(multiply(&p, desc, &a, &b, &d, product));
+	cublasLtMatmulDescDestroy(desc);
+	if (wait)
+		EXPECT_CUDA(cudaDeviceSynchronize());
+	EXPECT_CUDA(faults_read_early(product, out));
+	cudaDeviceSynchronize();
+	const char *fault = simt_take_fault();
+	if (fault) {
+		EXPECT_CUDA(cudaDeviceReset());
+		cudaGetLastError();
+	}
+	return fault;
+}
+
+KERNEL_TEST(what_a_product_that_nobody_waited_for_wrote_is_not_read_before_device_begin)
+{
+	EXPECT(!fault_of_reading(true));
+	if (!simt_sees_accesses())
+		return;
+	const char *fault = fault_of_reading(false);
+	EXPECT(fault && strstr(fault, "before device_begin()"));
 }
 
 KERNEL_TEST(what_the_library_cannot_do_is_refused)

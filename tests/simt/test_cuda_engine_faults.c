@@ -82,3 +82,42 @@ KERNEL_TEST(auto_takes_the_processor_when_the_device_is_too_small_and_says_why)
 	EXPECT(strstr(err.text, "GB free of") != NULL);
 	simt_set_memory(0);
 }
+
+KERNEL_TEST(fp8_is_the_devices_and_refused_by_the_processor_and_info_says_what_is_in_force)
+{
+	static const struct tiny_llama bf16 = {.type = TENSOR_BF16, .n_layers = 1};
+	static struct device_answer a;
+	struct engine_options o = {.n_threads = 1,
+		.context_tok = 64,
+		.backend = "cuda",
+		.fp8 = true,
+		.kv_fp8 = true,
+		.memory_share = 0.5};
+	struct err err = {""};
+	int status;
+
+	struct engine *e = device_engine_try(&bf16, &o, &status, &err);
+	EXPECT(e != NULL);
+	EXPECT(engine_info(e)->fp8 && engine_info(e)->kv_fp8);
+	EXPECT_NEAR(engine_info(e)->memory_share, 0.5, 0);
+	struct engine_request r = device_engine_request(&a, ids, 8, 5);
+	device_engine_ask(e, &r, &a);
+	EXPECT_EQUAL(a.status, 0);
+	engine_free(e);
+
+	o.backend = "cpu";
+	e = device_engine_try(&bf16, &o, &status, &err);
+	EXPECT(e == NULL);
+	EXPECT_EQUAL(status, -ENOTSUP);
+	EXPECT(strcmp(err.text, "the processor does not compute in FP8") == 0);
+
+	simt_set_memory((size_t)1 << 20);
+	o.backend = "auto";
+	e = device_engine_try(&bf16, &o, &status, &err);
+	EXPECT(e != NULL);
+	EXPECT(!engine_info(e)->fp8 && !engine_info(e)->kv_fp8);
+	EXPECT_NEAR(engine_info(e)->memory_share, 0, 0);
+	EXPECT(strstr(engine_info(e)->backend_note, "GB free of") != NULL);
+	engine_free(e);
+	simt_set_memory(0);
+}

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cublasLt.h>
 
@@ -18,16 +19,20 @@
 #include "engine/cuda_door.h"
 #include "tests/simt/device_models.h"
 #include "tests/simt/include/simt.h"
+#include "tests/simt/include/simt_launch.h"
 
 /* ---- calls that fail ---- */
 
 static long until_failure = -1; /* calls that succeed before; < 0: all succeed */
 static long n_live;             /* things made and not ended yet */
 static bool failed;             /* one was made to fail */
+static const char *only;        /* of that name; NULL: all but launches and capturing */
 
 /* Whether this call is to fail. */
-static bool fails(void)
+static bool fails(const char *name)
 {
+	if (only && strcmp(name, only) != 0)
+		return false;
 	if (until_failure < 0 || until_failure-- > 0)
 		return false;
 	failed = true;
@@ -39,7 +44,7 @@ static bool fails(void)
 	int __wrap_##function parameters;                                                          \
 	int __wrap_##function parameters                                                           \
 	{                                                                                          \
-		if (fails())                                                                       \
+		if (fails(#function))                                                              \
 			return error;                                                              \
 		int r = __real_##function arguments;                                               \
 		n_live += r == 0;                                                                  \
@@ -51,7 +56,7 @@ static bool fails(void)
 	int __wrap_##function parameters;                                                          \
 	int __wrap_##function parameters                                                           \
 	{                                                                                          \
-		return fails() ? error : __real_##function arguments;                              \
+		return fails(#function) ? error : __real_##function arguments;                     \
 	}
 
 #define ENDS(function, type)                                                                       \
@@ -82,14 +87,71 @@ MAKES(cublasLtMatrixLayoutCreate, NO_BLAS,
 MAKES(cublasLtMatmulPreferenceCreate, NO_BLAS, (cublasLtMatmulPreference_t * p), (p))
 DOES(cudaMemsetAsync, cudaErrorInvalidValue, (void *p, int v, size_t n, cudaStream_t s),
 	(p, v, n, s))
-DOES(cudaMemcpyAsync, cudaErrorInvalidValue,
-	(void *to, const void *from, size_t n, enum cudaMemcpyKind k, cudaStream_t s),
-	(to, from, n, k, s))
+
+/* Copies of this kind are late: before one that is to the host, after one that is from it, the
+ * device has done all there is to do, and then nothing for a while. */
+static enum { NEVER, TO_DEVICE, TO_HOST } late;
+#define LATE_NS 20000000
+
+static void be_late(cudaStream_t s)
+{
+	struct timespec t = {.tv_nsec = LATE_NS};
+
+	EXPECT(cudaStreamSynchronize(s) == cudaSuccess);
+	nanosleep(&t, NULL);
+}
+
+cudaError_t __real_cudaMemcpyAsync(
+	void *to, const void *from, size_t n, enum cudaMemcpyKind k, cudaStream_t s);
+cudaError_t __wrap_cudaMemcpyAsync(
+	void *to, const void *from, size_t n, enum cudaMemcpyKind k, cudaStream_t s);
+cudaError_t __wrap_cudaMemcpyAsync(
+	void *to, const void *from, size_t n, enum cudaMemcpyKind k, cudaStream_t s)
+{
+	if (fails("cudaMemcpyAsync"))
+		return cudaErrorInvalidValue;
+	if (late == TO_HOST && k == cudaMemcpyDeviceToHost)
+		be_late(s);
+	cudaError_t r = __real_cudaMemcpyAsync(to, from, n, k, s);
+	if (late == TO_DEVICE && k == cudaMemcpyHostToDevice)
+		be_late(s);
+	return r;
+}
+
 DOES(cudaEventRecord, cudaErrorInvalidValue, (cudaEvent_t e, cudaStream_t s), (e, s))
 DOES(cudaEventSynchronize, cudaErrorInvalidValue, (cudaEvent_t e), (e))
 DOES(cudaStreamBeginCapture, cudaErrorInvalidValue, (cudaStream_t s, enum cudaStreamCaptureMode m),
 	(s, m))
 DOES(cudaGraphLaunch, cudaErrorInvalidValue, (cudaGraphExec_t e, cudaStream_t s), (e, s))
+/* What was captured then is not a graph. */
+cudaError_t __real_cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g);
+cudaError_t __wrap_cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g);
+cudaError_t __wrap_cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
+{
+	cudaError_t r = __real_cudaStreamEndCapture(s, g);
+
+	if (!only || !fails("cudaStreamEndCapture"))
+		return r;
+	cudaGraphDestroy(*g);
+	*g = NULL;
+	return cudaErrorStreamCaptureInvalidated;
+}
+
+#define LAUNCH_PARAMETERS                                                                          \
+	const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared,                \
+		cudaStream_t stream, void (*call)(void *), void (*destroy)(void *),                \
+		void *arguments, size_t size
+cudaError_t __real_simt_launch_work(LAUNCH_PARAMETERS);
+cudaError_t __wrap_simt_launch_work(LAUNCH_PARAMETERS);
+cudaError_t __wrap_simt_launch_work(LAUNCH_PARAMETERS)
+{
+	if (!only || !fails("launch"))
+		return __real_simt_launch_work(
+			name, kernel, grid, block, shared, stream, call, destroy, arguments, size);
+	destroy(arguments);
+	return cudaErrorInvalidConfiguration;
+}
+
 ENDS(cudaFree, void *)
 ENDS(cudaFreeHost, void *)
 ENDS(cudaStreamDestroy, cudaStream_t)
@@ -152,11 +214,11 @@ KERNEL_TEST(every_call_that_fails_while_loading_is_an_error_that_leaves_nothing)
 }
 
 static const struct engine_sampling greedy = {.top_p = 1};
-static const uint32_t ids[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
+static const uint32_t ids[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
 
-/* A prompt and some tokens, so that steps are issued, captured and replayed. 0, or the first
- * error. */
-static int ask(struct device_models *d, struct err *err)
+/* A prompt and some tokens, so that steps are issued, captured and replayed: the first two are
+ * issued, the third is captured. 0, or the first error. */
+static int ask_for(struct device_models *d, uint32_t tokens[5], struct err *err)
 {
 	struct batch_run run = device_models_run(ids, 0, 10, 0, 1);
 	struct model_pick pick = {.how = greedy};
@@ -167,10 +229,17 @@ static int ask(struct device_models *d, struct err *err)
 		r = model_begin(d->gpu, &run, 1, &pick, err);
 		if (r == 0)
 			r = model_finish(d->gpu, &result, err);
-		if (r == 0)
-			run = device_models_run(&result.id, 10 + i, 1, 0, 1);
+		tokens[i] = r == 0 ? result.id : 0;
+		run = device_models_run(&tokens[i], 10 + i, 1, 0, 1);
 	}
 	return r;
+}
+
+static int ask(struct device_models *d, struct err *err)
+{
+	uint32_t tokens[5];
+
+	return ask_for(d, tokens, err);
 }
 
 KERNEL_TEST(every_call_that_fails_in_a_step_is_told_by_that_step_and_by_all_that_follow)
@@ -200,6 +269,264 @@ KERNEL_TEST(every_call_that_fails_in_a_step_is_told_by_that_step_and_by_all_that
 		EXPECT_EQUAL(n_live - before, 0);
 	}
 	EXPECT(n > 25);
+}
+
+/* Asks twice with the n-th call of that name failing: 0, if the tokens are the right ones. */
+static int ask_without(const char *name, long n, struct backend_stats *stats)
+{
+	struct device_models d;
+	struct err err = {""};
+	static uint32_t want[5];
+	static bool known;
+	uint32_t got[5];
+	long before = n_live;
+
+	if (!known) {
+		EXPECT_EQUAL(device_models_try(&d, &files[0], NULL, &err), 0);
+		EXPECT_EQUAL(ask_for(&d, want, &err), 0);
+		device_models_close(&d);
+	}
+	known = true;
+	EXPECT_EQUAL(device_models_try(&d, &files[0], NULL, &err), 0);
+	only = name;
+	until_failure = n;
+	failed = false;
+	int r = ask_for(&d, got, &err);
+	only = NULL;
+	until_failure = -1;
+	if (r == 0)
+		EXPECT(memcmp(got, want, sizeof(got)) == 0);
+	if (r == 0)
+		EXPECT_EQUAL(ask_for(&d, got, &err), 0);
+	if (r == 0)
+		EXPECT(memcmp(got, want, sizeof(got)) == 0);
+	model_device_stats(d.gpu, stats);
+	EXPECT(r != 0 || stats->step_ns > 0);
+	if (stats->graphs_off) /* borrowed */
+		EXPECT(strncmp(stats->graphs_off, "the GPU failed while ", 21) == 0);
+	stats->graphs_off = stats->graphs_off ? "yes" : NULL;
+	device_models_close(&d);
+	EXPECT_EQUAL(n_live - before, 0);
+	EXPECT(!cuda_context_is_broken(NULL));
+	return r;
+}
+
+KERNEL_TEST(graphs_that_cannot_be_made_or_started_cost_the_graphs_and_not_the_model)
+{
+	ONCE;
+	static const struct {
+		const char *call;
+		long n, hits;
+	} cases[] = {
+		{"cudaStreamBeginCapture", 0, 0},
+		{"cudaStreamEndCapture", 0, 0},
+		{"cudaGraphInstantiate", 0, 0},
+		{"cudaGraphLaunch", 0, 0}, /* of the step that was captured */
+		{"cudaGraphLaunch", 1, 0}, /* of the first that is replayed */
+		{"cudaGraphLaunch", 2, 1},
+	};
+	struct backend_stats stats;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		EXPECT_EQUAL(ask_without(cases[i].call, cases[i].n, &stats), 0);
+		EXPECT(failed);
+		EXPECT(stats.graphs_off != NULL);
+		EXPECT_EQUAL(stats.graph_hits, cases[i].hits);
+		EXPECT_EQUAL(stats.graph_hits + stats.graph_misses, 10);
+	}
+	EXPECT_EQUAL(ask_without("nothing", 0, &stats), 0);
+	EXPECT(stats.graphs_off == NULL);
+	EXPECT_EQUAL(stats.graph_hits, 6);
+}
+
+/* So many sequences at once: a prompt each, four single tokens, so that steps of that size are
+ * issued, captured and replayed twice. Returns the replays of the model. */
+static uint64_t replays_after(struct device_models *d, uint32_t n)
+{
+	struct batch_run run[4];
+	struct model_pick pick[4];
+	struct model_result result[4];
+	struct backend_stats stats;
+	struct err err = {""};
+	uint32_t tokens[4];
+
+	for (uint32_t k = 0; k < n; k++) {
+		run[k] = device_models_run(ids, 0, 10, k, 1);
+		pick[k] = (struct model_pick){.slot = k, .how = greedy};
+	}
+	for (uint32_t i = 0; i < 5; i++) {
+		EXPECT_EQUAL(model_begin(d->gpu, run, n, pick, &err), 0);
+		EXPECT_EQUAL(model_finish(d->gpu, result, &err), 0);
+		for (uint32_t k = 0; k < n; k++) {
+			tokens[k] = result[k].id;
+			run[k] = device_models_run(&tokens[k], 10 + i, 1, k, 1);
+		}
+	}
+	model_device_stats(d->gpu, &stats);
+	return stats.graph_hits;
+}
+
+static void fail_next(const char *call)
+{
+	only = call;
+	until_failure = 0;
+	failed = false;
+}
+
+KERNEL_TEST(one_size_whose_graph_fails_leaves_the_others_theirs_and_a_second_one_ends_all)
+{
+	ONCE;
+	struct device_models d;
+	struct err err = {""};
+
+	EXPECT_EQUAL(device_models_try(&d, &files[0], NULL, &err), 0);
+	fail_next("cudaGraphInstantiate");
+	EXPECT_EQUAL(replays_after(&d, 1), 0);
+	EXPECT(failed);
+	EXPECT_EQUAL(replays_after(&d, 2), 2);
+	EXPECT_EQUAL(replays_after(&d, 1), 2);
+	fail_next("cudaGraphLaunch");
+	EXPECT_EQUAL(replays_after(&d, 2), 2);
+	EXPECT(failed);
+	EXPECT_EQUAL(replays_after(&d, 4), 2);
+	EXPECT_EQUAL(replays_after(&d, 4), 2);
+	device_models_close(&d);
+
+	EXPECT_EQUAL(device_models_try(&d, &files[0], NULL, &err), 0);
+	fail_next("cudaStreamBeginCapture");
+	EXPECT_EQUAL(replays_after(&d, 1), 0);
+	EXPECT(failed);
+	EXPECT_EQUAL(replays_after(&d, 2), 0);
+	EXPECT_EQUAL(replays_after(&d, 2), 0);
+	device_models_close(&d);
+	only = NULL;
+}
+
+/* A step of one token of the sequence, which was asked for five before. */
+static struct backend_stats one_more(struct device_models *d, uint32_t i)
+{
+	static const uint32_t token = 3;
+	struct batch_run run = device_models_run(&token, 14 + i, 1, 0, 1);
+	struct model_pick pick = {.how = greedy};
+	struct model_result result;
+	struct backend_stats stats;
+	struct err err = {""};
+
+	EXPECT_EQUAL(model_begin(d->gpu, &run, 1, &pick, &err), 0);
+	EXPECT_EQUAL(model_finish(d->gpu, &result, &err), 0);
+	model_device_stats(d->gpu, &stats);
+	return stats;
+}
+
+/* Of steps that are replayed and of those that are issued. */
+static void look_at_gaps(struct device_models *d)
+{
+	struct timespec t = {.tv_nsec = LATE_NS};
+	struct backend_stats before = one_more(d, 0), stats;
+
+	nanosleep(&t, NULL); /* between finish and begin */
+	EXPECT(one_more(d, 0).gap_ns >= LATE_NS);
+
+	late = TO_DEVICE; /* between begin and the first launch */
+	stats = one_more(d, 0);
+	EXPECT(stats.gap_ns >= LATE_NS);
+	EXPECT(stats.step_ns > 0);
+
+	late = TO_HOST; /* behind the last launch: before the step that follows */
+	stats = one_more(d, 0);
+	late = NEVER;
+	EXPECT(one_more(d, 0).gap_ns >= LATE_NS);
+	EXPECT(before.step_ns > 0);
+}
+
+KERNEL_TEST(what_lies_between_the_launches_of_two_steps_is_a_gap)
+{
+	ONCE;
+	struct device_models d;
+	struct err err = {""};
+
+	EXPECT_EQUAL(device_models_try(&d, &files[0], NULL, &err), 0);
+	EXPECT_EQUAL(ask(&d, &err), 0);
+	uint64_t hits = one_more(&d, 0).graph_hits;
+	look_at_gaps(&d);
+	EXPECT(one_more(&d, 0).graph_hits > hits);
+	fail_next("cudaGraphLaunch");
+	one_more(&d, 0);
+	only = NULL;
+	EXPECT(failed);
+	hits = one_more(&d, 0).graph_hits;
+	look_at_gaps(&d);
+	EXPECT_EQUAL(one_more(&d, 0).graph_hits, hits);
+	device_models_close(&d);
+}
+
+/* Of a step that is captured, of any other it is the step's fault. */
+KERNEL_TEST(a_launch_that_is_refused_while_a_step_is_captured_costs_the_graphs_alone)
+{
+	ONCE;
+	struct backend_stats stats;
+	long n_survived = 0, n = 0;
+
+	for (failed = true; failed; n++) {
+		int r = ask_without("launch", n, &stats);
+
+		EXPECT(r == 0 || r == -EIO);
+		EXPECT((r == 0 && failed) == (stats.graphs_off != NULL));
+		n_survived += r == 0 && failed;
+	}
+	EXPECT(n_survived >= 10); /* launches of a step of one layer */
+	EXPECT(n > 3 * n_survived);
+}
+
+/* Kernels that a step of n single tokens takes, issued one by one. */
+static unsigned launches_of_step(const struct tiny_llama *file, bool fp8, uint32_t n)
+{
+	struct device_models d;
+	struct model_options o = {.fp8 = fp8};
+	struct batch_run run[12];
+	struct model_pick pick[12];
+	struct model_result result[12];
+	struct err err = {""};
+
+	EXPECT_EQUAL(device_models_try(&d, file, &o, &err), 0);
+	for (uint32_t k = 0; k < n; k++) {
+		run[k] = device_models_run(&ids[k], 0, 1, k, 1);
+		pick[k] = (struct model_pick){.slot = k, .how = greedy};
+	}
+	unsigned long long before = simt_launches();
+	EXPECT_EQUAL(model_begin(d.gpu, run, n, pick, &err), 0);
+	EXPECT_EQUAL(model_finish(d.gpu, result, &err), 0);
+	unsigned launches = (unsigned)(simt_launches() - before);
+	device_models_close(&d);
+	return launches;
+}
+
+/* That gate, up and the activation are one launch no result shows: one less than else with
+ * up to 8 rows of F16 and BF16. The emulator's cuBLASLt launches nothing. */
+KERNEL_TEST(a_layer_takes_as_many_launches_as_is_said)
+{
+	ONCE;
+	static const struct {
+		enum tensor_type type;
+		bool fp8;
+		uint32_t n_rows;
+		unsigned launches;
+	} cases[] = {
+		{TENSOR_BF16, false, 1, 8},
+		{TENSOR_F16, false, 8, 8},
+		{TENSOR_F32, false, 1, 9},
+		{TENSOR_BF16, false, 9, 9 - 4}, /* without the products */
+		{TENSOR_BF16, true, 1, 10},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct tiny_llama one = {.type = cases[i].type, .n_layers = 1}, two = one;
+
+		two.n_layers = 2;
+		EXPECT_EQUAL(launches_of_step(&two, cases[i].fp8, cases[i].n_rows) -
+				     launches_of_step(&one, cases[i].fp8, cases[i].n_rows),
+			cases[i].launches);
+	}
 }
 
 KERNEL_TEST(a_model_that_does_not_fit_says_the_numbers)

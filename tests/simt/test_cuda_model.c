@@ -390,7 +390,6 @@ KERNEL_TEST(products_may_begin_at_any_16_bytes)
 	p.out = dout + SHIFT;
 	EXPECT(cuda_matmul_run(m, &p, &err) == 0);
 	EXPECT(cuda_matmul_run(m, &p, &err) == 0);
-	EXPECT_EQUAL(cuda_matmul_shapes(m), 2);
 	kernel_test_download(out, dout, sizeof(out));
 	for (uint32_t i = SHIFT; i < SHIFT + N * ROWS; i++)
 		EXPECT_EQUAL(out[i], 0x4180); /* 16 */

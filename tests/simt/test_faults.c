@@ -269,6 +269,24 @@ KERNEL_TEST(shared_memory_that_nobody_wrote_is_ones)
 		EXPECT_EQUAL(got[i], UINT32_MAX);
 }
 
+KERNEL_TEST(what_a_launch_that_nobody_waited_for_wrote_is_not_read_before_device_begin)
+{
+	uint32_t got[32], *w = kernel_test_device(sizeof got);
+	EXPECT(!fault_of(faults_early(w, results(32), true)));
+	kernel_test_download(got, out, sizeof got);
+	for (uint32_t i = 0; i < 32; i++)
+		EXPECT_EQUAL(got[i], 7 + i);
+	if (simt_sees_accesses())
+		EXPECT(says(
+			fault_of(faults_early(w, results(32), false)), "before device_begin()"));
+}
+
+KERNEL_TEST(nothing_is_written_before_device_begin)
+{
+	if (simt_sees_accesses())
+		EXPECT(says(fault_of(faults_early_write(results(32))), "is written by thread"));
+}
+
 KERNEL_TEST(a_fault_is_every_calls_error_until_the_reset)
 {
 	void *memory;

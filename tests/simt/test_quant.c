@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Quantised weights on a device against the CPU's scalar definition (engine/quant.h, ops.h). */
 #include "engine/cuda/quant.h"
+#include "engine/cuda/rows.h"
 #include "engine/ops.h"
 #include "engine/quant.h"
 #include "tests/simt/kernel_test.h"
@@ -41,6 +42,7 @@ static struct cuda_quant_matrix repacked(
 		EXPECT_CUDA(cuda_quant_repack(type, rows, cols, 0, half, src + 2, data, NULL));
 	EXPECT_CUDA(cuda_quant_repack(
 		type, rows, cols, half, rows - half, src + 2 + half * row_bytes, data, NULL));
+	EXPECT_CUDA(cudaDeviceSynchronize()); /* products read weights before device_begin() */
 	return (struct cuda_quant_matrix){type, rows, cols, data};
 }
 
@@ -101,31 +103,6 @@ KERNEL_TEST(repacked_weights_are_those_of_the_file)
 			check_unpack(types[t], shapes[i][0], cols_of(types[t], shapes[i][1]));
 }
 
-KERNEL_TEST(gathered_rows_are_those_of_the_file_and_zeros_beyond_the_last)
-{
-	enum { ROWS = 35, N = 5 };
-	static const uint32_t id[N] = {34, 0, 17, ROWS, 8};
-	uint32_t *ids = kernel_test_upload(id, sizeof id);
-
-	for (size_t t = 0; t < N_TYPES; t++) {
-		uint32_t cols = cols_of(types[t], 288), ld = cols + 4;
-		uint8_t *w = random_blocks(types[t], ROWS, cols);
-		struct cuda_quant_matrix m = repacked(types[t], ROWS, cols, w);
-		float *got = kernel_test_host(N * ld * 4), *want = kernel_test_host(cols * 4);
-		float *out = kernel_test_device(N * ld * 4);
-		EXPECT_CUDA(cuda_quant_gather(&m, ids, N, out, ld, NULL));
-		kernel_test_download(got, out, N * ld * 4);
-		for (uint32_t i = 0; i < N; i++) {
-			memset(want, 0, cols * 4);
-			if (id[i] < ROWS)
-				quant_to_f32(types[t], w + id[i] * quant_bytes(types[t], cols),
-					cols, want);
-			for (uint32_t c = 0; c < cols; c++)
-				EXPECT_NEAR(got[i * ld + c], want[c], 0);
-		}
-	}
-}
-
 KERNEL_TEST(what_is_not_described_is_refused)
 {
 	uint8_t *some = kernel_test_device(1 << 16);
@@ -170,22 +147,23 @@ static void put_reference(const float *x, int8_t q[32], float *d, float *s)
 
 static void check_q8(enum cuda_type type, uint32_t n, uint32_t cols)
 {
-	uint32_t n_blocks = cuda_quant_q8_blocks(cols), ld = cols + 4;
-	float *x = kernel_test_host((size_t)n * ld * 4);
-	uint16_t *h = kernel_test_host((size_t)n * ld * 2);
+	uint32_t n_blocks = cuda_quant_q8_blocks(cols);
+	float *x = kernel_test_host((size_t)n * cols * 4);
+	uint16_t *h = kernel_test_host((size_t)n * cols * 2);
 	uint8_t *got = kernel_test_host(cuda_quant_q8_bytes(n, cols));
 	void *q8 = kernel_test_device(cuda_quant_q8_bytes(n, cols));
 
-	for (uint32_t i = 0; i < n * ld; i++) {
+	for (uint32_t i = 0; i < n * cols; i++) {
 		x[i] = i / 32 % 5 == 3 ? 0 : 3 * kernel_test_random_float();
 		h[i] = type == CUDA_TYPE_F16 ? quant_f32_to_f16(x[i]) : bf16_of(x[i]);
 		if (type != CUDA_TYPE_F32)
 			x[i] = type == CUDA_TYPE_F16 ? quant_f16_to_f32(h[i])
 						     : quant_bf16_to_f32(h[i]);
 	}
-	void *from = type == CUDA_TYPE_F32 ? kernel_test_upload(x, (size_t)n * ld * 4)
-					   : kernel_test_upload(h, (size_t)n * ld * 2);
-	EXPECT_CUDA(cuda_quant_q8(type, from, ld, n, cols, q8, NULL));
+	void *from = type == CUDA_TYPE_F32 ? kernel_test_upload(x, (size_t)n * cols * 4)
+					   : kernel_test_upload(h, (size_t)n * cols * 2);
+	struct rows_out out = {.type = CUDA_TYPE_Q8, .data = q8};
+	EXPECT_CUDA(rows_convert(from, type, n, cols, &out, NULL));
 	kernel_test_download(got, q8, cuda_quant_q8_bytes(n, cols));
 	for (uint32_t i = 0; i < n; i++)
 		for (uint32_t b = 0; b < n_blocks; b++) {
@@ -194,7 +172,7 @@ static void check_q8(enum cuda_type type, uint32_t n, uint32_t cols)
 			float d = 0, s = 0, got_d, got_s;
 			int8_t q[32] = {0};
 			if (b * 32 < cols)
-				put_reference(x + (size_t)i * ld + b * 32, q, &d, &s);
+				put_reference(x + (size_t)i * cols + b * 32, q, &d, &s);
 			memcpy(&got_d, at + 256 + i % 8 * 4, 4);
 			memcpy(&got_s, at + 288 + i % 8 * 4, 4);
 			EXPECT(memcmp(at + i % 8 * 32, q, 32) == 0);
@@ -283,8 +261,9 @@ static void check_product(const struct product_case *c, product_fn *product, voi
 	for (uint32_t i = 0; i < c->rows; i++)
 		bias[i] = kernel_test_random_float();
 	reference(c, w, x, want, magnitude);
-	EXPECT_CUDA(cuda_quant_q8(CUDA_TYPE_F32, kernel_test_upload(x, (size_t)c->n * c->cols * 4),
-		c->cols, c->n, c->cols, q8, NULL));
+	struct rows_out acts = {.type = CUDA_TYPE_Q8, .data = q8};
+	EXPECT_CUDA(rows_convert(kernel_test_upload(x, (size_t)c->n * c->cols * 4), CUDA_TYPE_F32,
+		c->n, c->cols, &acts, NULL));
 	p.workspace = workspace;
 	p.bias = c->bias ? kernel_test_upload(bias, c->rows * 4) : NULL;
 	p.n_sm = c->n_sm;

@@ -12,6 +12,9 @@
 #   $GPU          number of the card, 0 without it
 #   $BENCH_FILES  where the models lie meanwhile (17 GB): /dev/shm if it has room, else $TMPDIR or /tmp
 #   $SKIP_TESTS   not empty: only the measurements
+#   $SANITIZE     not empty: compute-sanitizer over the tests of kernels too, memcheck and racecheck, for
+#                 two minutes at most; measured is what the time is left for
+#   $ONLY         rows to measure instead of all, as in ONLY="8b:BF16 8b:BF16:-f 8b:Q8_0"
 #
 # The output goes to FOLDER/bench-gpu.txt too.
 set -eu
@@ -63,6 +66,40 @@ run_tests() {
 	fi
 }
 
+# Those that do not end in their time say nothing; whose report has errors, that.
+sanitize() {
+	checker=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null ||
+		true)
+	if [ -z "$checker" ]; then
+		say "compute-sanitizer: there is none on this machine"
+		return
+	fi
+	until=$(($(date +%s) + 120))
+	for pair in memcheck:gemv memcheck:quant memcheck:rows racecheck:gemv racecheck:rows \
+		racecheck:attention_decode memcheck:attention_decode memcheck:cuda_model \
+		memcheck:sampling racecheck:quant racecheck:attention_prefill; do
+		tool=${pair%%:*}
+		test=${pair#*:}
+		time_left=$((until - $(date +%s)))
+		if [ "$time_left" -lt 5 ]; then
+			say "$tool $test: left out, the time is up"
+			continue
+		fi
+		rc=0
+		timeout "$time_left" "$checker" --tool "$tool" --error-exitcode 9 \
+			"$build/tests/simt/test_device_$test" >"$build.log" 2>&1 || rc=$?
+		case $rc in
+		0) say "$tool $test: clean" ;;
+		124) say "$tool $test: did not end" ;;
+		*)
+			say "$tool $test: NOT clean (exit status $rc)"
+			grep '=========' "$build.log" | head -n 12 | sed 's/^/  /'
+			verdict=1
+			;;
+		esac
+	done
+}
+
 free_gb() {
 	df -Pk "$1" 2>/dev/null | awk 'NR == 2 { print int($4 / 1000000) }'
 }
@@ -103,16 +140,17 @@ rm -f "$build/bench-gpu.verdict"
 		--format=csv,noheader 2>/dev/null || true
 	build_engine
 	[ -n "${SKIP_TESTS:-}" ] || run_tests
+	[ -z "${SANITIZE:-}" ] || sanitize
 	choose_files
 	"$build/tools/bench-gpu" -m -g "$gpu" || fail "the GPU does not work"
-	measure 8b BF16
-	measure 8b BF16 -f
-	measure 8b Q8_0
-	measure 8b Q4_K
-	measure 1b BF16
-	measure 1b BF16 -f
-	measure 1b Q8_0
-	measure 1b Q4_K
+	for row in ${ONLY:-8b:BF16 8b:BF16:-f 8b:Q8_0 8b:Q4_K 1b:BF16 1b:BF16:-f 1b:Q8_0 1b:Q4_K}; do
+		shape=${row%%:*}
+		type=${row#*:}
+		case $type in
+		*:*) measure "$shape" "${type%%:*}" "${type#*:}" ;;
+		*) measure "$shape" "$type" ;;
+		esac
+	done
 	say
 	say "ended after $(($(date +%s) - began)) s"
 	echo "$verdict" >"$build/bench-gpu.verdict"

@@ -35,6 +35,7 @@ struct simt_index simt_block_size(void) __attribute__((const));
 struct simt_index simt_grid_size(void) __attribute__((const));
 void *simt_shared(void) __attribute__((const));
 void simt_barrier(void);
+void simt_begin(void);
 void simt_warp_barrier(uint32_t mask);
 void simt_fence(void);
 void simt_atomic(void *at, size_t size);
@@ -277,6 +278,7 @@ static inline float device_exp(float x)
 
 static inline void device_begin(void)
 {
+	simt_begin();
 }
 
 static inline int dp4a(int a, int b, int c)
