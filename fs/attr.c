@@ -57,13 +57,13 @@ static void account_stat(const struct node *node, struct stat *st)
 	st->st_uid = uid;
 }
 
-static void size_and_time(struct fs *fs, const struct node *node, struct stat *st)
+static void size_and_time(struct fs *fs, const struct node *node, uid_t asker, struct stat *st)
 {
 	uint64_t bytes = 0, ns = 0;
 	switch (node->row->kind) {
 	case TABLE_VIEW:
 	case TABLE_LOG:
-		view_size(fs, node, &bytes, &ns);
+		view_size(fs, node, asker, &bytes, &ns);
 		break;
 	case TABLE_SETTING:
 		setting_size(fs, node, &bytes, &ns);
@@ -89,7 +89,7 @@ static void size_and_time(struct fs *fs, const struct node *node, struct stat *s
 		set_times(st, ns);
 }
 
-void attr_stat(struct fs *fs, const struct node *node, struct stat *out)
+void attr_stat(struct fs *fs, const struct node *node, uid_t asker, struct stat *out)
 {
 	memset(out, 0, sizeof *out);
 	out->st_ino = node_ino(node);
@@ -106,7 +106,7 @@ void attr_stat(struct fs *fs, const struct node *node, struct stat *out)
 			session_stat(node, out);
 		else if (node->object->kind == OBJECT_ACCOUNT)
 			account_stat(node, out);
-		size_and_time(fs, node, out);
+		size_and_time(fs, node, asker, out);
 	}
 	out->st_blocks = (out->st_size + 511) / 512;
 }
@@ -139,11 +139,11 @@ double attr_entry_timeout(const struct table_row *row)
 		       : FS_CACHE_S;
 }
 
-void attr_entry(struct fs *fs, const struct node *node, struct fuse_entry_param *out)
+void attr_entry(struct fs *fs, const struct node *node, uid_t asker, struct fuse_entry_param *out)
 {
 	memset(out, 0, sizeof *out);
 	out->ino = node_ino(node);
-	attr_stat(fs, node, &out->attr);
+	attr_stat(fs, node, asker, &out->attr);
 	out->attr_timeout = attr_timeout(node->row);
 	out->entry_timeout = attr_entry_timeout(node->row);
 }
@@ -158,7 +158,7 @@ void attr_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	struct stat st;
-	attr_stat(fs, &node, &st);
+	attr_stat(fs, &node, fuse_req_ctx(req)->uid, &st);
 	if (fi)
 		rules_size_written((struct handle *)(uintptr_t)fi->fh, &st);
 	fuse_reply_attr(req, &st, attr_timeout(node.row));
@@ -193,7 +193,7 @@ static int set_owner(const struct node *node, const struct stat *attr, int to_se
 static int same_owner(struct fs *fs, const struct node *node, const struct stat *attr, int to_set)
 {
 	struct stat st;
-	attr_stat(fs, node, &st);
+	attr_stat(fs, node, fs->uid, &st);
 	if (((to_set & FUSE_SET_ATTR_MODE) && (attr->st_mode & 07777) != (st.st_mode & 07777)) ||
 		((to_set & FUSE_SET_ATTR_UID) && attr->st_uid != st.st_uid) ||
 		((to_set & FUSE_SET_ATTR_GID) && attr->st_gid != st.st_gid))
@@ -233,7 +233,7 @@ void attr_op_setattr(
 		fuse_reply_err(req, -r);
 	} else {
 		struct stat st;
-		attr_stat(fs, &node, &st);
+		attr_stat(fs, &node, fuse_req_ctx(req)->uid, &st);
 		fuse_reply_attr(req, &st, attr_timeout(node.row));
 	}
 	node_put(fs->nodes, &node);

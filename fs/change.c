@@ -37,7 +37,7 @@ static void reply_node(fuse_req_t req, struct node *node, int r)
 		return;
 	}
 	struct fuse_entry_param entry;
-	attr_entry(fs, node, &entry);
+	attr_entry(fs, node, fuse_req_ctx(req)->uid, &entry);
 	node_looked_up(fs->nodes, node);
 	if (fuse_reply_entry(req, &entry) < 0)
 		node_forget(fs->nodes, entry.ino, 1);
@@ -187,7 +187,7 @@ void change_op_create(
 		return;
 	}
 	struct fuse_entry_param entry;
-	attr_entry(fs, &node, &entry);
+	attr_entry(fs, &node, fuse_req_ctx(req)->uid, &entry);
 	node_looked_up(fs->nodes, &node);
 	node_put(fs->nodes, &node);
 	fi->fh = (uintptr_t)h;

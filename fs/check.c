@@ -4,9 +4,6 @@
  * commit or a restart. The judges are those of the mount: each setting's own check, and the
  * compilers of rules. Besides, what only shows when it is used: names that are no setting's, and
  * names of models and files that are not there.
- *
- * Checks of values do not say in which line of several the fault is: it is the first at which the
- * text up to there has the fault of the whole.
  */
 #include "fs/check.h"
 
@@ -14,9 +11,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/utf8.h"
+#include "fs/check_parts.h"
 #include "fs/collection.h"
 #include "fs/names.h"
 #include "fs/tree.h"
@@ -24,188 +24,48 @@
 #include "fs/tree_guards.h"
 #include "gateway/gateway.h"
 
-enum { LINES_MOST = 256 }; /* that are looked at one by one */
+/* Names are of any bytes, and sentences quote them: a line is one line, and nothing in it speaks to
+ * a terminal. */
+static void clean(char *text)
+{
+	uint32_t c = 0;
+	size_t len = strlen(text), n;
+	for (size_t i = 0; i < len; i += n ? n : 1) {
+		n = utf8_decode(text + i, len - i, &c);
+		if (n == 0 || c < ' ' || (c >= 0x7f && c < 0xa0))
+			memset(text + i, '?', n ? n : 1);
+	}
+}
 
-struct check {
-	struct tree *tree;
-	char **models; /* that there are */
-	FILE *out;
-	int n; /* faults */
-};
+/* new; NULL when memory is out. */
+__attribute__((format(printf, 1, 0))) static char *print(const char *format, va_list args)
+{
+	char *text = NULL;
+	return vasprintf(&text, format, args) < 0 ? NULL : text;
+}
 
-__attribute__((format(printf, 4, 5))) static void say(
-	struct check *k, const char *path, size_t line, const char *format, ...)
+/* Without a file before it: the sentence has its own. */
+__attribute__((format(printf, 2, 3))) static void say_line(struct check *k, const char *format, ...)
 {
 	va_list args;
 	va_start(args, format);
-	fprintf(k->out, "%s:%zu: ", path, line);
-	vfprintf(k->out, format, args);
-	fputc('\n', k->out);
+	char *line = print(format, args);
 	va_end(args);
+	if (line)
+		clean(line);
+	fprintf(k->out, "%s\n", line ? line : "out of memory");
 	k->n++;
+	free(line);
 }
 
-/* ---- settings ---- */
-
-/* Whether the first n bytes have that fault. */
-static bool has_fault(const struct collection *c, const char *file, const char *text, size_t n,
-	const char *sentence)
+void check_say(struct check *k, const char *path, size_t line, const char *format, ...)
 {
-	struct err err = {{0}};
-	struct buf part = {0}; /* checks may want a NUL behind it */
-	int r = n ? buf_append(&part, text, n) : 0;
-	r = r == 0 && n ? c->check(file, part.data, part.len, &err) : 0;
-	buf_free(&part);
-	return r < 0 && !strcmp(err.text, sentence);
-}
-
-/* The end of the line that begins at `at`. */
-static size_t line_end(const char *text, size_t len, size_t at)
-{
-	const char *end = memchr(text + at, '\n', len - at);
-	return end ? (size_t)(end - text) : len;
-}
-
-/* Each look reads all from the beginning: one at each line, but where there are very many in ever
- * longer steps, and then one at each line of the last of them. */
-static size_t line_of(const struct collection *c, const char *file, const char *text, size_t len,
-	const char *sentence)
-{
-	size_t line = 1, at = 0, step = 1;
-	while (at < len) {
-		size_t n = 0, next = at, end = at;
-		for (; n < step && next < len; n++) {
-			end = line_end(text, len, next);
-			next = end + 1;
-		}
-		if (has_fault(c, file, text, end, sentence)) {
-			if (n == 1)
-				return line;
-			step = (n + 1) / 2;
-			continue;
-		}
-		line += n;
-		at = next;
-		step = line > LINES_MOST ? step * 2 : 1;
-	}
-	return 1;
-}
-
-/* A sentence about a value begins with its file, which stands before it already. */
-static const char *without_name(const char *sentence, const char *file)
-{
-	size_t n = strlen(file);
-	return !strncmp(sentence, file, n) && !strncmp(sentence + n, ": ", 2) ? sentence + n + 2
-									      : sentence;
-}
-
-static bool is_path(const struct collection *c, const char *file)
-{
-	for (size_t i = 0; c->paths && c->paths[i]; i++)
-		if (!strcmp(c->paths[i], file))
-			return true;
-	return false;
-}
-
-/* The sentence without the line that it begins with, which stands before it already. */
-static const char *without_line(const char *sentence, size_t line)
-{
-	char begin[32];
-	int n = snprintf(begin, sizeof begin, "line %zu: ", line);
-	return strncmp(sentence, begin, (size_t)n) ? sentence : sentence + n;
-}
-
-/* A file that a setting names must be there. */
-static void check_target(struct check *k, const char *path, const char *target)
-{
-	struct stat st;
-	if (stat(target, &st) < 0)
-		say(k, path, 1, "%s: %s", target, strerror(errno));
-	else if (!S_ISREG(st.st_mode))
-		say(k, path, 1, "%s is not a regular file", target);
-}
-
-/* Whether this build has what computes the model. */
-static void check_backend(struct check *k, const char *path, const char *name)
-{
-	char built[64], *save = NULL;
-	snprintf(built, sizeof built, "auto %s", LLMFS_BACK_ENDS);
-	for (char *w = strtok_r(built, " ", &save); w; w = strtok_r(NULL, " ", &save))
-		if (!strcmp(w, name))
-			return;
-	say(k, path, 1, "this build has no back end %s: it has %s", name, LLMFS_BACK_ENDS);
-}
-
-/* Words of a list of models. */
-static void check_models(struct check *k, const char *path, const char *names)
-{
-	char copy[4096], *save = NULL;
-	snprintf(copy, sizeof copy, "%s", names);
-	for (char *w = strtok_r(copy, " \n", &save); w; w = strtok_r(NULL, " \n", &save))
-		if (!names_has(k->models, w))
-			say(k, path, 1, "there is no model %s", w);
-}
-
-/* The router's models answer and do nothing else; of others their file or server knows. */
-static void check_embeds(struct check *k, const char *path, const char *name)
-{
-	if (!strcmp(name, "auto") || !strcmp(name, "cascade"))
-		say(k, path, 1, "the model %s is the router's and gives no embeddings", name);
-	else
-		check_models(k, path, name);
-}
-
-static void check_value(struct check *k, const struct collection *c, const char *name,
-	const char *file, const char *path, const struct buf *text)
-{
-	struct err err = {{0}};
-	struct buf real = {0};
-	int r = is_path(c, file) ? tree_resolve(k->tree, c, name, text->data, text->len, &real)
-				 : buf_append(&real, text->data, text->len);
-	r = r ? r : c->check(file, real.data, real.len, &err);
-	if (r < 0) {
-		size_t line = line_of(c, file, real.data, real.len, err.text);
-		say(k, path, line, "%s",
-			*err.text ? without_line(without_name(err.text, file), line)
-				  : strerror(-r));
-	} else if (is_path(c, file)) {
-		check_target(k, path, real.data);
-	} else if (c == &collection_models && !strcmp(file, "backend") && real.len) {
-		check_backend(k, path, real.data);
-	} else if (!strcmp(file, "embedding_model")) {
-		check_embeds(k, path, real.data ? real.data : "");
-	} else if (!strcmp(file, "fallback")) {
-		check_models(k, path, real.data);
-	}
-	buf_free(&real);
-}
-
-static void check_setting(
-	struct check *k, const struct collection *c, const char *name, const char *file)
-{
-	char path[COLLECTION_PATH];
-	struct buf text = {0};
-	struct err err = {{0}};
-	collection_path(c, name, file, path);
-	int r = tree_setting_get(k->tree, c, name, file, &text);
-	if (r == -EINVAL)
-		say(k, path, 1, "not a regular file");
-	else if (r < 0 && r != -ENOENT)
-		say(k, path, 1, "%s", strerror(-r));
-	else if (r == 0 && tree_trusted(k->tree, path, &err) < 0)
-		say(k, path, 1, "%s", err.text);
-	else if (r == 0 && text.len && c->key && !strcmp(c->key, file) &&
-		 !model_key_is_reference(text.data, text.len))
-		say(k, path, 1,
-			"a secret does not belong in TREE: write it to the mount, or put "
-			"env:NAME or file:PATH there");
-	else if (r == 0 && text.len && c->key && !strcmp(c->key, file)) {
-		if (model_key_check(text.data, text.len, &err) < 0)
-			say(k, path, 1, "%s", without_name(err.text, file));
-	} else if (r == 0 && text.len) {
-		check_value(k, c, name, file, path, &text);
-	}
-	buf_free(&text);
+	va_list args;
+	va_start(args, format);
+	char *sentence = print(format, args);
+	va_end(args);
+	say_line(k, "%s:%zu: %s", path, line, sentence ? sentence : "out of memory");
+	free(sentence);
 }
 
 /* ---- what else lies there ---- */
@@ -252,7 +112,7 @@ static void judge_setting(
 	const struct collection *c = what;
 	if (type == S_IFREG && looks_like_one(name) && !is_setting(c, name) &&
 		!table_row_named(c->inside, name))
-		say(k, path, 1, "no setting has that name");
+		check_say(k, path, 1, "no setting has that name");
 }
 
 static void check_strangers(struct check *k, const struct collection *c, const char *name)
@@ -269,7 +129,7 @@ static void judge_fixed(
 	const enum table_place *place = what;
 	if ((type == S_IFREG || type == S_IFDIR) && looks_like_one(name) &&
 		!table_row_named(*place, name))
-		say(k, path, 1, "no %s of TREE has that name",
+		check_say(k, path, 1, "no %s of TREE has that name",
 			type == S_IFDIR ? "directory" : "file");
 }
 
@@ -280,7 +140,9 @@ static void judge_one(
 	const struct collection *c = what;
 	bool is_default = c->default_is_link && !strcmp(name, "default");
 	if (type == S_IFDIR && !is_default && !tree_name_ok(c, name))
-		say(k, path, 1, "not a name of a %s: 1 to 64 of A-Z a-z 0-9 . _ -", c->one);
+		check_say(k, path, 1, "not a name of a %s: 1 to 64 of A-Z a-z 0-9 . _ -", c->one);
+	else if (type == S_IFLNK && !is_default)
+		check_say(k, path, 1, "%s", TREE_LINK);
 }
 
 static void check_one(struct check *k, const struct collection *c, const char *name)
@@ -290,11 +152,18 @@ static void check_one(struct check *k, const struct collection *c, const char *n
 		check_setting(k, c, name, settings[i]);
 	if (c->key)
 		check_setting(k, c, name, c->key);
+	if (c == &collection_models)
+		check_models_file(k, name);
 	check_strangers(k, c, name);
 }
 
 static void check_collection(struct check *k, const struct collection *c)
 {
+	int r = tree_dir_check(k->tree, c);
+	if (r < 0) {
+		check_say(k, c->dir, 1, "%s", r == -EACCES ? TREE_NO_ACCESS : TREE_NO_DIR);
+		return;
+	}
 	if (c->single) {
 		check_one(k, c, "");
 		return;
@@ -322,17 +191,17 @@ static void check_default(struct check *k)
 	char target[256];
 	ssize_t n = readlinkat(tree_fd(k->tree), path, target, sizeof target - 1);
 	if (n < 0 && errno != ENOENT && errno != ENOTDIR)
-		say(k, path, 1, "must be a symlink to the bare name of a sibling");
+		check_say(k, path, 1, "must be a symlink to the bare name of a sibling");
 	else if (n < 0 && has_models(k))
-		say(k, path, 1,
+		check_say(k, path, 1,
 			"is not there: ln -s NAME models/default, or name one in each session");
 	if (n < 0)
 		return;
 	target[n] = '\0';
 	if (!tree_name_ok(&collection_models, target))
-		say(k, path, 1, "must be a symlink to the bare name of a sibling");
-	else if (!names_has(k->models, target))
-		say(k, path, 1, "there is no model %s", target);
+		check_say(k, path, 1, "must be a symlink to the bare name of a sibling");
+	else
+		check_models_answers(k, path, target);
 }
 
 /* ---- guards ---- */
@@ -345,32 +214,43 @@ static void check_guard(struct check *k, struct guards_check *g, const char *fil
 	snprintf(path, sizeof path, "guards/%s", file);
 	int r = tree_guards_get(k->tree, file, &text);
 	if (r < 0) {
-		say(k, path, 1, "%s", r == -EINVAL ? "not a regular file" : strerror(-r));
+		check_say(k, path, 1, "%s", r == -EINVAL ? "not a regular file" : strerror(-r));
 	} else if (tree_trusted(k->tree, path, &err) < 0) {
-		say(k, path, 1, "%s", err.text);
+		check_say(k, path, 1, "%s", err.text);
 	} else if (text.len == 0) {
-		say(k, path, 1, "the file is empty: delete it, or write a comment into it");
+		check_say(k, path, 1, "%s", TREE_GUARDS_EMPTY);
 	} else if (gateway_guards_check(g, file, text.data ? text.data : "", text.len, &err) < 0) {
-		fprintf(k->out, "guards/%s\n", err.text);
-		k->n++;
+		say_line(k, "guards/%s", err.text);
 	}
 	buf_free(&text);
+}
+
+static void check_bad_names(struct check *k)
+{
+	char **names = tree_guards_bad_names(k->tree);
+	for (size_t i = 0; names && names[i]; i++) {
+		char path[TREE_GUARDS_NAME + 8];
+		snprintf(path, sizeof path, "guards/%s", names[i]);
+		check_say(k, path, 1, "%s", TREE_GUARDS_BAD_NAME);
+	}
+	names_free(names);
 }
 
 static void check_guards(struct check *k)
 {
 	if (tree_guards_dir_check(k->tree, "input") < 0)
-		say(k, "guards/input", 1, "cannot be read, or is not a directory");
+		check_say(k, "guards/input", 1, "cannot be read, or is not a directory");
 	if (tree_guards_dir_check(k->tree, "output") < 0)
-		say(k, "guards/output", 1, "cannot be read, or is not a directory");
+		check_say(k, "guards/output", 1, "cannot be read, or is not a directory");
 	struct guards_check *g = gateway_guards_check_new();
 	char **names = g ? tree_guards_names(k->tree) : NULL;
 	if (!names)
-		say(k, "guards", 1, "cannot be read");
+		check_say(k, "guards", 1, "cannot be read");
 	for (size_t i = 0; names && names[i]; i++)
 		check_guard(k, g, names[i]);
+	check_bad_names(k);
 	if (names && *gateway_guards_check_judge(g))
-		check_models(k, "guards/moderation", gateway_guards_check_judge(g));
+		check_models_answers(k, "guards/moderation", gateway_guards_check_judge(g));
 	names_free(names);
 	gateway_guards_check_free(g);
 }
@@ -419,7 +299,7 @@ int check_tree(const char *path, FILE *out)
 	if (is_a_tree(&k))
 		for_each_entry(&k, "", &root, judge_fixed);
 	else
-		say(&k, tree_path(k.tree), 1,
+		check_say(&k, tree_path(k.tree), 1,
 			"not a TREE: it has none of models, budgets, router, "
 			"cache and guards");
 	for_each_entry(&k, "guards/", &guards, judge_fixed);

@@ -29,8 +29,7 @@ struct collection {
 	bool single;
 	bool default_is_link; /* `default` is a symlink there, and no name */
 	const char *always;   /* exists with or without a directory in TREE, or NULL */
-	/* Settings whose values are paths below its directory in TREE; ends with NULL. NULL: none
-	 */
+	/* Settings whose values are paths below its directory in TREE; ends with NULL. Or NULL. */
 	const char *const *paths;
 	const char *key; /* a file in TREE that is no setting (keys.h) and goes with it, or NULL */
 

@@ -41,7 +41,7 @@ void dir_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		return;
 	}
 	struct fuse_entry_param entry;
-	attr_entry(fs, &node, &entry);
+	attr_entry(fs, &node, fuse_req_ctx(req)->uid, &entry);
 	node_looked_up(fs->nodes, &node);
 	if (fuse_reply_entry(req, &entry) < 0)
 		node_forget(fs->nodes, entry.ino, 1);
@@ -142,7 +142,7 @@ static size_t emit(
 		used = fuse_add_direntry(req, buf, room, l->names.list[i], &entry.attr, next);
 	} else {
 		if (node.object)
-			attr_entry(fs, &node, &entry);
+			attr_entry(fs, &node, fuse_req_ctx(req)->uid, &entry);
 		used = fuse_add_direntry_plus(req, buf, room, l->names.list[i], &entry, next);
 		if (used <= room && node.object)
 			node_looked_up(fs->nodes, &node);

@@ -68,10 +68,16 @@ static void drop(struct faults *f, struct fault *one)
 	free(one);
 }
 
-/* Its directory; false: it is in none of a collection. */
+static const char guards_dir[] = "guards";
+
+/* Its directory; false: it is in none that has an `error`. */
 static bool directory_of(const struct node *node, char dir[COLLECTION_PATH])
 {
 	const struct collection *c = collection_inside(node->row->place);
+	if (node->row->place == TABLE_GUARDS) {
+		snprintf(dir, COLLECTION_PATH, "%s", guards_dir);
+		return true;
+	}
 	if (c)
 		collection_path(c, c->single ? "" : c->name(node->object->theirs), "", dir);
 	return c;
@@ -86,16 +92,12 @@ static void print(struct fault *one, const char *file, const char *why)
 		named ? "" : ": ", why);
 }
 
-void faults_note(struct fs *fs, const struct node *node, int r, const struct err *err)
+static void note(struct faults *f, const char *dir, const char *file, int r, const struct err *err)
 {
-	char dir[COLLECTION_PATH];
-	struct faults *f = fs->faults;
-	if (!f || !directory_of(node, dir))
-		return;
-	struct fault *fresh = r < 0 ? calloc(1, sizeof *fresh) : NULL;
+	struct fault *fresh = r ? calloc(1, sizeof *fresh) : NULL;
 	if (fresh) {
 		snprintf(fresh->dir, sizeof fresh->dir, "%s", dir);
-		print(fresh, node->row->name, err && *err->text ? err->text : strerror(-r));
+		print(fresh, file, err && *err->text ? err->text : strerror(-r));
 	}
 	pthread_mutex_lock(&f->lock);
 	drop(f, find(f, dir));
@@ -106,6 +108,19 @@ void faults_note(struct fs *fs, const struct node *node, int r, const struct err
 		f->n++;
 	}
 	pthread_mutex_unlock(&f->lock);
+}
+
+void faults_note(struct fs *fs, const struct node *node, int r, const struct err *err)
+{
+	char dir[COLLECTION_PATH];
+	if (fs->faults && directory_of(node, dir))
+		note(fs->faults, dir, node->row->name, r < 0 ? r : 0, err);
+}
+
+void faults_note_guard(struct fs *fs, const char *file, int r, const struct err *err)
+{
+	if (fs->faults)
+		note(fs->faults, guards_dir, file, r, err);
 }
 
 int faults_render(struct fs *fs, const struct node *node, struct buf *out)
@@ -132,5 +147,18 @@ void faults_forget(struct fs *fs, const struct collection *c, const char *name)
 	collection_path(c, name, "", dir);
 	pthread_mutex_lock(&f->lock);
 	drop(f, find(f, dir));
+	pthread_mutex_unlock(&f->lock);
+}
+
+void faults_forget_guard(struct fs *fs, const char *file)
+{
+	struct faults *f = fs->faults;
+	size_t n = strlen(file);
+	if (!f)
+		return;
+	pthread_mutex_lock(&f->lock);
+	struct fault *one = find(f, guards_dir);
+	if (one && !strncmp(one->sentence, file, n) && one->sentence[n] == ':')
+		drop(f, one);
 	pthread_mutex_unlock(&f->lock);
 }

@@ -9,8 +9,8 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-/* What was wrong with the last write to a model, a budget, the router or the cache: their file
- * `error`. Any thread; a leaf lock. */
+/* What was wrong with the last write to a model, a budget, the router, the cache or the guards:
+ * their file `error`. Any thread; a leaf lock. */
 
 struct faults;
 
@@ -20,9 +20,14 @@ struct faults *faults_free(struct faults *f); /* accepts NULL, returns NULL */
 /* A write to that file, of a collection's, ended with r (0: well, which forgets what was noted) and
  * that sentence. Of other files nothing is noted. */
 void faults_note(struct fs *fs, const struct node *node, int r, const struct err *err);
+/* The same of a file of the guards ("input/pii.rules"); r may be positive, too: it was saved, with
+ * that fault. */
+void faults_note_guard(struct fs *fs, const char *file, int r, const struct err *err);
 /* Appends the sentence about what that file `error` lies in; nothing where nothing was wrong. */
 int faults_render(struct fs *fs, const struct node *node, struct buf *out);
 /* It is gone; one of that name later is another. */
 void faults_forget(struct fs *fs, const struct collection *c, const char *name);
+/* The same of a file of the guards: a fault of another one stays. */
+void faults_forget_guard(struct fs *fs, const char *file);
 
 #endif

@@ -23,6 +23,7 @@
  */
 #include "fs/guards.h"
 
+#include "fs/faults.h"
 #include "fs/names.h"
 #include "fs/rules.h"
 #include "fs/tree_file.h"
@@ -156,6 +157,8 @@ static void report(struct fs *fs, const char *file, const struct err *err)
 	if (err) {
 		char sentence[512];
 		snprintf(sentence, sizeof sentence, "guards/%s in TREE: %s", file, err->text);
+		for (char *c = sentence; *c; c++) /* a name may be of any bytes */
+			*c = *c >= ' ' && *c < 0x7f ? *c : '?';
 		if (!known) {
 			log_warn("%s", sentence);
 			names_add(&reported, file);
@@ -214,6 +217,12 @@ static int wanted(struct fs *fs, const char *file, struct buf *text, bool *again
 	return 0;
 }
 
+/* One of no bytes is in force, without rules, and has a fault: nobody saves it for that. */
+static int empty_fault(const struct buf *text, struct err *err)
+{
+	return text->len ? 0 : err_set(err, -EINVAL, "%s", TREE_GUARDS_EMPTY);
+}
+
 /* Sets it if it has changed or had a fault. True: it has one that nobody was told of; `last`: tells
  * it. */
 static bool pass_file(struct fs *fs, const char *file, bool last, bool *again)
@@ -222,7 +231,7 @@ static bool pass_file(struct fs *fs, const char *file, bool last, bool *again)
 	struct buf text = {0};
 	pthread_mutex_lock(&change_lock);
 	int r = wanted(fs, file, &text, again, &err);
-	report(fs, file, r < 0 ? &err : NULL);
+	report(fs, file, r < 0 || (r == 0 && empty_fault(&text, &err) < 0) ? &err : NULL);
 	if (r < 0)
 		gateway_guard_fail(fs->gateway, file, err.text);
 	bool news = false;
@@ -259,8 +268,7 @@ static void pass_gone(struct fs *fs, char *const *there, char *const *deleted, b
 		if (names_has(there, known[i]))
 			continue;
 		pthread_mutex_lock(&change_lock);
-		/* Asked again: it may have come since. Where others can delete, nothing has gone.
-		 */
+		/* Asked again: it may have come since. Where others can delete, none has gone. */
 		if (is_trusted(fs, known[i]) &&
 			tree_guards_stat(fs->tree, known[i], &st) == -ENOENT) {
 			put_out_of_force(fs, known[i], away);
@@ -269,9 +277,19 @@ static void pass_gone(struct fs *fs, char *const *there, char *const *deleted, b
 		pthread_mutex_unlock(&change_lock);
 	}
 	names_free(known);
-	for (size_t i = reported.n; i-- > 0;)
-		if (!names_has(there, reported.list[i]))
+}
+
+/* Names that look like rules and are none: who wrote them believes them in force. */
+static void pass_bad_names(struct fs *fs, char *const *there)
+{
+	const struct err err = {TREE_GUARDS_BAD_NAME};
+	char **bad = tree_guards_bad_names(fs->tree);
+	for (size_t i = 0; bad && bad[i]; i++)
+		report(fs, bad[i], &err);
+	for (size_t i = reported.n; bad && i-- > 0;)
+		if (!names_has(there, reported.list[i]) && !names_has(bad, reported.list[i]))
 			report(fs, reported.list[i], NULL);
+	names_free(bad);
 }
 
 /* Directories of rules: where one is none, what rules there are cannot be known, and nothing
@@ -311,6 +329,7 @@ bool guards_pass(struct fs *fs, char *const *deleted)
 		return false;
 	was_read = true;
 	pass_gone(fs, there, deleted, &again);
+	pass_bad_names(fs, there);
 	for (size_t i = 0; there[i]; i++)
 		if (pass_file(fs, there[i], false, &again))
 			names_add(&news, there[i]);
@@ -327,25 +346,34 @@ bool guards_pass(struct fs *fs, char *const *deleted)
 
 /* ---- changes through the mount ---- */
 
+/* For the file `error`. What is only to be done again, or was not wanted any more, is no fault.
+ * Under change_lock, so that the last change is the last that is told of. */
+static void told(struct fs *fs, const char *file, int r, const struct err *err)
+{
+	if (r != -EAGAIN && r != -ECANCELED && r != -ESTALE && r != -ENOENT)
+		faults_note_guard(fs, file, r, err);
+}
+
 int guards_save(struct fs *fs, const char *file, const char *text, size_t len,
 	int (*still)(const void *arg), const void *arg)
 {
 	struct tree_guards_write w;
-	int r = tree_guards_write(&w, fs->tree, file, text, len);
-	if (r < 0)
-		return r;
+	struct err err = {{0}};
+	int wrote = tree_guards_write(&w, fs->tree, file, text, len), r = wrote;
 	pthread_mutex_lock(&change_lock);
-	if (still)
+	if (r == 0 && still)
 		r = still(arg);
 	if (r == 0)
 		r = tree_guards_take(&w);
 	if (r == 0) {
 		rules_saved(fs, file, !still);
-		r = gateway_guard_set(fs->gateway, file, text, len, NULL) < 0 ? 1 : 0;
+		r = gateway_guard_set(fs->gateway, file, text, len, &err) < 0 ? 1 : 0;
 		set_faulty(file, r == 1);
 	}
+	told(fs, file, r, &err);
 	pthread_mutex_unlock(&change_lock);
-	tree_guards_end(&w);
+	if (wrote == 0)
+		tree_guards_end(&w);
 	return r;
 }
 
@@ -367,6 +395,7 @@ int guards_create(struct fs *fs, const char *file)
 int guards_put_back(struct fs *fs, const char *kept, const char *file, const char *text, size_t len)
 {
 	struct buf have = {0};
+	struct err err = {{0}};
 	pthread_mutex_lock(&change_lock);
 	int r = tree_guards_get(fs->tree, kept, &have);
 	if (r == 0 && (have.len != len || (len && memcmp(have.data, text, len) != 0)))
@@ -375,8 +404,9 @@ int guards_put_back(struct fs *fs, const char *kept, const char *file, const cha
 		r = tree_guards_rename(fs->tree, kept, file);
 	if (r == 0) {
 		rules_saved(fs, file, true);
-		r = put_in_force(fs, file, &have, NULL) < 0 ? 1 : 0;
+		r = put_in_force(fs, file, &have, &err) < 0 ? 1 : 0;
 	}
+	told(fs, file, r, &err);
 	pthread_mutex_unlock(&change_lock);
 	buf_free(&have);
 	return r;
@@ -389,6 +419,7 @@ int guards_delete(struct fs *fs, const char *file)
 	if (r == 0) {
 		rules_saved(fs, file, true);
 		put_out_of_force(fs, file, was_aside(file, NULL));
+		faults_forget_guard(fs, file);
 	}
 	pthread_mutex_unlock(&change_lock);
 	return r;
@@ -397,6 +428,8 @@ int guards_delete(struct fs *fs, const char *file)
 int guards_rename(struct fs *fs, const char *file, const char *to)
 {
 	struct buf text = {0};
+	struct err err = {{0}};
+	bool has_fault = false;
 	pthread_mutex_lock(&change_lock);
 	int r = tree_guards_get(fs->tree, file, &text);
 	if (r == 0)
@@ -405,9 +438,11 @@ int guards_rename(struct fs *fs, const char *file, const char *to)
 		rules_saved(fs, file, true);
 		rules_saved(fs, to, true);
 		put_out_of_force(fs, file, true);
-		put_in_force(fs, to, &text, NULL);
+		has_fault = put_in_force(fs, to, &text, &err) < 0;
 		put_out_of_force(fs, file, false);
+		faults_forget_guard(fs, file);
 	}
+	told(fs, to, r == 0 && has_fault ? 1 : r, &err);
 	pthread_mutex_unlock(&change_lock);
 	buf_free(&text);
 	return r;
@@ -422,6 +457,7 @@ int guards_put_aside(
 		note_aside(file, kept);
 		rules_saved(fs, file, true);
 		put_out_of_force(fs, file, true);
+		faults_forget_guard(fs, file);
 	}
 	pthread_mutex_unlock(&change_lock);
 	return r;

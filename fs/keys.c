@@ -8,9 +8,15 @@
  * After a restart nothing is remembered, and a reference that went while no daemon was running
  * stays in force until the key is removed in the mount.
  *
- * A model whose directory in TREE has gone, as for the moment of a git checkout, keeps a key that
- * was written to the mount; what was TREE's reference goes with the directory. Who removes the
- * model in the mount means its key too.
+ * Who removes a model means its key too, or the next one of that name would have it, whatever
+ * server that is at. In the mount that is known at once. A directory that has gone from TREE may be
+ * back in a moment, as in a git checkout: so its key, if it was written to the mount, is kept for a
+ * minute; what was TREE's reference goes with the directory.
+ *
+ * A secret that is forgotten by mistake cannot be had again. So it goes only with a directory that
+ * this daemon has seen, and that is known not to be there: where models/ cannot be read, or is not
+ * there itself, or something else has the name, nothing has gone. Of keys that a start finds
+ * without their models nothing is known (TREE may be another one), and they stay.
  *
  * keys_lock makes TREE, the memory and the gateway change together: a pass that has read TREE
  * before a key was written must not set the old reference after it, and a key that is written while
@@ -26,6 +32,7 @@
 #include "fs/tree_file.h"
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "gateway/gateway.h"
 
@@ -85,6 +92,112 @@ static const char *reference_of(const char *name)
 {
 	const struct known *k = find(name);
 	return k ? k->reference : NULL;
+}
+
+/* ---- models that were seen in TREE; under keys_lock ---- */
+
+struct seen {
+	char *name;
+	uint64_t gone_ns; /* when it had gone, or later: from then on its key is kept; 0: it is
+			     there */
+};
+static struct seen *seen;
+static size_t n_seen;
+static uint64_t keep_ns = KEYS_GONE_MS * (uint64_t)1000000;
+
+static struct seen *find_seen(const char *name)
+{
+	for (size_t i = 0; i < n_seen; i++)
+		if (strcmp(seen[i].name, name) == 0)
+			return &seen[i];
+	return NULL;
+}
+
+static void drop_seen(struct seen *s)
+{
+	free(s->name);
+	*s = seen[--n_seen];
+}
+
+/* One that cannot be noted for want of memory keeps its key. */
+static void note_seen(const char *name)
+{
+	struct seen *s = find_seen(name);
+	struct seen *more = s ? NULL : realloc(seen, (n_seen + 1) * sizeof *seen);
+	if (s)
+		s->gone_ns = 0;
+	if (!more)
+		return;
+	seen = more;
+	seen[n_seen] = (struct seen){.name = strdup(name)};
+	n_seen += seen[n_seen].name != NULL;
+}
+
+static bool is_over(const struct seen *s)
+{
+	return s->gone_ns && clock_mono_ns() - s->gone_ns >= keep_ns;
+}
+
+static void forget_key(struct fs *fs, struct seen *s)
+{
+	struct err err = {{0}};
+	if (gateway_model_key_forget(fs->gateway, s->name, &err) < 0) {
+		log_warn("models/%s has gone from TREE, but not its key: %s", s->name, err.text);
+		s->gone_ns = clock_mono_ns();
+		return;
+	}
+	log_info("models/%s has gone from TREE, and its key with it", s->name);
+	drop_seen(s);
+}
+
+/* TREE is asked again: since its names were read the model may have come back, with another key.
+ * What cannot be found out or done now is due again after as long a time. */
+static void pass_gone(struct fs *fs, struct seen *s, bool has_key)
+{
+	int gone = tree_has_gone(fs->tree, models, s->name);
+	if (gone > 0 && !has_key)
+		drop_seen(s);
+	else if (gone > 0 && is_over(s))
+		forget_key(fs, s);
+	else if (gone == 0)
+		s->gone_ns = 0;
+	else if (gone > 0 ? !s->gone_ns : is_over(s))
+		s->gone_ns = clock_mono_ns();
+}
+
+/* there: the models of TREE; NULL: they cannot be read. */
+static void pass_seen(struct fs *fs, char *const *there)
+{
+	char **with_key = there ? gateway_model_key_names(fs->gateway) : NULL;
+	for (size_t i = 0; there && there[i]; i++)
+		note_seen(there[i]);
+	for (size_t i = n_seen; i-- > 0;) {
+		if (with_key && !names_has(there, seen[i].name))
+			pass_gone(fs, &seen[i], names_has(with_key, seen[i].name));
+		else if (is_over(&seen[i]))
+			seen[i].gone_ns = clock_mono_ns();
+	}
+	names_free(with_key);
+}
+
+int keys_due_ms(void)
+{
+	uint64_t now = clock_mono_ns(), first = UINT64_MAX;
+	pthread_mutex_lock(&keys_lock);
+	for (size_t i = 0; i < n_seen; i++)
+		if (seen[i].gone_ns && seen[i].gone_ns + keep_ns < first)
+			first = seen[i].gone_ns + keep_ns;
+	pthread_mutex_unlock(&keys_lock);
+	if (first == UINT64_MAX)
+		return -1;
+	return first <= now ? 0 : (int)((first - now) / 1000000) + 1;
+}
+
+void keys_keep(unsigned ms)
+{
+	pthread_mutex_lock(&keys_lock);
+	keep_ns = ms * (uint64_t)1000000;
+	pthread_mutex_unlock(&keys_lock);
 }
 
 /* ---- faults ---- */
@@ -195,15 +308,14 @@ bool keys_pass(struct fs *fs)
 {
 	bool again = false;
 	char **names = tree_names(fs->tree, models);
-	if (!names)
-		return false;
-	for (size_t i = 0; names[i]; i++)
+	for (size_t i = 0; names && names[i]; i++)
 		again = pass_one(fs, names[i]) || again;
 	pthread_mutex_lock(&keys_lock);
-	for (size_t i = n_known; i-- > 0;) {
+	for (size_t i = n_known; names && i-- > 0;) {
 		if (!names_has(names, known[i].name))
 			let_go(fs, &known[i]);
 	}
+	pass_seen(fs, names);
 	pthread_mutex_unlock(&keys_lock);
 	names_free(names);
 	return again;
@@ -241,6 +353,9 @@ int keys_set(struct fs *fs, struct model *m, const char *value, size_t len, stru
 		report(fs, name, NULL);
 		forget(k);
 	}
+	struct seen *s = r == 0 ? find_seen(name) : NULL;
+	if (s)
+		s->gone_ns = 0; /* a key that is new has a minute of its own */
 	pthread_mutex_unlock(&keys_lock);
 	buf_wipe(&before);
 	return r;

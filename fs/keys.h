@@ -34,5 +34,12 @@ int keys_remove_model(struct fs *fs, const char *name, struct err *err);
  * another pass is due soon. Called by one thread at a time.
  */
 bool keys_pass(struct fs *fs);
+/* In how many milliseconds another one is due, because a model that one has seen in TREE has gone
+ * and has a key still; -1: none has. */
+int keys_due_ms(void);
+/* How long such a key is kept, and after how long is tried again what could not be done:
+ * KEYS_GONE_MS, unless this says otherwise. For tests, which cannot wait that long. */
+#define KEYS_GONE_MS 60000
+void keys_keep(unsigned ms);
 
 #endif

@@ -187,8 +187,7 @@ static bool is_within(const char *path, const char *dir, const char *below)
 	return !strncmp(path, whole, n) && (path[n] == '/' || !path[n]);
 }
 
-/* A daemon that had to ask its own mount for its configuration or its store would wait for itself.
- */
+/* A daemon that had to ask its own mount for its configuration or store would wait for itself. */
 static int check_apart(const struct options *o, struct err *err)
 {
 	if (is_within(o->tree, o->mountpoint, "") || is_within(o->mountpoint, o->tree, "/models"))

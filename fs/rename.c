@@ -67,7 +67,7 @@ static int setting_to_copy(
 	struct fs *fs, const struct node *dir, const struct node *from, const char *new_name)
 {
 	struct stat st;
-	attr_stat(fs, from, &st);
+	attr_stat(fs, from, fs->uid, &st);
 	struct scratch *scratch = scratch_new(st.st_mode, st.st_uid, st.st_gid);
 	if (!scratch)
 		return -ENOMEM;

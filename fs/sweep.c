@@ -11,6 +11,7 @@
 #include "fs/collection.h"
 #include "fs/fs.h"
 #include "fs/guards.h"
+#include "fs/keys.h"
 #include "fs/names.h"
 #include "fs/sync.h"
 #include "fs/tree.h"
@@ -53,7 +54,9 @@ static const char *const guards_dirs[3] = {"guards", "guards/input", "guards/out
 
 static int add_watch(struct sweep *s, const char *below, const char *name)
 {
-	const uint32_t mask = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVE | IN_ONLYDIR;
+	/* IN_ATTRIB: what could not be read can be now, or the other way round. */
+	const uint32_t mask =
+		IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVE | IN_ATTRIB | IN_ONLYDIR;
 	char path[4096 + 160];
 	snprintf(path, sizeof path, "%s/%s/%s", tree_path(s->fs->tree), below, name);
 	return inotify_add_watch(s->inotify, path, mask);
@@ -150,7 +153,7 @@ static void *run(void *arg)
 		poll(fds, 1, SETTLE_MS);
 		if (s->stop)
 			return NULL;
-		timeout = pass(s) ? AGAIN_MS : -1;
+		timeout = pass(s) ? AGAIN_MS : keys_due_ms();
 	}
 }
 

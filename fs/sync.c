@@ -29,6 +29,9 @@
 
 /* ---- one pass ---- */
 
+/* Faults by their keys, so that the log has each once. */
+static struct names reported; /* the passes', which never run at the same time */
+
 static void report(struct fs *fs, const struct collection *c, const char *name, const char *file,
 	const struct err *err)
 {
@@ -38,9 +41,13 @@ static void report(struct fs *fs, const struct collection *c, const char *name, 
 	if (err) {
 		char sentence[sizeof path + sizeof err->text + 16];
 		snprintf(sentence, sizeof sentence, "%s in TREE: %s", path, err->text);
-		log_warn("%s", sentence);
+		if (!names_has(reported.list, key)) {
+			log_warn("%s", sentence);
+			names_add(&reported, key);
+		}
 		gateway_report(fs->gateway, key, sentence);
 	} else {
+		names_drop(&reported, key);
 		gateway_report(fs->gateway, key, NULL);
 	}
 }
@@ -260,9 +267,38 @@ static void pass_reports(struct fs *fs, const struct collection *c, char ***befo
 	*before = names;
 }
 
+/* A directory of all of them that is none has nothing in it, and of one that cannot be read what it
+ * had stays: for both there is a reason to be told. */
+static void pass_dir(struct fs *fs, const struct collection *c)
+{
+	char key[32], sentence[96];
+	int r = tree_dir_check(fs->tree, c);
+	snprintf(key, sizeof key, "tree:%s", c->dir);
+	snprintf(sentence, sizeof sentence, "%s in TREE %s", c->dir,
+		r == -EACCES ? TREE_NO_ACCESS : TREE_NO_DIR);
+	gateway_report(fs->gateway, key, r < 0 ? sentence : NULL);
+}
+
+/* The same of symlinks beside its directories; *before are those of the pass before. */
+static void pass_links(
+	struct fs *fs, const struct collection *c, char *const *names, char ***before)
+{
+	const struct err err = {TREE_LINK};
+	char **links = tree_links(fs->tree, c);
+	for (size_t i = 0; links && links[i]; i++)
+		report(fs, c, links[i], "", &err);
+	for (size_t i = 0; links && *before && (*before)[i]; i++)
+		if (!names_has(links, (*before)[i]) && !names_has(names, (*before)[i]))
+			report(fs, c, (*before)[i], "", NULL);
+	if (!links)
+		return;
+	names_free(*before);
+	*before = links;
+}
+
 bool sync_all(struct fs *fs, char *const *deleted)
 {
-	static char **before[COLLECTIONS]; /* passes never run at the same time */
+	static char **before[COLLECTIONS], **links[COLLECTIONS]; /* passes run one at a time */
 	bool again = false;
 	for (size_t i = 0; collections[i]; i++) {
 		const struct collection *c = collections[i];
@@ -270,6 +306,7 @@ bool sync_all(struct fs *fs, char *const *deleted)
 			again = pass_settings(fs, c, c->find(fs->gateway, "")) || again;
 			continue;
 		}
+		pass_dir(fs, c);
 		char **names = wanted(fs, c);
 		if (!names)
 			continue;
@@ -279,6 +316,8 @@ bool sync_all(struct fs *fs, char *const *deleted)
 			pass_default(fs);
 		pass_gone(fs, c);
 		pass_reports(fs, c, &before[i], names);
+		/* Last: a symlink's fault has the key of the directory that stood there before. */
+		pass_links(fs, c, names, &links[i]);
 	}
 	again = keys_pass(fs) || again;
 	return guards_pass(fs, deleted) || again;

@@ -92,6 +92,9 @@ const struct table_row table_rows[] = {
 	MODEL_ROW("template", "chat family, where the file's own is not recognised"),
 	MODEL_ROW("backend", "auto, cpu or cuda: what computes it"),
 	MODEL_ROW("gpu", "which GPU, by number"),
+	MODEL_ROW("fp8", "on or off: its weights in 8 bits, on a GPU"),
+	MODEL_ROW("kv_fp8", "on or off: keys and values in 8 bits, on a GPU"),
+	MODEL_ROW("memory_share", "share of the GPU's free memory it may take"),
 	MODEL_ROW("price_input", "dollars per million tokens of prompts"),
 	MODEL_ROW("price_cached", "of those found in a cache; empty: as price_input"),
 	MODEL_ROW("price_output", "dollars per million tokens of answers"),
@@ -121,11 +124,15 @@ const struct table_row table_rows[] = {
 	ROW(TABLE_MODEL, "ctl", "load, unload, reset", TABLE_CTL, 0200),
 	ASK_ROW(TABLE_MODEL, "ask", "channel: a prompt and its answer", GATEWAY_ASK),
 	ASK_ROW(TABLE_MODEL, "embed", "channel: a text and its vector", GATEWAY_EMBED),
+	VIEW_ROW(TABLE_MODEL, "ask_error", "why your last ask or embed here failed",
+		TABLE_ASK_FAULT),
 	VIEW_ROW(TABLE_MODEL, "state", "ready, or in which way not", MODEL_STATE),
 	VIEW_ROW(TABLE_MODEL, "info", "what the model is, JSON", MODEL_INFO),
 	VIEW_ROW(TABLE_MODEL, "metrics", "its numbers, Prometheus text", MODEL_METRICS),
 
 	ASK_ROW(TABLE_VIRTUAL_MODEL, "ask", "channel: a prompt and its answer", GATEWAY_ASK),
+	VIEW_ROW(
+		TABLE_VIRTUAL_MODEL, "ask_error", "why your last ask here failed", TABLE_ASK_FAULT),
 	VIEW_ROW(TABLE_VIRTUAL_MODEL, "state", "ready, or why not", MODEL_STATE),
 	VIEW_ROW(TABLE_VIRTUAL_MODEL, "info", "what it is, JSON", MODEL_INFO),
 	VIEW_ROW(TABLE_VIRTUAL_MODEL, "metrics", "its numbers, Prometheus text", MODEL_METRICS),
@@ -179,6 +186,8 @@ const struct table_row table_rows[] = {
 	ROW(TABLE_GUARDS_OUTPUT, "NAME.rules", "rules, one a line", TABLE_RULES, 0644,
 		.pattern = true),
 	ROW(TABLE_GUARDS, "moderation", "the model that judges", TABLE_RULES, 0644),
+	ROW(TABLE_GUARDS, "error", "what was wrong with the last write", TABLE_VIEW, 0400,
+		.view = TABLE_FAULT),
 	VIEW_ROW(TABLE_GUARDS, "status", "what is in force; faults of files", GATEWAY_GUARD_STATUS),
 	ROW(TABLE_GUARDS, "audit", "a JSON line per finding, of all users", TABLE_LOG, 0400,
 		.view = GATEWAY_GUARD_AUDIT),
@@ -260,8 +269,7 @@ const struct table_row *table_scratch(void)
 	return &table_rows[1];
 }
 
-/* O(rows): some hundred and fifty short comparisons, a microsecond beside a FUSE request's twelve.
- */
+/* O(rows): some hundred and fifty short comparisons, a microsecond beside a request's twelve. */
 const struct table_row *table_row_named(enum table_place place, const char *name)
 {
 	for (size_t i = 2; i < table_n_rows; i++)

@@ -48,7 +48,7 @@ enum table_kind {
 };
 
 /* Texts that the front end itself renders; the others are the gateway's enumerations. */
-enum table_own_view { TABLE_README = 100, TABLE_VERSION, TABLE_FAULT };
+enum table_own_view { TABLE_README = 100, TABLE_VERSION, TABLE_FAULT, TABLE_ASK_FAULT };
 
 struct table_row {
 	const char *name;  /* of a pattern: what the manual calls it */

@@ -111,7 +111,40 @@ int tree_readme(const struct tree *t, struct buf *out)
 	return tree_file_read(t->fd, "README", TREE_MAX_BYTES, out);
 }
 
-char **tree_names(const struct tree *t, const struct collection *c)
+int tree_dir_check(const struct tree *t, const struct collection *c)
+{
+	struct stat st;
+	int fd = tree_file_dir(t->fd, c->dir), r = fd < 0 ? fd : 0;
+	/* A list of names may be read where none of them may be looked up. */
+	if (fd >= 0 && fstatat(fd, ".", &st, 0) < 0)
+		r = -errno;
+	if (fd >= 0)
+		close(fd);
+	return r == -ENOTDIR || r == -ELOOP || r == -EACCES ? r : 0;
+}
+
+int tree_has_gone(const struct tree *t, const struct collection *c, const char *name)
+{
+	struct stat st;
+	int fd = tree_file_dir(t->fd, c->dir);
+	if (fd < 0)
+		return fd;
+	int r = fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+	close(fd);
+	return r == -ENOENT ? 1 : r;
+}
+
+/* Adds an entry if it is of that type. One that went between the two looks is none. */
+static int add_entry(struct names *names, int dir, const char *name, mode_t type)
+{
+	struct stat st;
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	return (st.st_mode & S_IFMT) == type ? names_add(names, name) : 0;
+}
+
+/* Entries of the directory of all of them that are directories, or symlinks. */
+static char **entries(const struct tree *t, const struct collection *c, mode_t type)
 {
 	struct names names = {0};
 	int fd = tree_file_dir(t->fd, c->dir), r = 0;
@@ -121,16 +154,25 @@ char **tree_names(const struct tree *t, const struct collection *c)
 	/* What cannot be read now is not what has gone. */
 	if (!dir && fd != -ENOENT && fd != -ENOTDIR && fd != -ELOOP)
 		r = fd < 0 ? fd : -ENOMEM;
-	for (struct dirent *e; r == 0 && dir && (e = readdir(dir));) {
-		struct stat st;
-		if (tree_name_ok(c, e->d_name) &&
-			fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-			S_ISDIR(st.st_mode))
-			r = names_add(&names, e->d_name);
-	}
+	errno = 0;
+	for (struct dirent *e; r == 0 && dir && (e = readdir(dir)); errno = 0)
+		if (tree_name_ok(c, e->d_name))
+			r = add_entry(&names, dirfd(dir), e->d_name, type);
+	if (r == 0 && dir)
+		r = -errno;
 	if (dir)
 		closedir(dir);
 	return names_take(&names, r);
+}
+
+char **tree_names(const struct tree *t, const struct collection *c)
+{
+	return entries(t, c, S_IFDIR);
+}
+
+char **tree_links(const struct tree *t, const struct collection *c)
+{
+	return entries(t, c, S_IFLNK);
 }
 
 int tree_open(struct tree **out, const char *path, struct err *err)

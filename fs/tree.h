@@ -35,6 +35,17 @@ int tree_name_ok(const struct collection *c, const char *name);
  * none. */
 char **tree_names(const struct tree *t, const struct collection *c);
 
+/* new: names of the symlinks beside them, but `default`, as above. They are nobody's directory. */
+char **tree_links(const struct tree *t, const struct collection *c);
+#define TREE_LINK "a symlink, which is not followed: it must be a directory"
+/* Whether the directory of all of them can be one: 0, also when it is not there; -ENOTDIR, -ELOOP:
+ * it is something else, or a symlink; -EACCES: what is in it cannot be looked up. */
+int tree_dir_check(const struct tree *t, const struct collection *c);
+#define TREE_NO_DIR "is not a directory (symlinks are not followed)"
+#define TREE_NO_ACCESS "cannot be read"
+/* Whether the directory of all of them can be read and has nothing of that name: 1; 0: something
+ * of that name is there, of whatever kind; -errno: nobody knows now. */
+int tree_has_gone(const struct tree *t, const struct collection *c, const char *name);
 /* -EEXIST: there is one; -EINVAL: not a name. */
 int tree_make(const struct tree *t, const struct collection *c, const char *name);
 /* Removes its settings, its key and its directory. -ENOTEMPTY, and nothing was removed, when there
@@ -58,8 +69,7 @@ int tree_setting_set(const struct tree *t, const struct collection *c, const cha
 int tree_default_get(const struct tree *t, struct buf *out);
 int tree_default_set(const struct tree *t, const char *name); /* NULL removes it */
 
-/* Appends the absolute path that `text`, the value of a setting like models/NAME/path, stands for.
- */
+/* Appends the absolute path that `text`, the value of a setting as models/NAME/path, stands for. */
 int tree_resolve(const struct tree *t, const struct collection *c, const char *name,
 	const char *text, size_t len, struct buf *out);
 

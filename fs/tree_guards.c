@@ -143,11 +143,26 @@ int tree_guards_put_aside(
 
 /* ---- what is there ---- */
 
-static int add(struct names *all, const char *above, const char *name)
+typedef bool wanted_fn(const char *file, const char *name);
+
+static bool is_good(const char *file, const char *name)
+{
+	return gateway_guard_name_ok(file);
+}
+
+/* Dots and # begin what editors leave. */
+static bool is_bad(const char *file, const char *name)
+{
+	size_t n = strlen(name);
+	return !gateway_guard_name_ok(file) && !strchr(".#", *name) && n > 6 &&
+	       !strcmp(name + n - 6, ".rules");
+}
+
+static int add(struct names *all, const char *above, const char *name, wanted_fn *wanted)
 {
 	char file[TREE_GUARDS_NAME];
 	snprintf(file, sizeof file, "%s%s", above, name);
-	return gateway_guard_name_ok(file) ? names_add(all, file) : 0;
+	return wanted(file, name) ? names_add(all, file) : 0;
 }
 
 int tree_guards_dir_check(const struct tree *t, const char *stage)
@@ -161,7 +176,7 @@ int tree_guards_dir_check(const struct tree *t, const char *stage)
 	return fd == -ENOENT || fd >= 0 ? 0 : fd;
 }
 
-static int add_all(const struct tree *t, const char *stage, struct names *all)
+static int add_all(const struct tree *t, const char *stage, struct names *all, wanted_fn *wanted)
 {
 	char above[16];
 	const char *base;
@@ -177,7 +192,7 @@ static int add_all(const struct tree *t, const char *stage, struct names *all)
 	int r = 0;
 	errno = 0;
 	for (struct dirent *e; r == 0 && (e = readdir(dir)); errno = 0)
-		r = add(all, above, e->d_name);
+		r = add(all, above, e->d_name, wanted);
 	r = r ? r : -errno;
 	closedir(dir);
 	return r;
@@ -187,10 +202,19 @@ char **tree_guards_names(const struct tree *t)
 {
 	struct names all = {0};
 	struct stat st;
-	int r = add_all(t, "input", &all);
+	int r = add_all(t, "input", &all, is_good);
 	if (r == 0)
-		r = add_all(t, "output", &all);
+		r = add_all(t, "output", &all, is_good);
 	if (r == 0 && tree_guards_stat(t, "moderation", &st) != -ENOENT)
 		r = names_add(&all, "moderation");
+	return names_take(&all, r);
+}
+
+char **tree_guards_bad_names(const struct tree *t)
+{
+	struct names all = {0};
+	int r = add_all(t, "input", &all, is_bad);
+	if (r == 0)
+		r = add_all(t, "output", &all, is_bad);
 	return names_take(&all, r);
 }

@@ -49,5 +49,12 @@ int tree_guards_dir_check(const struct tree *t, const char *stage);
 /* new: names of what may be rules, whatever kind of file it is, sorted; NULL when memory is out or
  * a directory cannot be read now. */
 char **tree_guards_names(const struct tree *t);
+/* new: those beside them that end in .rules and that no rule file may have. NULL as above. */
+char **tree_guards_bad_names(const struct tree *t);
+#define TREE_GUARDS_BAD_NAME                                                                       \
+	"not a name of a file of rules, and not in force: at most 64 of A-Z a-z 0-9 . _ -, "       \
+	"NAME.rules"
+/* A text of no bytes is what a crash has left of one, or somebody's slip. */
+#define TREE_GUARDS_EMPTY "the file is empty: delete it, or write a comment into it"
 
 #endif

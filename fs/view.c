@@ -39,9 +39,11 @@ static int render_own(struct fs *fs, int view, struct buf *out)
 	return r == -ENOENT ? buf_append_str(out, readme) : r;
 }
 
-int view_render(struct fs *fs, const struct node *node, struct buf *out)
+int view_render(struct fs *fs, const struct node *node, uid_t uid, struct buf *out)
 {
 	const struct table_row *row = node->row;
+	if (row->view == TABLE_ASK_FAULT)
+		return model_ask_error(node->object->model, uid, out, NULL);
 	if (row->view == TABLE_FAULT)
 		return faults_render(fs, node, out);
 	switch (row->place) {
@@ -118,14 +120,31 @@ static void log_size(struct fs *fs, const struct node *node, uint64_t *bytes, ui
 		*changed_ns = o->created_ns;
 }
 
-void view_size(struct fs *fs, const struct node *node, uint64_t *bytes, uint64_t *changed_ns)
+/* Each user's text has a time of its own. */
+static void ask_error_size(
+	const struct node *node, uid_t uid, uint64_t *bytes, uint64_t *changed_ns)
+{
+	struct buf text = {0};
+	model_ask_error(node->object->model, uid, &text, changed_ns);
+	*bytes = text.len;
+	if (*changed_ns == 0)
+		*changed_ns = node->object->created_ns;
+	buf_free(&text);
+}
+
+void view_size(
+	struct fs *fs, const struct node *node, uid_t uid, uint64_t *bytes, uint64_t *changed_ns)
 {
 	if (node->row->kind == TABLE_LOG) {
 		log_size(fs, node, bytes, changed_ns);
 		return;
 	}
+	if (node->row->view == TABLE_ASK_FAULT) {
+		ask_error_size(node, uid, bytes, changed_ns);
+		return;
+	}
 	struct buf text = {0};
-	view_render(fs, node, &text);
+	view_render(fs, node, uid, &text);
 	*bytes = text.len;
 	*changed_ns = remember(node, &text);
 	buf_free(&text);
@@ -136,8 +155,8 @@ void view_size(struct fs *fs, const struct node *node, uint64_t *bytes, uint64_t
 static int render_into(struct handle *h)
 {
 	buf_clear(&h->text);
-	int r = view_render(h->fs, &h->node, &h->text);
-	if (r == 0 && h->node.row->kind == TABLE_VIEW)
+	int r = view_render(h->fs, &h->node, h->uid, &h->text);
+	if (r == 0 && h->node.row->kind == TABLE_VIEW && h->node.row->view != TABLE_ASK_FAULT)
 		remember(&h->node, &h->text);
 	return r;
 }

@@ -11,10 +11,11 @@
 
 /* Texts that are rendered: TABLE_VIEW and TABLE_LOG. */
 
-/* Appends the whole text. */
-int view_render(struct fs *fs, const struct node *node, struct buf *out);
+/* Appends the whole text. uid: who reads; `ask_error` is another text for each. */
+int view_render(struct fs *fs, const struct node *node, uid_t uid, struct buf *out);
 
 /* Its length now and when it last changed, as far as renderings show it. */
-void view_size(struct fs *fs, const struct node *node, uint64_t *bytes, uint64_t *changed_ns);
+void view_size(
+	struct fs *fs, const struct node *node, uid_t uid, uint64_t *bytes, uint64_t *changed_ns);
 
 #endif

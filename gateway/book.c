@@ -269,7 +269,7 @@ int book_ask_for(const struct book_claim *c, const struct book_worst *worst,
 		want->tok += c->before.prompt + c->before.output;
 		want->cost = money_add(want->cost, c->before_cost);
 	}
-	want->cost = money_add(want->cost, book_judges_cost(c ? &c->judges : NULL, worst->judges));
+	want->cost = money_add(want->cost, book_judges_cost(c ? &c->judges : NULL, worst));
 	if (!worst->has_max_cost || want->cost <= worst->max_cost)
 		return 0;
 	char cost[MONEY_TEXT_SIZE], most_cost[MONEY_TEXT_SIZE];
@@ -419,15 +419,15 @@ static uint64_t lease_for(const struct book_claim *c, uint64_t output_tok)
 	return tok < most ? tok : most;
 }
 
-void book_claim_start(struct book_claim *c, const struct book_request *request, uint64_t prompt_tok)
+static void note_begun(struct book_claim *c, const struct book_request *request,
+	uint64_t prompt_tok, uint64_t leased_tok)
 {
 	struct book *b = c->b;
 	c->request = request->id;
 	book_copy_name(c->session, request->session ? request->session : "");
 	book_copy_name(c->model, request->model ? request->model : "");
 	c->prompt_tok = prompt_tok;
-	c->leased_tok = lease_for(c, 1);
-	c->leased_tok = c->worst.output_tok ? c->leased_tok : 0;
+	c->leased_tok = leased_tok;
 	pthread_mutex_lock(&b->lock);
 	if (!c->started)
 		c->serial = ++b->next_claim;
@@ -436,6 +436,16 @@ void book_claim_start(struct book_claim *c, const struct book_request *request, 
 		b->last_request = c->request;
 	book_store_claim(c);
 	pthread_mutex_unlock(&b->lock);
+}
+
+void book_claim_begin(struct book_claim *c, const struct book_request *request)
+{
+	note_begun(c, request, 0, 0);
+}
+
+void book_claim_start(struct book_claim *c, const struct book_request *request, uint64_t prompt_tok)
+{
+	note_begun(c, request, prompt_tok, c->worst.output_tok ? lease_for(c, 1) : 0);
 }
 
 void book_claim_next(struct book_claim *c, const struct money_tokens *tokens)
@@ -501,7 +511,8 @@ money book_claim_settle(struct book_claim *c, const struct money_tokens *tokens,
 		book_unstore_claim(c);
 	store_end(b->store);
 	pthread_mutex_unlock(&b->lock);
-	bill.cost = money_add(bill.cost, c->judged_cost);
+	for (int what = 0; what < BOOK_ASIDES; what++)
+		bill.cost = money_add(bill.cost, c->judged_cost[what]);
 	free_claim(c);
 	return bill.cost;
 }
@@ -512,13 +523,15 @@ struct book_claim *book_claim_return(struct book_claim *c)
 		return NULL;
 	struct book *b = c->b;
 	pthread_mutex_lock(&b->lock);
-	uint64_t now_s = book_now_ns() / 1000000000;
+	uint64_t now_ns = book_now_ns();
 	store_begin(b->store);
 	for (size_t i = 0; i < c->n; i++) {
-		account_roll(c->holds[i].a, now_s);
+		account_roll(c->holds[i].a, now_ns / 1000000000);
 		account_let_go(&c->holds[i], &c->has, 0);
 		account_untake(&c->holds[i]);
 	}
+	if (c->started)
+		book_charge_judge(c, "done", now_ns);
 	store_accounts(c);
 	if (c->started)
 		book_unstore_claim(c);

@@ -73,7 +73,9 @@ struct book_worst {
 	struct money_price price;
 	bool has_max_cost;
 	money max_cost; /* of one request, the session's own ceiling */
-	money judges;   /* what judges of its texts may cost besides what they have cost already */
+	/* What judges of its texts may cost besides what they have cost already, and the vector by
+	 * which the cache looks for it: neither is paid with what is set aside for the other. */
+	money judges, lookup;
 };
 
 /*
@@ -95,6 +97,9 @@ struct book_request {
 	const char *session, *model;
 };
 
+/* Asides may be asked, and nothing of the request itself is computed: a crash charges what they had
+ * and nothing of an answer. Before book_claim_start or instead of it. */
+void book_claim_begin(struct book_claim *c, const struct book_request *request);
 /* It begins to be computed: from now on a crash charges for prompt_tok tokens and the first lease,
  * BOOK_LEASE_TOK tokens or all that were reserved, if these are fewer (what comes beyond them needs
  * book_claim_lease, as always).
@@ -113,10 +118,13 @@ bool book_claim_lease(struct book_claim *c, uint64_t output_tok);
 uint64_t book_claim_leased(const struct book_claim *c);
 
 /*
- * Judges of its texts are paid by the claim: money only, their tokens count in no rate limit. Of a
- * claim that was started.
+ * Judges of its texts, and the model that makes the vector by which the cache looks, are paid by
+ * the claim: money only, their tokens count in no rate limit. Of a claim that was begun or started.
+ * Below, a judge is any of them.
  */
+enum book_aside { BOOK_JUDGE, BOOK_EMBEDDING, BOOK_ASIDES };
 struct book_judge {
+	enum book_aside what;
 	const char *model;
 	struct money_price price;
 	uint64_t prompt_tok, output_tok; /* of what is asked now, at most */
@@ -129,8 +137,8 @@ struct book_judge {
 int book_claim_judge(struct book_claim *c, const struct book_judge *ask, struct err *err);
 /* What was asked last has used that: charged whatever happens. */
 void book_claim_judged(struct book_claim *c, const struct money_tokens *tokens);
-/* What judges have had by now, and what it cost. */
-money book_claim_judges(const struct book_claim *c, struct money_tokens *out);
+/* What such have had by now, and what it cost. */
+money book_claim_judges(const struct book_claim *c, enum book_aside what, struct money_tokens *out);
 
 /* It is over: `tokens`, of the model it was started for last, and those of the ones before are the
  * true numbers, and charged (whatever was reserved), the ledger gets its line, the rest is given
@@ -139,7 +147,8 @@ money book_claim_judges(const struct book_claim *c, struct money_tokens *out);
  * no request in its line. */
 money book_claim_settle(
 	struct book_claim *c, const struct money_tokens *tokens, const char *status);
-/* Nothing was computed: tickets and reservation go back. Accepts NULL, returns NULL. */
+/* Nothing of it was computed: tickets and reservation go back; what asides had is charged. Accepts
+ * NULL, returns NULL. */
 struct book_claim *book_claim_return(struct book_claim *c);
 
 #endif

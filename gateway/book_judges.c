@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What judges of a request's texts cost, as a part of its claim.
+ * What judges of a request's texts cost, and the vector by which the cache looks for its prompt,
+ * which is paid like a judge and called one below: as a part of its claim.
  *
  * While a prompt is written nobody knows what its judges will take: an estimate is set aside with
  * the claim. Before a judge is asked it is known, and must be covered: by what is set aside, or by
- * more. So the sum of what is spent and reserved never passes a limit here either. What a judge has
- * had stays reserved until the request ends, and is charged then, in a line of its own.
+ * more. A vector is never paid with what is set aside for judges: it can be done without. So the
+ * sum of what is spent and reserved never passes a limit here either. What a judge has had stays
+ * reserved until the request ends, and is charged then, in a line of its own.
  *
  * A judge that was asked and never answered (it was cancelled, or too slow) is charged for what it
  * was asked: that was computed, or as good as.
@@ -16,12 +18,21 @@
 
 #include "gateway/book_parts.h"
 
-money book_judges_cost(const struct claim_judges *j, money aside)
+/* What is set aside for asides of that kind. */
+static money *aside_of(struct book_worst *worst, enum book_aside what)
 {
+	return what == BOOK_EMBEDDING ? &worst->lookup : &worst->judges;
+}
+
+money book_judges_cost(const struct claim_judges *j, const struct book_worst *worst)
+{
+	struct book_worst w = {.judges = worst->judges, .lookup = worst->lookup};
 	if (!j)
-		return aside;
+		return money_add(w.judges, w.lookup);
 	money open = j->is_asked ? money_worst(&j->price, j->prompt_tok, j->output_tok) : 0;
-	return money_add(j->cost, open > aside ? open : aside);
+	money *aside = aside_of(&w, j->what);
+	*aside = open > *aside ? open : *aside;
+	return money_add(j->cost, money_add(w.judges, w.lookup));
 }
 
 void book_judges_now(const struct claim_judges *j, struct money_tokens *tokens, money *cost)
@@ -45,7 +56,8 @@ static void judge_had(struct book_claim *c, const struct money_tokens *t)
 	j->tokens.output += t->output;
 	j->cost = money_add(j->cost, cost);
 	j->is_asked = false;
-	c->worst.judges = c->worst.judges > cost ? c->worst.judges - cost : 0;
+	money *aside = aside_of(&c->worst, j->what);
+	*aside = *aside > cost ? *aside - cost : 0;
 }
 
 void book_charge_judge(struct book_claim *c, const char *status, uint64_t now_ns)
@@ -57,7 +69,8 @@ void book_charge_judge(struct book_claim *c, const char *status, uint64_t now_ns
 		.session = c->session,
 		.model = j->model,
 		.status = status,
-		.judge = true,
+		.is_aside = true,
+		.what = j->what,
 	};
 	book_judges_now(j, &bill.tokens, &bill.cost);
 	if (!bill.tokens.prompt && !bill.tokens.output)
@@ -66,10 +79,11 @@ void book_charge_judge(struct book_claim *c, const char *status, uint64_t now_ns
 		account_roll(c->holds[i].a, now_ns / 1000000000);
 		book_charge(c->holds[i].a, &bill, now_ns);
 	}
-	c->judged.prompt += bill.tokens.prompt;
-	c->judged.cached += bill.tokens.cached;
-	c->judged.output += bill.tokens.output;
-	c->judged_cost = money_add(c->judged_cost, bill.cost);
+	struct money_tokens *had = &c->judged[j->what];
+	had->prompt += bill.tokens.prompt;
+	had->cached += bill.tokens.cached;
+	had->output += bill.tokens.output;
+	c->judged_cost[j->what] = money_add(c->judged_cost[j->what], bill.cost);
 	*j = (struct claim_judges){0};
 }
 
@@ -83,15 +97,17 @@ static void hold_again(struct book_claim *c)
 	c->has = now;
 }
 
-/* Another model judges than before: that one's part is charged, and not reserved any more. */
-static void change_judge(struct book_claim *c, const char *model, uint64_t now_ns)
+/* Another model judges than before, or for another end: that one's part is charged, and not
+ * reserved any more. */
+static void change_judge(struct book_claim *c, const struct book_judge *ask, uint64_t now_ns)
 {
 	char name[TEXT_NAME_SIZE];
-	book_copy_name(name, model);
-	if (*c->judges.model && strcmp(c->judges.model, name)) {
+	book_copy_name(name, ask->model);
+	if (*c->judges.model && (strcmp(c->judges.model, name) || c->judges.what != ask->what)) {
 		book_charge_judge(c, "done", now_ns);
 		hold_again(c);
 	}
+	c->judges.what = ask->what;
 	memcpy(c->judges.model, name, sizeof name);
 }
 
@@ -103,7 +119,7 @@ static int judge_locked(struct book_claim *c, const struct book_judge *ask, stru
 	const struct money_tokens unanswered = {.prompt = j->likely_tok};
 	if (j->is_asked)
 		judge_had(c, &unanswered);
-	change_judge(c, ask->model, now_ns);
+	change_judge(c, ask, now_ns);
 	j->price = ask->price;
 	j->prompt_tok = ask->prompt_tok;
 	j->output_tok = ask->output_tok;
@@ -136,15 +152,18 @@ void book_claim_judged(struct book_claim *c, const struct money_tokens *tokens)
 	pthread_mutex_unlock(&c->b->lock);
 }
 
-money book_claim_judges(const struct book_claim *c, struct money_tokens *out)
+money book_claim_judges(const struct book_claim *c, enum book_aside what, struct money_tokens *out)
 {
-	money cost;
+	const struct money_tokens *had = &c->judged[what];
+	money cost = 0;
+	*out = (struct money_tokens){0};
 	pthread_mutex_lock(&c->b->lock);
-	book_judges_now(&c->judges, out, &cost);
-	out->prompt += c->judged.prompt;
-	out->cached += c->judged.cached;
-	out->output += c->judged.output;
-	cost = money_add(cost, c->judged_cost);
+	if (c->judges.what == what)
+		book_judges_now(&c->judges, out, &cost);
+	out->prompt += had->prompt;
+	out->cached += had->cached;
+	out->output += had->output;
+	cost = money_add(cost, c->judged_cost[what]);
 	pthread_mutex_unlock(&c->b->lock);
 	return cost;
 }

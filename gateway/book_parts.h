@@ -80,6 +80,7 @@ struct book_claim {
 	struct money_tokens before; /* what models before this one have had, and what it cost */
 	money before_cost;
 	struct claim_judges { /* of the model that judges now, not yet in the ledger */
+		enum book_aside what;
 		char model[TEXT_NAME_SIZE];
 		struct money_price price;
 		struct money_tokens tokens;
@@ -87,8 +88,8 @@ struct book_claim {
 		bool is_asked; /* with so many tokens at most, of the prompt probably likely_tok */
 		uint64_t prompt_tok, output_tok, likely_tok;
 	} judges;
-	struct money_tokens judged; /* what stands in the ledger by now */
-	money judged_cost;
+	struct money_tokens judged[BOOK_ASIDES]; /* what stands in the ledger by now */
+	money judged_cost[BOOK_ASIDES];
 	char session[TEXT_NAME_SIZE], model[TEXT_NAME_SIZE];
 	size_t n;
 	struct account_hold holds[]; /* [n]: the user's own, then its groups */
@@ -100,7 +101,9 @@ struct book_bill {
 	const char *user, *session, *model, *status;
 	struct money_tokens tokens;
 	money cost;
-	bool overrun, judge; /* judge: tokens of one, not of the model that answers */
+	bool overrun;
+	bool is_aside; /* not of the model that answers, but of */
+	enum book_aside what;
 };
 /* Charges it to one account: money, ledger, record. With the lock held. */
 void book_charge(struct account *a, const struct book_bill *bill, uint64_t now_ns);
@@ -108,9 +111,9 @@ void book_charge(struct account *a, const struct book_bill *bill, uint64_t now_n
 /* What judges have had, with what is asked and will never be answered. */
 void book_judges_now(const struct claim_judges *j, struct money_tokens *tokens, money *cost);
 
-/* What judges have had, and may have: the one that is asked, or what is set aside for them. j NULL:
- * that alone. */
-money book_judges_cost(const struct claim_judges *j, money aside);
+/* What judges have had, and may have: the one that is asked, or what `worst` sets aside for its
+ * kind if that is more. j NULL: what is set aside alone. */
+money book_judges_cost(const struct claim_judges *j, const struct book_worst *worst);
 /* The ledger's line about what the present judge had, if it had anything; then there is none. */
 void book_charge_judge(struct book_claim *c, const char *status, uint64_t now_ns);
 /* What a claim is, or would be, with that: c NULL is a new one. 0; -EDQUOT, and *want is filled in

@@ -6,8 +6,9 @@
  *		the order of record_of): windows and counts, sums, alerts, which lines of the two
  *		logs are the newest
  *	ac/ID	a letter, numbers (the request, prices, prompt and leased tokens, when it was
- *		claimed, tokens and cost of the models before, and of judges), then names, each with
- *		a NUL: session, model, the judges' model ("-": none), the accounts that pay
+ *		claimed, tokens and cost of the models before, and of judges, and what these are),
+ *		then names, each with a NUL: session, model, the judges' model ("-": none), the
+ *		accounts that pay. Of the form before, without what judges are: `judge`
  *
  * A record is written whole whenever it changes: 220 bytes. Reservations are not in it: after a
  * kill nothing is under way. A claim that is there at a start is what a kill left: it is charged
@@ -25,10 +26,11 @@
 #include "base/log.h"
 #include "gateway/book_parts.h"
 
-static const char form = '1', claim_form = '3';
+static const char form = '1', claim_form = '4', judges_form = '3';
 enum { RECORD_NUMBERS = 2 * N_RATES + 2 * (N_WINDOWS - WINDOW_DAY) + 4 + 1 + 4 + 1 + 3 };
 enum { LATER_NUMBERS = 3 }; /* records of before had not these: the last ones */
-enum { CLAIM_NUMBERS = 15, CLAIM_KEY_SIZE = 3 + 16 + 1 };
+enum { CLAIM_NUMBERS = 16, JUDGES_NUMBERS = 15 /* all but what: judges */ };
+enum { CLAIM_KEY_SIZE = 3 + 16 + 1 };
 
 /* ---- numbers ---- */
 
@@ -158,9 +160,12 @@ static int restore_logs(struct book *b)
 
 /* ---- the ledger ---- */
 
-/* One line; more: `judge`, `overrun`. */
+/* One line; more: `judge` or `embedding`, `overrun`. */
 static void add_line(struct account *a, const struct book_bill *bill, uint64_t now_ns)
 {
+	static const char *const asides[] = {[BOOK_JUDGE] = ", \"judge\": true",
+		[BOOK_EMBEDDING] = ", \"embedding\": true",
+		[BOOK_ASIDES] = ""};
 	char line[LEDGER_LINE_MAX], cost[MONEY_TEXT_SIZE], spent[MONEY_TEXT_SIZE];
 	int n = snprintf(line, sizeof line,
 		"{\"time\": %" PRIu64 ".%03u, \"request\": %" PRIu64 ", \"user\": \"%s\", "
@@ -170,7 +175,8 @@ static void add_line(struct account *a, const struct book_bill *bill, uint64_t n
 		now_ns / 1000000000, (unsigned)(now_ns % 1000000000 / 1000000), bill->request,
 		bill->user, bill->session, bill->model, bill->status, bill->tokens.prompt,
 		bill->tokens.cached, bill->tokens.output, money_text(bill->cost, cost),
-		money_text(account_sum(a)->spent, spent), bill->judge ? ", \"judge\": true" : "",
+		money_text(account_sum(a)->spent, spent),
+		asides[bill->is_aside ? bill->what : BOOK_ASIDES],
 		bill->overrun ? ", \"overrun\": true" : "");
 	ledger_add(&a->ledger, a->b->store, line, (size_t)n, now_ns);
 	book_log_grew(a, &a->ledger);
@@ -228,7 +234,7 @@ void book_store_claim(const struct book_claim *c)
 		(uint64_t)price->cached, (uint64_t)price->output, c->prompt_tok, c->leased_tok,
 		c->claimed_s, c->before.prompt, c->before.cached, c->before.output,
 		(uint64_t)c->before_cost, judges.prompt, judges.cached, judges.output,
-		(uint64_t)judges_cost};
+		(uint64_t)judges_cost, c->judges.what};
 	char key[CLAIM_KEY_SIZE], head[1 + 8 * CLAIM_NUMBERS], *p = head;
 	*p++ = claim_form;
 	for (size_t i = 0; i < CLAIM_NUMBERS; i++)
@@ -314,14 +320,15 @@ static int note_leftover(
 	void *arg, const char *key, size_t key_len, const char *value, size_t value_len)
 {
 	struct leftovers *all = arg;
-	const size_t head = 1 + 8 * CLAIM_NUMBERS;
-	if (key_len != CLAIM_KEY_SIZE - 1 || value_len <= head || *value != claim_form ||
-		!names_fit(value + head, value_len - head))
+	bool older = value_len && *value == judges_form;
+	const size_t n = older ? JUDGES_NUMBERS : CLAIM_NUMBERS, head = 1 + 8 * n;
+	if (key_len != CLAIM_KEY_SIZE - 1 || value_len <= head ||
+		(*value != claim_form && !older) || !names_fit(value + head, value_len - head))
 		return skip(key, key_len);
 	struct leftover *l = calloc(1, sizeof *l + value_len - head);
 	if (!l)
 		return -ENOMEM;
-	for (size_t i = 0; i < CLAIM_NUMBERS; i++)
+	for (size_t i = 0; i < n; i++)
 		l->numbers[i] = get_number(value + 1 + 8 * i);
 	memcpy(l->key, key, key_len);
 	l->len = value_len - head;
@@ -372,7 +379,8 @@ static int charge_leftover(struct book *b, struct leftover *l, uint64_t now_ns)
 	};
 	struct book_bill judges = bill;
 	judges.model = judge;
-	judges.judge = true;
+	judges.is_aside = true;
+	judges.what = l->numbers[15] == BOOK_EMBEDDING ? BOOK_EMBEDDING : BOOK_JUDGE;
 	judges.tokens = (struct money_tokens){l->numbers[11], l->numbers[12], l->numbers[13]};
 	judges.cost = (money)l->numbers[14];
 	const money before = (money)l->numbers[10];

@@ -23,6 +23,8 @@ struct cache;
 
 /* ---- what is asked for ---- */
 
+struct embedding_payer; /* gateway/embedding.h */
+
 struct cache_ask {
 	const char *user; /* of the account */
 	/* All that can change the answer but whose it is, the prompt included: length-prefixed
@@ -35,6 +37,8 @@ struct cache_ask {
 	uid_t uid;
 	bool store; /* such an answer may be stored: it is deterministic, or the session says so */
 	bool semantic; /* the newest prompt alone decides: there is no conversation before it */
+	const struct embedding_payer *payer; /* of its prompt's vector; NULL: nobody pays */
+	void *payer_arg;
 };
 /* Appends one field. 0 or -ENOMEM. */
 int cache_key_field(struct buf *to, const char *name, const char *value, size_t len);
@@ -107,8 +111,11 @@ int cache_ctl(struct cache *c, const char *line, size_t len, struct err *err);
 
 /* A hit spared that much: what its tokens would have cost now. */
 void cache_saved(struct cache *c, int64_t nanodollars);
-/* Its model for embeddings, or cache/lookup's, used so many tokens: no account pays for them. */
+/* Its model for embeddings, or cache/lookup's, used so many tokens. */
 void cache_count_embedding(struct cache *c, uint64_t tok);
+/* The model by whose vectors it looks for a prompt of so many bytes; false: it does not. Any
+ * thread. */
+bool cache_embeds(struct cache *c, size_t prompt_len, char model[TEXT_NAME_SIZE]);
 /* "name value" lines: hits_l1 hits_l2 hits_l3 hits_flight misses stored evicted expired entries
  * bytes disk_bytes vectors saved_dollars ... */
 int cache_stats(struct cache *c, struct buf *out);

@@ -245,10 +245,17 @@ static void embedding_works(struct cache *c, const char *sentence)
 	c->embedding_reported = sentence;
 }
 
-/* That it takes too long, or that too many wait. */
+/* That it takes too long, that too many wait, or that it cannot be paid. */
 static bool passes(int status)
 {
-	return status == -ETIMEDOUT || status == -EAGAIN || status == -EBUSY;
+	return status == -ETIMEDOUT || status == -EAGAIN || status == -EBUSY || status == -EDQUOT ||
+	       status == -ECANCELED;
+}
+
+static int embedding_begins(void *arg, struct model *m, uint64_t tok, struct err *err)
+{
+	const struct cache_ask *ask = &((struct cache_ticket *)arg)->ask;
+	return ask->payer ? ask->payer->begins(ask->payer_arg, m, tok, err) : 0;
 }
 
 static void embedded(void *arg, int status, const char *sentence, const float *vector, size_t dim,
@@ -256,6 +263,8 @@ static void embedded(void *arg, int status, const char *sentence, const float *v
 {
 	struct cache_ticket *t = arg;
 	cache_count_embedding(t->c, usage->prompt_tok);
+	if (t->ask.payer)
+		t->ask.payer->took(t->ask.payer_arg, status, usage);
 	t->embedding = embedding_cancel(t->embedding);
 	if (status == 0 || !passes(status))
 		embedding_works(t->c, status ? sentence : NULL);
@@ -270,15 +279,20 @@ static void embedded(void *arg, int status, const char *sentence, const float *v
 	go_on(t, search);
 }
 
+bool cache_embeds(struct cache *c, size_t prompt_len, char model[TEXT_NAME_SIZE])
+{
+	pthread_mutex_lock(&c->lock);
+	memcpy(model, c->settings.model, TEXT_NAME_SIZE);
+	bool on = cache_settings_on(&c->settings) && c->settings.max_entries;
+	pthread_mutex_unlock(&c->lock);
+	return on && *model && prompt_len && prompt_len <= CACHE_PROMPT_MAX;
+}
+
 static int embed(struct cache_ticket *t, struct cache_found *found)
 {
 	struct cache *c = t->c;
 	struct err err = {0};
-	pthread_mutex_lock(&c->lock);
-	memcpy(t->model, c->settings.model, sizeof t->model);
-	bool on = cache_settings_on(&c->settings) && c->settings.max_entries;
-	pthread_mutex_unlock(&c->lock);
-	if (!on || !*t->model || !t->prompt)
+	if (!cache_embeds(c, t->ask.prompt_len, t->model) || !t->prompt)
 		return miss(t, found);
 	t->step = CACHE_STEP_EMBED;
 	const struct embedding_ask ask = {
@@ -287,6 +301,7 @@ static int embed(struct cache_ticket *t, struct cache_found *found)
 		.len = t->ask.prompt_len,
 		.uid = t->ask.uid,
 		.timeout_ms = embedding_timeout_ms,
+		.begins = embedding_begins,
 		.done = embedded,
 		.arg = t,
 	};

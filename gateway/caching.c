@@ -96,20 +96,30 @@ static int add_turns(struct buf *to, struct session *s, bool *alone)
 	return e;
 }
 
+/* Only what is determined is, unless the session says that it may be any. */
+static bool is_cached(const struct settings *s)
+{
+	size_t len;
+	const char *use = settings_get(s, SETTING_CACHE, &len);
+	return strcmp(use, "off") &&
+	       (!strcmp(use, "all") || settings_real(s, SETTING_TEMPERATURE) <= 0);
+}
+
+bool caching_is_near(const struct session *s)
+{
+	return is_cached(&s->settings) && (s->ask || !s->conversation.n);
+}
+
 int caching_ask(struct cache_ask *out, struct session *s, const struct settings *settings,
 	struct text *prompt, const char *user, uid_t uid, uint64_t guards_age)
 {
-	size_t len;
-	const char *use = settings_get(settings, SETTING_CACHE, &len);
-	bool all = !strcmp(use, "all");
 	size_t system_len;
 	*out = (struct cache_ask){0};
 	settings_get(settings, SETTING_SYSTEM, &system_len);
 	pthread_mutex_lock(&s->lock);
 	size_t bytes = s->ask ? prompt->len : s->conversation.settled_bytes + prompt->len;
 	pthread_mutex_unlock(&s->lock);
-	if (!strcmp(use, "off") || (!all && settings_real(settings, SETTING_TEMPERATURE) > 0) ||
-		bytes + system_len > most_key_bytes)
+	if (!is_cached(settings) || bytes + system_len > most_key_bytes)
 		return 1;
 	int e = buf_reserve(&out->scope, SCOPE_ROOM);
 	e = e ? e
@@ -372,6 +382,8 @@ void caching_begin(struct request *r)
 		return;
 	}
 	name_model(r);
+	ask.payer = &paying_lookups;
+	ask.payer_arg = r;
 	e = cache_begin(&r->ticket, r->g->cache, &ask, r->answer, &f, found_later, r);
 	cache_ask_free(&ask);
 	if (e == 0)

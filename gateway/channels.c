@@ -6,7 +6,9 @@
  * A vector is a model's work like an answer: it is paid for by the tokens of its text. What these
  * can be at most is claimed while the text is written, and started when the model is asked; the
  * vector is held (request.held) until that is stored, and then what the model says that it used is
- * charged. When it cannot say so any more, because it was given up, all that was claimed is.
+ * charged. When it cannot say so any more, because it was given up, all that was claimed is. That
+ * of lookup, like that by which the cache looks for a prompt, is a part of the claim
+ * (paying_lookups).
  */
 #include "gateway/channels.h"
 
@@ -194,6 +196,7 @@ static void looked_up(void *arg, int status, const char *sentence, const float *
 	struct request *r = arg;
 	r->embedding = embedding_cancel(r->embedding);
 	cache_count_embedding(r->g->cache, usage->prompt_tok);
+	paying_lookups.took(r, status, usage);
 	if (stages_is_over(r))
 		stages_post(r);
 	else
@@ -214,6 +217,7 @@ static void lookup(struct request *r)
 		.len = r->prompt->len,
 		.uid = r->uid,
 		.timeout_ms = embedding_timeout_ms,
+		.begins = paying_lookups.begins,
 		.done = looked_up,
 		.arg = r,
 	};

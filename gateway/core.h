@@ -10,8 +10,8 @@
  *   answer->lock, the gates (of judges and models), inboxes of requests and judges, guards->lock,
  *   the book, the cache (cache.c), then
  * the leaves: watch table, upstreams (around the loop's), secrets, router, latencies, loop,
- * runners, store, audit, users, metrics, trace. Nothing is called back with a lock held, and no
- * lock is held across I/O, a tokenisation or a rendering.
+ * runners, store, audit, users, metrics, trace, ask_errors. Nothing is called back with a lock
+ * held, and no lock is held across I/O, a tokenisation or a rendering.
  */
 
 #include <pthread.h>
@@ -29,7 +29,8 @@
 #include "gateway/trace.h"
 #include "gateway/watch.h"
 
-struct book; /* gateway/book.h */
+struct ask_errors; /* gateway/ask_errors.h */
+struct book;       /* gateway/book.h */
 
 enum refusal {
 	REFUSED_RATE,
@@ -72,6 +73,7 @@ struct gateway {
 	struct watch_table *watch;
 	struct metrics *metrics;
 	struct trace *trace;
+	struct ask_errors *ask_errors;
 	struct users *users;
 	struct audit *audit;
 	struct guards *guards;

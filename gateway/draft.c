@@ -9,6 +9,10 @@
  * pieces. What they let through, with its redactions, is the prompt; if the rules have changed
  * since the first write, all of it is judged again by the new ones when it is submitted.
  *
+ * The vector by which the cache looks for the prompt is reserved with it, but where it cannot be
+ * paid the prompt goes on without: the look-up is then refused when it is to begin, and finds
+ * nothing.
+ *
  * An answer from the cache costs nothing, so a budget that is spent need not refuse the prompt. A
  * draft whose claim cannot be paid goes on `unpaid`, with its ticket alone, if the cache has the
  * answer to just what is written by now; whether it has is asked after the rules, and where more
@@ -136,8 +140,7 @@ static void stop_timer(struct draft *d)
 	}
 }
 
-/* It is submitted or refused: those that wait for it may look again. With the session's lock held.
- */
+/* It is submitted or refused: those that wait may look again. With the session's lock held. */
 static void not_flushed(struct draft *d)
 {
 	if (!d->flush_serial)
@@ -367,8 +370,8 @@ static int check_tokens(struct draft *d, const struct loaded *l, struct err *err
 static int claim(struct draft *d, const struct book_worst *worst, struct err *err)
 {
 	if (d->claim)
-		return book_claim_resize(d->claim, worst, err);
-	int r = book_claim(&d->claim, d->session->g->book, d->user, worst, NULL, err);
+		return worst_resize(d->claim, worst, err);
+	int r = worst_claim(&d->claim, d->session->g, d->user, worst, err);
 	if (r == 0)
 		book_note_user(d->session->g->book, d->user, d->uid);
 	return r;
@@ -387,9 +390,12 @@ static int check_cost(struct draft *d, struct model *m, const struct loaded *l, 
 	model_price(m, &price);
 	pthread_mutex_lock(&d->session->lock);
 	worst_estimate(&worst, d->session, &price, l, tok);
+	bool near = !embeds && caching_is_near(d->session);
 	pthread_mutex_unlock(&d->session->lock);
 	worst.judges = money_add(worst_judges(g, GUARD_INPUT, d->text.len, 0),
 		embeds ? 0 : worst_judges(g, GUARD_OUTPUT, d->text.len, worst.output_tok));
+	if (near)
+		worst.lookup = worst_lookup(g, d->text.len);
 	struct err own = {0};
 	int r = claim(d, &worst, &own);
 	d->unpaid = false;
@@ -453,6 +459,8 @@ static int check_dry(struct draft *d, struct err *err)
 			g, m[GUARD_INPUT] ? GUARD_INPUT : GUARD_OUTPUT, d->text.len, 0);
 	moderation_put(m[0]);
 	moderation_put(m[1]);
+	if (looks_up)
+		worst.lookup = worst_lookup(g, d->text.len);
 	if (d->claim)
 		return book_claim_resize(d->claim, &worst, err);
 	return asks || looks_up ? book_claim(&d->claim, g->book, d->user, &worst, NULL, err) : 0;

@@ -10,7 +10,7 @@
  * held until the provider has had its word: so those who ask and go do not get past the gate.
  *
  * A long text is handed over on the thread for texts, because that takes as long as the text. What
- *is certainly behind the model's context is not handed over at all.
+ * is certainly behind the model's context is not handed over at all.
  *
  * Lock: embedding->lock has the place of a request's inbox; nothing is called with it held.
  */

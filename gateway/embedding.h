@@ -10,6 +10,14 @@
 
 struct embedding;
 
+/* Who pays for one that is made on the way to something else. On the loop. */
+struct embedding_payer {
+	/* embedding_ask.begins. */
+	int (*begins)(void *arg, struct model *m, uint64_t tok, struct err *err);
+	/* It is over, as embedding_ask.done has it; also of one that never began. */
+	void (*took)(void *arg, int status, const struct trace_usage *usage);
+};
+
 struct embedding_ask {
 	const char *model, *text; /* copied */
 	size_t len;

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "gateway/ask_errors.h"
 #include "gateway/audit.h"
 #include "gateway/book.h"
 #include "gateway/cache.h"
@@ -56,6 +57,7 @@ struct gateway *gateway_put(struct gateway *g)
 	watch_table_free(g->watch);
 	metrics_free(g->metrics);
 	trace_free(g->trace);
+	ask_errors_free(g->ask_errors);
 	gate_free(g->judges);
 	router_free(g->router);
 	pthread_cond_destroy(&g->idle);
@@ -230,12 +232,13 @@ static int start(struct gateway *g, const char *state_dir, struct err *err)
 	g->watch = watch_table_new();
 	g->metrics = metrics_new();
 	g->trace = trace_new();
+	g->ask_errors = ask_errors_new();
 	g->users = users_new();
 	g->guards = guards_new(g);
 	g->judges = gate_new();
 	g->router = router_new();
-	if (!g->watch || !g->metrics || !g->trace || !g->users || !g->guards || !g->judges ||
-		!g->router)
+	if (!g->watch || !g->metrics || !g->trace || !g->ask_errors || !g->users || !g->guards ||
+		!g->judges || !g->router)
 		return err_set(err, -ENOMEM, "out of memory");
 	gate_set(g->judges, JUDGE_RUNNING_MAX, JUDGE_WAITING_MAX);
 	int r = store_open(&g->store, state_dir, err);
@@ -535,6 +538,8 @@ int gateway_channel_open(struct gateway *g, enum gateway_channel channel, const 
 	if (r == 0 && m)
 		r = settings_set(
 			&s->settings, SETTING_MODEL, model_name(m), strlen(model_name(m)), err);
+	if (r == 0 && m)
+		s->asked = model_serial(m);
 	model_put(m);
 	if (r == 0) {
 		s->channel = channel;
@@ -594,6 +599,7 @@ int gateway_model_remove(struct gateway *g, const char *name, struct err *err)
 	if (r < 0)
 		return r;
 	model_retire(m, "the model was removed");
+	ask_errors_forget(g->ask_errors, model_serial(m));
 	model_put(m);
 	gateway_tell_change(g, GATEWAY_CHANGE_MODELS, name, NULL);
 	return 0;
@@ -602,6 +608,11 @@ int gateway_model_remove(struct gateway *g, const char *name, struct err *err)
 int gateway_model_key_forget(struct gateway *g, const char *name, struct err *err)
 {
 	return secrets_has(g->secrets, name) ? secrets_set(g->secrets, name, "", 0, err) : 0;
+}
+
+char **gateway_model_key_names(struct gateway *g)
+{
+	return secrets_names(g->secrets);
 }
 
 struct model *gateway_model_find(struct gateway *g, const char *name)

@@ -132,6 +132,9 @@ int gateway_model_remove(struct gateway *g, const char *name, struct err *err);
 /* The key of the model of that name goes, whether the model is there or has gone. Does I/O. 0;
  * -EIO, -ENOSPC. */
 int gateway_model_key_forget(struct gateway *g, const char *name, struct err *err);
+/* new: names of the models that have a key, whether they are there or have gone, in no order; as
+ * gateway_model_names. */
+char **gateway_model_key_names(struct gateway *g);
 /* new reference, or NULL. "default" is resolved. */
 struct model *gateway_model_find(struct gateway *g, const char *name);
 struct model *model_ref(struct model *m);
@@ -156,6 +159,17 @@ bool model_is_virtual(const struct model *m);
  * with what is allowed; -ENOENT: no such setting; -EPERM: a virtual model. */
 const char *const *model_setting_names(void); /* ends with NULL */
 int model_setting_check(const char *file, const char *value, size_t len, struct err *err);
+/*
+ * What a model of such settings could do, as far as that is known without loading or asking it, for
+ * `llmfs --check`. get appends the value that a file has (paths absolute; nothing where there is
+ * none); 0 or -errno. Of a local model's file all but the weights is read. 0; what is wrong with
+ * that file, as its loading would say: -ENOENT ..., -EINVAL, -EBADMSG, -ENOTSUP.
+ */
+struct model_powers {
+	bool answers, embeds; /* both: nobody knows */
+};
+int model_powers(int (*get)(void *arg, const char *file, struct buf *out), void *arg,
+	struct model_powers *out, struct err *err);
 int model_setting_set(
 	struct model *m, const char *file, const char *value, size_t len, struct err *err);
 int model_setting_get(
@@ -188,6 +202,10 @@ enum model_view {
 	MODEL_METRICS, /* Prometheus text */
 };
 int model_render(struct model *m, enum model_view view, struct buf *out);
+/* Why the last that this user asked through a channel of the model (GATEWAY_ASK, GATEWAY_EMBED) has
+ * failed: appends "ask: sentence\n"; nothing when it went well or there was none. Of nobody else.
+ * *changed_ns (may be NULL): CLOCK_REALTIME of its end, or 0. */
+int model_ask_error(struct model *m, uid_t uid, struct buf *out, uint64_t *changed_ns);
 
 /* ---- guards ---- */
 
@@ -217,7 +235,7 @@ void gateway_guard_close(struct gateway *g, const char *stage, const char *sente
 void gateway_guard_remove(struct gateway *g, const char *file, bool away);
 /* Whether that is the text it was set to last, good or bad. */
 bool gateway_guard_is(struct gateway *g, const char *file, const char *text, size_t len);
-/* Whether rules of that file are in force. */
+/* Whether rules, or the judge, of that file are in force. */
 bool gateway_guard_has_rules(struct gateway *g, const char *file);
 /* new: array of the names that were set and not removed, as gateway_session_names. */
 char **gateway_guard_names(struct gateway *g);
@@ -335,8 +353,7 @@ int gateway_session_create(struct gateway *g, const char *id, uid_t uid, gid_t g
 int gateway_session_remove(struct gateway *g, const char *id, struct err *err);
 struct session *gateway_session_find(struct gateway *g, const char *id); /* new reference or NULL */
 struct session *session_ref(struct session *s);
-struct session *session_put(struct session *s); /* accepts NULL, returns NULL */
-const char *session_id(const struct session *s);
+struct session *session_put(struct session *s);  /* accepts NULL, returns NULL */
 char **gateway_session_names(struct gateway *g); /* as gateway_model_names */
 
 /*

@@ -77,7 +77,6 @@ struct guard_set;
 struct guard_set *guard_set_new(struct guard_rules *const *files, size_t n);
 struct guard_set *guard_set_ref(struct guard_set *s);
 struct guard_set *guard_set_put(struct guard_set *s); /* accepts NULL, returns NULL */
-size_t guard_set_count(const struct guard_set *s);
 
 /* One text under judgement. One thread at a time. */
 struct guard_stream;
@@ -106,7 +105,9 @@ int guard_stream_peek(struct guard_stream *s, struct guard_finding *finding);
  * where it begins (of equals: the first rule), a block last; only ever appended to. Of 10,000 and
  * more the first, and the block. */
 const struct guard_finding *guard_stream_findings(const struct guard_stream *s, size_t *n);
-/* Bytes that were fed and neither released nor replaced yet. */
+/* Bytes that were fed and neither released nor replaced yet: what tests hold against
+ * GUARD_HOLD_MAX.
+ */
 size_t guard_stream_held(const struct guard_stream *s);
 
 #endif

@@ -78,8 +78,3 @@ struct guard_set *guard_set_put(struct guard_set *s)
 	free(s);
 	return NULL;
 }
-
-size_t guard_set_count(const struct guard_set *s)
-{
-	return s->n;
-}

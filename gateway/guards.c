@@ -628,7 +628,8 @@ bool gateway_guard_has_rules(struct gateway *g, const char *file)
 {
 	pthread_mutex_lock(&g->guards->lock);
 	const struct guard_file *f = table_find(&g->guards->files, file);
-	bool has = f && f->rules && guard_rules_count(f->rules);
+	bool has = f && ((f->rules && guard_rules_count(f->rules)) ||
+				(f->moderation && *f->moderation->model));
 	pthread_mutex_unlock(&g->guards->lock);
 	return has;
 }

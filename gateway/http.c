@@ -12,7 +12,7 @@
  * Connections are libcurl's: CACHED_MAX of them are kept, for IDLE_S seconds. libcurl closes old
  * ones only when it looks for one to use, so as long as there are any, `sweep` has it look, with a
  * request to nowhere. That the whole multi handle is not made anew instead keeps the certificates
- * it has read.
+ * it has read. Those of sets that have gone are let go of at a sweep, too.
  *
  * Thread: the loop's. The two numbers of http_count are atomic.
  */
@@ -166,8 +166,17 @@ void http_connected(struct http *http, int fd)
 	if (http->known[fd])
 		return;
 	http->known[fd] = true;
-	if (!atomic_fetch_add(&http->n_connections, 1))
-		loop_arm(http->loop, &http->sweep, clock_mono_ns() + sweep_ns(http));
+	atomic_fetch_add(&http->first->all_connections, 1);
+	http->n_connections++;
+	http_sweep_later(http);
+}
+
+void http_sweep_later(struct http *http)
+{
+	if (http->will_sweep)
+		return;
+	http->will_sweep = true;
+	loop_arm(http->loop, &http->sweep, clock_mono_ns() + sweep_ns(http));
 }
 
 static int on_close(void *arg, curl_socket_t fd)
@@ -175,7 +184,8 @@ static int on_close(void *arg, curl_socket_t fd)
 	struct http *http = arg;
 	if (is_connection(http, fd)) {
 		http->known[fd] = false;
-		atomic_fetch_sub(&http->n_connections, 1);
+		http->n_connections--;
+		atomic_fetch_sub(&http->first->all_connections, 1);
 	}
 	return close(fd);
 }
@@ -212,10 +222,11 @@ static void settle(struct http *http)
 static void act(struct http *http, curl_socket_t fd, int mask)
 {
 	int running;
-	http->inside = true;
+	http->inside = http->at_work = true;
 	curl_multi_socket_action(http->multi, fd, mask, &running);
 	http->inside = false;
 	settle(http);
+	http->at_work = false;
 }
 
 /* What all calls have in common. */
@@ -260,11 +271,14 @@ static CURL *broom_new(struct http *http)
 static void run_sweep(struct loop_timer *t)
 {
 	struct http *http = list_entry(t, struct http, sweep);
-	if (!atomic_load(&http->n_connections))
-		return;
-	if (!http->sweeping && curl_multi_add_handle(http->multi, http->broom) == CURLM_OK)
+	http->will_sweep = false;
+	if (http->first == http)
+		http_ca_sweep(http);
+	if (http->n_connections && !http->sweeping &&
+		curl_multi_add_handle(http->multi, http->broom) == CURLM_OK)
 		http->sweeping = true;
-	loop_arm(http->loop, t, clock_mono_ns() + sweep_ns(http));
+	if (http->n_connections || http->n_of_ca)
+		http_sweep_later(http);
 }
 
 static CURLcode global = CURLE_FAILED_INIT;
@@ -306,12 +320,25 @@ static long connections_max(void)
 	return l.rlim_cur < 2 ? 1 : (long)(l.rlim_cur / 2);
 }
 
+static long part(long all, size_t parts)
+{
+	return all < (long)parts ? 1 : all / (long)parts;
+}
+
+void http_limit(struct http *http, size_t parts)
+{
+	curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, part(CACHED_MAX, parts));
+	curl_multi_setopt(
+		http->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, part(connections_max(), parts));
+}
+
 int http_new(struct http **out, struct loop *loop, struct err *err)
 {
 	struct http *http = calloc(1, sizeof *http);
 	if (!http)
 		return err_set(err, -ENOMEM, "out of memory");
 	http->loop = loop;
+	http->first = http;
 	http->idle_s = IDLE_S;
 	http->timer.run = run_timer;
 	http->sweep.run = run_sweep;
@@ -335,8 +362,7 @@ int http_new(struct http **out, struct loop *loop, struct err *err)
 	curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timer);
 	curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
 	curl_multi_setopt(http->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
-	curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, (long)CACHED_MAX);
-	curl_multi_setopt(http->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, connections_max());
+	http_limit(http, 1);
 	*out = http;
 	return 0;
 }
@@ -354,6 +380,7 @@ struct http *http_free(struct http *http)
 	if (!http)
 		return NULL;
 	http->ending = true;
+	http_ca_end(http);
 	end_calls(&http->calls);
 	end_calls(&http->starting);
 	end_calls(&http->dying);
@@ -377,16 +404,18 @@ struct http *http_free(struct http *http)
 
 void http_idle(struct http *http, unsigned seconds)
 {
+	for (size_t i = 0; i < http->n_of_ca; i++)
+		http_idle(http->of_ca[i], seconds);
 	http->idle_s = (long)seconds;
 	while (http->n_pool)
 		curl_easy_cleanup(http->pool[--http->n_pool]);
 	curl_easy_setopt(http->broom, CURLOPT_MAXAGE_CONN, http->idle_s);
-	if (atomic_load(&http->n_connections))
+	if (http->will_sweep)
 		loop_arm(http->loop, &http->sweep, clock_mono_ns() + sweep_ns(http));
 }
 
 void http_count(const struct http *http, size_t *running, size_t *connections)
 {
-	*running = atomic_load(&http->n_running);
-	*connections = atomic_load(&http->n_connections);
+	*running = atomic_load(&http->all_running);
+	*connections = atomic_load(&http->all_connections);
 }

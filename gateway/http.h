@@ -19,7 +19,13 @@
 #include "gateway/loop.h"
 
 struct http;      /* the connections */
+struct http_ca;   /* a set of authorities; reference counted */
 struct http_call; /* one request */
+
+/* Certificates of authorities, PEM: whatever it is, a call says what is wrong with it. new; NULL
+ * when memory is out. Any thread; copying them may take a millisecond. */
+struct http_ca *http_ca_new(const char *pem, size_t len);
+struct http_ca *http_ca_put(struct http_ca *ca); /* accepts NULL, returns NULL */
 
 /* new *out; borrows loop until http_free. -ENOSYS: libcurl lacks something that is needed. */
 int http_new(struct http **out, struct loop *loop, struct err *err);
@@ -61,12 +67,10 @@ struct http_request {
 	/* Milliseconds; 0: none (but 5 minutes to connect). first: from the connection, the sending
 	 * of the request included, to the first byte of the body. total: from http_begin. */
 	uint64_t connect_ms, first_ms, idle_ms, total_ms;
-	size_t max_bytes;  /* of the body; 0: 64 MiB */
-	const char *proxy; /* NULL: as the environment says (http_proxy ...); "": none; may hold
-			      a secret */
-	const char *ca;    /* [ca_len] certificates of authorities, PEM; NULL: the system's.
-			      Borrowed until the call ends. */
-	size_t ca_len;
+	size_t max_bytes;   /* of the body; 0: 64 MiB */
+	const char *proxy;  /* NULL: as the environment says (http_proxy ...); "": none; may hold
+			       a secret */
+	struct http_ca *ca; /* NULL: the system's. Borrowed until the call ends. */
 
 	/* A piece of the body, on the loop. Returns false to break off: then `done` does not come,
 	 * as after http_cancel. May be NULL. head is valid from the first call on. */
@@ -90,10 +94,11 @@ struct http_call *http_cancel(struct http_call *call);
 int http_url_check(const char *url, size_t len, struct err *err);
 
 /* How long a connection that is not in use is kept: 60 seconds, unless this says otherwise. At
- * least 1. It is closed within another such time, or 15 seconds. */
+ * least 1. It is closed within another such time, or 15 seconds. For tests, which cannot wait that
+ * long. */
 void http_idle(struct http *http, unsigned seconds);
 
-/* For metrics: calls, open connections. Any thread. */
+/* For tests, of leaks: calls, open connections. Any thread. */
 void http_count(const struct http *http, size_t *running, size_t *connections);
 
 #endif

@@ -28,6 +28,7 @@
 
 #define HEADERS_MAX 64
 #define BYTES_MAX ((size_t)64 << 20)
+enum { CA_KEPT_S = 24 * 60 * 60 };
 
 /* ---- what libcurl calls ---- */
 
@@ -82,15 +83,24 @@ static void cancel_later(struct http_call *call)
 	list_append(&call->http->dying, &call->link);
 }
 
+/* The answer is not read to its end. Over HTTP/2 libcurl 7.88 keeps the end of a stream to itself
+ * until something else happens on the connection; so where nothing else does, the connection is to
+ * be closed, and the server stops. */
+static size_t leave(struct http_call *call)
+{
+	curl_easy_setopt(call->easy, CURLOPT_FORBID_REUSE, 1L);
+	return CURL_WRITEFUNC_ERROR;
+}
+
 static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
 {
 	struct http_call *call = arg;
 	size_t len = size * n;
 	if (call->cancelled || call->failed)
-		return CURL_WRITEFUNC_ERROR;
+		return leave(call);
 	if (len > call->max_bytes - call->bytes) {
 		call->too_long = true;
-		return CURL_WRITEFUNC_ERROR;
+		return leave(call);
 	}
 	call->bytes += len;
 	call->last_ns = clock_mono_ns();
@@ -100,7 +110,7 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
 	call->got_body = true;
 	if (call->data && !call->data(call->arg, &call->head, bytes, len) && !call->cancelled)
 		cancel_later(call);
-	return call->cancelled ? CURL_WRITEFUNC_ERROR : len;
+	return call->cancelled ? leave(call) : len;
 }
 
 /* The call ends with HTTP_MEMORY as soon as libcurl is out. */
@@ -121,6 +131,7 @@ static void give_easy_back(struct http *http, CURL *easy)
 {
 	if (!easy)
 		return;
+	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 0L);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, NULL);
 	curl_easy_setopt(easy, CURLOPT_POSTFIELDS, NULL);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, NULL);
@@ -141,12 +152,15 @@ static void detach(struct http_call *call)
 	/* Before libcurl lets go of it: that asks for sockets to be watched, and where that fails,
 	 * http_call_fail_later must not put it on a list again. */
 	call->cancelled = true;
+	if (call->added && !call->over)
+		leave(call);
 	if (call->added)
 		curl_multi_remove_handle(http->multi, call->easy);
 	call->added = false;
 	give_easy_back(http, call->easy);
 	call->easy = NULL;
-	atomic_fetch_sub(&http->n_running, 1);
+	http->n_running--;
+	atomic_fetch_sub(&http->first->all_running, 1);
 }
 
 static void free_call(struct http_call *call)
@@ -202,6 +216,7 @@ void http_call_end(struct http_call *call, CURLcode code)
 {
 	char words[160];
 	long os_error = 0;
+	call->over = true;
 	if (code == CURLE_OPERATION_TIMEDOUT) {
 		uint64_t total = call->limit_ms[HTTP_TIMEOUT_TOTAL];
 		bool over = total && clock_mono_ns() - call->begun_ns + HTTP_MS >= total * HTTP_MS;
@@ -258,17 +273,21 @@ struct http_call *http_cancel(struct http_call *call)
 
 /* ---- the beginning of calls ---- */
 
-/* The system's certificates are read once and kept, but only where they are a file and not a
- * folder. Others come as bytes: libcurl, which is on the loop, opens no file that a setting names,
- * and the system's stay read. */
+/* Certificates are read once and kept, but only where they are a file, the system's or http_ca.c's,
+ * and not a folder, nor bytes. */
 static CURLcode set_ca(struct http_call *call, const struct http_request *q)
 {
 	const struct http *http = call->http;
-	struct curl_blob blob = {(void *)(uintptr_t)q->ca, q->ca_len, CURL_BLOB_NOCOPY};
-	const char *file = q->ca ? NULL : http->ca_file;
+	bool as_bytes = q->ca && !http->ca;
+	const char *file = http->ca ? http->ca->path : q->ca ? NULL : http->ca_file;
 	curl_easy_setopt(call->easy, CURLOPT_CAINFO, file);
 	curl_easy_setopt(call->easy, CURLOPT_CAPATH, file || q->ca ? NULL : http->ca_path);
-	return q->ca ? curl_easy_setopt(call->easy, CURLOPT_CAINFO_BLOB, &blob) : CURLE_OK;
+	/* A set never changes; the system's file may. */
+	curl_easy_setopt(call->easy, CURLOPT_CA_CACHE_TIMEOUT, http->ca ? -1L : (long)CA_KEPT_S);
+	if (!as_bytes)
+		return CURLE_OK;
+	struct curl_blob blob = {q->ca->pem, q->ca->len, CURL_BLOB_NOCOPY};
+	return curl_easy_setopt(call->easy, CURLOPT_CAINFO_BLOB, &blob);
 }
 
 static CURLcode set_up(struct http_call *call, const struct http_request *q)
@@ -364,6 +383,7 @@ int http_begin(
 	int r = check(q, &n_headers, &secret_len, err);
 	if (r < 0)
 		return r;
+	http = http_ca_handle(http, q->ca);
 	size_t fixed = sizeof(struct http_call) + (n_headers + 1) * sizeof(struct curl_slist);
 	struct http_call *call = malloc(fixed + secret_len + (q->released ? 0 : q->body_len) + 1);
 	CURL *easy = take_easy(http);
@@ -382,7 +402,8 @@ int http_begin(
 	list_init(&call->timer.link);
 	list_init(&call->link);
 	fill(call, q, n_headers);
-	atomic_fetch_add(&http->n_running, 1);
+	http->n_running++;
+	atomic_fetch_add(&http->first->all_running, 1);
 	if (set_up(call, q) != CURLE_OK)
 		r = -ENOMEM;
 	else if (http->inside)

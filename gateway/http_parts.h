@@ -16,12 +16,22 @@
 enum {
 	HTTP_POOL_MAX = 64,  /* easy handles kept */
 	HTTP_OPENED_MAX = 4, /* sockets that a call remembers to have opened */
+	HTTP_CA_MAX = 32,    /* sets of authorities in use at a time */
+};
+
+struct http_ca {
+	atomic_uint refs;
+	int fd; /* a file of them in memory; -1: there is none */
+	char path[32];
+	size_t len;
+	char pem[]; /* [len], then a NUL */
 };
 
 struct http {
 	struct loop *loop;
 	CURLM *multi;
-	bool inside; /* libcurl is: it must not be asked to add or remove */
+	bool inside;  /* libcurl is: it must not be asked to add or remove */
+	bool at_work; /* or what follows from it */
 	bool ending;
 	long idle_s;
 	struct list calls;    /* struct http_call, all that are not on another list */
@@ -31,12 +41,18 @@ struct http {
 	struct loop_timer timer, sweep;
 	CURL *pool[HTTP_POOL_MAX];
 	size_t n_pool;
-	CURL *broom; /* the request to nowhere */
-	bool sweeping;
-	bool *known; /* [n_known] by descriptor: it is a connection */
+	CURL *broom;               /* the request to nowhere */
+	bool sweeping, will_sweep; /* it is under way; its timer is armed */
+	bool *known;               /* [n_known] by descriptor: it is a connection */
 	size_t n_known;
 	const char *ca_file, *ca_path; /* static: what libcurl was built with */
-	atomic_size_t n_running, n_connections;
+	struct http_ca *ca;            /* instead: a reference */
+	struct http *first;            /* itself, or whose it is: */
+	/* Of the first one, for calls with a set of their own: each has one. */
+	struct http *of_ca[HTTP_CA_MAX];
+	size_t n_of_ca;
+	size_t n_running, n_connections;
+	atomic_size_t all_running, all_connections; /* of the first one: its own and theirs */
 };
 
 struct http_call {
@@ -48,9 +64,9 @@ struct http_call {
 	bool cancelled; /* no callback comes any more */
 	bool failed;    /* memory or descriptors were out: HTTP_MEMORY */
 	bool too_long;
+	bool over; /* libcurl has said how it ended */
 	bool connected, got_body;
-	int opened[HTTP_OPENED_MAX]; /* sockets, the last ones; one of them becomes the connection
-				      */
+	int opened[HTTP_OPENED_MAX]; /* sockets, the last ones: one becomes the connection */
 	unsigned n_opened;
 	int socket_errno; /* why there was no socket; 0: there was */
 	uint64_t begun_ns, connected_ns, last_ns;
@@ -74,11 +90,20 @@ struct http_call {
 CURL *http_easy_new(struct http *http);
 /* A request is sent on this socket: it is a connection until libcurl closes it. */
 void http_connected(struct http *http, int fd);
+/* It takes one of so many equal parts of what all may have of connections. */
+void http_limit(struct http *http, size_t parts);
+/* It has something that may have to go: is looked at again and again as long as that is so. */
+void http_sweep_later(struct http *http);
+
+/* http_ca.c: where calls with those authorities go: one that remembers them, or http itself. */
+struct http *http_ca_handle(struct http *http, struct http_ca *ca);
+/* Of the first one: lets go of those whose set nobody has any more, and that do nothing. */
+void http_ca_sweep(struct http *http);
+void http_ca_end(struct http *http);
 
 /* http_call.c: gives it to libcurl, which is not inside. */
 void http_call_add(struct http_call *call);
-/* It ends, and is gone: as libcurl says; for want of memory; without a word. libcurl is not inside.
- */
+/* It ends, and is gone: as libcurl says; for want of memory; wordlessly. libcurl is not inside. */
 void http_call_end(struct http_call *call, CURLcode code);
 void http_call_fail(struct http_call *call);
 void http_call_drop(struct http_call *call);
@@ -91,9 +116,7 @@ void http_url_host(const char *url, char out[HTTP_HOST_SIZE]);
 /* "name: value" with a token for a name and no control characters: 0, or -EINVAL; the sentence has
  * the name, or nothing of it, never the value. */
 int http_head_check(const char *header, struct err *err);
-/* One line of a response's head, with its end. A status line begins anew. now_s: the time, for
- * dates.
- */
+/* One line of a response's head, with its end. A status line begins anew. now_s: the time. */
 void http_head_line(struct http_response *head, const char *line, size_t len, int64_t now_s);
 
 /* What libcurl's result means; connected: the request began to be sent. */

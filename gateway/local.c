@@ -16,6 +16,9 @@ static int local_load(void **handle, const struct provider_config *config,
 		.chat_family = config->chat_family,
 		.backend = config->backend,
 		.gpu = config->gpu,
+		.fp8 = config->fp8,
+		.kv_fp8 = config->kv_fp8,
+		.memory_share = config->memory_share,
 		.n_threads = config->n_threads,
 		.kv_bytes = config->kv_bytes,
 		.forbidden_device = config->forbidden_device,
@@ -26,6 +29,11 @@ static int local_load(void **handle, const struct provider_config *config,
 	int r = engine_open(&e, config->path, &options, stop, err);
 	*handle = e;
 	return r;
+}
+
+int local_check(const char *path, const char *chat_family, bool *embeds, struct err *err)
+{
+	return engine_check(path, chat_family, embeds, err);
 }
 
 static void local_unload(void *handle)
@@ -83,6 +91,7 @@ static void local_work(void *handle, struct provider_work *out)
 		.memory_free = d.memory_free,
 		.graph_hits = d.graph_hits,
 		.graph_misses = d.graph_misses,
+		.graphs_off = d.graphs_off,
 		.utilisation = d.utilisation,
 	};
 }
@@ -105,6 +114,8 @@ static int info_work(void *handle, struct buf *out)
 		",\n  \"device_memory_used\": %" PRIu64 ",\n  \"device_memory_free\": %" PRIu64
 		",\n  \"graph_hits\": %" PRIu64 ",\n  \"graph_misses\": %" PRIu64,
 		w.memory_used, w.memory_free, w.graph_hits, w.graph_misses);
+	if (w.graphs_off)
+		r = r ? r : info_word(out, "graphs_off", w.graphs_off);
 	if (w.utilisation >= 0)
 		r = r ? r
 		      : buf_printf(out, ",\n  \"device_utilisation\": %.2f", (double)w.utilisation);
@@ -125,6 +136,12 @@ static int local_info(void *handle, struct buf *out)
 	r = r ? r : info_word(out, "backend", i->backend);
 	if (*i->backend_note)
 		r = r ? r : info_word(out, "backend_note", i->backend_note);
+	if (i->memory_share > 0)
+		r = r ? r
+		      : buf_printf(out,
+				",\n  \"fp8\": %s,\n  \"kv_fp8\": %s,\n  \"memory_share\": %g",
+				i->fp8 ? "true" : "false", i->kv_fp8 ? "true" : "false",
+				i->memory_share);
 	r = r ? r
 	      : buf_printf(out,
 			",\n  \"parameters\": %" PRIu64 ",\n  \"file_bytes\": %" PRIu64
@@ -173,10 +190,13 @@ static int local_render(void *handle, const struct provider_message *messages, s
 	return r;
 }
 
-/* The engine's request carries a provider's: only the event is told in other words. */
+/* The engine's request carries a provider's: only the event is told in other words. Of the
+ * log-probabilities, which come only when they were asked for, the mean is kept. */
 struct relay {
 	provider_event_fn *event;
 	void *arg;
+	double sum_logprob; /* of the worker thread */
+	uint64_t n_logprob;
 };
 
 static void relay_event(void *arg, const struct engine_event *e)
@@ -188,6 +208,11 @@ static void relay_event(void *arg, const struct engine_event *e)
 		[ENGINE_END] = PROVIDER_END,
 	};
 	struct relay *relay = arg;
+	if (e->kind == ENGINE_LOGPROBS) { /* the first one is that of the token itself */
+		relay->sum_logprob += (double)e->logprobs[0].logprob;
+		relay->n_logprob++;
+		return;
+	}
 	struct provider_event event = {
 		.kind = kinds[e->kind],
 		.text = e->text,
@@ -199,10 +224,10 @@ static void relay_event(void *arg, const struct engine_event *e)
 		.usage = {e->usage.prompt_tok, e->usage.cached_tok, e->usage.output_tok},
 		.candidate_p = e->candidate_p,
 		.n_candidates = e->n_candidates,
-		.mean_logprob = NAN,
+		.mean_logprob = relay->n_logprob
+					? (float)(relay->sum_logprob / (double)relay->n_logprob)
+					: NAN,
 	};
-	if (e->kind == ENGINE_LOGPROBS) /* nobody asks for them yet */
-		return;
 	relay->event(relay->arg, &event);
 	if (e->kind == ENGINE_END)
 		free(relay);
@@ -214,7 +239,7 @@ static int local_submit(
 	struct relay *relay = malloc(sizeof *relay);
 	if (!relay)
 		return err_set(err, -ENOMEM, "out of memory");
-	*relay = (struct relay){q->event, q->arg};
+	*relay = (struct relay){.event = q->event, .arg = q->arg};
 	struct engine_request request = {
 		.ids = q->prompt->data,
 		.n_ids = q->prompt->n_tok,
@@ -233,6 +258,7 @@ static int local_submit(
 		.n_stop = q->n_stop,
 		.candidates = q->candidates,
 		.n_candidates = q->n_candidates,
+		.logprobs = q->wants_logprob,
 		.salt = q->salt,
 		.event = relay_event,
 		.arg = relay,

@@ -36,6 +36,7 @@ static void set_gate(struct model *m)
 
 struct model *model_make(struct gateway *g, const char *name)
 {
+	static atomic_uint_least64_t last;
 	struct model *m = calloc(1, sizeof *m);
 	if (!m)
 		return NULL;
@@ -49,6 +50,7 @@ struct model *model_make(struct gateway *g, const char *name)
 	}
 	atomic_init(&m->refs, 1);
 	m->g = gateway_ref(g);
+	m->serial = atomic_fetch_add(&last, 1) + 1;
 	memcpy(m->name, name, strnlen(name, TEXT_NAME_MAX));
 	m->is_virtual = model_name_is_virtual(name);
 	latency_init(&m->latency, LATENCY_HALF_LIFE);
@@ -85,6 +87,11 @@ struct model *model_put(struct model *m)
 const char *model_name(const struct model *m)
 {
 	return m->name;
+}
+
+uint64_t model_serial(const struct model *m)
+{
+	return m->serial;
 }
 
 struct metrics *model_metrics(struct model *m)

@@ -79,6 +79,8 @@ struct model_facts { /* a copy of what is known of a model now */
 /* Returns out->health. */
 int model_facts(struct model *m, struct model_facts *out);
 
+/* Its own: no other model of this daemon has it, nor a later one of the same name. Not 0. */
+uint64_t model_serial(const struct model *m);
 /* Who computes: "local", "openai" or "anthropic". static. */
 const char *model_provider(struct model *m);
 struct metrics *model_metrics(struct model *m); /* borrows */

@@ -99,6 +99,9 @@ static int load_local(
 				   ? model_settings_text(s, MODEL_BACKEND)
 				   : NULL,
 		.gpu = (uint32_t)model_settings_integer(s, MODEL_GPU),
+		.fp8 = model_settings_is_on(s, MODEL_FP8),
+		.kv_fp8 = model_settings_is_on(s, MODEL_KV_FP8),
+		.memory_share = model_settings_real(s, MODEL_MEMORY_SHARE),
 		.n_threads = o->n_threads,
 		.kv_bytes = o->kv_bytes,
 		.forbidden_device = m->g->mount_device,

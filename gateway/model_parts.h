@@ -17,6 +17,7 @@ struct model {
 	struct metrics *metrics;
 	struct gate *gate;
 	char name[TEXT_NAME_SIZE];
+	uint64_t serial;
 	bool is_virtual; /* the router's: no settings, nothing to load */
 	struct latency latency;
 	atomic_uint_least64_t chosen[ROUTER_SPLIT + 1]; /* by policy */

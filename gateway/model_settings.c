@@ -138,6 +138,7 @@ static int check_proxy(const struct row *row, const char *value, size_t len, str
 
 static const char *const protocols[] = {"openai", "anthropic", NULL};
 static const char *const backends[] = {"auto", "cpu", "cuda", NULL};
+static const char *const switches[] = {"on", "off", NULL};
 static const char *const families[] = {
 	"chatml", "llama2", "llama3", "mistral", "zephyr", "gemma", "plain", NULL};
 
@@ -149,6 +150,11 @@ static const char *const families[] = {
 	{                                                                                          \
 		.name = file, .check = check_integer, .allowed = words, .number = standard,        \
 		.low = least, .high = most, .max_bytes = NUMBER_BYTES, .reloads = again            \
+	}
+#define SWITCH(file, words_)                                                                       \
+	{                                                                                          \
+		.name = file, .check = check_word, .words = switches, .max_bytes = NUMBER_BYTES,   \
+		.allowed = words_, .reloads = true                                                 \
 	}
 #define TIME_OUT(file, standard, what)                                                             \
 	INTEGER(file, 0, 86400000, standard, true, what ": " MILLISECONDS)
@@ -191,6 +197,19 @@ static const struct row rows[N_MODEL_SETTINGS] = {
 		.reloads = true},
 	[MODEL_GPU] = INTEGER("gpu", 0, 255, 0, true,
 		"the number of a GPU as the driver counts, a whole number from 0 to 255"),
+	[MODEL_FP8] = SWITCH(
+		"fp8", "on (weights that are not quantised are kept in 8 bits on a GPU) or off"),
+	[MODEL_KV_FP8] =
+		SWITCH("kv_fp8", "on (keys and values are kept in 8 bits on a GPU) or off"),
+	[MODEL_MEMORY_SHARE] = {.name = "memory_share",
+		.check = check_real,
+		.number = 0.9,
+		.low = 0.01,
+		.high = 1,
+		.max_bytes = NUMBER_BYTES,
+		.allowed = "the share of a GPU's free memory that it may take, a number from 0.01 "
+			   "to 1",
+		.reloads = true},
 	[MODEL_PRICE_INPUT] = {.name = "price_input",
 		.check = check_dollars,
 		.max_bytes = NUMBER_BYTES,
@@ -278,11 +297,12 @@ static const struct row rows[N_MODEL_SETTINGS] = {
 };
 
 static const char *const names[N_MODEL_SETTINGS + 1] = {"path", "endpoint", "protocol",
-	"remote_name", "template", "backend", "gpu", "price_input", "price_cached", "price_output",
-	"quality", "capabilities", "context", "max_tokens", "fallback", "weight", "requests_max",
-	"queue_max", "queue_timeout_ms", "connect_timeout_ms", "first_byte_timeout_ms",
-	"idle_timeout_ms", "timeout_ms", "retries", "retry_ratio", "breaker_failures",
-	"breaker_successes", "breaker_open_ms", "health_interval_ms", "proxy", "ca_file", NULL};
+	"remote_name", "template", "backend", "gpu", "fp8", "kv_fp8", "memory_share", "price_input",
+	"price_cached", "price_output", "quality", "capabilities", "context", "max_tokens",
+	"fallback", "weight", "requests_max", "queue_max", "queue_timeout_ms", "connect_timeout_ms",
+	"first_byte_timeout_ms", "idle_timeout_ms", "timeout_ms", "retries", "retry_ratio",
+	"breaker_failures", "breaker_successes", "breaker_open_ms", "health_interval_ms", "proxy",
+	"ca_file", NULL};
 
 const char *const *model_settings_names(void)
 {
@@ -323,7 +343,8 @@ bool model_settings_reloads(enum model_setting i)
 
 bool model_settings_is_of_a_load(enum model_setting i)
 {
-	return i == MODEL_PATH || i == MODEL_TEMPLATE || i == MODEL_BACKEND || i == MODEL_GPU;
+	return i == MODEL_PATH || i == MODEL_TEMPLATE || i == MODEL_BACKEND || i == MODEL_GPU ||
+	       i == MODEL_FP8 || i == MODEL_KV_FP8 || i == MODEL_MEMORY_SHARE;
 }
 
 void model_settings_copy(struct model_settings *to, const struct model_settings *from)
@@ -367,6 +388,11 @@ static uint64_t default_integer(const struct model_settings *s, enum model_setti
 uint64_t model_settings_integer(const struct model_settings *s, enum model_setting i)
 {
 	return s->value[i] ? strtoull(s->value[i]->bytes, NULL, 10) : default_integer(s, i);
+}
+
+bool model_settings_is_on(const struct model_settings *s, enum model_setting i)
+{
+	return strcmp(model_settings_text(s, i), "on") == 0;
 }
 
 double model_settings_real(const struct model_settings *s, enum model_setting i)

@@ -18,8 +18,11 @@ enum model_setting {
 	MODEL_PROTOCOL,    /* openai (default) or anthropic */
 	MODEL_REMOTE_NAME, /* its name there; default: its name here */
 	MODEL_TEMPLATE,
-	MODEL_BACKEND, /* auto (default), cpu or cuda: what computes a local one */
-	MODEL_GPU,     /* which one; default 0 */
+	MODEL_BACKEND,      /* auto (default), cpu or cuda: what computes a local one */
+	MODEL_GPU,          /* which one; default 0 */
+	MODEL_FP8,          /* on or off (default): its weights as FP8 */
+	MODEL_KV_FP8,       /* keys and values */
+	MODEL_MEMORY_SHARE, /* of the GPU's free memory; default 0.9 */
 	MODEL_PRICE_INPUT,
 	MODEL_PRICE_CACHED,
 	MODEL_PRICE_OUTPUT,
@@ -66,6 +69,7 @@ void model_settings_copy(struct model_settings *to, const struct model_settings 
 void model_settings_clear(struct model_settings *s);
 /* Numbers of checked values, or their defaults. */
 uint64_t model_settings_integer(const struct model_settings *s, enum model_setting i);
+bool model_settings_is_on(const struct model_settings *s, enum model_setting i);
 double model_settings_real(const struct model_settings *s, enum model_setting i);
 bool model_settings_is_set(const struct model_settings *s, enum model_setting i);
 const char *model_settings_text(const struct model_settings *s, enum model_setting i); /* or "" */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/utf8.h"
+#include "gateway/ask_errors.h"
 #include "gateway/model_parts.h"
 #include "gateway/secrets.h"
 #include "gateway/upstream.h"
@@ -138,6 +139,7 @@ WORK(memory_free, w->memory_free)
 WORK(utilisation, w->utilisation)
 WORK(graph_hits, w->graph_hits)
 WORK(graph_misses, w->graph_misses)
+WORK(graphs_off, w->graphs_off != NULL)
 
 static const struct work_row work_rows[] = {
 	{"llm_engine_batch_sequences", "gauge", "Sequences in the last step.", false, work_batch},
@@ -153,6 +155,8 @@ static const struct work_row work_rows[] = {
 		work_graph_hits},
 	{"llm_engine_graph_misses_total", "counter", "Steps that no graph fitted.", true,
 		work_graph_misses},
+	{"llm_engine_graphs_off", "gauge", "Whether some are not replayed, as one failed.", true,
+		work_graphs_off},
 };
 
 /* What each model has to say: one without a backend has nothing. */
@@ -271,4 +275,9 @@ int model_facts(struct model *m, struct model_facts *out)
 		out->running = stats.running + stats.waiting;
 	loaded_put(l);
 	return out->health;
+}
+
+int model_ask_error(struct model *m, uid_t uid, struct buf *out, uint64_t *changed_ns)
+{
+	return ask_errors_render(m->g->ask_errors, m->serial, uid, out, changed_ns);
 }

@@ -21,11 +21,21 @@ static void start(struct request *r, uint64_t prompt_tok)
 	r->claim_started = true;
 }
 
+/* For what is asked on the way to an answer: nothing of that is charged yet. With the session's
+ * lock held. */
+static void begin(struct request *r)
+{
+	const struct book_request about = {r->id, r->session->id, r->model_name};
+	book_claim_begin(r->claim, &about);
+}
+
 void paying_start_ticket(struct request *r)
 {
 	pthread_mutex_lock(&r->session->lock);
-	if (!r->over && r->claim)
-		start(r, 0);
+	if (!r->over && r->claim) {
+		begin(r);
+		r->claim_started = true;
+	}
 	pthread_mutex_unlock(&r->session->lock);
 }
 
@@ -82,8 +92,7 @@ static void wait_for_lease(struct request *r, uint64_t tok)
 	store_after(r->g->store, &request_ref(r)->lease);
 }
 
-/* The claim becomes `worst` and is started. used_tok: what is charged of it when nobody says more.
- */
+/* The claim becomes `worst` and is started. used_tok: what is charged of it if nobody says more. */
 static int start_at(struct request *r, const struct book_worst *worst, uint64_t prompt_tok,
 	uint64_t used_tok, struct err *err)
 {
@@ -208,6 +217,58 @@ static void judge_took(void *arg, const struct money_tokens *tokens)
 }
 
 const struct judge_payer paying_judges = {judge_asked, judge_took};
+
+/* ---- the cache's vectors ---- */
+
+/* More likely than a token a byte. */
+static uint64_t likely_tok(const struct request *r)
+{
+	return r->prompt->len / 4 + 2;
+}
+
+/* A model that is free leaves no trace: not a line of the ledger for each prompt that is looked
+ * for. */
+static int lookup_begins(void *arg, struct model *m, uint64_t tok, struct err *err)
+{
+	struct request *r = arg;
+	struct book_judge most = {
+		.what = BOOK_EMBEDDING,
+		.model = model_name(m),
+		.prompt_tok = tok,
+		.likely_tok = likely_tok(r),
+	};
+	int e = 0;
+	model_price(m, &most.price);
+	pthread_mutex_lock(&r->session->lock);
+	if (r->over)
+		e = err_set(err, -ECANCELED, "cancelled");
+	if (e == 0 && r->claim && most.price.input) {
+		/* Its ticket goes back all the same, should nothing else come of it. */
+		if (!r->claim_started)
+			begin(r);
+		e = book_claim_judge(r->claim, &most, err);
+		r->pays_lookup = e == 0;
+	}
+	pthread_mutex_unlock(&r->session->lock);
+	return e;
+}
+
+/* Of one that was given up nobody knows: it stays charged for what was asked. */
+static void lookup_took(void *arg, int status, const struct trace_usage *usage)
+{
+	struct request *r = arg;
+	bool unknown = !usage->prompt_tok && (status == -ETIMEDOUT || status == -ECANCELED);
+	const struct money_tokens tokens = {.prompt = usage->prompt_tok,
+		.cached = usage->cached_tok,
+		.output = usage->output_tok};
+	pthread_mutex_lock(&r->session->lock);
+	if (r->pays_lookup && r->claim && !unknown)
+		book_claim_judged(r->claim, &tokens);
+	r->pays_lookup = false;
+	pthread_mutex_unlock(&r->session->lock);
+}
+
+const struct embedding_payer paying_lookups = {lookup_begins, lookup_took};
 
 void paying_init(struct request *r)
 {

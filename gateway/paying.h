@@ -4,6 +4,7 @@
 
 /* The claim of a request under way: on the loop. */
 
+#include "gateway/embedding.h"
 #include "gateway/judge.h"
 #include "gateway/request.h"
 
@@ -25,6 +26,8 @@ int paying_start(struct request *r, size_t prompt_tok, uint64_t most_tok, struct
 int paying_start_embedding(struct request *r, struct model *m, uint64_t tok, struct err *err);
 /* The judges of its texts are paid by its claim: of a request. */
 extern const struct judge_payer paying_judges;
+/* And so is the vector by which the cache looks for its prompt, when the model has a price. */
+extern const struct embedding_payer paying_lookups;
 /* This model has had its part, as attempt_usage says; another is to be tried. */
 void paying_next(struct request *r);
 /* Has what was produced written down, where it is not yet. Not earlier: a crash charges what is

@@ -7,9 +7,12 @@
  * its models that are not of the reasoning kind; vLLM takes both; llama.cpp and many others know
  * only the first and would write without an end. Both at once are refused by OpenAI.
  *
- * top_k, min_p, repetition_penalty (vLLM's word; llama.cpp says repeat_penalty and takes no notice
- * of this one) and ignore_eos are extensions of vLLM and llama.cpp, which OpenAI refuses: they are
- * said only where they were set.
+ * top_k, min_p, ignore_eos and the penalty on what was said are extensions of vLLM and llama.cpp,
+ * which OpenAI refuses: they are said only where they were set. The last has two names,
+ * repetition_penalty (vLLM, SGLang) and repeat_penalty (llama.cpp, also in Python): each of these
+ * takes no notice of the other's, so where one is set both are said, and nobody has to know which
+ * server it is. A server that knows one name and forbids what it does not know ("Extra inputs are
+ * not permitted") refuses such a request, which it would have taken with its own name alone.
  *
  * What a model thinks aloud (reasoning_content) is no part of its answer. usage comes in a chunk
  * of its own at the end, which stream_options asks for; cached tokens are a part of prompt_tokens.
@@ -70,6 +73,12 @@ static int put_real(struct buf *out, const char *name, double x)
 	return buf_printf(out, ",\"%s\":%s%s", name, digits, strpbrk(digits, ".en") ? "" : ".0");
 }
 
+static int put_penalty(struct buf *out, double x)
+{
+	int r = put_real(out, "repetition_penalty", x);
+	return r ? r : put_real(out, "repeat_penalty", x);
+}
+
 static int put_stop(struct buf *out, const struct provider_request *q)
 {
 	int r = q->n_stop ? buf_append_str(out, ",\"stop\":[") : 0;
@@ -96,7 +105,7 @@ static int put_sampling(struct buf *out, const struct provider_request *q)
 	if (r == 0 && q->min_p > 0)
 		r = put_real(out, "min_p", q->min_p);
 	if (r == 0 && q->repetition_penalty > 0 && q->repetition_penalty != 1)
-		r = put_real(out, "repetition_penalty", q->repetition_penalty);
+		r = put_penalty(out, q->repetition_penalty);
 	if (r == 0 && q->presence_penalty != 0)
 		r = put_real(out, "presence_penalty", q->presence_penalty);
 	if (r == 0 && q->frequency_penalty != 0)

@@ -29,6 +29,8 @@ struct provider_config {
 	const struct upstream_config *upstream; /* NULL for the local one; borrowed for the call */
 	const char *backend;                    /* "auto", "cpu", "cuda"; NULL: "auto" */
 	uint32_t gpu;                           /* its number */
+	bool fp8, kv_fp8;                       /* weights, KV rows in 8 bits: a GPU that can */
+	double memory_share;                    /* of the GPU's free memory that may be taken */
 	uint32_t n_threads;
 	size_t kv_bytes;
 	dev_t forbidden_device;
@@ -56,7 +58,9 @@ struct provider_work {       /* how a model is computed in this process */
 	uint64_t steps;
 	/* Of a GPU; all 0, and utilisation negative, where there is none. */
 	uint64_t memory_used, memory_free, graph_hits, graph_misses;
-	float utilisation; /* 0 to 1; negative: not known */
+	const char *graphs_off; /* why some steps are not replayed any more, or NULL; as long as
+				   the handle */
+	float utilisation;      /* 0 to 1; negative: not known */
 };
 
 struct provider_prompt {   /* what render gives to submit: opaque but for its length */
@@ -156,6 +160,9 @@ struct provider {
 	 * ready. */
 	int (*health)(void *handle, const char **word, struct err *why);
 };
+
+/* local.c: engine_check. */
+int local_check(const char *path, const char *chat_family, bool *embeds, struct err *err);
 
 extern const struct provider local_provider;    /* local.c */
 extern const struct provider upstream_provider; /* upstream.c */

@@ -141,7 +141,9 @@ void request_charge(struct request *r, const char *status)
 	struct book_claim *c = r->claim;
 	r->claim = NULL;
 	if (c)
-		r->judge_cost = book_claim_judges(c, &r->judge_usage);
+		r->judge_cost = book_claim_judges(c, BOOK_JUDGE, &r->judge_usage);
+	if (c)
+		r->lookup_cost = book_claim_judges(c, BOOK_EMBEDDING, &r->lookup_usage);
 	if (c && r->claim_started)
 		r->cost = book_claim_settle(c,
 			&(struct money_tokens){.prompt = r->attempt_usage.prompt_tok,
@@ -150,6 +152,8 @@ void request_charge(struct request *r, const char *status)
 			status);
 	else
 		book_claim_return(c);
+	if (c && !r->claim_started)
+		r->cost = money_add(r->judge_cost, r->lookup_cost);
 }
 
 void request_settle_turn(struct request *r)
@@ -214,6 +218,7 @@ static void leave_session(struct request *r)
 		session_stamp_views(s);
 	request_count(r);
 	session_event(s, request_state_word(r), r);
+	session_tell_asker(s, r);
 	session_poke(s, SESSION_CHAT_CHANGED);
 	if (was_running)
 		request_put(r);

@@ -97,6 +97,9 @@ struct request {
 	money cost;                      /* of all of it, once it is settled */
 	struct money_tokens judge_usage; /* the judges' part */
 	money judge_cost;
+	struct money_tokens lookup_usage; /* that of the cache's vector */
+	money lookup_cost;
+	bool pays_lookup; /* that is being made, and covered */
 
 	/* The loop's. */
 	enum request_stage stage;

@@ -12,6 +12,7 @@
 #include "gateway/routing.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -277,6 +278,17 @@ void routing_advance(struct request *r)
 
 /* ---- cascades ---- */
 
+static void say_quality(struct request *r, double quality, const char *why, double mean_logprob)
+{
+	char certain[48] = "", outcome[160];
+	double threshold = r->decision->threshold;
+	if (!isnan(mean_logprob))
+		snprintf(certain, sizeof certain, ", mean log-probability %.2f", mean_logprob);
+	snprintf(outcome, sizeof outcome, "quality %.2f (%s%s), %s the threshold of %.2f", quality,
+		why, certain, quality >= threshold ? "not below" : "below", threshold);
+	step(r, outcome);
+}
+
 bool routing_holds(const struct request *r)
 {
 	return r->decision && r->decision->model == ROUTER_CASCADE && r->route &&
@@ -296,13 +308,9 @@ bool routing_is_good(
 		.mean_logprob = mean_logprob,
 	};
 	struct quality_reasons why;
-	char outcome[128];
-	double quality = quality_estimate(&a, &why), threshold = r->decision->threshold;
-	bool good = quality >= threshold;
-	snprintf(outcome, sizeof outcome, "quality %.2f (%s), %s the threshold of %.2f", quality,
-		why.why, good ? "not below" : "below", threshold);
-	step(r, outcome);
-	if (good)
+	double quality = quality_estimate(&a, &why);
+	say_quality(r, quality, why.why, mean_logprob);
+	if (quality >= r->decision->threshold)
 		return true;
 	if (len && quality >= r->best_quality) {
 		buf_free(&r->best);

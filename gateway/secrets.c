@@ -155,6 +155,22 @@ bool secrets_has(struct secrets *s, const char *name)
 	return has;
 }
 
+char **secrets_names(struct secrets *s)
+{
+	size_t n = 0;
+	pthread_mutex_lock(&s->lock);
+	for (const struct secret *it = s->first; it; it = it->next)
+		n++;
+	char **names = calloc(n + 1, sizeof *names);
+	n = 0;
+	for (const struct secret *it = s->first; names && it; it = it->next) {
+		names[n] = strdup(it->name);
+		n += names[n] != NULL; /* one that is left out is named next time */
+	}
+	pthread_mutex_unlock(&s->lock);
+	return names;
+}
+
 /* ---- files ---- */
 
 enum { NO_LINE = 1 };

@@ -34,6 +34,9 @@ int secrets_set(
 	struct secrets *s, const char *name, const char *value, size_t len, struct err *err);
 /* Whether there is one. */
 bool secrets_has(struct secrets *s, const char *name);
+/* new: malloc'ed array of malloc'ed names that have one, NULL-terminated; NULL when memory is out.
+ */
+char **secrets_names(struct secrets *s);
 /* Whether a text says where a secret is, and is none itself: "env:..." or "file:...". */
 bool secrets_is_reference(const char *value, size_t len);
 /* new *out: the secret itself, to be ended by secrets_wipe; NULL when there is none. -ENOENT,

@@ -20,6 +20,8 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "gateway/ask_errors.h"
+#include "gateway/caching.h"
 #include "gateway/draft.h"
 #include "gateway/guards.h"
 #include "gateway/messages.h"
@@ -76,11 +78,6 @@ struct session *session_put(struct session *s)
 	gateway_put(s->g);
 	free(s);
 	return NULL;
-}
-
-const char *session_id(const struct session *s)
-{
-	return s->id;
 }
 
 int session_alive(const struct session *s, struct err *err)
@@ -223,6 +220,17 @@ void session_event(struct session *s, const char *event, const struct request *r
 	session_poke(s, flags);
 }
 
+void session_tell_asker(struct session *s, const struct request *r)
+{
+	bool asks = s->channel == GATEWAY_ASK;
+	if (!s->ask || (!asks && s->channel != GATEWAY_EMBED))
+		return;
+	ask_errors_note(s->g->ask_errors, s->asked, r->uid, asks ? "ask" : "embed",
+		r->error  ? r->error->bytes
+		: r->code ? strerror(-r->code)
+			  : NULL);
+}
+
 void session_set_newest(struct session *s, struct request *r, uint64_t serial)
 {
 	if (r && !serial)
@@ -300,6 +308,7 @@ void session_refuse(
 	pthread_mutex_lock(&s->lock);
 	if (!s->removed) {
 		session_event(s, "refused", r);
+		session_tell_asker(s, r);
 		session_set_newest(s, request_ref(r), serial);
 	}
 	pthread_mutex_unlock(&s->lock);
@@ -604,10 +613,13 @@ static int claim_retry(
 		pthread_mutex_lock(&s->lock);
 		size_t bytes = last_prompt_bytes(s);
 		worst_estimate(&worst, s, &price, l, bytes / 4);
+		bool near = caching_is_near(s);
 		pthread_mutex_unlock(&s->lock);
 		worst.judges = money_add(worst_judges(s->g, GUARD_INPUT, bytes, 0),
 			worst_judges(s->g, GUARD_OUTPUT, bytes, worst.output_tok));
-		r = book_claim(out, s->g->book, said->user, &worst, NULL, err);
+		if (near)
+			worst.lookup = worst_lookup(s->g, bytes);
+		r = worst_claim(out, s->g, said->user, &worst, err);
 	}
 	loaded_put(l);
 	model_put(m);

@@ -20,6 +20,7 @@ struct session {
 	char id[TEXT_NAME_SIZE];
 	bool ask;                     /* unlisted, not stored, without history: a channel's */
 	enum gateway_channel channel; /* whose answers are asked for; GATEWAY_ASK: a model's */
+	uint64_t asked;               /* model_serial of the one whose channel it is; 0: of none */
 
 	pthread_mutex_t lock; /* guards down to `flags` */
 	struct session_attr attr;
@@ -74,6 +75,9 @@ void session_drop_turn(struct session *s);                   /* the last one, fr
 void session_take_turn(struct session *s, struct turn *out); /* likewise; conversation_take_last */
 void session_put_turn_back(struct session *s, struct turn *t);
 void session_event(struct session *s, const char *event, const struct request *r);
+/* Of a channel of a model, whose session nobody can look into: how r ended is for its user's
+ * model_ask_error. */
+void session_tell_asker(struct session *s, const struct request *r);
 /* r's turn in the conversation begins; one that was not answered makes room. 0 or -ENOMEM. */
 int session_begin_turn(struct session *s, struct request *r);
 /* r becomes the newest request (steals the reference), unless the newest one, or the note, is later

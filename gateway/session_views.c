@@ -6,6 +6,7 @@
  * `usage`: the newest request's numbers, one "name value" a line, then the sums of the session:
  *	prompt_tokens cached_tokens output_tokens queued_ms ttft_ms total_ms tokens_per_second
  *	cost [judge_prompt_tokens judge_cached_tokens judge_output_tokens judge_cost]
+ *	[embedding_tokens embedding_cost]
  *	[model] [provider] [seed] [finish] [cache]
  *	session_requests session_prompt_tokens session_cached_tokens session_output_tokens
  *	session_cost
@@ -64,6 +65,15 @@ static int render_judges(const struct request *r, struct buf *out)
 	return e ? e : render_cost("judge_cost", r->judge_cost, out);
 }
 
+/* What the vector took by which the cache looked, in `cost` too. */
+static int render_lookup(const struct request *r, struct buf *out)
+{
+	if (!r->lookup_usage.prompt)
+		return 0;
+	int e = buf_printf(out, "embedding_tokens %" PRIu64 "\n", r->lookup_usage.prompt);
+	return e ? e : render_cost("embedding_cost", r->lookup_cost, out);
+}
+
 static const char *const cache_levels[] = {
 	[CACHE_L1] = "l1", [CACHE_L2] = "l2", [CACHE_L3] = "semantic", [CACHE_FLIGHT] = "shared"};
 
@@ -90,6 +100,7 @@ static int render_request_usage(const struct request *r, struct buf *out)
 			trace_ms(t->submitted_ns, end_ns), rate);
 	e = e ? e : render_cost("cost", r->cost, out);
 	e = e ? e : render_judges(r, out);
+	e = e ? e : render_lookup(r, out);
 	if (e == 0 && *r->model_name)
 		e = buf_printf(out, "model %s\n", r->model_name);
 	if (e == 0 && r->provider && !r->served_by)

@@ -41,7 +41,7 @@ static void free_upstream(struct upstream *u)
 	free(u->remote_name);
 	free(u->proxy);
 	secrets_wipe(u->key);
-	free(u->ca);
+	http_ca_put(u->ca);
 	free(u->urls);
 	pthread_cond_destroy(&u->closed);
 	pthread_mutex_destroy(&u->lock);
@@ -128,11 +128,9 @@ static int fill(struct upstream *u, const struct upstream_config *c)
 		!copy_text(&u->proxy, c->proxy) || !copy_text(&u->key, c->key))
 		return -ENOMEM;
 	if (c->ca) {
-		u->ca = malloc(c->ca_len + 1);
+		u->ca = http_ca_new(c->ca, c->ca_len);
 		if (!u->ca)
 			return -ENOMEM;
-		memcpy(u->ca, c->ca, c->ca_len);
-		u->ca_len = c->ca_len;
 	}
 	u->protocol = c->protocol;
 	u->http = c->http;

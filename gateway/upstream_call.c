@@ -306,7 +306,6 @@ static int begin_http(struct upstream_call *c, struct err *err)
 		.max_bytes = upstream_answer_most(c),
 		.proxy = u->proxy,
 		.ca = u->ca,
-		.ca_len = u->ca_len,
 		.data = upstream_answer_data,
 		.done = upstream_answer_done,
 		.arg = c,

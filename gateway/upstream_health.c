@@ -143,7 +143,6 @@ static void check(struct upstream_server *s)
 		.max_bytes = CHECK_BYTES,
 		.proxy = u->proxy,
 		.ca = u->ca,
-		.ca_len = u->ca_len,
 		.done = checked,
 		.arg = s,
 	};

@@ -47,8 +47,7 @@ struct upstream { /* a handle of upstream_provider */
 	struct http *http;
 	struct loop *loop;
 	char *model, *remote_name, *proxy, *urls;
-	char *ca; /* [ca_len], PEM; NULL: the system's */
-	size_t ca_len;
+	struct http_ca *ca;      /* NULL: the system's */
 	char *key;               /* NULL: none; wiped */
 	struct buf header_bytes; /* with the key: wiped */
 	const char **headers;

@@ -2,9 +2,12 @@
 /* Arithmetic only: the estimate may be wrong in both directions, the exact one never too small. */
 #include "gateway/worst.h"
 
+#include <errno.h>
+
+#include "gateway/cache.h"
 #include "gateway/guards.h"
 
-enum { BYTES_A_TOKEN = 4, TEMPLATE_TOK = 16, VERDICT_TOK = 4 };
+enum { BYTES_A_TOKEN = 4, TEMPLATE_TOK = 16, VERDICT_TOK = 4, CONTROL_TOK = 2 };
 
 static void common(struct book_worst *out, const struct settings *settings,
 	const struct money_price *price, uint64_t room_tok)
@@ -74,4 +77,40 @@ money worst_judges(
 	model_put(judge);
 	moderation_put(m);
 	return money_worst(&price, prompt, n * VERDICT_TOK);
+}
+
+money worst_lookup(struct gateway *g, size_t prompt_bytes)
+{
+	char name[TEXT_NAME_SIZE];
+	struct money_price price = {0};
+	if (!cache_embeds(g->cache, prompt_bytes, name))
+		return 0;
+	struct model *m = gateway_model_find(g, name);
+	if (m)
+		model_price(m, &price);
+	model_put(m);
+	return money_worst(&price, prompt_bytes + CONTROL_TOK, 0);
+}
+
+static struct book_worst without_lookup(const struct book_worst *worst)
+{
+	struct book_worst w = *worst;
+	w.lookup = 0;
+	return w;
+}
+
+int worst_claim(struct book_claim **out, struct gateway *g, const char *user,
+	const struct book_worst *worst, struct err *err)
+{
+	const struct book_worst least = without_lookup(worst);
+	int r = book_claim(out, g->book, user, worst, NULL, err);
+	return r == -EDQUOT && worst->lookup ? book_claim(out, g->book, user, &least, NULL, err)
+					     : r;
+}
+
+int worst_resize(struct book_claim *c, const struct book_worst *worst, struct err *err)
+{
+	const struct book_worst least = without_lookup(worst);
+	int r = book_claim_resize(c, worst, err);
+	return r == -EDQUOT && worst->lookup ? book_claim_resize(c, &least, err) : r;
 }

@@ -19,6 +19,13 @@ void worst_estimate(struct book_worst *out, const struct session *s,
  * it. Without locks. */
 money worst_judges(
 	struct gateway *g, enum guard_stage stage, size_t prompt_bytes, uint64_t output_tok);
+/* What the vector of such a prompt may cost, by which the cache looks for it, if it does. Without
+ * locks. */
+money worst_lookup(struct gateway *g, size_t prompt_bytes);
+/* book_claim and book_claim_resize; where only the vector cannot be paid (-EDQUOT), without it. */
+int worst_claim(struct book_claim **out, struct gateway *g, const char *user,
+	const struct book_worst *worst, struct err *err);
+int worst_resize(struct book_claim *c, const struct book_worst *worst, struct err *err);
 /* When its prompt is tokens and room tokens are left of the context. */
 void worst_exact(struct book_worst *out, const struct settings *settings,
 	const struct money_price *price, uint64_t prompt_tok, uint64_t room_tok);

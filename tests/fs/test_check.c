@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "tests/engine/tiny_bert.h"
+#include "tests/engine/tiny_llama.h"
 #include "tests/fs/temporary.h"
 #include "tests/run_suite.h"
 
@@ -44,12 +46,27 @@ static void expect(const char *want)
 	free(text);
 }
 
+/* The file of a model in the tree. */
+static void make_model(const char *file, bool encoder)
+{
+	const struct tiny_llama llama = {0};
+	const struct tiny_bert bert = {.cls = true};
+	char path[192];
+
+	snprintf(path, sizeof path, "%s/%s", temporary, file);
+	if (encoder)
+		tiny_bert_write(&bert, path);
+	else
+		tiny_llama_write(&llama, path);
+}
+
 START_TEST(a_good_tree_has_no_fault)
 {
+	make_model("models/a/model.gguf", false);
 	temporary_sh("echo 'block x /x/' > guards/input/a.rules; echo 5 > budgets/alice/limit;"
 		     "echo 'model b' > guards/moderation; echo hello > models/a/README;"
-		     "echo x > models/a/model.gguf; echo model.gguf > models/a/path;"
-		     "echo b > models/a/fallback; echo 60 > cache/ttl; echo x > cache/stats");
+		     "echo model.gguf > models/a/path; echo b > models/a/fallback;"
+		     " echo 60 > cache/ttl; echo x > cache/stats");
 	expect("");
 }
 END_TEST
@@ -210,6 +227,152 @@ START_TEST(a_model_of_the_routers_gives_no_embeddings)
 }
 END_TEST
 
+START_TEST(a_damaged_file_of_a_model_is_a_fault)
+{
+	make_model("models/a/model.gguf", false);
+	make_model("models/b/model.gguf", true);
+	temporary_sh("echo model.gguf | tee models/a/path > models/b/path");
+	expect("");
+	temporary_sh("truncate -s -100 models/a/model.gguf; echo GGUX > models/b/model.gguf");
+	int n;
+	char *text = said(&n);
+	ck_assert_int_eq(n, 2);
+	ck_assert_ptr_nonnull(strstr(text, "models/a/path:1: "));
+	ck_assert_ptr_nonnull(strstr(text, "models/b/path:1: "));
+	free(text);
+	/* Where an endpoint is, nothing is read of it. */
+	temporary_sh("echo http://127.0.0.1:9/v1 | tee models/a/endpoint > models/b/endpoint");
+	expect("");
+}
+END_TEST
+
+START_TEST(a_template_that_is_set_is_that_of_its_file)
+{
+	make_model("models/a/model.gguf", false);
+	temporary_sh("echo model.gguf > models/a/path; echo chatml > models/a/template");
+	expect("");
+}
+END_TEST
+
+START_TEST(a_model_named_for_what_it_cannot_do_is_a_fault)
+{
+	make_model("models/a/model.gguf", false);
+	make_model("models/b/model.gguf", true);
+	temporary_sh("echo model.gguf | tee models/a/path > models/b/path;"
+		     "echo b > cache/embedding_model; echo model a > guards/moderation");
+	expect("");
+	temporary_sh("echo a > cache/embedding_model; echo model b > guards/moderation;"
+		     "ln -sfn b models/default");
+	expect("cache/embedding_model:1: the model a gives no embeddings\n"
+	       "models/default:1: the model b gives no answers: it is for embeddings\n"
+	       "guards/moderation:1: the model b gives no answers: it is for embeddings\n");
+	temporary_sh("rm models/b/path guards/moderation; ln -sfn a models/default;"
+		     "echo http://127.0.0.1:9 > models/b/endpoint;"
+		     "echo b > cache/embedding_model");
+	expect("");
+	temporary_sh("echo anthropic > models/b/protocol");
+	expect("cache/embedding_model:1: the model b gives no embeddings\n");
+}
+END_TEST
+
+START_TEST(a_fallback_must_give_answers)
+{
+	make_model("models/a/model.gguf", false);
+	make_model("models/b/model.gguf", true);
+	temporary_sh("echo model.gguf | tee models/a/path > models/b/path; mkdir models/c;"
+		     "printf 'a b\\nauto nobody\\n' > models/c/fallback");
+	expect("models/c/fallback:1: the model b gives no answers: it is for embeddings\n"
+	       "models/c/fallback:1: there is no model nobody\n");
+}
+END_TEST
+
+START_TEST(a_fault_of_a_setting_is_not_told_of_the_models_file_too)
+{
+	make_model("models/a/model.gguf", false);
+	temporary_sh("echo model.gguf > models/a/path; echo nonsense > models/a/template;"
+		     "mkdir models/b/endpoint; echo ../a/model.gguf > models/b/path");
+	int n;
+	char *text = said(&n);
+	ck_assert_msg(n == 2, "%s", text);
+	ck_assert_ptr_nonnull(strstr(text, "models/a/template:1: "));
+	ck_assert_ptr_nonnull(strstr(text, "models/b/endpoint:1: "));
+	free(text);
+	/* The file's own is told beside a fault that has nothing to do with it. */
+	temporary_sh("rm models/a/template; rmdir models/b/endpoint; echo x > models/a/weight;"
+		     "truncate -s -100 models/a/model.gguf");
+	text = said(&n);
+	ck_assert_msg(n == 3, "%s", text);
+	ck_assert_ptr_nonnull(strstr(text, "models/a/weight:1: "));
+	ck_assert_ptr_nonnull(strstr(text, "models/a/path:1: "));
+	ck_assert_ptr_nonnull(strstr(text, "models/b/path:1: "));
+	free(text);
+}
+END_TEST
+
+START_TEST(what_others_could_have_written_is_not_followed_by_root)
+{
+	temporary_sh("echo GGUX > models/a/model.gguf; echo model.gguf > models/a/path;"
+		     "chmod o+w models/a/path");
+	int n;
+	char *text = said(&n);
+	ck_assert_msg(n == 1, "%s", text);
+	const char *why = "can be written by a user other than root";
+	ck_assert_msg(!strstr(text, why) == (geteuid() != 0), "%s", text);
+	free(text);
+}
+END_TEST
+
+START_TEST(a_name_is_no_line_and_no_command_to_a_terminal)
+{
+	temporary_sh("rm -r models; echo 'block x /x/' > "
+		     "\"$(printf 'guards/input/a\\nbudgets-x:1: \\033[31m\\302\\233.rules')\";"
+		     "mkdir \"$(printf 'budgets/b\\303\\274\\377')\"");
+	int n;
+	char *text = said(&n);
+	int lines = 0;
+	for (char *p = text; *p; p++)
+		lines += *p == '\n';
+	ck_assert_int_eq(lines, n);
+	ck_assert_ptr_nonnull(strstr(text, "guards/input/a?budgets-x:1: ?[31m??.rules:1: not a "));
+	ck_assert_ptr_nonnull(strstr(text, "budgets/b\303\274?:1: not a name of a "));
+	ck_assert_ptr_null(strchr(text, '\033'));
+	free(text);
+}
+END_TEST
+
+START_TEST(symlinks_for_directories_are_faults)
+{
+	temporary_sh("mkdir Elsewhere; ln -s ../Elsewhere models/c; ln -s bob budgets/carol;"
+		     "rm -r router; ln -s Elsewhere router");
+	int n;
+	char *text = said(&n);
+	ck_assert_int_eq(n, 3);
+	ck_assert_ptr_nonnull(strstr(text, "models/c:1: a symlink, which is not followed"));
+	ck_assert_ptr_nonnull(strstr(text, "budgets/carol:1: a symlink, which is not followed"));
+	ck_assert_ptr_nonnull(strstr(text, "router:1: is not a directory (symlinks are not"));
+	free(text);
+	temporary_sh("mv models Elsewhere; ln -s Elsewhere/models models");
+	text = said(&n);
+	ck_assert_ptr_nonnull(strstr(text, "models:1: is not a directory (symlinks are not"));
+	free(text);
+}
+END_TEST
+
+START_TEST(files_of_rules_with_impossible_names_are_faults)
+{
+	temporary_sh("cd guards/input; echo 'block x /x/' > 'my own.rules';"
+		     "echo > '.a.rules.swp'; echo > '#a.rules'; echo > notes.txt;"
+		     "echo 'block x /x/' > $(printf 'x%.0s' $(seq 60)).rules");
+	int n;
+	char *text = said(&n);
+	ck_assert_int_eq(n, 2);
+	ck_assert_ptr_nonnull(
+		strstr(text, "guards/input/my own.rules:1: not a name of a file of rules"));
+	ck_assert_ptr_nonnull(strstr(text, "xxx.rules:1: not a name of a file of rules"));
+	free(text);
+}
+END_TEST
+
 START_TEST(a_tree_that_is_not_there_is_an_error)
 {
 	FILE *out = fopen("/dev/null", "w");
@@ -237,6 +400,15 @@ int main(void)
 	tcase_add_test(t, an_empty_file_of_rules_is_a_fault);
 	tcase_add_test(t, a_back_end_that_this_build_has_not_is_a_fault);
 	tcase_add_test(t, a_model_of_the_routers_gives_no_embeddings);
+	tcase_add_test(t, a_damaged_file_of_a_model_is_a_fault);
+	tcase_add_test(t, a_template_that_is_set_is_that_of_its_file);
+	tcase_add_test(t, a_model_named_for_what_it_cannot_do_is_a_fault);
+	tcase_add_test(t, a_fallback_must_give_answers);
+	tcase_add_test(t, a_fault_of_a_setting_is_not_told_of_the_models_file_too);
+	tcase_add_test(t, what_others_could_have_written_is_not_followed_by_root);
+	tcase_add_test(t, a_name_is_no_line_and_no_command_to_a_terminal);
+	tcase_add_test(t, symlinks_for_directories_are_faults);
+	tcase_add_test(t, files_of_rules_with_impossible_names_are_faults);
 	tcase_add_test(t, a_tree_that_is_not_there_is_an_error);
 	suite_add_tcase(s, t);
 	return run_suite(s);

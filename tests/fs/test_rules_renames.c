@@ -210,6 +210,62 @@ START_TEST(a_file_that_is_found_empty_in_tree_keeps_its_last_rules)
 }
 END_TEST
 
+/* What the daemon's status says of it, if anything. */
+static bool is_degraded(const char *sentence)
+{
+	struct buf status = {0};
+	ck_assert_int_eq(gateway_render(program_fs.gateway, GATEWAY_STATUS, &status), 0);
+	bool is = strstr(status.data, sentence);
+	buf_free(&status);
+	return is;
+}
+
+START_TEST(a_judge_that_is_found_empty_in_tree_goes_on)
+{
+	ck_assert_int_eq(program_saved_as("moderation", "model judge\n"), 0);
+	temporary_empty("tree/guards/moderation");
+	older("moderation");
+	guards_pass(&program_fs, NULL);
+	ck_assert(gateway_guard_has_rules(program_fs.gateway, "moderation"));
+	ck_assert(is_degraded("guards/moderation in TREE: the file is empty: its last rules stay"));
+	temporary_sh("echo '# none' > tree/guards/moderation");
+	guards_pass(&program_fs, NULL);
+	ck_assert(!gateway_guard_has_rules(program_fs.gateway, "moderation"));
+	ck_assert(!is_degraded("guards/moderation"));
+}
+END_TEST
+
+START_TEST(a_file_that_never_had_rules_is_a_fault_when_empty_and_closes_nothing)
+{
+	temporary_sh("touch tree/guards/input/b.rules");
+	older("input/b.rules");
+	guards_pass(&program_fs, NULL);
+	guards_pass(&program_fs, NULL);
+	ck_assert(is_degraded("guards/input/b.rules in TREE: the file is empty: delete it, or "
+			      "write a comment into it\n"));
+	ck_assert(program_status_has("input/b.rules 0 rules\n"));
+	ck_assert(program_set_is("input/a.rules", program_one));
+	temporary_sh("echo '# none' > tree/guards/input/b.rules");
+	guards_pass(&program_fs, NULL);
+	ck_assert(!is_degraded("b.rules"));
+}
+END_TEST
+
+START_TEST(a_file_of_rules_with_an_impossible_name_is_reported_as_long_as_it_is_there)
+{
+	temporary_sh("cd tree/guards/input; echo 'block x /x/' > 'my own.rules';"
+		     "cp 'my own.rules' .b.rules; cp 'my own.rules' '#b.rules';"
+		     "mv 'my own.rules' \"$(printf 'my\\nown.rules')\"");
+	guards_pass(&program_fs, NULL);
+	ck_assert(is_degraded("degraded: guards/input/my?own.rules in TREE: not a name of a file "
+			      "of rules, and not in force"));
+	ck_assert(!is_degraded("b.rules"));
+	temporary_sh("rm tree/guards/input/my*");
+	guards_pass(&program_fs, NULL);
+	ck_assert(!is_degraded("own.rules"));
+}
+END_TEST
+
 START_TEST(a_fault_that_was_another_files_ends_with_that_file)
 {
 	ck_assert_int_eq(program_saved_as("input/b.rules", program_one), 1);
@@ -308,6 +364,10 @@ int main(void)
 	tcase_add_test(t, a_pass_sets_what_tree_has_and_removes_what_it_has_no_longer);
 	tcase_add_test(t, a_file_renamed_away_in_tree_is_looked_for_again);
 	tcase_add_test(t, a_file_that_is_found_empty_in_tree_keeps_its_last_rules);
+	tcase_add_test(t, a_judge_that_is_found_empty_in_tree_goes_on);
+	tcase_add_test(t, a_file_that_never_had_rules_is_a_fault_when_empty_and_closes_nothing);
+	tcase_add_test(
+		t, a_file_of_rules_with_an_impossible_name_is_reported_as_long_as_it_is_there);
 	tcase_add_test(t, a_fault_that_was_another_files_ends_with_that_file);
 	tcase_add_test(t, a_file_that_is_too_long_has_a_fault);
 	tcase_add_test(t, what_is_no_regular_file_is_reported_and_changes_nothing);

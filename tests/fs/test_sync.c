@@ -90,6 +90,94 @@ START_TEST(a_bad_value_in_tree_is_reported_and_the_old_one_stays)
 }
 END_TEST
 
+static bool is_degraded(const char *sentence)
+{
+	struct buf status = {0};
+	sync_all(&fs, NULL);
+	ck_assert_int_eq(gateway_render(fs.gateway, GATEWAY_STATUS, &status), 0);
+	bool is = strstr(status.data, sentence);
+	buf_free(&status);
+	return is;
+}
+
+START_TEST(a_symlink_for_a_directory_is_reported_until_it_is_one)
+{
+	temporary_sh("mkdir -p tree/models/a; ln -s alice tree/budgets/bob;"
+		     "ln -s a tree/models/b; ln -s a tree/models/default");
+	ck_assert(is_degraded("models/b/ in TREE: a symlink, which is not followed"));
+	ck_assert(is_degraded("budgets/bob/ in TREE: a symlink, which is not followed"));
+	ck_assert(!is_degraded("models/default"));
+	temporary_sh("rm tree/budgets/bob tree/models/b; mkdir tree/models/b");
+	ck_assert(!is_degraded("a symlink"));
+	temporary_sh("mv tree/models tree/m; ln -s m tree/models");
+	ck_assert(is_degraded("models in TREE is not a directory"));
+	temporary_sh("rm tree/models; mv tree/m tree/models");
+	ck_assert(!is_degraded("is not a directory"));
+}
+END_TEST
+
+START_TEST(a_directory_that_becomes_a_symlink_is_reported_from_the_first_pass_on)
+{
+	temporary_sh("mkdir -p tree/models/a");
+	sync_all(&fs, NULL);
+	temporary_sh("mv tree/models/a tree/models/b; ln -s b tree/models/a");
+	for (int i = 0; i < 3; i++)
+		ck_assert(is_degraded("models/a/ in TREE: a symlink, which is not followed"));
+	ck_assert_ptr_null(gateway_model_find(fs.gateway, "a"));
+	temporary_sh("rm tree/models/a; mv tree/models/b tree/models/a");
+	ck_assert(!is_degraded("a symlink"));
+}
+END_TEST
+
+/* What is logged by some passes. */
+static int lines_of_passes(int n)
+{
+	char path[128];
+	snprintf(path, sizeof path, "%s/log", temporary);
+	FILE *file = fopen(path, "w+");
+	int before = dup(2), lines = 0;
+	ck_assert(file && before >= 0 && dup2(fileno(file), 2) == 2);
+	for (int i = 0; i < n; i++)
+		sync_all(&fs, NULL);
+	ck_assert_int_eq(dup2(before, 2), 2);
+	close(before);
+	rewind(file);
+	for (int c; (c = fgetc(file)) != EOF;)
+		lines += c == '\n';
+	fclose(file);
+	return lines;
+}
+
+START_TEST(a_fault_in_tree_is_logged_once_each_time_it_begins)
+{
+	temporary_sh("ln -s alice tree/budgets/bob; echo lots > tree/budgets/alice/limit");
+	ck_assert_int_eq(lines_of_passes(4), 2);
+	temporary_sh("rm tree/budgets/bob; echo 5 > tree/budgets/alice/limit");
+	ck_assert_int_eq(lines_of_passes(2), 0);
+	temporary_sh("ln -s alice tree/budgets/bob");
+	ck_assert_int_eq(lines_of_passes(2), 1);
+}
+END_TEST
+
+START_TEST(models_that_cannot_be_looked_up_stay_and_are_reported)
+{
+	temporary_sh("mkdir -p tree/models/a");
+	sync_all(&fs, NULL);
+	if (geteuid() == 0) {
+		temporary_sh("chown -R 65534:65534 .");
+		ck_assert_int_eq(seteuid(65534), 0);
+	}
+	temporary_sh("chmod a-x tree/models");
+	ck_assert(is_degraded("models in TREE cannot be read"));
+	struct model *a = gateway_model_find(fs.gateway, "a");
+	ck_assert_ptr_nonnull(a);
+	model_put(a);
+	temporary_sh("chmod a+x tree/models");
+	ck_assert(!is_degraded("cannot be read"));
+	ck_assert_int_eq(seteuid(getuid()), 0);
+}
+END_TEST
+
 START_TEST(a_setting_that_was_just_truncated_in_tree_is_not_yet_believed)
 {
 	bool young;
@@ -258,6 +346,10 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, accounts_in_tree_are_configured_with_their_settings);
 	tcase_add_test(t, a_bad_value_in_tree_is_reported_and_the_old_one_stays);
+	tcase_add_test(t, a_symlink_for_a_directory_is_reported_until_it_is_one);
+	tcase_add_test(t, a_directory_that_becomes_a_symlink_is_reported_from_the_first_pass_on);
+	tcase_add_test(t, a_fault_in_tree_is_logged_once_each_time_it_begins);
+	tcase_add_test(t, models_that_cannot_be_looked_up_stay_and_are_reported);
 	tcase_add_test(t, a_setting_that_was_just_truncated_in_tree_is_not_yet_believed);
 	tcase_add_test(t, default_is_always_there_and_loses_its_settings_with_its_directory);
 	tcase_add_test(t, a_refused_value_reaches_neither_tree_nor_gateway);

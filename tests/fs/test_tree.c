@@ -65,6 +65,32 @@ START_TEST(models_that_cannot_be_read_now_have_not_gone)
 }
 END_TEST
 
+START_TEST(only_what_can_be_looked_up_has_gone)
+{
+	ck_assert_int_eq(tree_has_gone(tree, models, "a"), 0);
+	ck_assert_int_eq(tree_has_gone(tree, models, "c"), 1);
+	temporary_sh("rm -r models/b; ln -s a models/b; touch models/c");
+	ck_assert_int_eq(tree_has_gone(tree, models, "b"), 0);
+	ck_assert_int_eq(tree_has_gone(tree, models, "c"), 0);
+	ck_assert_int_eq(tree_dir_check(tree, models), 0);
+	if (geteuid() == 0) {
+		temporary_sh("chown -R 65534:65534 .");
+		ck_assert_int_eq(seteuid(65534), 0);
+	}
+	temporary_sh("chmod a-x models");
+	ck_assert_int_eq(tree_has_gone(tree, models, "d"), -EACCES);
+	ck_assert_int_eq(tree_dir_check(tree, models), -EACCES);
+	ck_assert_ptr_null(tree_names(tree, models));
+	ck_assert_ptr_null(tree_links(tree, models));
+	temporary_sh("chmod 755 models");
+	ck_assert_int_eq(seteuid(getuid()), 0);
+	temporary_sh("mv models m; ln -s m models");
+	ck_assert_int_lt(tree_has_gone(tree, models, "d"), 0);
+	temporary_sh("rm models");
+	ck_assert_int_eq(tree_has_gone(tree, models, "a"), -ENOENT);
+}
+END_TEST
+
 START_TEST(a_setting_is_read_without_its_newline)
 {
 	struct buf text = {0};
@@ -224,6 +250,7 @@ int main(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, only_directories_with_good_names_are_models);
 	tcase_add_test(t, models_that_cannot_be_read_now_have_not_gone);
+	tcase_add_test(t, only_what_can_be_looked_up_has_gone);
 	tcase_add_test(t, a_setting_is_read_without_its_newline);
 	tcase_add_test(t, what_is_not_a_regular_file_is_refused_without_waiting);
 	tcase_add_test(t, a_huge_file_is_refused);

@@ -22,7 +22,8 @@ const struct money_price claim_prices = {
 int claim_try(struct book_claim **out, const char *user, uint64_t prompt_tok, uint64_t output_tok,
 	uint64_t *retry_ms, struct err *err)
 {
-	const struct book_worst worst = {prompt_tok, output_tok, claim_prices, false, 0, 0};
+	const struct book_worst worst = {
+		.prompt_tok = prompt_tok, .output_tok = output_tok, .price = claim_prices};
 	return book_claim(out, claim_f.g.book, user, &worst, retry_ms, err);
 }
 

@@ -14,9 +14,10 @@
 
 #define FETCH_MS_NS ((uint64_t)1000000)
 
-extern struct faulty fetch_server;
 extern struct loop *fetch_loop;
 extern struct http *fetch_http;
+
+extern struct faulty fetch_server;
 
 /* A call and what became of it. */
 struct fetch {
@@ -62,6 +63,10 @@ void fetch_assert_state(int n, const char *want);
 /* For on_data. */
 bool fetch_break_off(struct fetch *f);
 bool fetch_cancel_self(struct fetch *f);
+/* Of this process. */
+int fetch_count_descriptors(void);
+/* Those of them that are files of authorities (http_ca.c); path: of the last one. */
+int fetch_ca_files(char *path, size_t size);
 /* Must be refused, in a sentence without the secret. */
 void fetch_begin_badly(struct fetch *f);
 

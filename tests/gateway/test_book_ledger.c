@@ -150,6 +150,39 @@ START_TEST(what_a_crash_left_is_charged_as_it_was_leased)
 }
 END_TEST
 
+/* Its claims had 15 numbers, and no word of what the other model was asked for. */
+START_TEST(what_a_crash_of_an_older_build_left_is_charged)
+{
+	static const char names[] = "s\0m\0j\0alice";
+	static const uint64_t numbers[15] = {[0] = 9, /* the request */
+		[3] = 1000000000000000,               /* a dollar for a token of the answer */
+		[4] = 5,
+		[5] = 64,
+		[11] = 4, /* of a judge */
+		[14] = 3000000000};
+	char value[1 + sizeof numbers + sizeof names] = "3";
+	for (size_t i = 0; i < sizeof numbers; i++)
+		value[1 + i] = (char)(numbers[i / 8] >> (8 * (i % 8)));
+	memcpy(value + 1 + sizeof numbers, names, sizeof names);
+	book_claim_return(claim_admitted("alice", 0, 0));
+	store_put(claim_f.g.store, "ac/000000000000000a", value, sizeof value);
+	for (int again = 0; again < 2; again++) {
+		book_fixture_close(&claim_f);
+		book_fixture_open(&claim_f);
+		book_fixture_expect(&claim_f, "alice", ACCOUNT_SPENT, "67\n");
+		ck_assert_uint_eq(
+			book_fixture_count(&claim_f, "alice", ACCOUNT_LEDGER, "\"judge\": true"),
+			1);
+		ck_assert_uint_eq(book_fixture_count(&claim_f, "alice", ACCOUNT_LEDGER,
+					  "\"status\": \"crashed\", \"prompt_tokens\": 5, "
+					  "\"cached_tokens\": 0, \"output_tokens\": 64, "
+					  "\"cost\": 64, "),
+			1);
+	}
+	ck_assert_uint_eq(book_last_request(claim_f.g.book), 9);
+}
+END_TEST
+
 START_TEST(damaged_entries_are_left_out_and_the_rest_lives)
 {
 	claim_settle(claim_admitted("alice", 0, 2), 0, 2);
@@ -316,6 +349,7 @@ int main(void)
 	tcase_add_test(t, request_ids_go_on_behind_those_of_the_ledger);
 	tcase_add_test(t, there_is_a_ceiling_on_users_without_an_account);
 	tcase_add_test(t, what_a_crash_left_is_charged_as_it_was_leased);
+	tcase_add_test(t, what_a_crash_of_an_older_build_left_is_charged);
 	tcase_add_test(t, damaged_entries_are_left_out_and_the_rest_lives);
 	tcase_add_test(t, the_ledger_is_never_less_than_what_was_shown_after_kill_9);
 	suite_add_tcase(s, t);

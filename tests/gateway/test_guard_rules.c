@@ -176,9 +176,14 @@ START_TEST(a_set_keeps_the_rules_of_its_files)
 
 	guard_rules_put(files[0]);
 	guard_rules_put(files[1]);
-	ck_assert_uint_eq(guard_set_count(set), 3);
-	ck_assert_uint_eq(guard_set_count(empty), 0);
 	struct guard_stream *s = guard_stream_new(set);
+	ck_assert_int_eq(guard_stream_feed(s, "x b cc", 6, &out), 1);
+	const struct guard_finding *both = guard_stream_findings(s, &n);
+	ck_assert_uint_eq(n, 2);
+	ck_assert_str_eq(both[0].rule, "b");
+	ck_assert_str_eq(both[1].rule, "c");
+	guard_stream_free(s);
+	s = guard_stream_new(set);
 	guard_set_put(set);
 	ck_assert_int_eq(guard_stream_feed(s, "x aab", 5, &out), 1);
 	const struct guard_finding *f = guard_stream_findings(s, &n);

@@ -2,7 +2,6 @@
 /* What calls leave behind: connections that idle, calls under way at the end, and ten thousand that
  * failed. */
 #include <check.h>
-#include <dirent.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -31,6 +30,29 @@ START_TEST(connections_that_nobody_uses_are_closed)
 }
 END_TEST
 
+START_TEST(authorities_that_nobody_has_any_more_are_let_go_of_though_no_others_come)
+{
+	struct fetch f;
+	http_idle(fetch_http, 1);
+	fetch_make(&f, "ok");
+	f.q.ca = http_ca_new("", 0);
+	fetch_run(&f);
+	fetch_drop(&f);
+	ck_assert_int_eq(fetch_ca_files(NULL, 0), 1);
+	sleep(2); /* they are somebody's: they stay */
+	ck_assert_int_eq(fetch_ca_files(NULL, 0), 1);
+	http_ca_put(f.q.ca);
+	for (int i = 0; i < 1000 && fetch_ca_files(NULL, 0); i++)
+		usleep(10000);
+	ck_assert_int_eq(fetch_ca_files(NULL, 0), 0);
+	fetch_assert_counts(0, 0);
+	fetch_make(&f, "ok");
+	fetch_run(&f);
+	ck_assert_int_eq(f.fault, HTTP_OK);
+	fetch_drop(&f);
+}
+END_TEST
+
 START_TEST(calls_under_way_end_with_the_whole_without_a_word)
 {
 	static struct fetch f[8];
@@ -48,16 +70,6 @@ START_TEST(calls_under_way_end_with_the_whole_without_a_word)
 	fetch_open();
 }
 END_TEST
-
-static int count_descriptors(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	int n = 0;
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
-}
 
 static void fetch_many(int n)
 {
@@ -94,17 +106,17 @@ START_TEST(ten_thousand_calls_leave_no_descriptor_and_no_memory_behind)
 	http_idle(fetch_http, 1);
 	fetch_many(1000);
 	json_decref(faulty_ask(&fetch_server, "POST", "/reset", ""));
-	int descriptors = count_descriptors();
+	int descriptors = fetch_count_descriptors();
 	size_t bytes = mallinfo2().uordblks;
 	fetch_many(9000);
 	json_decref(faulty_ask(&fetch_server, "POST", "/reset", ""));
-	ck_assert_int_le(count_descriptors(), descriptors + 20);
+	ck_assert_int_le(fetch_count_descriptors(), descriptors + 20);
 	ck_assert_msg(mallinfo2().uordblks < bytes + 300000, "%zu bytes, then %zu", bytes,
 		mallinfo2().uordblks);
 	sleep(3);
 	fetch_assert_counts(0, 0);
 	ck_assert_int_eq(faulty_open(&fetch_server), 0);
-	ck_assert_int_le(count_descriptors(), descriptors);
+	ck_assert_int_le(fetch_count_descriptors(), descriptors);
 }
 END_TEST
 
@@ -117,6 +129,7 @@ int main(void)
 	tcase_add_checked_fixture(c, fetch_open, fetch_close);
 	tcase_set_timeout(c, 120);
 	tcase_add_test(c, connections_that_nobody_uses_are_closed);
+	tcase_add_test(c, authorities_that_nobody_has_any_more_are_let_go_of_though_no_others_come);
 	tcase_add_test(c, calls_under_way_end_with_the_whole_without_a_word);
 	tcase_add_test(c, ten_thousand_calls_leave_no_descriptor_and_no_memory_behind);
 	suite_add_tcase(s, c);

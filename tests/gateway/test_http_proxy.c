@@ -4,7 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
+#include "gateway/http_parts.h"
 #include "tests/gateway/fetch_fixture.h"
 #include "tests/run_suite.h"
 
@@ -63,16 +67,24 @@ static void make_secure(struct fetch *f)
 	f->q.connect_ms = 5000;
 }
 
-static void trust(struct fetch *f)
+/* The server's own certificate. new */
+static struct http_ca *authorities(void)
 {
-	static char ca[8192];
+	static char pem[8192];
 	char path[64];
 	snprintf(path, sizeof path, "%s/cert.pem", tls_dir);
 	FILE *file = fopen(path, "r");
 	ck_assert_ptr_nonnull(file);
-	f->q.ca_len = fread(ca, 1, sizeof ca, file);
-	f->q.ca = ca;
+	size_t len = fread(pem, 1, sizeof pem, file);
 	fclose(file);
+	struct http_ca *ca = http_ca_new(pem, len);
+	ck_assert_ptr_nonnull(ca);
+	return ca;
+}
+
+static void trust(struct fetch *f)
+{
+	f->q.ca = authorities();
 }
 
 START_TEST(tls_works_with_the_right_certificate_and_only_with_it)
@@ -85,6 +97,7 @@ START_TEST(tls_works_with_the_right_certificate_and_only_with_it)
 		ck_assert_msg(f.fault == HTTP_OK, "%s", f.sentence);
 		ck_assert_ptr_nonnull(strstr(f.body.data, "[DONE]"));
 		fetch_drop(&f);
+		http_ca_put(f.q.ca);
 		make_secure(&f);
 		fetch_run(&f);
 		ck_assert_int_eq(f.fault, HTTP_CONNECT);
@@ -92,14 +105,106 @@ START_TEST(tls_works_with_the_right_certificate_and_only_with_it)
 		ck_assert_int_eq(f.head.status, 0);
 	}
 	make_secure(&f);
-	f.q.ca = "no certificate";
-	f.q.ca_len = strlen(f.q.ca);
+	f.q.ca = http_ca_new("no certificate", strlen("no certificate"));
 	fetch_run(&f);
 	ck_assert_int_eq(f.fault, HTTP_CONNECT);
 	ck_assert_msg(strstr(f.sentence, "certificate"), "%s", f.sentence);
+	http_ca_put(f.q.ca);
 	json_t *log = faulty_log(&secure);
 	ck_assert_uint_eq(json_array_size(log), 2);
 	json_decref(log);
+}
+END_TEST
+
+static void connect_with(struct http_ca *ca)
+{
+	struct fetch f;
+	make_secure(&f);
+	f.q.ca = ca;
+	fetch_run(&f);
+	ck_assert_msg(f.fault == HTTP_OK, "%s", f.sentence);
+	fetch_drop(&f);
+}
+
+/* In front of the C library's, also for libcurl: time goes on, and may have jumped. */
+static _Atomic time_t jump_s;
+
+__attribute__((visibility("default"))) int clock_gettime(clockid_t clock, struct timespec *now)
+{
+	int r = (int)syscall(SYS_clock_gettime, clock, now);
+	if (r == 0 && clock != CLOCK_REALTIME)
+		now->tv_sec += jump_s;
+	return r;
+}
+
+/* Other libraries for TLS read them for each connection, whatever libcurl is told. */
+static bool keeps_authorities(void)
+{
+	const char *tls = curl_version_info(CURLVERSION_NOW)->ssl_version;
+	if (tls && !strncmp(tls, "OpenSSL", 7))
+		return true;
+	printf("skipped: libcurl uses %s, which keeps no certificates\n", tls ? tls : "no TLS");
+	return false;
+}
+
+START_TEST(authorities_are_read_once_and_not_for_each_connection_nor_each_day)
+{
+	struct http_ca *ca = authorities();
+	char path[320];
+
+	if (!keeps_authorities())
+		return;
+	json_decref(faulty_ask(&secure, "POST", "/control", "{\"default\": \"ok-close\"}"));
+	connect_with(ca);
+	/* From now on nobody who read them would find any. */
+	ck_assert_int_eq(fetch_ca_files(path, sizeof path), 1);
+	ck_assert_int_eq(truncate(path, 0), 0);
+	connect_with(ca);
+	jump_s = 25 * 60 * 60;
+	connect_with(ca);
+	jump_s *= 40;
+	connect_with(ca);
+	/* Each was a connection of its own. */
+	json_t *log = faulty_log(&secure);
+	json_int_t last = 0;
+	for (size_t i = 0; i < json_array_size(log); i++) {
+		json_int_t n =
+			json_integer_value(json_object_get(json_array_get(log, i), "connection"));
+		ck_assert_int_gt(n, last);
+		last = n;
+	}
+	json_decref(log);
+	json_decref(faulty_ask(&secure, "POST", "/reset", ""));
+	http_ca_put(ca);
+}
+END_TEST
+
+START_TEST(sets_of_authorities_come_and_go_and_leave_nothing_behind)
+{
+	struct http_ca *sets[40];
+	int descriptors = 0;
+
+	for (int i = 0; i < 80; i++) {
+		struct http_ca *ca = authorities();
+		connect_with(ca);
+		http_ca_put(ca);
+		if (i == 2)
+			descriptors = fetch_count_descriptors();
+	}
+	ck_assert_int_le(fetch_count_descriptors(), descriptors + 2);
+	/* More at a time than are remembered. */
+	for (int i = 0; i < 40; i++) {
+		sets[i] = authorities();
+		connect_with(sets[i]);
+	}
+	connect_with(sets[0]);
+	connect_with(sets[39]);
+	for (int i = 0; i < 40; i++)
+		http_ca_put(sets[i]);
+	struct http_ca *last = authorities();
+	connect_with(last);
+	http_ca_put(last);
+	ck_assert_int_le(fetch_count_descriptors(), descriptors + 2);
 }
 END_TEST
 
@@ -122,6 +227,7 @@ START_TEST(tls_goes_through_a_proxys_tunnel)
 	ck_assert_ptr_null(json_object_get(json_object_get(one, "headers"), "authorization"));
 	json_decref(log);
 	fetch_drop(&f);
+	http_ca_put(f.q.ca);
 }
 END_TEST
 
@@ -159,6 +265,9 @@ static Suite *make_suite(bool tls)
 	tcase_add_test(c, the_environments_proxy_is_taken_unless_it_is_said_otherwise);
 	if (tls) {
 		tcase_add_test(c, tls_works_with_the_right_certificate_and_only_with_it);
+		tcase_add_test(
+			c, authorities_are_read_once_and_not_for_each_connection_nor_each_day);
+		tcase_add_test(c, sets_of_authorities_come_and_go_and_leave_nothing_behind);
 		tcase_add_test(c, tls_goes_through_a_proxys_tunnel);
 	}
 	suite_add_tcase(s, c);

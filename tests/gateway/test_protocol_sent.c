@@ -28,6 +28,10 @@ START_TEST(openai_is_sent_each_field_that_it_has)
 	reading_assert_body(reading_body_of(OPENAI, &q, talk, 4, false),
 		"{" OPENAI_TALK "\"stream\":true,\"stream_options\":{\"include_usage\":true},"
 		"\"temperature\":0.7,\"top_p\":1.0}");
+	q.repetition_penalty = 1; /* under neither of its names */
+	reading_assert_body(reading_body_of(OPENAI, &q, talk, 4, false),
+		"{" OPENAI_TALK "\"stream\":true,\"stream_options\":{\"include_usage\":true},"
+		"\"temperature\":0.7,\"top_p\":1.0}");
 	q = (struct provider_request){
 		.temperature = 0,
 		.top_p = 0.9,
@@ -47,7 +51,8 @@ START_TEST(openai_is_sent_each_field_that_it_has)
 	reading_assert_body(reading_body_of(OPENAI, &q, talk, 4, true),
 		"{\"frequency_penalty\":0.25,\"ignore_eos\":true,\"logprobs\":true,"
 		"\"max_tokens\":100," OPENAI_MESSAGES "\"min_p\":0.05,\"model\":\"its-name\","
-		"\"presence_penalty\":-0.5,\"repetition_penalty\":1.5,\"response_format\":{"
+		"\"presence_penalty\":-0.5,\"repeat_penalty\":1.5,\"repetition_penalty\":1.5,"
+		"\"response_format\":{"
 		"\"type\":\"json_"
 		"object\"},\"seed\":7,"
 		"\"stop\":[\"\\n\\n\",\"END\"],\"stream\":true,\"stream_options\":{"

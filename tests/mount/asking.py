@@ -126,6 +126,41 @@ def a_refused_text_is_the_error_of_the_write_and_the_channel_goes_on(m):
 
 
 @claim()
+def why_an_ask_failed_is_in_ask_error_until_one_goes_well(m):
+    os.mkdir(m("models", "gone"))
+    write(m("models", "gone", "endpoint"), "http://127.0.0.1:9/v1\n")
+    write(m("models", "gone", "retries"), "0\n")
+    why = m("models", "gone", "ask_error")
+    equal(read(why), "")
+    done = m.sh("exec 3<>models/gone/ask; echo hi >&3; cat <&3; cat models/gone/ask_error")
+    assert "No route to host" in done.stderr, done
+    assert done.stdout.startswith("ask: ") and "cannot connect" in done.stdout, done
+    equal(os.stat(why).st_size, len(read(why)))
+    assert abs(os.stat(why).st_mtime - time.time()) < 60
+    equal(read(m("models", "gone", "error")), "")  # settings were well
+    done = m.sh("exec 3<>models/gone/embed; echo hi >&3; cat <&3; cat models/gone/ask_error")
+    assert done.stdout.startswith("embed: "), done
+    os.unlink(m("models", "gone", "endpoint"))
+    write(m("models", "gone", "path"), harness.SHORT + "\n")
+    m.sh("exec 3<>models/gone/ask; echo hi >&3; cat <&3", check=True)
+    equal(read(why), "")
+    os.rmdir(m("models", "gone"))
+    os.mkdir(m("models", "gone"))
+    equal(read(why), "")
+    os.rmdir(m("models", "gone"))
+
+
+@claim()
+def a_refused_write_says_why_in_ask_error(m):
+    done = m.sh("exec 3<>models/short/ask; printf '\\377' >&3; cat models/short/ask_error")
+    equal(done.stdout, "ask: the prompt is not UTF-8 (byte 1)\n")
+    done = m.sh("exec 3<>models/auto/ask; printf '\\377' >&3; cat models/auto/ask_error")
+    equal(done.stdout, "ask: the prompt is not UTF-8 (byte 1)\n")
+    m.sh("exec 3<>models/short/ask; echo hi >&3; cat <&3", check=True)
+    equal(read(m("models", "short", "ask_error")), "")
+
+
+@claim()
 def o_nonblock_and_poll_work_on_a_channel(m):
     fd = os.open(m("models", "short", "ask"), os.O_RDWR | os.O_NONBLOCK)
     os.write(fd, b"hello")

@@ -239,6 +239,28 @@ def a_fault_in_rules_is_the_error_of_close_and_of_fsync(m):
 
 
 @claim()
+def error_says_what_was_wrong_with_the_last_save_until_one_is_good(m):
+    m.expects("guards/")
+    error = m("guards", "error")
+    with rules(m) as (path, tree):
+        equal(read(error), "")
+        name = "input/" + os.path.basename(path)
+        done = m.sh("cat > $F <<< 'block x /(/'; cat guards/error", F=path)
+        assert done.stdout.startswith(name + ":1:"), done
+        write(path, OLD)
+        equal(read(error), "")
+        # A rename succeeds, and has its fault.
+        m.sh("sed -i 's/oldword/(word/' $F", F=path, check=True)
+        assert read(error).startswith(name + ":3:"), read(error)
+        write(os.path.join(tree), OLD)  # not by a write here: that is for status
+        wait_for(lambda: name + ":3:" not in read(m("guards", "status")), "end of the fault")
+        assert read(error).startswith(name + ":3:"), read(error)
+        write(path, OLD)
+        equal(read(error), "")
+    equal(os.stat(error).st_mode & 0o7777, 0o400)
+
+
+@claim()
 def appending_adds_a_rule(m):
     with rules(m) as (path, tree):
         with Asking(m):
@@ -375,7 +397,7 @@ def the_judges_file_is_edited_like_rules(m):
 
 @claim()
 def every_file_of_guards_is_there_and_only_the_daemons_user_may_write(m):
-    equal(set(os.listdir(m("guards"))), {"input", "output", "status", "audit", "test"})
+    equal(set(os.listdir(m("guards"))), {"input", "output", "error", "status", "audit", "test"})
     with rules(m) as (path, _):
         equal(os.stat(path).st_mode & 0o7777, 0o644)
         write(m("guards", "moderation"), "")

@@ -127,6 +127,18 @@ def a_cancel_ends_one_stream_and_no_other(m):
 
 
 @claim(limit=60)
+def a_cancel_reaches_the_server_also_where_its_stream_is_the_only_one(m):
+    with Server() as server, Proxy(server.port) as proxy, models(m, stuck=proxy.settings("hang-middle")):
+        one = m.session(model="stuck")
+        one.submit("hello")
+        with open(one("out"), "rb", buffering=0) as f:
+            assert f.read(1)
+            one.cancel()
+        equal(one.status(), "cancelled")
+        wait_for(lambda: "gone" in [r["state"] for r in server.requests()], "closed stream")
+
+
+@claim(limit=60)
 def a_server_that_goes_away_in_the_middle_is_an_error_and_the_next_connects_anew(m):
     with Server() as server, Proxy(server.port) as proxy, \
             models(m, far=proxy.settings("hang-middle")):

@@ -172,6 +172,34 @@ def backend_is_in_force_at_the_next_load_and_info_says_so(m):
 
 
 @claim()
+def fp8_is_in_force_at_the_next_load_and_refused_by_the_processor(m):
+    name = make(m, MODEL)
+    f = lambda what: m("models", name, what)
+    info = lambda: json.loads(read(f("info")))
+    for what in "fp8", "kv_fp8":
+        m.expects("model %s: .*" % name)
+        write(f("backend"), "cpu\n")
+        write(f(what), "off\n")
+        write(f("ctl"), "unload\nload\n")
+        wait_for(lambda: state(m, name) == "ready", "loaded")
+        assert "outdated" not in info() and "fp8" not in info(), info()
+        write(f(what), "on\n")
+        assert info()["outdated"] is True, info()
+        write(f("ctl"), "unload\nload\n")
+        wait_for(lambda: state(m, name).startswith("failed: "), "an end of loading")
+        assert "the processor does not compute in FP8" in state(m, name), state(m, name)
+        # With a GPU that can it is in force, and else the processor takes it as it is.
+        write(f("backend"), "auto\n")
+        write(f("ctl"), "load\n")
+        wait_for(lambda: state(m, name) == "ready", "loaded on what there is")
+        assert info().get(what) is True or info()["backend_note"], info()
+        write(f(what), "\n")
+    write(f("memory_share"), "0.5\n")
+    assert info()["outdated"] is True, info()
+    os.rmdir(m("models", name))
+
+
+@claim()
 def default_is_a_symlink_that_ln_sfn_moves(m):
     name = make(m, MODEL)
     equal(os.readlink(m("models", "default")), "tiny")

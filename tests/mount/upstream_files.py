@@ -17,6 +17,8 @@ SETTINGS = {
     "remote_name": (["gpt-4o-mini", "org/model:latest"], []),
     "template": (["chatml"], ["klingon"]),
     "backend": (["auto", "cpu", "cuda"], ["gpu"]), "gpu": (["0", "3"], ["-1", "256"]),
+    "fp8": (["on", "off"], ["yes"]), "kv_fp8": (["on", "off"], ["1"]),
+    "memory_share": (["0.5", "1"], ["0", "1.5", "half"]),
     "price_input": (["0.15"], ["cheap"]), "price_cached": (["0.075"], ["-1"]),
     "price_output": (["0.60"], ["x"]),
     "quality": (["0", "0.8", "1"], ["good"]),
@@ -29,8 +31,8 @@ SETTINGS = {
     **{name: (["7", "9"], ["many", "-1"]) for name in NUMBERS},
 }
 LIVE = {"error": 0o400,
-        "key": 0o200, "ctl": 0o200, "ask": 0o666, "embed": 0o666, "state": 0o444, "info": 0o444,
-        "metrics": 0o444}
+        "key": 0o200, "ctl": 0o200, "ask": 0o666, "ask_error": 0o444, "embed": 0o666, "state": 0o444,
+        "info": 0o444, "metrics": 0o444}
 SECRET = "sk-proj-Zq83hVxTestOnly"
 SECRETS = (SECRET, "token-abc123", "correcthorsebattery", "user:correct-horse")
 

@@ -173,7 +173,7 @@ def ca_file_is_relative_to_its_directory_in_tree(m):
 
 # ---- models/auto, models/cascade ----
 
-VIRTUAL = {"ask": 0o666, "state": 0o444, "info": 0o444, "metrics": 0o444}
+VIRTUAL = {"ask": 0o666, "ask_error": 0o444, "state": 0o444, "info": 0o444, "metrics": 0o444}
 
 
 @claim()

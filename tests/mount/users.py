@@ -37,6 +37,19 @@ def a_session_belongs_to_who_made_it_and_is_private(m):
 
 
 @claim(root=True)
+def ask_error_is_another_text_for_each_user(m):
+    script = "exec 3<>models/short/ask; printf '\\377' >&3; "
+    show = "cat models/short/ask_error; stat -c %s models/short/ask_error"
+    m.sh(script, user=A)
+    equal(m.sh(show, user=B, check=True).stdout, "0\n")
+    equal(m.sh(show, check=True).stdout, "0\n")
+    own = "ask: the prompt is not UTF-8 (byte 1)\n"
+    equal(m.sh(show, user=A, check=True).stdout, own + "%d\n" % len(own))
+    equal(m.sh("ls -l models/short >/dev/null; " + show, user=A, check=True).stdout,
+          own + "%d\n" % len(own))
+
+
+@claim(root=True)
 def chmod_shares_a_session_for_reading(m):
     s = session(m, A, "shared")
     m.sh("echo hello > $S/in; cat $S/out >/dev/null; chmod 755 $S", user=A, S=s.path, check=True)

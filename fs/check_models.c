@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Models of a TREE: that each one's file is sound, and that those that others name are there and
+ * can do what they are named for. Of files all but the weights is read, as at a load; of what only
+ * a server knows nothing is said.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fs/check_parts.h"
+#include "fs/names.h"
+#include "gateway/gateway.h"
+
+struct one {
+	struct check *k;
+	const char *name;
+	bool has_fault; /* a setting, of which check_setting speaks */
+};
+
+/* What a mount would take as its value. 0 or -errno. */
+static int good_value(const struct one *one, const char *file, struct buf *out)
+{
+	const struct tree *tree = one->k->tree;
+	const struct collection *c = &collection_models;
+	char below[COLLECTION_PATH];
+	struct buf text = {0};
+	collection_path(c, one->name, file, below);
+	int r = tree_setting_get(tree, c, one->name, file, &text);
+	r = r ? r : tree_trusted(tree, below, NULL);
+	if (r == 0 && !strcmp(file, "path"))
+		r = tree_resolve(tree, c, one->name, text.data, text.len, out);
+	else if (r == 0)
+		r = buf_append(out, text.data, text.len);
+	buf_free(&text);
+	if (r == 0 && out->len)
+		r = c->check(file, out->data, out->len, NULL);
+	return r == -ENOENT ? 0 : r;
+}
+
+static int value_of(void *arg, const char *file, struct buf *out)
+{
+	struct one *one = arg;
+	int r = good_value(one, file, out);
+	one->has_fault = one->has_fault || r < 0;
+	return r;
+}
+
+/* A file that is not there at all is what check_setting speaks of. */
+static bool is_there(struct check *k, const char *name)
+{
+	struct one one = {k, name, false};
+	struct buf path = {0};
+	struct stat st;
+	bool is = value_of(&one, "path", &path) == 0 && path.len && stat(path.data, &st) == 0 &&
+		  S_ISREG(st.st_mode);
+	buf_free(&path);
+	return is;
+}
+
+void check_models_file(struct check *k, const char *name)
+{
+	char path[COLLECTION_PATH];
+	struct model_powers powers;
+	struct err err = {{0}};
+	struct one one = {k, name, false};
+	if (!is_there(k, name) || model_powers(value_of, &one, &powers, &err) == 0 || one.has_fault)
+		return;
+	collection_path(&collection_models, name, "path", path);
+	check_say(k, path, 1, "%s", *err.text ? err.text : "its file cannot be read");
+}
+
+/* What it can do; false: that cannot be told, for a reason that is told elsewhere. */
+static bool powers_of(struct check *k, const char *name, struct model_powers *out)
+{
+	struct one one = {k, name, false};
+	return model_powers(value_of, &one, out, NULL) == 0;
+}
+
+static bool is_known(struct check *k, const char *path, const char *name)
+{
+	bool is = names_has(k->models, name);
+	if (!is)
+		check_say(k, path, 1, "there is no model %s", name);
+	return is;
+}
+
+static bool is_the_routers(const char *name)
+{
+	return !strcmp(name, "auto") || !strcmp(name, "cascade");
+}
+
+void check_models_answers(struct check *k, const char *path, const char *names)
+{
+	char copy[4096], *save = NULL;
+	snprintf(copy, sizeof copy, "%s", names);
+	for (char *w = strtok_r(copy, " \n", &save); w; w = strtok_r(NULL, " \n", &save)) {
+		struct model_powers can;
+		if (is_known(k, path, w) && !is_the_routers(w) && powers_of(k, w, &can) &&
+			!can.answers)
+			check_say(k, path, 1, "the model %s gives no answers: it is for embeddings",
+				w);
+	}
+}
+
+/* The router's models answer and do nothing else. */
+void check_models_embeds(struct check *k, const char *path, const char *name)
+{
+	struct model_powers can;
+	if (*name && is_the_routers(name))
+		check_say(k, path, 1, "the model %s is the router's and gives no embeddings", name);
+	else if (*name && is_known(k, path, name) && powers_of(k, name, &can) && !can.embeds)
+		check_say(k, path, 1, "the model %s gives no embeddings", name);
+}
