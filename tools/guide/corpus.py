@@ -108,7 +108,23 @@ SWAPS = [  # word for word exchanges that keep the meaning
     ("tell me", ["please tell me", "say"]), ("use", ["use", "employ", "utilise"]), ("big", ["large"]), ("large", ["big"]), ("quickly", ["fast"]), ("big", ["huge"]),
     ("conversation", ["chat", "dialogue", "discussion"]), ("setting", ["parameter", "option"]), ("another", ["a different", "some other", "one more"]),
 ]
+MORE_SWAPS = [  # only in whole questions and verb phrases, where none of these words is the name of something
+    ("user", ["person", "account", "client", "customer"]), ("users", ["people", "accounts", "clients", "customers"]), ("money", ["cash", "dollars", "funds"]),
+    ("dollars", ["bucks", "euros", "money"]), ("blocked", ["refused", "rejected", "denied"]), ("block", ["refuse", "reject", "deny", "forbid"]),
+    ("text", ["sentence", "phrase", "words", "message"]), ("word", ["term", "expression"]), ("rule", ["filter", "regex", "pattern"]), ("rules", ["filters", "regexes", "patterns"]),
+    ("spend", ["use up", "consume", "pay"]), ("spent", ["used up", "consumed", "paid"]), ("budget", ["allowance", "quota"]), ("cost", ["price", "expense"]), ("costs", ["expenses", "is charged"]),
+    ("cheap", ["inexpensive", "low-priced"]), ("cheapest", ["least expensive", "lowest priced"]), ("expensive", ["costly", "dear", "pricey"]), ("cached", ["stored", "remembered", "saved"]),
+    ("key", ["secret", "credential"]), ("server", ["machine", "host", "box", "provider"]), ("servers", ["machines", "hosts", "boxes"]), ("remote", ["distant", "external", "outside"]),
+    ("fails", ["breaks", "errors", "goes wrong"]), ("failed", ["went wrong", "broke"]), ("is down", ["is offline", "is dead", "is gone", "is unreachable"]), ("choose", ["pick", "select"]),
+    ("chosen", ["picked", "selected"]), ("automatically", ["by itself", "on its own", "without my doing"]), ("at the same time", ["together", "in parallel", "simultaneously"]),
+    ("changed", ["edited", "altered", "modified"]), ("change", ["alter", "edit", "modify"]), ("remove", ["delete", "drop", "get rid of"]), ("delete", ["remove", "erase"]),
+    ("check", ["test", "verify", "find out"]), ("test", ["try", "check", "probe"]), ("hide", ["mask", "conceal"]), ("forget", ["drop", "throw away", "lose"]), ("kept", ["stored", "held", "saved"]),
+    ("keep", ["store", "hold", "save"]), ("similar", ["alike", "close"]), ("meaning", ["sense"]), ("tell", ["say", "show"]), ("learn", ["find out", "get to know"]), ("reason", ["cause", "explanation"]),
+    ("put", ["write", "enter", "place"]), ("belong", ["go", "have to be"]), ("maximum", ["upper limit", "ceiling", "highest"]), ("wrong", ["incorrect", "false"]),
+    ("broken", ["faulty", "defective"]), ("allow", ["let", "permit"]), ("forbid", ["prohibit", "ban"]), ("without", ["with no"]), ("safe", ["secure"]),
+]
 SWAPS = [(re.compile(r"\b" + re.escape(a) + r"\b"), b) for a, b in SWAPS]
+MORE_SWAPS = [(re.compile(r"(?<![\w/.'-])" + re.escape(a) + r"(?![\w/.'=-])"), b) for a, b in MORE_SWAPS]
 
 
 NAMES = {"person", "country", "place", "city", "company", "event", "work"}     # lists of proper names
@@ -350,6 +366,9 @@ class Corpus:
         if hits and r() < 0.5 * level:
             pat, alts = rng.choice(hits)
             q = pat.sub(lambda m: rng.choice(alts), q, count=1)
+        hits = [s for s in MORE_SWAPS if s[0].search(q)] if kind in "QV" and r() < 0.4 * level else []
+        for pat, alts in rng.sample(hits, min(len(hits), rng.choice([1, 1, 2]))):
+            q = pat.sub(lambda m: rng.choice(alts), q, count=1)
         about = kind in "QVNSEB"
         if r() < 0.18:
             q = rng.choice((PRE if about else RPRE).split("|")[:-1]) + q
@@ -366,6 +385,11 @@ class Corpus:
                     q = " ".join(words)
         if r() < 0.12 * level:
             q = self.typos(q, rng)
+        if kind in "QVS" and r() < 0.06 * level:      # any word is lost, or becomes an unknown one
+            words = q.split()
+            if len(words) > 6:
+                words[rng.randrange(len(words))] = self.g.expand("{nonce}", rng) if r() < 0.5 else ""
+                q = " ".join(w for w in words if w)
         if r() < 0.04 * level:                      # one word becomes an unknown one
             words = q.split()
             i = rng.randrange(len(words))
