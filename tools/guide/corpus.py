@@ -127,6 +127,10 @@ SWAPS = [(re.compile(r"\b" + re.escape(a) + r"\b"), b) for a, b in SWAPS]
 MORE_SWAPS = [(re.compile(r"(?<![\w/.'-])" + re.escape(a) + r"(?![\w/.'=-])"), b) for a, b in MORE_SWAPS]
 
 
+CASED = {w.lower(): w for w in ("OpenAI Claude Anthropic GPT ChatGPT vLLM Ollama Groq OpenRouter DeepSeek Gemini Azure HTTP API REST CUDA GPU GPUs CPU NVIDIA AMD JSON URL URLs LLM "
+                               "GGUF SDK CI TCP Linux Unix Python Alice Bob Dan Frank Grace Heidi Ivan Mallory Llama Mistral RAM SSD SIGHUP UTF-8 Bash Git Docker").split()}
+CASED_RE = re.compile(r"(?<![\w/.'`-])(" + "|".join(sorted(map(re.escape, CASED), key=len, reverse=True)) + r")(?![\w/.=`])")
+
 NAMES = {"person", "country", "place", "city", "company", "event", "work"}     # lists of proper names
 
 
@@ -397,6 +401,8 @@ class Corpus:
                 words[i] = self.g.expand("{nonce}", rng)
                 q = " ".join(words)
         u = r()
+        if r() < (0.75 if u < 0.62 else 0.25):       # names as they are written
+            q = CASED_RE.sub(lambda m: CASED[m.group(1)], q)
         if u < 0.62:
             q = re.sub(r"\bi\b", "I", q)
             q = re.sub(r"\bi'(m|d|ve|ll)\b", r"I'\1", q)
