@@ -67,16 +67,17 @@ static void make_secure(struct fetch *f)
 	f->q.connect_ms = 5000;
 }
 
-/* The server's own certificate. new */
-static struct http_ca *authorities(void)
+/* The server's own certificate; other bytes for each number. new */
+static struct http_ca *authorities(int number)
 {
 	static char pem[8192];
 	char path[64];
 	snprintf(path, sizeof path, "%s/cert.pem", tls_dir);
 	FILE *file = fopen(path, "r");
 	ck_assert_ptr_nonnull(file);
-	size_t len = fread(pem, 1, sizeof pem, file);
+	size_t len = fread(pem, 1, sizeof pem - 32, file);
 	fclose(file);
+	len += (size_t)snprintf(pem + len, 32, "# %d\n", number);
 	struct http_ca *ca = http_ca_new(pem, len);
 	ck_assert_ptr_nonnull(ca);
 	return ca;
@@ -84,7 +85,7 @@ static struct http_ca *authorities(void)
 
 static void trust(struct fetch *f)
 {
-	f->q.ca = authorities();
+	f->q.ca = authorities(0);
 }
 
 START_TEST(tls_works_with_the_right_certificate_and_only_with_it)
@@ -149,11 +150,12 @@ static bool keeps_authorities(void)
 
 START_TEST(authorities_are_read_once_and_not_for_each_connection_nor_each_day)
 {
-	struct http_ca *ca = authorities();
+	struct http_ca *ca = authorities(0);
 	char path[320];
 
 	if (!keeps_authorities())
 		return;
+	json_decref(faulty_ask(&secure, "POST", "/reset", ""));
 	json_decref(faulty_ask(&secure, "POST", "/control", "{\"default\": \"ok-close\"}"));
 	connect_with(ca);
 	/* From now on nobody who read them would find any. */
@@ -184,8 +186,10 @@ START_TEST(sets_of_authorities_come_and_go_and_leave_nothing_behind)
 	struct http_ca *sets[40];
 	int descriptors = 0;
 
+	/* Connections are not kept: only what is there for sets is counted. */
+	json_decref(faulty_ask(&secure, "POST", "/control", "{\"default\": \"ok-close\"}"));
 	for (int i = 0; i < 80; i++) {
-		struct http_ca *ca = authorities();
+		struct http_ca *ca = authorities(i);
 		connect_with(ca);
 		http_ca_put(ca);
 		if (i == 2)
@@ -194,17 +198,36 @@ START_TEST(sets_of_authorities_come_and_go_and_leave_nothing_behind)
 	ck_assert_int_le(fetch_count_descriptors(), descriptors + 2);
 	/* More at a time than are remembered. */
 	for (int i = 0; i < 40; i++) {
-		sets[i] = authorities();
+		sets[i] = authorities(100 + i);
 		connect_with(sets[i]);
 	}
 	connect_with(sets[0]);
 	connect_with(sets[39]);
 	for (int i = 0; i < 40; i++)
 		http_ca_put(sets[i]);
-	struct http_ca *last = authorities();
+	struct http_ca *last = authorities(200);
 	connect_with(last);
 	http_ca_put(last);
 	ck_assert_int_le(fetch_count_descriptors(), descriptors + 2);
+	json_decref(faulty_ask(&secure, "POST", "/reset", ""));
+}
+END_TEST
+
+START_TEST(equal_sets_of_authorities_share_a_connection)
+{
+	struct http_ca *one = authorities(0), *other = authorities(0);
+	char path[320];
+	json_decref(faulty_ask(&secure, "POST", "/reset", ""));
+	connect_with(one);
+	connect_with(other);
+	ck_assert_int_eq(fetch_ca_files(path, sizeof path), 2);
+	json_t *log = faulty_log(&secure);
+	ck_assert_uint_eq(json_array_size(log), 2);
+	ck_assert(json_equal(json_object_get(json_array_get(log, 0), "connection"),
+		json_object_get(json_array_get(log, 1), "connection")));
+	json_decref(log);
+	http_ca_put(one);
+	http_ca_put(other);
 }
 END_TEST
 
@@ -268,6 +291,7 @@ static Suite *make_suite(bool tls)
 		tcase_add_test(
 			c, authorities_are_read_once_and_not_for_each_connection_nor_each_day);
 		tcase_add_test(c, sets_of_authorities_come_and_go_and_leave_nothing_behind);
+		tcase_add_test(c, equal_sets_of_authorities_share_a_connection);
 		tcase_add_test(c, tls_goes_through_a_proxys_tunnel);
 	}
 	suite_add_tcase(s, c);
