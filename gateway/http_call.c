@@ -8,9 +8,10 @@
  * remove a handle: calls that begin, end or fail there are put on a list, and http.c deals with
  * them as soon as it is out.
  *
- * Time: libcurl counts the time to connect and the whole; the first byte and silence are counted
- * here, by one timer a call that is armed for the earliest moment that matters and looks, when it
- * rings, whether something came meanwhile. So a piece of an answer costs a reading of the clock.
+ * Time: libcurl counts the time to connect; the first byte, silence and the whole are counted here,
+ * by one timer a call that is armed for the earliest moment that matters and looks, when it rings,
+ * whether something came meanwhile. So a piece of an answer costs a reading of the clock. (An end
+ * for the whole that libcurl made would not reach a server over HTTP/2: see `leave`.)
  *
  * Headers are wiped when a call ends. libcurl's copies of them, in the request that it sent, are
  * freed by it as they are.
@@ -28,7 +29,7 @@
 
 #define HEADERS_MAX 64
 #define BYTES_MAX ((size_t)64 << 20)
-enum { CA_KEPT_S = 24 * 60 * 60 };
+enum { CA_KEPT_S = 24 * 60 * 60, TOTAL_LATE_MS = 1000 };
 
 /* ---- what libcurl calls ---- */
 
@@ -198,18 +199,29 @@ static void finish_too_late(struct http_call *call, enum http_fault fault)
 	finish(call, fault, words);
 }
 
+/* When a limit that is counted from then is passed. */
+static uint64_t limit_at(const struct http_call *call, enum http_fault fault, uint64_t since_ns)
+{
+	uint64_t ms = call->limit_ms[fault];
+	return ms ? since_ns + ms * HTTP_MS : UINT64_MAX;
+}
+
 static void ring(struct loop_timer *t)
 {
 	struct http_call *call = list_entry(t, struct http_call, timer);
-	enum http_fault fault = call->got_body ? HTTP_TIMEOUT_IDLE : HTTP_TIMEOUT_FIRST;
-	uint64_t since_ns = call->got_body ? call->last_ns : call->connected_ns;
-	uint64_t at_ns = since_ns + call->limit_ms[fault] * HTTP_MS;
-	if (!call->limit_ms[fault])
+	enum http_fault silence = call->got_body ? HTTP_TIMEOUT_IDLE : HTTP_TIMEOUT_FIRST;
+	uint64_t total_ns = limit_at(call, HTTP_TIMEOUT_TOTAL, call->begun_ns);
+	uint64_t silent_ns = UINT64_MAX;
+	if (call->connected)
+		silent_ns = limit_at(
+			call, silence, call->got_body ? call->last_ns : call->connected_ns);
+	uint64_t at_ns = total_ns < silent_ns ? total_ns : silent_ns;
+	if (at_ns == UINT64_MAX)
 		return;
 	if (clock_mono_ns() < at_ns)
 		loop_arm(call->http->loop, t, at_ns);
 	else
-		finish_too_late(call, fault);
+		finish_too_late(call, total_ns <= silent_ns ? HTTP_TIMEOUT_TOTAL : silence);
 }
 
 void http_call_end(struct http_call *call, CURLcode code)
@@ -303,7 +315,9 @@ static CURLcode set_up(struct http_call *call, const struct http_request *q)
 	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, call->detail);
 	curl_easy_setopt(e, CURLOPT_HTTPHEADER, headers);
 	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long)q->connect_ms);
-	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)q->total_ms);
+	/* Should not come to it: see `ring`. */
+	curl_easy_setopt(
+		e, CURLOPT_TIMEOUT_MS, q->total_ms ? (long)(q->total_ms + TOTAL_LATE_MS) : 0L);
 	if (r == CURLE_OK)
 		r = set_ca(call, q);
 	curl_easy_setopt(e, CURLOPT_NOPROXY, q->proxy ? "" : NULL);
@@ -419,6 +433,9 @@ int http_begin(
 	if (call->added)
 		list_append(&http->calls, &call->link);
 	call->released = q->released;
+	if (q->total_ms)
+		loop_arm_earlier(http->loop, &call->timer,
+			limit_at(call, HTTP_TIMEOUT_TOTAL, call->begun_ns));
 	*out = call;
 	return 0;
 }

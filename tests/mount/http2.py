@@ -139,6 +139,17 @@ def a_cancel_reaches_the_server_also_where_its_stream_is_the_only_one(m):
 
 
 @claim(limit=60)
+def a_time_out_of_the_whole_reaches_the_server_too(m):
+    with Server() as server, Proxy(server.port) as proxy, \
+            models(m, stuck=dict(proxy.settings("hang-middle"), timeout_ms=1500)):
+        one = m.session(model="stuck")
+        one.submit("hello")
+        wait_for(lambda: one.status() == "failed", "the time-out")
+        assert "1500 ms" in read(one("error")) or "1499 ms" in read(one("error")), read(one("error"))
+        wait_for(lambda: "gone" in [r["state"] for r in server.requests()], "closed stream")
+
+
+@claim(limit=60)
 def a_server_that_goes_away_in_the_middle_is_an_error_and_the_next_connects_anew(m):
     with Server() as server, Proxy(server.port) as proxy, \
             models(m, far=proxy.settings("hang-middle")):
