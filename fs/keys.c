@@ -9,7 +9,8 @@
  * stays in force until the key is removed in the mount.
  *
  * Who removes a model means its key too, or the next one of that name would have it, whatever
- * server that is at. In the mount that is known at once. A directory that has gone from TREE may be
+ * server that is at. In the mount that is known at once, and who makes a model there means a new
+ * one. A directory that has gone from TREE may be
  * back in a moment, as in a git checkout: so its key, if it was written to the mount, is kept for a
  * minute; what was TREE's reference goes with the directory.
  *
@@ -98,8 +99,9 @@ static const char *reference_of(const char *name)
 
 struct seen {
 	char *name;
-	uint64_t gone_ns; /* when it had gone, or later: from then on its key is kept; 0: it is
-			     there */
+	struct tree_place in; /* where it was seen last */
+	uint64_t gone_ns;     /* when it had gone, or later: from then on its key is kept; 0: it is
+				 there */
 };
 static struct seen *seen;
 static size_t n_seen;
@@ -120,16 +122,21 @@ static void drop_seen(struct seen *s)
 }
 
 /* One that cannot be noted for want of memory keeps its key. */
-static void note_seen(const char *name)
+static void note_seen(struct fs *fs, const char *name)
 {
+	struct tree_place in;
+	if (tree_has_gone(fs->tree, models, name, &in) != 0)
+		return; /* meanwhile */
 	struct seen *s = find_seen(name);
 	struct seen *more = s ? NULL : realloc(seen, (n_seen + 1) * sizeof *seen);
-	if (s)
+	if (s) {
 		s->gone_ns = 0;
+		s->in = in;
+	}
 	if (!more)
 		return;
 	seen = more;
-	seen[n_seen] = (struct seen){.name = strdup(name)};
+	seen[n_seen] = (struct seen){.name = strdup(name), .in = in};
 	n_seen += seen[n_seen].name != NULL;
 }
 
@@ -151,10 +158,14 @@ static void forget_key(struct fs *fs, struct seen *s)
 }
 
 /* TREE is asked again: since its names were read the model may have come back, with another key.
- * What cannot be found out or done now is due again after as long a time. */
+ * Where another directory is called models now, as when one that is a mount is not mounted, nothing
+ * is known. What cannot be found out or done now is due again after as long a time. */
 static void pass_gone(struct fs *fs, struct seen *s, bool has_key)
 {
-	int gone = tree_has_gone(fs->tree, models, s->name);
+	struct tree_place in;
+	int gone = tree_has_gone(fs->tree, models, s->name, &in);
+	if (gone > 0 && (in.dev != s->in.dev || in.ino != s->in.ino))
+		gone = -ESTALE;
 	if (gone > 0 && !has_key)
 		drop_seen(s);
 	else if (gone > 0 && is_over(s))
@@ -170,7 +181,7 @@ static void pass_seen(struct fs *fs, char *const *there)
 {
 	char **with_key = there ? gateway_model_key_names(fs->gateway) : NULL;
 	for (size_t i = 0; there && there[i]; i++)
-		note_seen(there[i]);
+		note_seen(fs, there[i]);
 	for (size_t i = n_seen; i-- > 0;) {
 		if (with_key && !names_has(there, seen[i].name))
 			pass_gone(fs, &seen[i], names_has(with_key, seen[i].name));
@@ -358,6 +369,22 @@ int keys_set(struct fs *fs, struct model *m, const char *value, size_t len, stru
 		s->gone_ns = 0; /* a key that is new has a minute of its own */
 	pthread_mutex_unlock(&keys_lock);
 	buf_wipe(&before);
+	return r;
+}
+
+int keys_new_model(struct fs *fs, const char *name, struct err *err)
+{
+	pthread_mutex_lock(&keys_lock);
+	int r = gateway_model_key_forget(fs->gateway, name, err);
+	struct seen *s = find_seen(name);
+	struct known *k = find(name);
+	if (r == 0 && s)
+		drop_seen(s);
+	if (r == 0 && k) {
+		report(fs, name, NULL);
+		forget(k);
+	}
+	pthread_mutex_unlock(&keys_lock);
 	return r;
 }
 

@@ -22,6 +22,10 @@ struct model;
  */
 int keys_set(struct fs *fs, struct model *m, const char *value, size_t len, struct err *err);
 
+/* A model of that name is being made in the mount: a key that one before it has left goes. 0 or
+ * -errno, and it stays. */
+int keys_new_model(struct fs *fs, const char *name, struct err *err);
+
 /*
  * The model of that name is removed, and its key with it: of who removed it in the mount. As
  * gateway_model_remove; -ENOENT: a pass has removed the model already, and the key is gone now.

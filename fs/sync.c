@@ -338,7 +338,8 @@ int sync_make(struct fs *fs, const struct collection *c, const char *name, struc
 	made = tree_make(fs->tree, c, name);
 	if (made < 0 && made != -EEXIST)
 		return err_set(err, made, "TREE: %s", strerror(-made));
-	int r = c->create(fs->gateway, name, err);
+	int r = c->key && made == 0 ? keys_new_model(fs, name, err) : 0;
+	r = r ? r : c->create(fs->gateway, name, err);
 	if (r == -EEXIST && made == 0)
 		r = 0; /* a pass has seen the new directory before we came here */
 	if (r < 0 && made == 0)

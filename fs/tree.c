@@ -123,15 +123,19 @@ int tree_dir_check(const struct tree *t, const struct collection *c)
 	return r == -ENOTDIR || r == -ELOOP || r == -EACCES ? r : 0;
 }
 
-int tree_has_gone(const struct tree *t, const struct collection *c, const char *name)
+int tree_has_gone(
+	const struct tree *t, const struct collection *c, const char *name, struct tree_place *in)
 {
 	struct stat st;
 	int fd = tree_file_dir(t->fd, c->dir);
 	if (fd < 0)
 		return fd;
-	int r = fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+	int r = fstat(fd, &st) < 0 ? -errno : 0;
+	*in = r == 0 ? (struct tree_place){st.st_dev, st.st_ino} : (struct tree_place){0};
+	if (r == 0 && fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		r = -errno == -ENOENT ? 1 : -errno;
 	close(fd);
-	return r == -ENOENT ? 1 : r;
+	return r;
 }
 
 /* Adds an entry if it is of that type. One that went between the two looks is none. */

@@ -43,9 +43,16 @@ char **tree_links(const struct tree *t, const struct collection *c);
 int tree_dir_check(const struct tree *t, const struct collection *c);
 #define TREE_NO_DIR "is not a directory (symlinks are not followed)"
 #define TREE_NO_ACCESS "cannot be read"
+/* Which directory something was looked for in: another one may have its name. */
+struct tree_place {
+	dev_t dev;
+	ino_t ino;
+};
 /* Whether the directory of all of them can be read and has nothing of that name: 1; 0: something
- * of that name is there, of whatever kind; -errno: nobody knows now. */
-int tree_has_gone(const struct tree *t, const struct collection *c, const char *name);
+ * of that name is there, of whatever kind; -errno: nobody knows now. *in: the directory
+ * that was asked, unless < 0. */
+int tree_has_gone(
+	const struct tree *t, const struct collection *c, const char *name, struct tree_place *in);
 /* -EEXIST: there is one; -EINVAL: not a name. */
 int tree_make(const struct tree *t, const struct collection *c, const char *name);
 /* Removes its settings, its key and its directory. -ENOTEMPTY, and nothing was removed, when there

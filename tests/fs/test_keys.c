@@ -135,6 +135,18 @@ START_TEST(a_key_goes_with_a_model_that_is_removed_in_the_mount)
 }
 END_TEST
 
+START_TEST(a_model_that_is_made_in_the_mount_has_no_key_of_one_before_it)
+{
+	ck_assert_int_eq(keys_set(&fs, m, "sk-a", 4, NULL), 0);
+	sync_all(&fs, NULL);
+	temporary_sh("grep -q sk-a state/keys/m; rm -r tree/models/m");
+	sync_all(&fs, NULL);
+	temporary_sh("grep -q sk-a state/keys/m"); /* for a minute */
+	ck_assert_int_eq(sync_make(&fs, &collection_models, "m", NULL), 0);
+	temporary_sh("test ! -e state/keys/m");
+}
+END_TEST
+
 static void passes_for(unsigned ms)
 {
 	usleep(ms * 1000);
@@ -223,6 +235,8 @@ START_TEST(a_key_stays_where_its_model_is_there_or_cannot_be_asked_for)
 	expect_key_stays("mv tree/models tree/x; touch tree/models",
 		"rm tree/models; mv tree/x tree/models");
 	expect_key_stays("mv tree/models x", "mv x tree/models");
+	expect_key_stays(
+		"mv tree/models x; mkdir tree/models", "rmdir tree/models; mv x tree/models");
 	expect_key_stays("mv tree/models/m tree/models/m2; ln -s m2 tree/models/m",
 		"rm tree/models/m; mv tree/models/m2 tree/models/m");
 	expect_key_stays(
@@ -332,6 +346,7 @@ int main(void)
 	tcase_add_test(t, an_empty_file_is_not_believed_while_it_is_young_and_then_is_none);
 	tcase_add_test(t, what_was_reported_of_a_model_goes_with_it);
 	tcase_add_test(t, a_key_goes_with_a_model_that_is_removed_in_the_mount);
+	tcase_add_test(t, a_model_that_is_made_in_the_mount_has_no_key_of_one_before_it);
 	tcase_add_test(
 		t, a_key_of_the_mount_outlasts_its_directory_in_tree_for_a_while_and_no_longer);
 	tcase_add_test(t, a_key_that_a_start_finds_without_its_model_stays);

@@ -67,27 +67,28 @@ END_TEST
 
 START_TEST(only_what_can_be_looked_up_has_gone)
 {
-	ck_assert_int_eq(tree_has_gone(tree, models, "a"), 0);
-	ck_assert_int_eq(tree_has_gone(tree, models, "c"), 1);
+	struct tree_place in;
+	ck_assert_int_eq(tree_has_gone(tree, models, "a", &in), 0);
+	ck_assert_int_eq(tree_has_gone(tree, models, "c", &in), 1);
 	temporary_sh("rm -r models/b; ln -s a models/b; touch models/c");
-	ck_assert_int_eq(tree_has_gone(tree, models, "b"), 0);
-	ck_assert_int_eq(tree_has_gone(tree, models, "c"), 0);
+	ck_assert_int_eq(tree_has_gone(tree, models, "b", &in), 0);
+	ck_assert_int_eq(tree_has_gone(tree, models, "c", &in), 0);
 	ck_assert_int_eq(tree_dir_check(tree, models), 0);
 	if (geteuid() == 0) {
 		temporary_sh("chown -R 65534:65534 .");
 		ck_assert_int_eq(seteuid(65534), 0);
 	}
 	temporary_sh("chmod a-x models");
-	ck_assert_int_eq(tree_has_gone(tree, models, "d"), -EACCES);
+	ck_assert_int_eq(tree_has_gone(tree, models, "d", &in), -EACCES);
 	ck_assert_int_eq(tree_dir_check(tree, models), -EACCES);
 	ck_assert_ptr_null(tree_names(tree, models));
 	ck_assert_ptr_null(tree_links(tree, models));
 	temporary_sh("chmod 755 models");
 	ck_assert_int_eq(seteuid(getuid()), 0);
 	temporary_sh("mv models m; ln -s m models");
-	ck_assert_int_lt(tree_has_gone(tree, models, "d"), 0);
+	ck_assert_int_lt(tree_has_gone(tree, models, "d", &in), 0);
 	temporary_sh("rm models");
-	ck_assert_int_eq(tree_has_gone(tree, models, "a"), -ENOENT);
+	ck_assert_int_eq(tree_has_gone(tree, models, "a", &in), -ENOENT);
 }
 END_TEST
 
