@@ -53,6 +53,20 @@ static int detach(const char *mountpoint)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EPERM;
 }
 
+/* It is there and answers. */
+static int check_free(const char *mountpoint, bool is_dir, struct err *err)
+{
+	char type[64];
+	if (!is_dir)
+		return err_set(err, -ENOTDIR, "mount point %s is not a directory", mountpoint);
+	if (mounted_type(mountpoint, type, sizeof type) && strcmp(type, "fuse.llmfs") == 0)
+		return err_set(err, -EBUSY,
+			"mount point %s: llmfs is mounted there already; fusermount3 -u unmounts "
+			"it",
+			mountpoint);
+	return 0;
+}
+
 int stale_clear(const char *mountpoint, struct err *err)
 {
 	/* Several may lie on top of one another. */
@@ -61,10 +75,7 @@ int stale_clear(const char *mountpoint, struct err *err)
 		char type[64];
 		/* The kernel would still answer from its cache for a second. */
 		if (statx(AT_FDCWD, mountpoint, AT_STATX_FORCE_SYNC, STATX_TYPE, &st) == 0)
-			return S_ISDIR(st.stx_mode)
-				       ? 0
-				       : err_set(err, -ENOTDIR, "mount point %s is not a directory",
-						 mountpoint);
+			return check_free(mountpoint, S_ISDIR(st.stx_mode), err);
 		if (errno != ENOTCONN)
 			return err_set(
 				err, -errno, "mount point %s: %s", mountpoint, strerror(errno));

@@ -101,6 +101,15 @@ def a_missing_tree_or_mount_point_is_an_error_with_its_name(Mount):
 
 
 @claim(own=True)
+def a_second_mount_does_not_hide_one_that_lives(Mount):
+    with Mount() as m:
+        done = subprocess.run([os.environ["LLMFS"], "-o", "state=" + m.state + "2", m.tree, m.path],
+                                      capture_output=True, text=True, timeout=20)
+        assert done.returncode == 1 and "is mounted there already" in done.stderr, done
+        equal(read(m("status")), "ok\n")
+
+
+@claim(own=True)
 def two_daemons_on_one_tree_the_second_names_the_first(Mount):
     with Mount() as m:
         second = Mount(start=False, tree=m.tree, state=m.state)
