@@ -81,7 +81,8 @@ struct engine_info {
 	const char *pooling;      /* of an encoder: "mean", "cls"; else "" */
 	const char *backend;      /* "cpu/avx512", "cuda/NVIDIA H200" */
 	const char *backend_note; /* why "auto" took no GPU, a sentence; else "" */
-	bool fp8, kv_fp8;         /* on a GPU: weights, but for quantised ones, KV rows as E4M3 */
+	bool fp8, kv_fp8;         /* as E4M3, on a GPU: some of the weights (none of a model whose
+				     weights are all quantised), KV rows */
 	double memory_share;      /* of its free memory that it might take; 0: no GPU */
 	uint64_t n_parameters;
 	uint64_t file_bytes;

@@ -313,7 +313,7 @@ static int open_model(struct engine_parts *p, const struct engine_options *o,
 	z.kv_blocks = model_kv_blocks(p->model);
 	shorten_context(&z);
 	fill_model_info(p, &z);
-	p->info.fp8 = o->fp8;
+	p->info.fp8 = model_has_fp8(p->model);
 	p->info.kv_fp8 = o->kv_fp8;
 	if (b->own_memory)
 		p->info.memory_share = model_memory_share(o->memory_share);

@@ -352,6 +352,11 @@ uint32_t model_kv_blocks(const struct model *m)
 	return m->kv_blocks;
 }
 
+bool model_has_fp8(const struct model *m)
+{
+	return m->has_fp8;
+}
+
 void model_device_stats(const struct model *m, struct backend_stats *out)
 {
 	m->backend->stats(m, out);

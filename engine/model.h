@@ -62,6 +62,7 @@ const struct model_config *model_config(const struct model *m);
 const char *model_backend(const struct model *m); /* "cpu/avx512" */
 bool model_samples(const struct model *m);        /* struct backend: samples */
 uint32_t model_kv_blocks(const struct model *m);  /* what became of options.kv_blocks */
+bool model_has_fp8(const struct model *m);        /* what became of options.fp8: some weights are */
 /* Any thread. */
 void model_device_stats(const struct model *m, struct backend_stats *out);
 uint64_t model_n_parameters(const struct model *m);

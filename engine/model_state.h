@@ -45,6 +45,7 @@ struct model {
 	struct pool *pool;
 	float *inv_freq; /* [rope_dim / 2] radians a position, scaling applied */
 	uint32_t max_rows, max_runs, max_logit_rows, context_tok, kv_blocks;
+	bool has_fp8; /* some weights are E4M3: a back end says so when it opens the model */
 	const char *file_type;
 	struct weights file;               /* where the tensors come from */
 	struct model_result *step_results; /* [max_logit_rows + 1] of model_step */

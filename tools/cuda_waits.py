@@ -11,8 +11,9 @@ are asked for too late are slow. Disassembles every .cu.o in BUILD_FOLDER (-Dcud
 each kernel for sm_90 and later: kernels that are to ask for weights early (EARLY) must do so for all of
 their first piece, and touch no other memory before the wait; no other kernel may touch any. An early load
 of weights is one that leaves no line in the L1 cache and is not of the path for constants (.NA;
-cuda_product_stream_early()): nothing else in the source becomes that. cuobjdump comes with the whole
-toolkit, or from PyPI as nvidia-cuda-cuobjdump. Exit status 77 without it.
+cuda_product_stream_early()): nothing else in the source becomes that. cuobjdump and
+nvdisasm, which it calls, come with the whole toolkit, or from PyPI as nvidia-cuda-cuobjdump and
+nvidia-cuda-nvdisasm. Exit status 77 without them.
 """
 import argparse
 import os
@@ -21,21 +22,22 @@ import shutil
 import subprocess
 import sys
 
-# Kernels that ask for weights early and how many loads of them that is, at least: gemv<TENSOR_..., ODD> of
-# gemv_q.cu, as many as head and steps of a chunk have (chunk_device.h); gemv<cuda_type, GATED> of gemv.cu,
-# a piece.
+# Kernels that ask for weights early and for how many bytes of them a lane does, at least: gemv<TENSOR_...,
+# ODD> of gemv_q.cu, as many as head and steps of a chunk have (chunk_device.h); gemv<cuda_type, GATED> of
+# gemv.cu, a piece. Bytes and not loads: for sm_100 ptxas makes one of the two halves of what lies together.
 EARLY = [(re.compile("_Z4gemvIL%sEL" % of), n) for of, n in
-         (("i8", 5), ("i2", 3), ("i12", 7), ("i13", 9), ("i14", 9), (r"9cuda_type\d+", 8))]
+         (("i8", 80), ("i2", 48), ("i12", 104), ("i13", 120), ("i14", 132), (r"9cuda_type\d+", 128))]
 ARCH = re.compile(r"code for sm_(\d+)")
 FUNCTION = re.compile(r"Function : (\S+)")
 CODE = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?\w+ )?([A-Z][\w.]*)")
 WAIT = "ACQBULK"
 MEMORY = re.compile(r"(LDG|LD|LDGSTS|STG|ST|ATOM|ATOMG|RED|REDG|UBLKCP|UTMALDG)(\.|$)")
 WEIGHTS = re.compile(r"LDG\.(?!.*CONSTANT)(.*\.)?NA(\.|$)")
+WIDTH = re.compile(r"\.(64|128|256)(\.|$)")
 
 
 def kernels(lines):
-    """(arch, name, accesses before the wait: [of weights, others]; None: it does not wait)."""
+    """(arch, name, before the wait: [bytes of weights, other accesses]; None: it does not wait)."""
     arch, name, early, waits = 0, None, [0, 0], False
     for line in lines:
         new_arch, new_name, code = ARCH.search(line), FUNCTION.search(line), CODE.match(line)
@@ -46,8 +48,11 @@ def kernels(lines):
             arch = int(new_arch.group(1)) if new_arch else arch
         elif name and code and not waits:
             waits = code.group(1) == WAIT
-            if MEMORY.match(code.group(1)):
-                early[not WEIGHTS.match(code.group(1))] += 1
+            if WEIGHTS.match(code.group(1)):
+                width = WIDTH.search(code.group(1))
+                early[0] += int(width.group(1)) // 8 if width else 4
+            elif MEMORY.match(code.group(1)):
+                early[1] += 1
     if name:
         yield arch, name, early if waits else None
 
@@ -60,10 +65,11 @@ def verdict(name, early):
     if least is None and name.startswith("_Z4gemvI"):
         return "is a gemv of which EARLY says nothing"
     if least is None or others:
-        n = others if least is not None else weights + others
-        return "makes %d accesses to memory before it waits" % n if n else None
+        if others:
+            return "makes %d accesses to memory before it waits" % others
+        return "asks for %d bytes of weights before it waits" % weights if weights else None
     if weights < least:
-        return "asks for %d of %d weights before it waits" % (weights, least)
+        return "asks for %d of %d bytes of weights before it waits" % (weights, least)
     return None
 
 
@@ -72,9 +78,12 @@ def check(program, folder):
     for where, folders, names in os.walk(folder):
         folders.sort()
         for file in sorted(f for f in names if f.endswith(".cu.o")):
-            out = subprocess.run([program, "-sass", os.path.join(where, file)], stdout=subprocess.PIPE,
-                                 text=True, check=True).stdout
-            for arch, name, early in kernels(out.splitlines()):
+            done = subprocess.run([program, "-sass", os.path.join(where, file)], text=True, check=False,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            if done.returncode:
+                print(file + ": " + done.stderr.strip())
+                return 77 if "nvdisasm" in done.stderr else 1
+            for arch, name, early in kernels(done.stdout.splitlines()):
                 if arch < 90:
                     continue
                 n += 1
@@ -92,6 +101,10 @@ GEMVS = [
     ("L9cuda_type2EL", [WEIGHT] * 8 + ["LDS"], True),
     ("Li2EL", ["LDG.E.NA.128"] * 3, True),
     ("Li12EL", ["LDG.E.NA.128"] * 6 + ["LDG.E.NA.64"], True),
+    ("Li13EL", ["LDG.E.NA.64"] + ["LDG.E.NA.128"] * 7, True),  # two of 8 bytes in one
+    ("Li13EL", ["LDG.E.NA.64"] * 2 + ["LDG.E.NA.128"] * 6, False),  # one of them behind the wait
+    ("Li14EL", ["LDG.E.NA"] + ["LDG.E.NA.128"] * 8, True),
+    ("Li14EL", ["LDG.E.NA"] * 4 + ["LDG.E.NA.128"] * 7, False),
     ("L9cuda_type2EL", [], False),
     ("L9cuda_type2EL", [WEIGHT] * 7, False),  # one came to stand behind the wait
     ("Li2EL", [WEIGHT] * 2, False),

@@ -60,6 +60,7 @@ static int plan_matrices(struct cuda_model *s, const struct model_options *o, st
 			.rows = w->rows,
 			.cols = w->cols,
 		};
+		s->m->has_fp8 = s->m->has_fp8 || s->matrix[i].reads == CUDA_TYPE_E4M3;
 	}
 	s->act = cuda_place_act(s->matrix[2].file_type);
 	s->kv_type = o->kv_fp8 ? CUDA_TYPE_E4M3 : s->act;

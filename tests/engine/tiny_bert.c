@@ -126,7 +126,7 @@ static void add_tensor(struct maker *m, const char *name, enum tensor_type type,
 
 static void add_norm(struct maker *m, const char *prefix)
 {
-	char name[64];
+	char name[80];
 
 	snprintf(name, sizeof(name), "%s.weight", prefix);
 	add_tensor(m, name, TENSOR_F32, m->p->n_embd, 0, 1, 0.2f);
@@ -136,7 +136,7 @@ static void add_norm(struct maker *m, const char *prefix)
 
 static void add_matrix(struct maker *m, const char *prefix, uint32_t cols, uint32_t rows)
 {
-	char name[64];
+	char name[80];
 
 	snprintf(name, sizeof(name), "%s.weight", prefix);
 	add_tensor(m, name, m->p->type, cols, rows, 0, sqrtf(3.0f / (float)cols));

@@ -313,6 +313,31 @@ static void number_threads(const struct block_launch *l)
 	}
 }
 
+/* Which blocks come one after the other: the first, and how far it is to the next, around the end.
+ */
+struct turns {
+	unsigned first, step;
+};
+
+static unsigned common_divisor(unsigned n, unsigned m)
+{
+	return m ? common_divisor(m, n % m) : n;
+}
+
+/* Shuffled, those with neighbouring numbers come far apart and others between them, as on a card
+ * where many run at once: so that what blocks count together gets mixed up if it can be. */
+static struct turns turns_of(unsigned n)
+{
+	if (order == SIMT_NORMAL || n == 0)
+		return (struct turns){0, 1};
+	if (order == SIMT_REVERSED)
+		return (struct turns){n - 1, n > 1 ? n - 1 : 1};
+	struct turns t = {by_chance(n), 1 + by_chance(n)};
+	while (common_divisor(t.step, n) != 1)
+		t.step++;
+	return t;
+}
+
 bool block_run(const struct block_launch *l)
 {
 	if (!order_known)
@@ -333,13 +358,9 @@ bool block_run(const struct block_launch *l)
 	}
 	unsigned n_blocks = l->grid.x * l->grid.y * l->grid.z;
 	race_launch_begins(l, b.shared);
-	unsigned stride = order == SIMT_SHUFFLED ? by_chance(n_blocks) : 0;
-	for (unsigned i = 0; i < n_blocks && !b.failed; i++) {
-		if (order == SIMT_REVERSED)
-			run_block(n_blocks - 1 - i);
-		else
-			run_block((i + stride) % n_blocks);
-	}
+	struct turns turns = turns_of(n_blocks);
+	for (unsigned i = 0; i < n_blocks && !b.failed; i++)
+		run_block((unsigned)((turns.first + (uint64_t)i * turns.step) % n_blocks));
 	race_launch_ends();
 	free(b.shared);
 	b.shared = NULL;

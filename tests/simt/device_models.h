@@ -45,6 +45,11 @@ double device_models_difference(const float *got, const float *expected, size_t 
 
 uint32_t device_models_best(const float *logits, uint32_t n);
 
+/* A prompt of ten tokens, and five picked greedily on the device one by one, so that steps are
+ * issued, captured and replayed: the first two are issued, the third is captured. 0, or the first
+ * error; tokens of steps that failed are 0. */
+int device_models_ask(struct device_models *d, uint32_t tokens[5], struct err *err);
+
 /* n tokens picked one by one after a prompt, greedily or as `how` says. On the processor from the
  * logits of every step. `ahead`: steps are begun before the one before is finished. */
 void device_models_answer(const struct device_models *d, struct model *m, const uint32_t *prompt,

@@ -150,8 +150,10 @@ static bool run(const struct kernel_test *t, const char *how)
 #ifdef __SANITIZE_ADDRESS__
 #	define LAST_ORDER SIMT_NORMAL
 #else
-#	define LAST_ORDER SIMT_SHUFFLED
+#	define LAST_ORDER (kernel_test_two_orders ? SIMT_REVERSED : SIMT_SHUFFLED)
 #endif
+
+__attribute__((weak)) bool kernel_test_two_orders;
 
 /* How many of its runs failed. */
 static int run_orders(const struct kernel_test *t)

@@ -34,6 +34,21 @@ KERNEL_TEST(decode_of_one_sequence_is_split_and_added_up)
 	}
 }
 
+/* Each row and each KV head has a counter of its own. */
+KERNEL_TEST(decode_of_several_sequences_with_several_heads_is_split_and_added_up)
+{
+	for (size_t t = 0; t < 2; t++) {
+		struct attention_case c = new_case(fast_types[t], 6, 3, 64);
+		c.decode = true;
+		c.n_processors = 60; /* pieces of four blocks */
+		add_run(&c, 299, 1);
+		add_run(&c, 332, 1);
+		add_run(&c, 200, 1);
+		add_run(&c, 70, 1);
+		check(&c);
+	}
+}
+
 KERNEL_TEST(decode_writes_q8_where_it_says_so)
 {
 	static const uint32_t q8_shapes[][3] = {{4, 2, 32}, {4, 1, 64}, {8, 1, 128}, {4, 2, 96}};

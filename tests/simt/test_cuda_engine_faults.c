@@ -105,6 +105,13 @@ KERNEL_TEST(fp8_is_the_devices_and_refused_by_the_processor_and_info_says_what_i
 	EXPECT_EQUAL(a.status, 0);
 	engine_free(e);
 
+	static const struct tiny_llama quantised = {.type = TENSOR_Q8_0, .n_layers = 1};
+	o.memory_share = 0; /* what the test's device has is little */
+	e = device_engine_try(&quantised, &o, &status, &err);
+	EXPECT(e != NULL);
+	EXPECT(!engine_info(e)->fp8 && engine_info(e)->kv_fp8);
+	engine_free(e);
+
 	o.backend = "cpu";
 	e = device_engine_try(&bf16, &o, &status, &err);
 	EXPECT(e == NULL);

@@ -41,12 +41,20 @@ struct expected {
 	float *logits; /* [n_prompt][n_vocab] */
 };
 
+/* LLMFS_FIXTURES is where they are when this was built elsewhere. */
+static void path_of(char *path, size_t size, const char *name, const char *what)
+{
+	const char *folder = getenv("LLMFS_FIXTURES");
+
+	snprintf(path, size, "%s/%s.%s", folder ? folder : FIXTURES, name, what);
+}
+
 static struct expected read_expected(const char *name)
 {
 	struct expected e;
 	char path[1024];
 
-	snprintf(path, sizeof(path), FIXTURES "/%s.expected", name);
+	path_of(path, sizeof(path), name, "expected");
 	FILE *f = fopen(path, "rb");
 	EXPECT(f != NULL);
 	EXPECT(fread(&e, sizeof(uint32_t), 3, f) == 3);
@@ -73,7 +81,7 @@ static struct device_models open_fixture(const char *name)
 	struct err err = {""};
 	char path[1024];
 
-	snprintf(path, sizeof(path), FIXTURES "/%s.gguf", name);
+	path_of(path, sizeof(path), name, "gguf");
 	int r = gguf_open(&d.gguf, path, 0, &err);
 	if (r == 0)
 		r = cuda_door_backend(&o.backend, 0, &err);

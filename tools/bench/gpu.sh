@@ -3,27 +3,39 @@
 #
 # All there is to say of a GPU in one command, within 8 minutes, without network: builds the engine
 # alone for the card at hand, runs every test of the CUDA back end on it, measures what the card can
-# do and what the engine makes of it. Needs a C compiler, nvcc (see tools/find-cuda), meson, ninja and
-# Python; no library. The weights are random, made here and removed again.
+# do and what the engine makes of it, gaps between steps included, and prints all that as a table.
+# Needs a C compiler, nvcc (see tools/find-cuda), meson, ninja and Python; no library. The weights are
+# random, made here and removed again.
 #
 # usage: tools/bench/gpu.sh [FOLDER]
 #
 #   FOLDER        the build, kept for the next time; build-gpu without it
 #   $GPU          number of the card, 0 without it
+#   $ARCH         what to build for, 90; without it what the card is, or all where there is none
+#   $BUILD        only: builds, and puts the programs, without what debuggers read, into
+#                 FOLDER/carry.tar.xz, to be taken to a machine with a card (python3 -m tarfile -e
+#                 FOLDER/carry.tar.xz ELSEWHERE); never: takes FOLDER as it is, nothing is built
 #   $BENCH_FILES  where the models lie meanwhile (17 GB): /dev/shm if it has room, else $TMPDIR or /tmp
 #   $SKIP_TESTS   not empty: only the measurements
 #   $SANITIZE     not empty: compute-sanitizer over the tests of kernels too, memcheck and racecheck, for
 #                 two minutes at most; measured is what the time is left for
 #   $ONLY         rows to measure instead of all, as in ONLY="8b:BF16 8b:BF16:-f 8b:Q8_0"
+#   $LIMIT_S      seconds for all of it, 470; what does not end by then is ended
 #
-# The output goes to FOLDER/bench-gpu.txt too.
+# What is known is printed as soon as it is, and goes to FOLDER/bench-gpu.txt too; FOLDER/bench-gpu.all
+# has that of all runs, for tools/bench/gpu_table.py --compare. A part that fails
+# is said, and does not keep the others from being tried; the exit status is 1 then.
 set -eu
 
+limit_s=${LIMIT_S:-470}
+if [ -z "${GPU_SH_INNER:-}" ]; then # whatever hangs
+	GPU_SH_INNER=1 exec timeout -k 5 $((limit_s + 5)) "$0" "$@"
+fi
 began=$(date +%s)
-limit_s=470
 cd "$(dirname "$0")/../.."
 build=${1:-build-gpu}
 gpu=${GPU:-0}
+export LLMFS_FIXTURES="$PWD/tests/fixtures/logits" # FOLDER may be another machine's
 
 left() {
 	echo $((limit_s - ($(date +%s) - began)))
@@ -33,37 +45,86 @@ say() {
 	printf '%s\n' "$*"
 }
 
-fail() {
-	say "gpu.sh: $*" >&2
-	exit 1
+# A part that did not work.
+missing() {
+	say "gpu.sh: $*"
+	verdict=1
+}
+
+# within SECONDS PROGRAM...: so many at most, and no more than are left; 124 when they were too few.
+within() {
+	most=$1
+	shift
+	[ "$(left)" -ge "$most" ] || most=$(left)
+	[ "$most" -ge 1 ] || return 124
+	timeout -k 5 "$most" "$@"
 }
 
 # Of the card, as nvcc counts: 90. The list of all when nobody says.
 find_arch() {
-	nvidia-smi -i "$gpu" --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d '. ' ||
-		true
+	if [ -n "${ARCH:-}" ]; then
+		say "$ARCH"
+	else
+		within 20 nvidia-smi -i "$gpu" --query-gpu=compute_cap --format=csv,noheader 2>/dev/null |
+			tr -d '. ' || true
+	fi
 }
 
+# What can be built is, so that one program that cannot leaves the others.
 build_engine() {
 	arch=$(find_arch)
 	if [ ! -e "$build/build.ninja" ]; then
-		meson setup "$build" -Dengine_only=true -Dcuda=enabled -Dbuildtype=release \
-			${arch:+-Dgpu_arch="$arch"} >"$build.log" 2>&1 ||
-			{ tail -n 20 "$build.log" >&2; fail "meson setup failed"; }
+		within 60 meson setup "$build" -Dengine_only=true -Dcuda=enabled -Dbuildtype=release \
+			${arch:+-Dgpu_arch="$arch"} >"$log" 2>&1 ||
+			{ tail -n 20 "$log"; missing "meson setup failed"; return; }
 	fi
-	ninja -C "$build" >"$build.log" 2>&1 || { tail -n 40 "$build.log" >&2; fail "the build failed"; }
+	rc=0
+	within "$limit_s" ninja -C "$build" -k 0 >"$log" 2>&1 || rc=$?
+	if [ "$rc" != 0 ]; then
+		grep -A 12 -E '^FAILED|error' "$log" | head -n 60 || true
+		missing "not everything was built (exit status $rc)"
+	fi
 	say "built for sm_${arch:-all} after $(($(date +%s) - began)) s"
+}
+
+# Programs to be taken elsewhere, in the folders in which they are looked for. They have the same kernels,
+# so that together they become small; Python can do it everywhere.
+pack() {
+	mkdir -p "$build/carry/tools" "$build/carry/tests/simt"
+	for program in tools/bench-gpu tools/random-gguf "$build"/tests/simt/test_device_*; do
+		program=${program#"$build"/}
+		[ -f "$build/$program" ] || continue
+		strip -o "$build/carry/$program" "$build/$program" || missing "no $program"
+	done
+	python3 -c 'import lzma, sys, tarfile
+quick = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 26}]
+with lzma.open(sys.argv[1], "w", filters=quick) as out, tarfile.open(fileobj=out, mode="w") as tar:
+    tar.add(sys.argv[2], ".")' "$build/carry.tar.xz" "$build/carry" || missing "no $build/carry.tar.xz"
+	rm -rf "$build/carry"
+	say "$build/carry.tar.xz: $(du -sm "$build/carry.tar.xz" | cut -f 1) MB"
 }
 
 # Their verdict does not keep the measurements from being made: both are wanted of a new card.
 run_tests() {
-	if timeout 200 meson test -C "$build" --no-rebuild --suite device >"$build.log" 2>&1; then
-		say "tests on the device: all passed"
-	else
-		say "tests on the device: NOT all passed"
-		grep -E 'FAIL|TIMEOUT|SKIP|^[0-9]+/' "$build.log" | sed 's/^/  /' || tail -n 20 "$build.log"
-		verdict=1
-	fi
+	n_good=0
+	for program in "$build"/tests/simt/test_device_*; do
+		[ -f "$program" ] || continue
+		name=${program##*/test_device_}
+		start=$(date +%s)
+		rc=0
+		within 120 "$program" >"$log" 2>&1 || rc=$?
+		case $rc in
+		0) n_good=$((n_good + 1)); say "device/$name: passed, $(($(date +%s) - start)) s" ;;
+		77) missing "device/$name: SKIPPED, there is no card" ;;
+		*)
+			missing "device/$name: NOT passed (exit status $rc)"
+			grep -vE '^ok ' "$log" | tail -n 12 | sed 's/^/  /' || true
+			;;
+		esac
+		[ "$(left)" -ge 5 ] || break
+	done
+	say "tests on the device: $n_good passed after $(($(date +%s) - began)) s"
+	[ "$n_good" -gt 0 ] || missing "no test passed"
 }
 
 # Those that do not end in their time say nothing; whose report has errors, that.
@@ -86,15 +147,14 @@ sanitize() {
 			continue
 		fi
 		rc=0
-		timeout "$time_left" "$checker" --tool "$tool" --error-exitcode 9 \
-			"$build/tests/simt/test_device_$test" >"$build.log" 2>&1 || rc=$?
+		within "$time_left" "$checker" --tool "$tool" --error-exitcode 9 \
+			"$build/tests/simt/test_device_$test" >"$log" 2>&1 || rc=$?
 		case $rc in
 		0) say "$tool $test: clean" ;;
 		124) say "$tool $test: did not end" ;;
 		*)
-			say "$tool $test: NOT clean (exit status $rc)"
-			grep '=========' "$build.log" | head -n 12 | sed 's/^/  /'
-			verdict=1
+			missing "$tool $test: NOT clean (exit status $rc)"
+			grep '=========' "$log" | head -n 12 | sed 's/^/  /' || true
 			;;
 		esac
 	done
@@ -107,7 +167,7 @@ free_gb() {
 choose_files() {
 	files=${BENCH_FILES:-/dev/shm}
 	[ "$(free_gb "$files" || echo 0)" -ge 18 ] || files=${TMPDIR:-/tmp}
-	[ "$(free_gb "$files")" -ge 18 ] || fail "$files has less than 18 GB free; set BENCH_FILES"
+	[ "$(free_gb "$files")" -ge 18 ] || say "$files has less than 18 GB free; BENCH_FILES names another"
 	model=$(mktemp "$files/bench-gpu-XXXXXX")
 	trap 'rm -f "$model"' EXIT
 	trap 'exit 1' INT TERM
@@ -118,31 +178,43 @@ measure() {
 	shape=$1
 	type=$2
 	shift 2
-	if [ "$(left)" -lt 25 ]; then
+	if [ "$(left)" -lt $((limit_s / 19 + 1)) ]; then
 		say "$shape $type $*: left out, the time is up"
 		return
 	fi
-	if [ "$shape $type" != "${there:-}" ]; then
-		"$build/tools/random-gguf" "$shape" "$type" "$model" || fail "no room for $shape $type"
-		there="$shape $type"
-	fi
 	say
 	say "== $shape $type $*"
-	timeout "$(left)" "$build/tools/bench-gpu" -g "$gpu" "$@" "$model" >"$build.log" || verdict=1
-	grep -v '^GPU ' "$build.log" || say "it did not work"
+	if [ "$shape $type" != "${there:-}" ]; then
+		there=''
+		within 120 "$build/tools/random-gguf" "$shape" "$type" "$model" ||
+			{ missing "$shape $type: there is no such file, or no room for it"; return; }
+		there="$shape $type"
+	fi
+	rm -f "$build/bench-gpu.rc"
+	{
+		rc=0
+		within "$limit_s" "$build/tools/bench-gpu" -g "$gpu" "$@" "$model" 2>&1 || rc=$?
+		echo "$rc" >"$build/bench-gpu.rc"
+	} | grep --line-buffered -v '^GPU ' || true
+	rc=$(cat "$build/bench-gpu.rc" 2>/dev/null || echo 124)
+	[ "$rc" = 0 ] || missing "$shape $type $*: it did not work (exit status $rc)"
 }
 
-verdict=0
-rm -f "$build/bench-gpu.verdict"
-{
+# One after the other, whatever becomes of each.
+all_parts() {
 	date -u '+%Y-%m-%d %H:%M UTC'
-	nvidia-smi -i "$gpu" --query-gpu=name,driver_version,clocks.max.sm,power.limit \
+	within 20 nvidia-smi -i "$gpu" --query-gpu=name,driver_version,clocks.max.sm,power.limit \
 		--format=csv,noheader 2>/dev/null || true
-	build_engine
+	[ "${BUILD:-}" = never ] || build_engine
+	if [ "${BUILD:-}" = only ]; then
+		pack
+		return
+	fi
 	[ -n "${SKIP_TESTS:-}" ] || run_tests
 	[ -z "${SANITIZE:-}" ] || sanitize
+	within 60 "$build/tools/bench-gpu" -m -g "$gpu" 2>&1 ||
+		{ missing "the GPU does not work, or there is no bench-gpu: nothing is measured"; return; }
 	choose_files
-	"$build/tools/bench-gpu" -m -g "$gpu" || fail "the GPU does not work"
 	for row in ${ONLY:-8b:BF16 8b:BF16:-f 8b:Q8_0 8b:Q4_K 1b:BF16 1b:BF16:-f 1b:Q8_0 1b:Q4_K}; do
 		shape=${row%%:*}
 		type=${row#*:}
@@ -153,7 +225,16 @@ rm -f "$build/bench-gpu.verdict"
 	done
 	say
 	say "ended after $(($(date +%s) - began)) s"
+}
+
+verdict=0
+mkdir -p "$build"
+log=$build/gpu-part.log
+rm -f "$build/bench-gpu.verdict"
+{
+	all_parts
 	echo "$verdict" >"$build/bench-gpu.verdict"
-} 2>&1 | tee "$build.txt"
-mv "$build.txt" "$build/bench-gpu.txt"
+} 2>&1 | tee "$build/bench-gpu.txt" | tee -a "$build/bench-gpu.all"
+[ "${BUILD:-}" = only ] || python3 tools/bench/gpu_table.py "$build/bench-gpu.txt" |
+	tee "$build/bench-gpu.md"
 exit "$(cat "$build/bench-gpu.verdict" 2>/dev/null || echo 1)"

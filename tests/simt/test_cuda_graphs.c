@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Steps as graphs, where calls fail or are late: a graph that cannot be made or started costs the
+ * graphs and not the model; what lies between two steps is measured; a step takes as many launches
+ * as is said.
+ *
+ * Only for the emulator: a card's calls cannot be made to fail.
+ */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine/backend.h"
+#include "engine/cuda/context.h"
+#include "tests/simt/cuda_calls.h"
+#include "tests/simt/device_models.h"
+#include "tests/simt/include/simt.h"
+
+static const struct tiny_llama bf16 = {.type = TENSOR_BF16, .n_layers = 1};
+static const struct engine_sampling greedy = {.top_p = 1};
+static const uint32_t ids[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+
+/* ---- graphs that fail ---- */
+
+/* Asks twice with the n-th call of that name failing: 0, if the tokens are the right ones. */
+static int ask_without(const char *name, long n, struct backend_stats *stats)
+{
+	struct device_models d;
+	struct err err = {""};
+	static uint32_t want[5];
+	static bool known;
+	uint32_t got[5];
+	long before = cuda_calls_live;
+
+	if (!known) {
+		EXPECT_EQUAL(device_models_try(&d, &bf16, NULL, &err), 0);
+		EXPECT_EQUAL(device_models_ask(&d, want, &err), 0);
+		device_models_close(&d);
+	}
+	known = true;
+	EXPECT_EQUAL(device_models_try(&d, &bf16, NULL, &err), 0);
+	cuda_calls_fail(n, name);
+	int r = device_models_ask(&d, got, &err);
+	cuda_calls_succeed();
+	if (r == 0)
+		EXPECT(memcmp(got, want, sizeof(got)) == 0);
+	if (r == 0)
+		EXPECT_EQUAL(device_models_ask(&d, got, &err), 0);
+	if (r == 0)
+		EXPECT(memcmp(got, want, sizeof(got)) == 0);
+	model_device_stats(d.gpu, stats);
+	EXPECT(r != 0 || stats->step_ns > 0);
+	if (stats->graphs_off) /* borrowed */
+		EXPECT(strncmp(stats->graphs_off, "the GPU failed while ", 21) == 0);
+	stats->graphs_off = stats->graphs_off ? "yes" : NULL;
+	device_models_close(&d);
+	EXPECT_EQUAL(cuda_calls_live - before, 0);
+	EXPECT(!cuda_context_is_broken(NULL));
+	return r;
+}
+
+KERNEL_TEST(graphs_that_cannot_be_made_or_started_cost_the_graphs_and_not_the_model)
+{
+	CUDA_CALLS_ONCE;
+	static const struct {
+		const char *call;
+		long n, hits;
+	} cases[] = {
+		{"cudaStreamBeginCapture", 0, 0},
+		{"cudaStreamEndCapture", 0, 0},
+		{"cudaGraphInstantiate", 0, 0},
+		{"cudaGraphLaunch", 0, 0}, /* of the step that was captured */
+		{"cudaGraphLaunch", 1, 0}, /* of the first that is replayed */
+		{"cudaGraphLaunch", 2, 1},
+	};
+	struct backend_stats stats;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		EXPECT_EQUAL(ask_without(cases[i].call, cases[i].n, &stats), 0);
+		EXPECT(cuda_calls_failed());
+		EXPECT(stats.graphs_off != NULL);
+		EXPECT_EQUAL(stats.graph_hits, cases[i].hits);
+		EXPECT_EQUAL(stats.graph_hits + stats.graph_misses, 10);
+	}
+	EXPECT_EQUAL(ask_without("nothing", 0, &stats), 0);
+	EXPECT(stats.graphs_off == NULL);
+	EXPECT_EQUAL(stats.graph_hits, 6);
+}
+
+/* So many sequences at once: a prompt each, four single tokens, so that steps of that size are
+ * issued, captured and replayed twice. Returns the replays of the model. */
+static uint64_t replays_after(struct device_models *d, uint32_t n)
+{
+	struct batch_run run[4];
+	struct model_pick pick[4];
+	struct model_result result[4];
+	struct backend_stats stats;
+	struct err err = {""};
+	uint32_t tokens[4];
+
+	for (uint32_t k = 0; k < n; k++) {
+		run[k] = device_models_run(ids, 0, 10, k, 1);
+		pick[k] = (struct model_pick){.slot = k, .how = greedy};
+	}
+	for (uint32_t i = 0; i < 5; i++) {
+		EXPECT_EQUAL(model_begin(d->gpu, run, n, pick, &err), 0);
+		EXPECT_EQUAL(model_finish(d->gpu, result, &err), 0);
+		for (uint32_t k = 0; k < n; k++) {
+			tokens[k] = result[k].id;
+			run[k] = device_models_run(&tokens[k], 10 + i, 1, k, 1);
+		}
+	}
+	model_device_stats(d->gpu, &stats);
+	return stats.graph_hits;
+}
+
+KERNEL_TEST(one_size_whose_graph_fails_leaves_the_others_theirs_and_a_second_one_ends_all)
+{
+	CUDA_CALLS_ONCE;
+	struct device_models d;
+	struct err err = {""};
+
+	EXPECT_EQUAL(device_models_try(&d, &bf16, NULL, &err), 0);
+	cuda_calls_fail(0, "cudaGraphInstantiate");
+	EXPECT_EQUAL(replays_after(&d, 1), 0);
+	EXPECT(cuda_calls_failed());
+	EXPECT_EQUAL(replays_after(&d, 2), 2);
+	EXPECT_EQUAL(replays_after(&d, 1), 2);
+	cuda_calls_fail(0, "cudaGraphLaunch");
+	EXPECT_EQUAL(replays_after(&d, 2), 2);
+	EXPECT(cuda_calls_failed());
+	EXPECT_EQUAL(replays_after(&d, 4), 2);
+	EXPECT_EQUAL(replays_after(&d, 4), 2);
+	device_models_close(&d);
+
+	EXPECT_EQUAL(device_models_try(&d, &bf16, NULL, &err), 0);
+	cuda_calls_fail(0, "cudaStreamBeginCapture");
+	EXPECT_EQUAL(replays_after(&d, 1), 0);
+	EXPECT(cuda_calls_failed());
+	EXPECT_EQUAL(replays_after(&d, 2), 0);
+	EXPECT_EQUAL(replays_after(&d, 2), 0);
+	device_models_close(&d);
+	cuda_calls_succeed();
+}
+
+/* Of a step that is captured, of any other it is the step's fault. */
+KERNEL_TEST(a_launch_that_is_refused_while_a_step_is_captured_costs_the_graphs_alone)
+{
+	CUDA_CALLS_ONCE;
+	struct backend_stats stats;
+	long n_survived = 0, n = 0;
+
+	for (bool failed = true; failed; n++) {
+		int r = ask_without("launch", n, &stats);
+
+		failed = cuda_calls_failed();
+		EXPECT(r == 0 || r == -EIO);
+		EXPECT((r == 0 && failed) == (stats.graphs_off != NULL));
+		n_survived += r == 0 && failed;
+	}
+	EXPECT(n_survived >= 10); /* launches of a step of one layer */
+	EXPECT(n > 3 * n_survived);
+}
+
+/* ---- gaps and launches ---- */
+
+/* A step of one token of the sequence, which was asked for five before. */
+static struct backend_stats one_more(struct device_models *d, uint32_t i)
+{
+	static const uint32_t token = 3;
+	struct batch_run run = device_models_run(&token, 14 + i, 1, 0, 1);
+	struct model_pick pick = {.how = greedy};
+	struct model_result result;
+	struct backend_stats stats;
+	struct err err = {""};
+
+	EXPECT_EQUAL(model_begin(d->gpu, &run, 1, &pick, &err), 0);
+	EXPECT_EQUAL(model_finish(d->gpu, &result, &err), 0);
+	model_device_stats(d->gpu, &stats);
+	return stats;
+}
+
+/* Of steps that are replayed and of those that are issued. */
+static void look_at_gaps(struct device_models *d)
+{
+	struct timespec t = {.tv_nsec = CUDA_CALLS_LATE_NS};
+	struct backend_stats before = one_more(d, 0), stats;
+
+	nanosleep(&t, NULL); /* between finish and begin */
+	EXPECT(one_more(d, 0).gap_ns >= CUDA_CALLS_LATE_NS);
+
+	cuda_calls_late = CUDA_CALLS_TO_DEVICE; /* between begin and the first launch */
+	stats = one_more(d, 0);
+	EXPECT(stats.gap_ns >= CUDA_CALLS_LATE_NS);
+	EXPECT(stats.step_ns > 0);
+
+	cuda_calls_late =
+		CUDA_CALLS_TO_HOST; /* behind the last launch: before the step that follows */
+	stats = one_more(d, 0);
+	cuda_calls_late = CUDA_CALLS_NEVER;
+	EXPECT(one_more(d, 0).gap_ns >= CUDA_CALLS_LATE_NS);
+	EXPECT(before.step_ns > 0);
+}
+
+KERNEL_TEST(what_lies_between_the_launches_of_two_steps_is_a_gap)
+{
+	CUDA_CALLS_ONCE;
+	struct device_models d;
+	struct err err = {""};
+	uint32_t tokens[5];
+
+	EXPECT_EQUAL(device_models_try(&d, &bf16, NULL, &err), 0);
+	EXPECT_EQUAL(device_models_ask(&d, tokens, &err), 0);
+	uint64_t hits = one_more(&d, 0).graph_hits;
+	look_at_gaps(&d);
+	EXPECT(one_more(&d, 0).graph_hits > hits);
+	cuda_calls_fail(0, "cudaGraphLaunch");
+	one_more(&d, 0);
+	EXPECT(cuda_calls_succeed());
+	hits = one_more(&d, 0).graph_hits;
+	look_at_gaps(&d);
+	EXPECT_EQUAL(one_more(&d, 0).graph_hits, hits);
+	device_models_close(&d);
+}
+
+/* Kernels that a step of n single tokens takes, issued one by one. */
+static unsigned launches_of_step(const struct tiny_llama *file, bool fp8, uint32_t n)
+{
+	struct device_models d;
+	struct model_options o = {.fp8 = fp8};
+	struct batch_run run[12];
+	struct model_pick pick[12];
+	struct model_result result[12];
+	struct err err = {""};
+
+	EXPECT_EQUAL(device_models_try(&d, file, &o, &err), 0);
+	for (uint32_t k = 0; k < n; k++) {
+		run[k] = device_models_run(&ids[k], 0, 1, k, 1);
+		pick[k] = (struct model_pick){.slot = k, .how = greedy};
+	}
+	unsigned long long before = simt_launches();
+	EXPECT_EQUAL(model_begin(d.gpu, run, n, pick, &err), 0);
+	EXPECT_EQUAL(model_finish(d.gpu, result, &err), 0);
+	unsigned launches = (unsigned)(simt_launches() - before);
+	device_models_close(&d);
+	return launches;
+}
+
+/* That gate, up and the activation are one launch no result shows: one less than else with
+ * up to 8 rows of F16 and BF16. The emulator's cuBLASLt launches nothing. */
+KERNEL_TEST(a_layer_takes_as_many_launches_as_is_said)
+{
+	CUDA_CALLS_ONCE;
+	static const struct {
+		enum tensor_type type;
+		bool fp8;
+		uint32_t n_rows;
+		unsigned launches;
+	} cases[] = {
+		{TENSOR_BF16, false, 1, 8},
+		{TENSOR_F16, false, 8, 8},
+		{TENSOR_F32, false, 1, 9},
+		{TENSOR_BF16, false, 9, 9 - 4}, /* without the products */
+		{TENSOR_BF16, true, 1, 10},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct tiny_llama one = {.type = cases[i].type, .n_layers = 1}, two = one;
+
+		two.n_layers = 2;
+		EXPECT_EQUAL(launches_of_step(&two, cases[i].fp8, cases[i].n_rows) -
+				     launches_of_step(&one, cases[i].fp8, cases[i].n_rows),
+			cases[i].launches);
+	}
+}
