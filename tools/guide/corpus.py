@@ -128,7 +128,7 @@ MORE_SWAPS = [(re.compile(r"(?<![\w/.'-])" + re.escape(a) + r"(?![\w/.'=-])"), b
 
 
 CASED = {w.lower(): w for w in ("OpenAI Claude Anthropic GPT ChatGPT vLLM Ollama Groq OpenRouter DeepSeek Gemini Azure HTTP API REST CUDA GPU GPUs CPU NVIDIA AMD JSON URL URLs LLM "
-                               "GGUF SDK CI TCP Linux Unix Python Alice Bob Dan Frank Grace Heidi Ivan Mallory Llama Mistral RAM SSD SIGHUP UTF-8 Bash Git Docker").split()}
+                               "GGUF SDK CI TCP Linux Unix Python Alice Bob Dan Frank Grace Heidi Ivan Mallory Llama Mistral RAM SSD SIGHUP UTF-8 Bash Git Docker Windows macOS Mac FreeBSD OpenBSD Ubuntu Debian Fedora WSL WSL2 Podman Kubernetes Apache GPL MIT RTX LM SGLang").split()}
 CASED_RE = re.compile(r"(?<![\w/.'`-])(" + "|".join(sorted(map(re.escape, CASED), key=len, reverse=True)) + r")(?![\w/.=`])")
 
 NAMES = {"person", "country", "place", "city", "company", "event", "work"}     # lists of proper names
@@ -317,10 +317,38 @@ def builtin_intents():
                 x, y = NUMS[a], NUMS[b]
                 it.lines = [("R", t) for t in (f"(what is|how much is|calculate|compute|what's) ({a} * {b}|{a}*{b}|{a} times {b}|{x} times {y}|{a} x {b}|{a} multiplied by {b})", f"({a} * {b}|{a} times {b}|{x} times {y}) [=]", f"multiply {a} (and|by|with) {b}", f"what does ({a} * {b}|{a} times {b}) (make|equal|give)")]
                 out.append(it)
+    return out + amounts()
+
+
+AMOUNTS = "1 2 3 4 5 10 15 20 25 30 50 100 200 500".split()
+WINDOWS = {"day": "(a day|per day|each day|every day|/day|for a day)", "week": "(a week|per week|every week|/week|for a week)",
+           "month": "(a month|per month|each month|every month|/month|)"}
+DAILY = {"day": "daily", "week": "weekly", "month": "monthly"}
+
+
+def amounts():
+    """A budget of so many dollars in a window: the number that was asked for is that of the answer."""
+    out = []
+    for n in AMOUNTS:
+        for window, per in WINDOWS.items():
+            it = Intent(f"amount.{n}.{window}", "amounts")
+            more = "`; `month` is the default window." if window == "month" else f"; echo {window} > budgets/USER/window`."
+            it.answers = [f"For {n} dollar{'s' * (n != '1')} a {window}: `mkdir -p budgets/USER; echo {n} > budgets/USER/limit{more}"]
+            m = f"(${n}|${n}|{n} dollar{'s' * (n != '1')}|{n} usd|{n}$|{n} bucks|{n} euros)"
+            if (n, window) == ("3", "week"):              # so that heldout5.jsonl asks something new
+                m = "($3|3$|3 euros)"
+            it.lines = [("Q", t) for t in (f"{m} {per} (for|to) {{usr}}", f"{{usr}} {m} {per}", f"{{usr}} gets {m} {per}", f"{{usr}} (may|should|shall|can) (use|cost|burn|have) (at most|only|up to|max) {m} {per}",
+                        f"[a] budget of {m} {per} [for {{usr}}]", f"(a|) (limit|cap|maximum|ceiling) of {m} {per}", f"(at most|max|maximum|not over|no more than) {m} {per} [for {{usr}}]",
+                        f"[a] {DAILY[window]} (limit|budget|allowance|maximum) of {m}", f"{m} {DAILY[window]} (limit|budget|allowance|maximum)")]
+            it.lines += [("V", t) for t in (f"(limit|cap|restrict|keep) {{usr}} (to|at) {m} {per}", f"(give|allow|grant) {{usr}} {m} {per}", f"(set|make|have) a (limit|budget|cap) of {m} {per}",
+                         f"(set|make|give {{usr}}) a {DAILY[window]} (limit|budget) of {m}")]
+            if window != "month":
+                it.lines.append(("Q", f"{m} {per}"))
+            out.append(it)
     return out
 
 
-TOPIC_SHARE = {"unknown": 16, "smalltalk": 5, "facts": 14, "capitals": 3.5, "opposites": 2.5, "sums": 6}   # the rest: llmfs
+TOPIC_SHARE = {"unknown": 16, "smalltalk": 5, "facts": 12, "capitals": 3.5, "opposites": 2.5, "sums": 5, "amounts": 4}   # the rest: llmfs
 
 
 class Corpus:
@@ -480,7 +508,7 @@ def validation(corpus, per_line=2, seed=5):
     """[(intent, question, answers)] from held-out lines only."""
     rng, out = random.Random(seed), []
     for it in corpus.intents.values():
-        if it.topic in ("capitals", "opposites", "sums") and rng.random() > 0.06:
+        if it.topic in ("capitals", "opposites", "sums", "amounts") and rng.random() > 0.06:
             continue
         for kind, text in it.held:
             for _ in range(per_line if it.topic != "unknown" else 6):

@@ -104,7 +104,7 @@ def main():
     right, seen, bad = collections.Counter(), collections.Counter(), []
     owner = {x: it.name for it in corpus.intents.values() for x in it.answers}
     for it, q, answers in items[:a.limit]:
-        group = "llmfs" if it.topic[0].isdigit() or it.topic not in ("unknown", "smalltalk", "facts", "capitals", "opposites", "sums") else it.topic
+        group = "llmfs" if it.topic[0].isdigit() or it.topic not in ("unknown", "smalltalk", "facts", "capitals", "opposites", "sums", "amounts") else it.topic
         ok = any(chat.exact(q, x) for x in answers)
         for key in (group, "all", "= " + it.name):
             seen[key] += 1
