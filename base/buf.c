@@ -16,7 +16,7 @@ int buf_reserve(struct buf *b, size_t n)
 	size_t need = b->len + n + 1;
 	if (need <= b->cap)
 		return 0;
-	size_t cap = b->cap ? b->cap : 64;
+	size_t cap = b->cap ? b->cap : need > 64 ? need : 64; /* the first may well be the last */
 	while (cap < need)
 		cap *= 2;
 	char *data = realloc(b->data, cap);

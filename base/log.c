@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where lines for the operator go. Two settings, made before threads start, and no state after
- * that. */
+ * that: a daemon's stderr is a terminal until it has let go of it, and then nothing. */
 #include "base/log.h"
 
 #include <stdarg.h>
@@ -39,7 +39,8 @@ void log_write(enum log_level level, const char *format, ...)
 		n = (int)sizeof line - 2;
 	if (use_syslog) {
 		syslog(priorities[level], "%s", line + start);
-		return;
+		if (level > LOG_LEVEL_WARN)
+			return;
 	}
 	line[n] = '\n';
 	ssize_t ignored = write(STDERR_FILENO, line, (size_t)n + 1);

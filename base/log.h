@@ -7,8 +7,9 @@ enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBU
 /* Lines above this level are dropped. Default: INFO. Call before threads start. */
 void log_set_level(enum log_level level);
 
-/* From now on lines go to syslog (facility daemon) instead of stderr: for a daemon that has let go
- * of its terminal. Call before threads start. */
+/* From now on lines go to syslog (facility daemon), and only errors and warnings to stderr, too:
+ * for a daemon in the background, which has a terminal there until its start is over and /dev/null
+ * afterwards. Call before threads start. */
 void log_use_syslog(const char *ident);
 
 /* One line, written with one write(2), so lines of several threads do not mix. Never put a secret

@@ -8,6 +8,7 @@
 
 #include "fs/attr.h"
 #include "fs/collection.h"
+#include "fs/faults.h"
 #include "fs/guards.h"
 #include "fs/handle.h"
 #include "fs/keys.h"
@@ -17,6 +18,7 @@
 #include "fs/setting.h"
 #include "fs/sync.h"
 #include "fs/tree.h"
+#include "fs/tree_guards.h"
 
 #include "gateway/gateway.h"
 
@@ -131,6 +133,11 @@ static int make_file(
 	int r = strlen(name) > FS_NAME_MAX ? -ENAMETOOLONG : guards_file(inside(dir), name, file);
 	if (r == -ENOENT)
 		return make_scratch(req, dir, name, mode, out);
+	if (r == -EINVAL) {
+		struct err err = {{0}};
+		err_set(&err, r, "%s", TREE_GUARDS_BAD_NAME);
+		faults_note_guard(fs, file, r, &err);
+	}
 	if (r == 0 && !S_ISREG(mode))
 		r = -EPERM;
 	if (r == 0)

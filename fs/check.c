@@ -13,6 +13,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/utf8.h"
@@ -110,9 +111,12 @@ static void judge_setting(
 	struct check *k, const void *what, const char *path, const char *name, mode_t type)
 {
 	const struct collection *c = what;
-	if (type == S_IFREG && looks_like_one(name) && !is_setting(c, name) &&
-		!table_row_named(c->inside, name))
-		check_say(k, path, 1, "no setting has that name");
+	if (!looks_like_one(name) || is_setting(c, name) || table_row_named(c->inside, name))
+		return;
+	/* Beside a model's file lies what people please. */
+	if (type == S_IFREG || (type == S_IFDIR && c != &collection_models))
+		check_say(k, path, 1, "no %s has that name",
+			type == S_IFDIR ? "directory of TREE" : "setting");
 }
 
 static void check_strangers(struct check *k, const struct collection *c, const char *name)
@@ -141,6 +145,8 @@ static void judge_one(
 	bool is_default = c->default_is_link && !strcmp(name, "default");
 	if (type == S_IFDIR && !is_default && !tree_name_ok(c, name))
 		check_say(k, path, 1, "not a name of a %s: 1 to 64 of A-Z a-z 0-9 . _ -", c->one);
+	else if (type == S_IFREG && looks_like_one(name))
+		check_say(k, path, 1, "not a directory, and thus no %s", c->one);
 	else if (type == S_IFLNK && !is_default)
 		check_say(k, path, 1, "%s", TREE_LINK);
 }
@@ -201,10 +207,15 @@ static void check_default(struct check *k)
 	if (!tree_name_ok(&collection_models, target))
 		check_say(k, path, 1, "must be a symlink to the bare name of a sibling");
 	else
-		check_models_answers(k, path, target);
+		check_models_answers(k, path, "", target);
 }
 
 /* ---- guards ---- */
+
+static void told(void *arg, const char *sentence)
+{
+	say_line(arg, "guards/%s", sentence);
+}
 
 static void check_guard(struct check *k, struct guards_check *g, const char *file)
 {
@@ -219,8 +230,8 @@ static void check_guard(struct check *k, struct guards_check *g, const char *fil
 		check_say(k, path, 1, "%s", err.text);
 	} else if (text.len == 0) {
 		check_say(k, path, 1, "%s", TREE_GUARDS_EMPTY);
-	} else if (gateway_guards_check(g, file, text.data ? text.data : "", text.len, &err) < 0) {
-		say_line(k, "guards/%s", err.text);
+	} else if (gateway_guards_check(g, file, text.data, text.len, told, k) < 0) {
+		check_say(k, path, 1, "out of memory");
 	}
 	buf_free(&text);
 }
@@ -236,8 +247,35 @@ static void check_bad_names(struct check *k)
 	names_free(names);
 }
 
+/* Whether it was meant to end in .rules: what ends in another manner is people's, and editors'. */
+static bool is_nearly_rules(const char *name)
+{
+	static const char *const slips[] = {".rule", ".rules", ".rules.txt"};
+	size_t n = strlen(name);
+	if (looks_like_one(name))
+		return true;
+	for (size_t i = 0; i < sizeof slips / sizeof *slips; i++) {
+		size_t end = strlen(slips[i]);
+		if (n > end && !strcasecmp(name + n - end, slips[i]))
+			return strcmp(name + n - end, ".rules") != 0;
+	}
+	return false;
+}
+
+/* In a directory of rules. */
+static void judge_rules(
+	struct check *k, const void *what, const char *path, const char *name, mode_t type)
+{
+	if (type == S_IFREG && is_nearly_rules(name))
+		check_say(k, path, 1, "not in force: files of rules are called NAME.rules");
+	else if (type == S_IFDIR && looks_like_one(name))
+		check_say(k, path, 1, "no directory of TREE has that name");
+}
+
 static void check_guards(struct check *k)
 {
+	for_each_entry(k, "guards/input/", NULL, judge_rules);
+	for_each_entry(k, "guards/output/", NULL, judge_rules);
 	if (tree_guards_dir_check(k->tree, "input") < 0)
 		check_say(k, "guards/input", 1, "cannot be read, or is not a directory");
 	if (tree_guards_dir_check(k->tree, "output") < 0)
@@ -250,7 +288,7 @@ static void check_guards(struct check *k)
 		check_guard(k, g, names[i]);
 	check_bad_names(k);
 	if (names && *gateway_guards_check_judge(g))
-		check_models_answers(k, "guards/moderation", gateway_guards_check_judge(g));
+		check_models_judges(k, "guards/moderation", gateway_guards_check_judge(g));
 	names_free(names);
 	gateway_guards_check_free(g);
 }

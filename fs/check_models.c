@@ -90,17 +90,52 @@ static bool is_the_routers(const char *name)
 	return !strcmp(name, "auto") || !strcmp(name, "cascade");
 }
 
-void check_models_answers(struct check *k, const char *path, const char *names)
+/* Whether there is one of that name, and something is known of it. Of `default`, wherever it
+ * points, nothing is said: that has a fault of its own. */
+static bool look(struct check *k, const char *path, const char *name, struct model_powers *can)
 {
+	if (!strcmp(name, "default") || !is_known(k, path, name) || is_the_routers(name) ||
+		!powers_of(k, name, can))
+		return false;
+	if (!can->is_set)
+		check_say(k, path, 1, "the model %s has no path and no endpoint", name);
+	return can->is_set;
+}
+
+static void check_answers(struct check *k, const char *path, const char *name, bool chats)
+{
+	struct model_powers can;
+	if (!look(k, path, name, &can))
+		return;
+	if (!can.answers)
+		check_say(k, path, 1, "the model %s gives no answers: it is for embeddings", name);
+	else if (chats && !can.chats)
+		check_say(k, path, 1,
+			"the model %s does not chat: chat is none of its capabilities", name);
+}
+
+/* None of them may be `self`. */
+static void check_words(
+	struct check *k, const char *path, const char *self, const char *names, bool chats)
+{
+	static const char blank[] = " \t\r\n";
 	char copy[4096], *save = NULL;
 	snprintf(copy, sizeof copy, "%s", names);
-	for (char *w = strtok_r(copy, " \n", &save); w; w = strtok_r(NULL, " \n", &save)) {
-		struct model_powers can;
-		if (is_known(k, path, w) && !is_the_routers(w) && powers_of(k, w, &can) &&
-			!can.answers)
-			check_say(k, path, 1, "the model %s gives no answers: it is for embeddings",
-				w);
-	}
+	for (char *w = strtok_r(copy, blank, &save); w; w = strtok_r(NULL, blank, &save))
+		if (!strcmp(w, self))
+			check_say(k, path, 1, "%s is this model itself", w);
+		else
+			check_answers(k, path, w, chats);
+}
+
+void check_models_answers(struct check *k, const char *path, const char *model, const char *names)
+{
+	check_words(k, path, model, names, true);
+}
+
+void check_models_judges(struct check *k, const char *path, const char *names)
+{
+	check_words(k, path, "", names, false);
 }
 
 /* The router's models answer and do nothing else. */
@@ -109,6 +144,6 @@ void check_models_embeds(struct check *k, const char *path, const char *name)
 	struct model_powers can;
 	if (*name && is_the_routers(name))
 		check_say(k, path, 1, "the model %s is the router's and gives no embeddings", name);
-	else if (*name && is_known(k, path, name) && powers_of(k, name, &can) && !can.embeds)
+	else if (*name && look(k, path, name, &can) && !can.embeds)
 		check_say(k, path, 1, "the model %s gives no embeddings", name);
 }

@@ -2,7 +2,8 @@
 /*
  * A setting's file, judged as the mount judges a write: by the setting's own check. Checks of
  * values do not say in which line of several the fault is: it is the first at which the text up to
- * there has the fault of the whole.
+ * there has the fault of the whole. That line is told and made blank, and the rest is judged again,
+ * so that each line's fault is found; unless blank lines are as wrong there.
  */
 #include <errno.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 #include "fs/check_parts.h"
 #include "gateway/gateway.h"
 
-enum { LINES_MOST = 256 }; /* that are looked at one by one */
+enum { LINES_MOST = 256 /* that are looked at one by one */, FAULTS_MOST = 100 /* of a file */ };
 
 /* Whether the first n bytes have that fault. */
 static bool has_fault(const struct collection *c, const char *file, const char *text, size_t n,
@@ -80,6 +81,58 @@ static const char *without_line(const char *sentence, size_t line)
 	return strncmp(sentence, begin, (size_t)n) ? sentence : sentence + n;
 }
 
+/* Whether a text of nothing but a blank line has that fault, too: a file of one value. */
+static bool has_one_value(const struct collection *c, const char *file, const char *sentence)
+{
+	return has_fault(c, file, "\n", 1, sentence);
+}
+
+/* Where a line begins; behind the text: there is none. */
+static size_t line_begin(const struct buf *text, size_t line)
+{
+	size_t at = 0;
+	while (--line && at < text->len)
+		at = line_end(text->data, text->len, at) + 1;
+	return at;
+}
+
+static bool is_blank(const struct buf *text, size_t line)
+{
+	size_t at = line_begin(text, line);
+	return at >= text->len || line_end(text->data, text->len, at) == at;
+}
+
+/* Leaves its newline, so that the others keep their numbers. False: nothing is left of the text. */
+static bool make_blank(struct buf *text, size_t line)
+{
+	size_t at = line_begin(text, line);
+	if (at < text->len) {
+		size_t end = line_end(text->data, text->len, at);
+		memmove(text->data + at, text->data + end, text->len - end + 1);
+		text->len -= end - at;
+	}
+	return strspn(text->data, " \t\r\n") < text->len;
+}
+
+/* Tells the faults of its lines, and leaves what is sound. 0: that is a value; else nothing more
+ * can be said of it. */
+static int check_lines(struct check *k, const struct collection *c, const char *file,
+	const char *path, struct buf *text)
+{
+	for (int n = 0;; n++) {
+		struct err err = {{0}};
+		int r = c->check(file, text->data ? text->data : "", text->len, &err);
+		size_t line = r < 0 ? line_of(c, file, text->data, text->len, err.text) : 0;
+		if (r == 0 || (n && is_blank(text, line)))
+			return r;
+		check_say(k, path, line, "%s",
+			*err.text ? without_line(without_name(err.text, file), line)
+				  : strerror(-r));
+		if (n == FAULTS_MOST || has_one_value(c, file, err.text) || !make_blank(text, line))
+			return r;
+	}
+}
+
 /* A file that a setting names must be there. */
 static void check_target(struct check *k, const char *path, const char *target)
 {
@@ -101,19 +154,32 @@ static void check_backend(struct check *k, const char *path, const char *name)
 	check_say(k, path, 1, "this build has no back end %s: it has %s", name, LLMFS_BACK_ENDS);
 }
 
+/* A model that the router asks, as a judge is asked: it need not chat. A file of router/ may have
+ * remarks, and nothing beside them. */
+static void check_asked(struct check *k, const char *path, struct buf *text)
+{
+	static const char blank[] = " \t\r\n";
+	char *save = NULL;
+	for (char *at = text->data; at && (at = strchr(at, '#'));)
+		while (*at && *at != '\n')
+			*at++ = ' ';
+	char *name = text->data ? strtok_r(text->data, blank, &save) : NULL;
+	if (name)
+		check_models_judges(k, path, name);
+}
+
 static void check_value(struct check *k, const struct collection *c, const char *name,
 	const char *file, const char *path, const struct buf *text)
 {
-	struct err err = {{0}};
 	struct buf real = {0};
 	int r = is_path(c, file) ? tree_resolve(k->tree, c, name, text->data, text->len, &real)
 				 : buf_append(&real, text->data, text->len);
-	r = r ? r : c->check(file, real.data, real.len, &err);
+	if (r < 0)
+		check_say(k, path, 1, "%s", strerror(-r));
+	else
+		r = check_lines(k, c, file, path, &real);
 	if (r < 0) {
-		size_t line = line_of(c, file, real.data, real.len, err.text);
-		check_say(k, path, line, "%s",
-			*err.text ? without_line(without_name(err.text, file), line)
-				  : strerror(-r));
+		/* it is told */
 	} else if (is_path(c, file)) {
 		check_target(k, path, real.data);
 	} else if (c == &collection_models && !strcmp(file, "backend") && real.len) {
@@ -121,7 +187,9 @@ static void check_value(struct check *k, const struct collection *c, const char 
 	} else if (!strcmp(file, "embedding_model")) {
 		check_models_embeds(k, path, real.data ? real.data : "");
 	} else if (!strcmp(file, "fallback")) {
-		check_models_answers(k, path, real.data ? real.data : "");
+		check_models_answers(k, path, name, real.data ? real.data : "");
+	} else if (!strcmp(file, "cascade_judge") || !strcmp(file, "classifier_model")) {
+		check_asked(k, path, &real);
 	}
 	buf_free(&real);
 }

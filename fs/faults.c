@@ -68,7 +68,7 @@ static void drop(struct faults *f, struct fault *one)
 	free(one);
 }
 
-static const char guards_dir[] = "guards";
+static const char guards_dir[] = "guards", default_link[] = "default";
 
 /* Its directory; false: it is in none that has an `error`. */
 static bool directory_of(const struct node *node, char dir[COLLECTION_PATH])
@@ -110,6 +110,17 @@ static void note(struct faults *f, const char *dir, const char *file, int r, con
 	pthread_mutex_unlock(&f->lock);
 }
 
+/* If the fault of that directory is that file's. */
+static void forget_of(struct faults *f, const char *dir, const char *file)
+{
+	size_t n = strlen(file);
+	pthread_mutex_lock(&f->lock);
+	struct fault *one = find(f, dir);
+	if (one && !strncmp(one->sentence, file, n) && one->sentence[n] == ':')
+		drop(f, one);
+	pthread_mutex_unlock(&f->lock);
+}
+
 void faults_note(struct fs *fs, const struct node *node, int r, const struct err *err)
 {
 	char dir[COLLECTION_PATH];
@@ -121,6 +132,18 @@ void faults_note_guard(struct fs *fs, const char *file, int r, const struct err 
 {
 	if (fs->faults)
 		note(fs->faults, guards_dir, file, r, err);
+}
+
+void faults_note_default(struct fs *fs, const char *name, int r, const struct err *err)
+{
+	char dir[COLLECTION_PATH];
+	collection_path(&collection_models, name, "", dir);
+	if (!fs->faults)
+		return;
+	if (r < 0)
+		note(fs->faults, dir, default_link, r, err);
+	else
+		forget_of(fs->faults, dir, default_link);
 }
 
 int faults_render(struct fs *fs, const struct node *node, struct buf *out)
@@ -152,13 +175,6 @@ void faults_forget(struct fs *fs, const struct collection *c, const char *name)
 
 void faults_forget_guard(struct fs *fs, const char *file)
 {
-	struct faults *f = fs->faults;
-	size_t n = strlen(file);
-	if (!f)
-		return;
-	pthread_mutex_lock(&f->lock);
-	struct fault *one = find(f, guards_dir);
-	if (one && !strncmp(one->sentence, file, n) && one->sentence[n] == ':')
-		drop(f, one);
-	pthread_mutex_unlock(&f->lock);
+	if (fs->faults)
+		forget_of(fs->faults, guards_dir, file);
 }

@@ -23,6 +23,9 @@ void faults_note(struct fs *fs, const struct node *node, int r, const struct err
 /* The same of a file of the guards ("input/pii.rules"); r may be positive, too: it was saved, with
  * that fault. */
 void faults_note_guard(struct fs *fs, const char *file, int r, const struct err *err);
+/* models/default was to point to that model: noted there, as the link is in no directory that has
+ * an `error`. */
+void faults_note_default(struct fs *fs, const char *name, int r, const struct err *err);
 /* Appends the sentence about what that file `error` lies in; nothing where nothing was wrong. */
 int faults_render(struct fs *fs, const struct node *node, struct buf *out);
 /* It is gone; one of that name later is another. */

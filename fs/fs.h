@@ -27,6 +27,9 @@ struct fs {
 	uid_t uid;
 	gid_t gid;
 	_Atomic bool serving; /* mounted; set once all of the above is there */
+	/* During the first pass over TREE: what it finds wrong is not logged one by one, but with
+	 * all that `status` has, by mount.c. */
+	bool starting;
 };
 
 static inline struct fs *fs_of(fuse_req_t req)

@@ -160,7 +160,8 @@ static void report(struct fs *fs, const char *file, const struct err *err)
 		for (char *c = sentence; *c; c++) /* a name may be of any bytes */
 			*c = *c >= ' ' && *c < 0x7f ? *c : '?';
 		if (!known) {
-			log_warn("%s", sentence);
+			if (!fs->starting)
+				log_warn("%s", sentence);
 			names_add(&reported, file);
 		}
 		gateway_report(fs->gateway, key, sentence);
@@ -242,7 +243,7 @@ static bool pass_file(struct fs *fs, const char *file, bool last, bool *again)
 			news = put_in_force(fs, file, &text, &err) < 0 && (last || !known);
 	}
 	pthread_mutex_unlock(&change_lock);
-	if (news && last)
+	if (news && last && !fs->starting)
 		log_warn("guards/%s", err.text);
 	buf_free(&text);
 	return news;

@@ -96,9 +96,10 @@ struct handle {
 	_Atomic uint64_t position; /* end of the last read: what poll is about */
 	_Atomic uint64_t poll_id;  /* the parked poll, park.h */
 
-	pthread_mutex_t lock;    /* of what follows, whose meaning is the kind's; a leaf but for the
-				    gateway's own locks */
-	struct draft *draft;     /* in, channel */
+	pthread_mutex_t lock; /* of what follows, whose meaning is the kind's; a leaf but for the
+				 gateway's own locks */
+	struct draft
+		*draft; /* in, channel; setting: empty, holds readers of out back; NULL: none */
 	struct answer *answer;   /* out, channel: whose bytes are read */
 	struct session *private; /* channel */
 	struct buf text;         /* view: the snapshot; setting, key, rules: what is written; ctl:
@@ -108,6 +109,9 @@ struct handle {
 	int poison;             /* setting, key, ctl: the errno of all later writes; channel: of the
 				   next read; rules: of each flush; or 0 */
 	unsigned empty_flushes; /* setting */
+	size_t looked_through;  /* setting: bytes of messages.json that may go on well */
+	int refusal;            /* setting: of what is there, at a flush; or 0 */
+	struct err why;         /* setting: of the refusal */
 	struct buf before;      /* setting: its text before this handle put anything in force */
 	bool loaded, written, dirty, truncated, applied;
 };

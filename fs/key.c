@@ -11,6 +11,7 @@
 #include "fs/faults.h"
 #include "fs/handle.h"
 #include "fs/keys.h"
+#include "fs/tree.h"
 
 #include <errno.h>
 #include <string.h>
@@ -33,11 +34,10 @@ static int key_read(
 	return -EACCES;
 }
 
-/* Without the newline at the end. */
+/* Without the end of the line. */
 static size_t length(const struct handle *h)
 {
-	size_t n = h->text.len;
-	return n && h->text.data[n - 1] == '\n' ? n - 1 : n;
+	return tree_value_length(h->text.data, h->text.len);
 }
 
 /* Under the lock. What can be known before the close. */

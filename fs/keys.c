@@ -223,7 +223,7 @@ static void report(struct fs *fs, const char *name, const struct err *err)
 	collection_path(models, name, models->key, path);
 	snprintf(key, sizeof key, "tree:%s", path);
 	snprintf(sentence, sizeof sentence, "%s: %s", path, err ? err->text : "");
-	if (err && !k->reported)
+	if (err && !k->reported && !fs->starting)
 		log_warn("%s", sentence);
 	gateway_report(fs->gateway, key, err ? sentence : NULL);
 	k->reported = err != NULL;

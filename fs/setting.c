@@ -3,7 +3,10 @@
  * A setting is written whole. The handle gathers what is written; as soon as that is a whole value
  * (a line that has ended, JSON whose last bracket has closed) it is judged and put in force by that
  * very write, because shells ignore errors of close; what is not whole by then, at the close. A
- * write that is refused poisons its handle and changes nothing.
+ * write that is refused poisons its handle and changes nothing. JSON that can become right no more
+ * is refused by the write, too. Where more was missing the close finds it, but perhaps it was that
+ * of a program which a shell had begun meanwhile, and more comes: readers of `out` wait. After the
+ * last close it is, as nobody may have heard it, the session's newest request: `out` fails with it.
  *
  * Settings of one line ignore offsets: `>>` replaces. Those of several lines and messages.json are
  * edited as files are: what is not truncated stays.
@@ -52,7 +55,8 @@ static int value_of(struct fs *fs, const struct node *node, bool set, struct buf
 		r = session_setting_get(it, file, out);
 	} else {
 		r = tree_setting_get(fs->tree, c, c->name(it), file, out);
-		if (r == -ENOENT)
+		/* An empty file sets nothing, as one that is not there. */
+		if (r == -ENOENT || (r == 0 && out->len == before))
 			r = !set && (c->single || !c->is_configured(it)) ? c->get(it, file, out)
 									 : 0;
 	}
@@ -75,9 +79,8 @@ static int store(
 {
 	void *it;
 	if (setting_is_messages(node->row))
-		return session_messages_set(node->object->session, text, len, NULL);
-	if (len && text[len - 1] == '\n')
-		len--;
+		return session_messages_set(node->object->session, text, len, err);
+	len = tree_value_length(text, len);
 	const struct collection *c = owner_of(fs, node, &it);
 	if (c)
 		return sync_setting_set(fs, c, c->name(it), node->row->name, text, len, err);
@@ -85,12 +88,18 @@ static int store(
 		   : session_setting_reset(it, node->row->name);
 }
 
+static int store_and_note(
+	struct fs *fs, const struct node *node, const char *text, size_t len, struct err *err)
+{
+	int r = store(fs, node, text, len, err);
+	faults_note(fs, node, r, err);
+	return r;
+}
+
 int setting_store(struct fs *fs, const struct node *node, const char *text, size_t len)
 {
 	struct err err = {{0}};
-	int r = store(fs, node, text, len, &err);
-	faults_note(fs, node, r, &err);
-	return r;
+	return store_and_note(fs, node, text, len, &err);
 }
 
 static uint64_t ns_of(const struct timespec *t)
@@ -210,8 +219,21 @@ static int place(struct handle *h, uint64_t offset, const char *bytes, size_t n)
 	return r;
 }
 
-/* Whether what was written so far can be judged. */
-static bool whole(const struct handle *h)
+/* Whether messages.json, up to the end of a line, is wrong whatever comes after it. Long texts come
+ * in whole pages, and short pieces of one are looked through when it is twice as long as at the
+ * last time: together that is O(n). */
+static bool hopeless(struct handle *h, size_t n)
+{
+	const struct buf *b = &h->text;
+	if (!h->truncated || n % 4096 == 0 || b->len < 2 * h->looked_through ||
+		b->data[b->len - 1] != '\n')
+		return false;
+	h->looked_through = b->len;
+	return session_messages_is_hopeless(b->data, b->len);
+}
+
+/* Whether what was written so far, n bytes of it now, can be judged. */
+static bool whole(struct handle *h, size_t n)
 {
 	if (h->text.len == 0)
 		return false;
@@ -222,9 +244,11 @@ static bool whole(const struct handle *h)
 	size_t first = strspn(text, " \t\r\n"), last = h->text.len;
 	while (last > first && strchr(" \t\r\n", text[last - 1]))
 		last--;
-	if (last == first || (text[first] == '[' && text[last - 1] != ']'))
+	if (last == first)
 		return false;
-	return setting_json_whole(text, last);
+	if (text[first] == '[' && text[last - 1] != ']')
+		return hopeless(h, n);
+	return setting_json_whole(text, last) || hopeless(h, n);
 }
 
 /* Puts what was written in force. Lines come one by one from a shell: when a later one is refused,
@@ -234,12 +258,14 @@ static int apply(struct handle *h)
 	bool keeps = !setting_is_messages(h->node.row);
 	if (keeps && !h->applied)
 		value_of(h->fs, &h->node, true, &h->before);
-	int r = setting_store(h->fs, &h->node, h->text.data ? h->text.data : "", h->text.len);
+	int r = store_and_note(
+		h->fs, &h->node, h->text.data ? h->text.data : "", h->text.len, &h->why);
 	if (r == 0)
 		h->dirty = false;
 	else if (keeps && h->applied)
 		store(h->fs, &h->node, h->before.data ? h->before.data : "", h->before.len, NULL);
 	h->applied = h->applied || r == 0;
+	h->refusal = r;
 	return r;
 }
 
@@ -247,13 +273,15 @@ static int setting_write(struct handle *h, uint64_t offset, const char *bytes, s
 {
 	pthread_mutex_lock(&h->lock);
 	int r = h->poison;
+	h->draft = draft_drop(h->draft);
 	if (r == 0)
 		r = begin(h, offset);
 	if (r == 0)
 		r = place(h, offset, bytes, n);
 	if (r == 0) {
 		h->dirty = true;
-		if (whole(h))
+		h->refusal = 0;
+		if (whole(h, n))
 			r = apply(h);
 	}
 	h->poison = r;
@@ -261,16 +289,39 @@ static int setting_write(struct handle *h, uint64_t offset, const char *bytes, s
 	return r;
 }
 
-static int setting_flush(struct handle *h)
+/* Messages that a close has refused: what is read of the session next waits for the last one. Under
+ * the lock. */
+static void hold_readers(struct handle *h)
+{
+	if (!h->draft && draft_new(&h->draft, h->node.object->session, h->uid, NULL) < 0)
+		return;
+	draft_hold(h->draft);
+}
+
+static int judge(struct handle *h, bool at_close)
 {
 	pthread_mutex_lock(&h->lock);
 	int r = h->poison;
-	if (r == 0 && h->dirty)
+	if (r == 0 && h->dirty) {
 		r = apply(h);
-	else if (r == 0 && h->truncated && !h->written && ++h->empty_flushes == 2)
+		if (r < 0 && at_close && setting_is_messages(h->node.row))
+			hold_readers(h);
+	}
+	if (r == 0 && h->truncated && !h->written && ++h->empty_flushes == 2)
 		r = setting_reset(h->fs, &h->node);
 	pthread_mutex_unlock(&h->lock);
 	return r;
+}
+
+static int setting_flush(struct handle *h)
+{
+	return judge(h, true);
+}
+
+/* An editor learns here too what its text is worth. */
+static int setting_fsync(struct handle *h)
+{
+	return judge(h, false);
 }
 
 static int truncate_by_name(struct fs *fs, const struct node *node, uint64_t size)
@@ -293,6 +344,8 @@ static int setting_truncate(struct fs *fs, const struct node *node, struct handl
 		return truncate_by_name(fs, node, size);
 	int r = 0;
 	pthread_mutex_lock(&h->lock);
+	h->refusal = 0;
+	h->looked_through = 0;
 	if (size == 0) {
 		h->truncated = true;
 		h->base = 0;
@@ -316,8 +369,11 @@ static void setting_release(struct handle *h)
 	pthread_mutex_lock(&h->lock);
 	if (h->truncated && !h->written && h->empty_flushes < 2)
 		setting_reset(h->fs, &h->node);
-	else if (h->dirty && h->poison == 0)
+	else if (h->dirty && h->poison == 0 && h->refusal == 0)
 		apply(h);
+	if (h->dirty && h->poison == 0 && h->refusal < 0 && setting_is_messages(h->node.row))
+		session_messages_unheard(h->node.object->session, h->uid, h->refusal, h->why.text);
+	h->draft = draft_drop(h->draft);
 	pthread_mutex_unlock(&h->lock);
 }
 
@@ -327,7 +383,7 @@ const struct file_ops setting_ops = {
 	.read = setting_read,
 	.write = setting_write,
 	.flush = setting_flush,
-	.fsync = setting_flush, /* an editor learns here too what its text is worth */
+	.fsync = setting_fsync,
 	.truncate = setting_truncate,
 	.release = setting_release,
 };

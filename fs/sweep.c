@@ -16,6 +16,7 @@
 #include "fs/sync.h"
 #include "fs/tree.h"
 
+#include "base/background.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "gateway/gateway.h"
@@ -144,6 +145,7 @@ static void *run(void *arg)
 {
 	struct sweep *s = arg;
 	int timeout = -1;
+	background_begin();
 	for (;;) {
 		struct pollfd fds[2] = {{s->wake, POLLIN, 0}, {s->inotify, POLLIN, 0}};
 		if (poll(fds, 2, timeout) < 0 && errno != EINTR)

@@ -42,7 +42,8 @@ static void report(struct fs *fs, const struct collection *c, const char *name, 
 		char sentence[sizeof path + sizeof err->text + 16];
 		snprintf(sentence, sizeof sentence, "%s in TREE: %s", path, err->text);
 		if (!names_has(reported.list, key)) {
-			log_warn("%s", sentence);
+			if (!fs->starting)
+				log_warn("%s", sentence);
 			names_add(&reported, key);
 		}
 		gateway_report(fs->gateway, key, sentence);
@@ -373,7 +374,13 @@ int sync_default_set(struct fs *fs, const char *name, struct err *err)
 {
 	if (name && !tree_name_ok(&collection_models, name))
 		return err_set(err, -EINVAL, "default must point to the bare name of a sibling");
-	int r = tree_default_set(fs->tree, name);
+	struct err why = {{0}};
+	int r = name ? gateway_default_check(fs->gateway, name, &why) : 0;
+	if (name)
+		faults_note_default(fs, name, r, &why);
+	if (r < 0)
+		return err_set(err, r, "%s", why.text);
+	r = tree_default_set(fs->tree, name);
 	if (r < 0)
 		return err_set(err, r, "TREE: %s", strerror(-r));
 	return gateway_default_set(fs->gateway, name, err);

@@ -24,7 +24,9 @@ bool sync_all(struct fs *fs, char *const *deleted);
  */
 int sync_make(struct fs *fs, const struct collection *c, const char *name, struct err *err);
 int sync_remove(struct fs *fs, const struct collection *c, const char *name, struct err *err);
-int sync_default_set(struct fs *fs, const char *name, struct err *err); /* NULL removes it */
+/* NULL removes it. -EINVAL: not a bare name; or it is known that this model answers no prompts, and
+ * its `error` says so. */
+int sync_default_set(struct fs *fs, const char *name, struct err *err);
 /* value without the trailing newline; "" resets. */
 int sync_setting_set(struct fs *fs, const struct collection *c, const char *name, const char *file,
 	const char *value, size_t len, struct err *err);

@@ -193,6 +193,7 @@ const struct table_row table_rows[] = {
 		.view = GATEWAY_GUARD_AUDIT),
 	ROW(TABLE_GUARDS, "test", "channel: a text and its verdict", TABLE_CHANNEL, 0666,
 		.view = GATEWAY_GUARD_TEST),
+	VIEW_ROW(TABLE_GUARDS, "test_error", "why your last test failed", TABLE_ASK_FAULT),
 
 	{.name = "USER",
 		.about = "limits of a user, a group, or (default) everybody else",
@@ -225,10 +226,15 @@ const struct table_row table_rows[] = {
 	ROUTER_ROW("weights", "what quality, cost and time count for each class", .lines = true),
 	ROUTER_ROW("classes", "what makes a prompt simple, moderate or complex", .lines = true),
 	ROUTER_ROW("threshold", "quality below which models/cascade goes on"),
+	ROUTER_ROW("cascade_judge", "the model that judges its answers; empty: none"),
+	ROUTER_ROW("cascade_judge_timeout_ms", "how long it has for one"),
+	ROUTER_ROW("classifier_model", "the model that says a prompt's class; empty: none"),
+	ROUTER_ROW("classifier_timeout_ms", "how long it has for one"),
 	ROW(TABLE_ROUTER, "error", "what was wrong with the last write", TABLE_VIEW, 0400,
 		.view = TABLE_FAULT),
 	ASK_ROW(TABLE_ROUTER, "explain", "channel: a prompt, and what would be decided",
 		GATEWAY_EXPLAIN),
+	VIEW_ROW(TABLE_ROUTER, "explain_error", "why your last explain failed", TABLE_ASK_FAULT),
 
 	CACHE_ROW("enabled", "1 or 0"),
 	CACHE_ROW("ttl", "seconds that an answer is kept"),
@@ -244,6 +250,7 @@ const struct table_row table_rows[] = {
 	ROW(TABLE_CACHE, "ctl", "flush, flush USER", TABLE_CTL, 0200),
 	ASK_ROW(TABLE_CACHE, "lookup", "channel: a prompt, and the answers that are near",
 		GATEWAY_LOOKUP),
+	VIEW_ROW(TABLE_CACHE, "lookup_error", "why your last lookup failed", TABLE_ASK_FAULT),
 
 	VIEW_ROW(TABLE_METRICS, "prometheus", "all numbers, Prometheus text", GATEWAY_PROMETHEUS),
 	{.name = "NUMBER",

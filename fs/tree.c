@@ -147,7 +147,8 @@ static int add_entry(struct names *names, int dir, const char *name, mode_t type
 	return (st.st_mode & S_IFMT) == type ? names_add(names, name) : 0;
 }
 
-/* Entries of the directory of all of them that are directories, or symlinks. */
+/* Entries of the directory of all of them that are directories, or symlinks; of these none of ours,
+ * on its way to be `default`. */
 static char **entries(const struct tree *t, const struct collection *c, mode_t type)
 {
 	struct names names = {0};
@@ -160,7 +161,8 @@ static char **entries(const struct tree *t, const struct collection *c, mode_t t
 		r = fd < 0 ? fd : -ENOMEM;
 	errno = 0;
 	for (struct dirent *e; r == 0 && dir && (e = readdir(dir)); errno = 0)
-		if (tree_name_ok(c, e->d_name))
+		if (tree_name_ok(c, e->d_name) &&
+			(type != S_IFLNK || !tree_file_is_beside(e->d_name)))
 			r = add_entry(&names, dirfd(dir), e->d_name, type);
 	if (r == 0 && dir)
 		r = -errno;
@@ -207,6 +209,14 @@ int tree_open(struct tree **out, const char *path, struct err *err)
 	return 0;
 }
 
+size_t tree_value_length(const char *text, size_t len)
+{
+	if (!len || text[len - 1] != '\n')
+		return len;
+	len--;
+	return len && text[len - 1] == '\r' ? len - 1 : len;
+}
+
 int tree_setting_get(const struct tree *t, const struct collection *c, const char *name,
 	const char *file, struct buf *out)
 {
@@ -215,8 +225,11 @@ int tree_setting_get(const struct tree *t, const struct collection *c, const cha
 		return dir;
 	int r = tree_file_read(dir, file, TREE_MAX_BYTES, out);
 	close(dir);
-	if (r == 0 && out->len && out->data[out->len - 1] == '\n')
-		out->data[--out->len] = '\0';
+	size_t value = r == 0 ? tree_value_length(out->data, out->len) : out->len;
+	if (value < out->len) {
+		out->len = value;
+		out->data[value] = '\0';
+	}
 	return r;
 }
 
@@ -349,8 +362,8 @@ int tree_default_set(const struct tree *t, const char *name)
 	if (models < 0)
 		return models;
 	int r = 0;
-	char temporary[48];
-	snprintf(temporary, sizeof temporary, ".default.llmfs-%d", (int)gettid());
+	char temporary[TREE_FILE_BESIDE];
+	tree_file_name_beside("default", temporary);
 	if (!name) {
 		r = unlinkat(models, "default", 0) < 0 && errno != ENOENT ? -errno : 0;
 	} else {

@@ -35,7 +35,8 @@ int tree_name_ok(const struct collection *c, const char *name);
  * none. */
 char **tree_names(const struct tree *t, const struct collection *c);
 
-/* new: names of the symlinks beside them, but `default`, as above. They are nobody's directory. */
+/* new: names of the symlinks beside them, but `default` and what tree_default_set has there for a
+ * moment, as above. They are nobody's directory. */
 char **tree_links(const struct tree *t, const struct collection *c);
 #define TREE_LINK "a symlink, which is not followed: it must be a directory"
 /* Whether the directory of all of them can be one: 0, also when it is not there; -ENOTDIR, -ELOOP:
@@ -59,8 +60,11 @@ int tree_make(const struct tree *t, const struct collection *c, const char *name
  * are other files (a GGUF) in it: they are the user's. 0 when there was none. */
 int tree_remove(const struct tree *t, const struct collection *c, const char *name);
 
+/* The length of a value without the end of its last line: a newline, and a carriage return before
+ * it, as editors of other systems write. */
+size_t tree_value_length(const char *text, size_t len);
 /* Appends the text of TREE/models/NAME/FILE (of a single collection: TREE/router/FILE, name is "")
- * without a trailing newline. -ENOENT: there is none;
+ * without the end of its last line. -ENOENT: there is none;
  * -EINVAL: not a regular file; -EFBIG. */
 int tree_setting_get(const struct tree *t, const struct collection *c, const char *name,
 	const char *file, struct buf *out);

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -85,10 +86,27 @@ static int write_all(int fd, const char *bytes, size_t n)
 	return 0;
 }
 
+#define BESIDE_MARK ".llmfs-"
+
+void tree_file_name_beside(const char *name, char beside[TREE_FILE_BESIDE])
+{
+	snprintf(beside, TREE_FILE_BESIDE, ".%s" BESIDE_MARK "%d", name, (int)gettid());
+}
+
+bool tree_file_is_beside(const char *name)
+{
+	/* The last one: a name may have the mark in it, too. */
+	const char *mark = NULL;
+	for (const char *at = name; (at = strstr(at, BESIDE_MARK)); at++)
+		mark = at;
+	const char *id = mark ? mark + strlen(BESIDE_MARK) : "";
+	return *name == '.' && mark > name + 1 && *id && !id[strspn(id, "0123456789")];
+}
+
 int tree_file_write_beside(
 	int at, const char *name, const char *text, size_t len, char beside[TREE_FILE_BESIDE])
 {
-	snprintf(beside, TREE_FILE_BESIDE, ".%s.llmfs-%d", name, (int)gettid());
+	tree_file_name_beside(name, beside);
 	unlinkat(at, beside, 0);
 	int fd = openat(at, beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
 	if (fd < 0)

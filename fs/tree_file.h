@@ -34,6 +34,11 @@ int tree_file_replace(int at, const char *name, const char *text, size_t len);
  * longer.
  */
 #define TREE_FILE_BESIDE 288
+/* That name of its own, this thread's. A symlink that is replaced by a rename has one, too. */
+void tree_file_name_beside(const char *name, char beside[TREE_FILE_BESIDE]);
+/* Whether it is one, of any thread or daemon: it is there for a moment, or was left by a kill, and
+ * is nothing of a person's. */
+bool tree_file_is_beside(const char *name);
 int tree_file_write_beside(
 	int at, const char *name, const char *text, size_t len, char beside[TREE_FILE_BESIDE]);
 int tree_file_take(int at, const char *beside, const char *name);

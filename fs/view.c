@@ -39,11 +39,27 @@ static int render_own(struct fs *fs, int view, struct buf *out)
 	return r == -ENOENT ? buf_append_str(out, readme) : r;
 }
 
+/* Why what that user asked last by the channel beside that file has failed. */
+static int ask_fault(
+	struct fs *fs, const struct node *node, uid_t uid, struct buf *out, uint64_t *changed_ns)
+{
+	switch (node->row->place) {
+	case TABLE_GUARDS:
+		return gateway_channel_error(fs->gateway, GATEWAY_GUARD_TEST, uid, out, changed_ns);
+	case TABLE_ROUTER:
+		return gateway_channel_error(fs->gateway, GATEWAY_EXPLAIN, uid, out, changed_ns);
+	case TABLE_CACHE:
+		return gateway_channel_error(fs->gateway, GATEWAY_LOOKUP, uid, out, changed_ns);
+	default:
+		return model_ask_error(node->object->model, uid, out, changed_ns);
+	}
+}
+
 int view_render(struct fs *fs, const struct node *node, uid_t uid, struct buf *out)
 {
 	const struct table_row *row = node->row;
 	if (row->view == TABLE_ASK_FAULT)
-		return model_ask_error(node->object->model, uid, out, NULL);
+		return ask_fault(fs, node, uid, out, NULL);
 	if (row->view == TABLE_FAULT)
 		return faults_render(fs, node, out);
 	switch (row->place) {
@@ -122,10 +138,10 @@ static void log_size(struct fs *fs, const struct node *node, uint64_t *bytes, ui
 
 /* Each user's text has a time of its own. */
 static void ask_error_size(
-	const struct node *node, uid_t uid, uint64_t *bytes, uint64_t *changed_ns)
+	struct fs *fs, const struct node *node, uid_t uid, uint64_t *bytes, uint64_t *changed_ns)
 {
 	struct buf text = {0};
-	model_ask_error(node->object->model, uid, &text, changed_ns);
+	ask_fault(fs, node, uid, &text, changed_ns);
 	*bytes = text.len;
 	if (*changed_ns == 0)
 		*changed_ns = node->object->created_ns;
@@ -140,7 +156,7 @@ void view_size(
 		return;
 	}
 	if (node->row->view == TABLE_ASK_FAULT) {
-		ask_error_size(node, uid, bytes, changed_ns);
+		ask_error_size(fs, node, uid, bytes, changed_ns);
 		return;
 	}
 	struct buf text = {0};

@@ -11,7 +11,7 @@
 
 /* Texts that are rendered: TABLE_VIEW and TABLE_LOG. */
 
-/* Appends the whole text. uid: who reads; `ask_error` is another text for each. */
+/* Appends the whole text. uid: who reads; `ask_error` and its like are another text for each. */
 int view_render(struct fs *fs, const struct node *node, uid_t uid, struct buf *out);
 
 /* Its length now and when it last changed, as far as renderings show it. */

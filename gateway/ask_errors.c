@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A session has `error`; a channel of a model has no session that anybody could look into, and is
- * gone with its handle, so the sentence stays here for whoever asked. It is shown to that user and
+ * A session has `error`; a channel has no session that anybody could look into, and is gone with
+ * its handle, so the sentence stays here for whoever asked. It is shown to that user and
  * to nobody else: a server's words about a request may say what was in it, for which reason it is
  * in no trace either.
  *
@@ -9,9 +9,9 @@
  * was asked of the one before, also where that ends late. What is noted of a model that has gone
  * nobody shows; it goes as the oldest.
  *
- * One for each user and model, until he is answered there, the model goes or the daemon ends; no
- * more than ASK_ERRORS_MAX, the oldest go first. Failures are few, so they stand in a list, and
- * what is answered where none failed costs a look at an empty one.
+ * One for each user and model or channel, until he is answered there, the model goes or the daemon
+ * ends; no more than ASK_ERRORS_MAX, the oldest go first. Failures are few, so they stand in a
+ * list, and what is answered where none failed costs a look at an empty one.
  */
 #include "gateway/ask_errors.h"
 

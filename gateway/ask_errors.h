@@ -2,8 +2,9 @@
 #ifndef GATEWAY_ASK_ERRORS_H
 #define GATEWAY_ASK_ERRORS_H
 
-/* Why the last thing that a user asked of a model without a session has failed. `model` is
- * model_serial's. Any thread; its lock is a leaf. */
+/* Why the last thing that a user asked without a session has failed: of a model, or of one of the
+ * gateway's own channels. `model` is model_serial's, or ASK_ERRORS_OF that channel. Any thread; its
+ * lock is a leaf. */
 
 #include <stdint.h>
 #include <sys/types.h>
@@ -12,11 +13,15 @@
 
 struct ask_errors;
 
+/* In place of a model: guards/test, router/explain, cache/lookup (enum gateway_channel). No model
+ * has that serial. */
+#define ASK_ERRORS_OF(channel) (UINT64_MAX - (uint64_t)(channel))
+
 struct ask_errors *ask_errors_new(void);                  /* NULL when memory is out */
 struct ask_errors *ask_errors_free(struct ask_errors *a); /* accepts NULL, returns NULL */
 
 /* What came of it: sentence NULL: it went well, and nothing is kept of that user there. channel:
- * static, "ask" or "embed". */
+ * static, "ask", "embed", "test" ... */
 void ask_errors_note(
 	struct ask_errors *a, uint64_t model, uid_t uid, const char *channel, const char *sentence);
 /* Appends "ask: sentence\n", or nothing. *changed_ns (may be NULL): CLOCK_REALTIME of its end; 0

@@ -12,6 +12,8 @@ void attempt_init(struct request *r);
 /* Tries it on that model (steals the reference). What it could not do ends the request, or is
  * routing_next's affair. */
 void attempt_begin(struct request *r, struct model *m);
+/* In STAGE_WEIGH: the text that was held back may be shown. */
+void attempt_show(struct request *r);
 /* The best answer that was held back is given, and no model is needed any more: it goes the way of
  * one. */
 void attempt_serve_best(struct request *r);

@@ -73,9 +73,10 @@ struct book_worst {
 	struct money_price price;
 	bool has_max_cost;
 	money max_cost; /* of one request, the session's own ceiling */
-	/* What judges of its texts may cost besides what they have cost already, and the vector by
-	 * which the cache looks for it: neither is paid with what is set aside for the other. */
-	money judges, lookup;
+	/* What judges of its texts may cost besides what they have cost already, the vector by
+	 * which the cache looks for it, and models that the router asks about it: none is paid with
+	 * what is set aside for another. */
+	money judges, lookup, opinions;
 };
 
 /*
@@ -118,11 +119,12 @@ bool book_claim_lease(struct book_claim *c, uint64_t output_tok);
 uint64_t book_claim_leased(const struct book_claim *c);
 
 /*
- * Judges of its texts, and the model that makes the vector by which the cache looks, are paid by
- * the claim: money only, their tokens count in no rate limit. Of a claim that was begun or started.
- * Below, a judge is any of them.
+ * Judges of its texts, the model that makes the vector by which the cache looks, and those that the
+ * router asks (of the prompt's class, of a cascade's answers) are paid by the claim: money only,
+ * their tokens count in no rate limit. Of a claim that was begun or started. Below, a judge is any
+ * of them.
  */
-enum book_aside { BOOK_JUDGE, BOOK_EMBEDDING, BOOK_ASIDES };
+enum book_aside { BOOK_JUDGE, BOOK_EMBEDDING, BOOK_OPINION, BOOK_ASIDES }; /* stored */
 struct book_judge {
 	enum book_aside what;
 	const char *model;

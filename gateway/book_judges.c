@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What judges of a request's texts cost, and the vector by which the cache looks for its prompt,
- * which is paid like a judge and called one below: as a part of its claim.
+ * What judges of a request's texts cost, the vector by which the cache looks for its prompt, and
+ * models that the router asks about it, which are paid like a judge and called one below: as a part
+ * of its claim.
  *
  * While a prompt is written nobody knows what its judges will take: an estimate is set aside with
  * the claim. Before a judge is asked it is known, and must be covered: by what is set aside, or by
- * more. A vector is never paid with what is set aside for judges: it can be done without. So the
+ * more. A vector, or an opinion, is never paid with what is set aside for judges: it can be done
+ * without. So the
  * sum of what is spent and reserved never passes a limit here either. What a judge has had stays
  * reserved until the request ends, and is charged then, in a line of its own.
  *
@@ -21,18 +23,25 @@
 /* What is set aside for asides of that kind. */
 static money *aside_of(struct book_worst *worst, enum book_aside what)
 {
-	return what == BOOK_EMBEDDING ? &worst->lookup : &worst->judges;
+	return what == BOOK_EMBEDDING ? &worst->lookup
+	       : what == BOOK_OPINION ? &worst->opinions
+				      : &worst->judges;
+}
+
+static money set_aside(const struct book_worst *w)
+{
+	return money_add(w->judges, money_add(w->lookup, w->opinions));
 }
 
 money book_judges_cost(const struct claim_judges *j, const struct book_worst *worst)
 {
-	struct book_worst w = {.judges = worst->judges, .lookup = worst->lookup};
+	struct book_worst w = *worst;
 	if (!j)
-		return money_add(w.judges, w.lookup);
+		return set_aside(&w);
 	money open = j->is_asked ? money_worst(&j->price, j->prompt_tok, j->output_tok) : 0;
 	money *aside = aside_of(&w, j->what);
 	*aside = open > *aside ? open : *aside;
-	return money_add(j->cost, money_add(w.judges, w.lookup));
+	return money_add(j->cost, set_aside(&w));
 }
 
 void book_judges_now(const struct claim_judges *j, struct money_tokens *tokens, money *cost)

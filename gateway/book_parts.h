@@ -50,6 +50,8 @@ struct account *book_have(struct book *b, const char *name);
 void book_forget_if_unused(struct book *b, struct account *a);
 /* It may have members from now on: 0 or -ENOMEM. */
 int book_add_group(struct book *b, struct account *a);
+/* The groups of a user's account are known, a->groups. 0 or -ENOMEM. */
+int book_find_groups(struct book *b, struct account *a);
 /* A log of a grew: others may have to shrink. */
 void book_log_counts(struct book *b, struct ledger *l);
 /* The same, and tells its watchers, soon. */
@@ -67,7 +69,7 @@ void book_tell_change(
 void book_sweep_init(struct book *b);
 void book_sweep_stop(struct book *b);
 
-/* ---- claims ---- */
+/* ---- claims: book_claims.c ---- */
 
 struct book_claim {
 	struct book *b;

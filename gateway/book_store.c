@@ -30,7 +30,7 @@ static const char form = '1', claim_form = '4', judges_form = '3';
 enum { RECORD_NUMBERS = 2 * N_RATES + 2 * (N_WINDOWS - WINDOW_DAY) + 4 + 1 + 4 + 1 + 3 };
 enum { LATER_NUMBERS = 3 }; /* records of before had not these: the last ones */
 enum { CLAIM_NUMBERS = 16, JUDGES_NUMBERS = 15 /* all but what: judges */ };
-enum { CLAIM_KEY_SIZE = 3 + 16 + 1 };
+enum { CLAIM_KEY_SIZE = 3 + TEXT_SERIAL_LEN + 1 };
 
 /* ---- numbers ---- */
 
@@ -160,25 +160,49 @@ static int restore_logs(struct book *b)
 
 /* ---- the ledger ---- */
 
-/* One line; more: `judge` or `embedding`, `overrun`. */
+static char *add_word(char *p, const char *head, const char *word, size_t most)
+{
+	size_t n = strnlen(word, most);
+	return (char *)mempcpy(stpcpy(p, head), word, n);
+}
+
+static char *add_number(char *p, const char *head, uint64_t x)
+{
+	return text_number(stpcpy(p, head), x);
+}
+
+static char *add_time(char *p, uint64_t now_ns)
+{
+	unsigned ms = (unsigned)(now_ns % 1000000000 / 1000000);
+	p = add_number(p, "{\"time\": ", now_ns / 1000000000);
+	*p++ = '.';
+	*p++ = (char)('0' + ms / 100);
+	*p++ = (char)('0' + ms / 10 % 10);
+	*p++ = (char)('0' + ms % 10);
+	return p;
+}
+
+/* One line; more: `judge` or `embedding`, `overrun`. Not by printf: each request has one. */
 static void add_line(struct account *a, const struct book_bill *bill, uint64_t now_ns)
 {
 	static const char *const asides[] = {[BOOK_JUDGE] = ", \"judge\": true",
 		[BOOK_EMBEDDING] = ", \"embedding\": true",
+		[BOOK_OPINION] = ", \"judge\": true",
 		[BOOK_ASIDES] = ""};
-	char line[LEDGER_LINE_MAX], cost[MONEY_TEXT_SIZE], spent[MONEY_TEXT_SIZE];
-	int n = snprintf(line, sizeof line,
-		"{\"time\": %" PRIu64 ".%03u, \"request\": %" PRIu64 ", \"user\": \"%s\", "
-		"\"session\": \"%s\", \"model\": \"%s\", \"status\": \"%.32s\", \"prompt_tokens\": "
-		"%" PRIu64 ", \"cached_tokens\": %" PRIu64 ", \"output_tokens\": %" PRIu64
-		", \"cost\": %s, \"spent\": %s%s%s}\n",
-		now_ns / 1000000000, (unsigned)(now_ns % 1000000000 / 1000000), bill->request,
-		bill->user, bill->session, bill->model, bill->status, bill->tokens.prompt,
-		bill->tokens.cached, bill->tokens.output, money_text(bill->cost, cost),
-		money_text(account_sum(a)->spent, spent),
-		asides[bill->is_aside ? bill->what : BOOK_ASIDES],
-		bill->overrun ? ", \"overrun\": true" : "");
-	ledger_add(&a->ledger, a->b->store, line, (size_t)n, now_ns);
+	char line[LEDGER_LINE_MAX], room[MONEY_TEXT_SIZE], *p = add_time(line, now_ns);
+	p = add_number(p, ", \"request\": ", bill->request);
+	p = add_word(p, ", \"user\": \"", bill->user, TEXT_NAME_MAX);
+	p = add_word(p, "\", \"session\": \"", bill->session, TEXT_NAME_MAX);
+	p = add_word(p, "\", \"model\": \"", bill->model, TEXT_NAME_MAX);
+	p = add_word(p, "\", \"status\": \"", bill->status, 32);
+	p = add_number(p, "\", \"prompt_tokens\": ", bill->tokens.prompt);
+	p = add_number(p, ", \"cached_tokens\": ", bill->tokens.cached);
+	p = add_number(p, ", \"output_tokens\": ", bill->tokens.output);
+	p = stpcpy(stpcpy(p, ", \"cost\": "), money_text(bill->cost, room));
+	p = stpcpy(stpcpy(p, ", \"spent\": "), money_text(account_sum(a)->spent, room));
+	p = stpcpy(p, asides[bill->is_aside ? bill->what : BOOK_ASIDES]);
+	p = stpcpy(stpcpy(p, bill->overrun ? ", \"overrun\": true" : ""), "}\n");
+	ledger_add(&a->ledger, a->b->store, line, (size_t)(p - line), now_ns);
 	book_log_grew(a, &a->ledger);
 }
 
@@ -216,7 +240,7 @@ void book_copy_name(char to[TEXT_NAME_SIZE], const char *from)
 
 static void claim_key(char key[CLAIM_KEY_SIZE], uint64_t serial)
 {
-	snprintf(key, CLAIM_KEY_SIZE, "ac/%016" PRIx64, serial);
+	text_serial(stpcpy(key, "ac/"), serial);
 }
 
 static int put_name(struct buf *value, const char *name)
@@ -380,7 +404,7 @@ static int charge_leftover(struct book *b, struct leftover *l, uint64_t now_ns)
 	struct book_bill judges = bill;
 	judges.model = judge;
 	judges.is_aside = true;
-	judges.what = l->numbers[15] == BOOK_EMBEDDING ? BOOK_EMBEDDING : BOOK_JUDGE;
+	judges.what = l->numbers[15] < BOOK_ASIDES ? (enum book_aside)l->numbers[15] : BOOK_JUDGE;
 	judges.tokens = (struct money_tokens){l->numbers[11], l->numbers[12], l->numbers[13]};
 	judges.cost = (money)l->numbers[14];
 	const money before = (money)l->numbers[10];

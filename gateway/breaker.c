@@ -38,8 +38,9 @@ enum breaker_pass breaker_enter(struct breaker *b, uint64_t now_ns)
 	return pass;
 }
 
-static void count_failure(struct breaker *b)
+static void count_failure(struct breaker *b, uint64_t now_ns)
 {
+	b->failed_ns = now_ns;
 	if (b->n_failures < UINT32_MAX)
 		b->n_failures++;
 }
@@ -55,7 +56,7 @@ static void probe_ended(struct breaker *b, enum breaker_end end, uint64_t now_ns
 {
 	b->probing = false;
 	if (end == BREAKER_FAILURE) {
-		count_failure(b);
+		count_failure(b, now_ns);
 		open_it(b, now_ns);
 	} else if (end == BREAKER_SUCCESS && ++b->n_successes >= b->successes) {
 		b->closed = true;
@@ -70,10 +71,15 @@ void breaker_leave(struct breaker *b, enum breaker_pass pass, enum breaker_end e
 	} else if (b->closed && end == BREAKER_SUCCESS) {
 		b->n_failures = 0;
 	} else if (b->closed && end == BREAKER_FAILURE) {
-		count_failure(b);
+		count_failure(b, now_ns);
 		if (b->n_failures >= b->failures)
 			open_it(b, now_ns);
 	}
+}
+
+bool breaker_failed_lately(const struct breaker *b, uint64_t now_ns)
+{
+	return b->closed && b->n_failures && now_ns - b->failed_ns < b->open_ns;
 }
 
 uint64_t breaker_wait_ns(const struct breaker *b, uint64_t now_ns)

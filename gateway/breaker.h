@@ -26,6 +26,7 @@ struct breaker {
 	uint32_t n_failures;    /* in a row, also while it is open */
 	uint32_t n_successes;   /* in a row, while it is half-open */
 	uint64_t open_until_ns; /* while it is not closed */
+	uint64_t failed_ns;     /* of the last failure, while n_failures */
 };
 
 enum breaker_pass { BREAKER_REFUSED, BREAKER_ADMITTED, BREAKER_PROBE };
@@ -46,6 +47,9 @@ enum breaker_pass breaker_enter(struct breaker *b, uint64_t now_ns);
 /* How it went. Ends of requests that were admitted before it opened change nothing any more. */
 void breaker_leave(
 	struct breaker *b, enum breaker_pass pass, enum breaker_end end, uint64_t now_ns);
+/* It is closed, but the last request failed, less than open_ns ago: another server is the better
+ * choice, if there is one. */
+bool breaker_failed_lately(const struct breaker *b, uint64_t now_ns);
 /* Nanoseconds until it may admit again: 0: now. While a probe is under way, a second: it may be
  * over any moment. */
 uint64_t breaker_wait_ns(const struct breaker *b, uint64_t now_ns);

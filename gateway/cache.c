@@ -32,7 +32,6 @@
 void cache_ask_free(struct cache_ask *ask)
 {
 	buf_free(&ask->key);
-	buf_free(&ask->scope);
 	*ask = (struct cache_ask){0};
 }
 
@@ -226,7 +225,7 @@ static void leave_flight(struct cache_ticket *t, bool with_answer)
 	pthread_mutex_unlock(&c->lock);
 }
 
-/* Takes the ticket's key, scope and vector. */
+/* Takes the ticket's key and vector. */
 static struct cache_item *make_item(struct cache_ticket *t, struct text *text, const char *finish,
 	uint64_t prompt_tok, uint64_t output_tok)
 {
@@ -249,7 +248,8 @@ static struct cache_item *make_item(struct cache_ticket *t, struct text *text, c
 	if (buf_append(&i->key, t->key.owner, t->key.owner_len) < 0)
 		return cache_item_put(i);
 	i->prompt = t->vector ? text_new(t->ask.prompt, t->ask.prompt_len) : NULL;
-	if (i->prompt && cache_near_scope(&i->scope, &t->ask, t->model, &t->key) == 0) {
+	if (i->prompt && cache_near_scope(&i->scope, i->key.data, t->ask.scope_len, t->model,
+				 &t->key) == 0) {
 		memcpy(i->model, t->model, sizeof i->model);
 		i->vector = t->vector;
 		i->dim = t->dim;

@@ -27,11 +27,11 @@ struct embedding_payer; /* gateway/embedding.h */
 
 struct cache_ask {
 	const char *user; /* of the account */
-	/* All that can change the answer but whose it is, the prompt included: length-prefixed
-	 * fields, cache_key_field. */
+	/* All that can change the answer but whose it is: length-prefixed fields, cache_key_field,
+	 * the last prompt last. */
 	struct buf key;
-	/* The same without the last prompt: what must be equal for a semantic hit. */
-	struct buf scope;
+	/* So much of it is not that prompt: what must be equal for a semantic hit. */
+	size_t scope_len;
 	const char *prompt;
 	size_t prompt_len;
 	uid_t uid;
@@ -42,6 +42,9 @@ struct cache_ask {
 };
 /* Appends one field. 0 or -ENOMEM. */
 int cache_key_field(struct buf *to, const char *name, const char *value, size_t len);
+/* The same for a value that is appended in between. *at: where it begins. -EFBIG too. */
+int cache_key_open(struct buf *to, const char *name, size_t *at);
+int cache_key_close(struct buf *to, const char *name, size_t at);
 void cache_ask_free(struct cache_ask *ask); /* what is inside; zeroed memory too */
 
 enum cache_outcome {
@@ -124,8 +127,8 @@ int cache_metrics(struct cache *c, struct buf *out);
 
 /* For cache/lookup: what would happen to this prompt, as JSON: the exact entry, if any, and the
  * nearest entries with their scores, each with whether it would be served and why not. vector may
- * be NULL (no embedding; `why` says why). Does not count as a hit, shows no text of another user.
- */
+ * be NULL (no embedding; `why` says why); so may ask: it would not be looked for, and `why` says
+ * that. Does not count as a hit, shows no text of another user. */
 int cache_lookup(struct cache *c, const struct cache_ask *ask, const float *vector, size_t dim,
 	const char *why, struct buf *out);
 

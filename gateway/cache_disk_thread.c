@@ -7,9 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/background.h"
 #include "base/clock.h"
 #include "gateway/cache_place.h"
 #include "gateway/cache_store.h"
+#include "gateway/compaction.h"
 
 enum { GROUP_BYTES = 1 << 20, TOLD_AT_ONCE = 32, SWEPT_AT_ONCE = 4096 /* buckets */ };
 static const uint64_t sweep_interval_ns = 60000000000u;
@@ -73,7 +75,7 @@ static void destroy(struct cache_disk *d)
 	d->db = NULL;
 	leveldb_destroy_db(d->options, d->database_dir, &message);
 	if (!message && cache_place_make(d->dir, NULL) == 0)
-		d->db = leveldb_open(d->options, d->database_dir, &message);
+		d->db = compaction_open(d->options, d->database_dir, &message);
 	if (!d->db)
 		cache_store_broke(d, message ? message : "it cannot be made again");
 	if (message)
@@ -238,6 +240,7 @@ void *cache_disk_main(void *disk)
 	struct cache_disk *d = disk;
 	struct list jobs;
 	list_init(&jobs);
+	background_begin();
 	make_options(d);
 	d->sweep_ns = clock_mono_ns() + sweep_interval_ns;
 	cache_store_open(d, true);

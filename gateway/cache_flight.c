@@ -22,8 +22,7 @@ struct cache_flight {
 	struct answer *answer;
 	struct list followers; /* struct cache_flyer */
 	size_t n;
-	size_t key_len;
-	char key[]; /* [key_len] */
+	const struct cache_key *key; /* that of who leads */
 };
 
 enum { N_BUCKETS = 1024 }; /* requests under way are few */
@@ -53,8 +52,7 @@ static struct cache_flight *find(
 	struct cache_flights *f, const struct cache_key *key, uint64_t not_before)
 {
 	struct cache_flight *flight = *bucket(f, &key->id);
-	while (flight &&
-		!(flight->id.b == key->id.b && cache_key_is(key, flight->key, flight->key_len)))
+	while (flight && !(flight->id.b == key->id.b && cache_key_is_same(key, flight->key)))
 		flight = flight->next;
 	return flight && flight->serial >= not_before ? flight : NULL;
 }
@@ -72,7 +70,7 @@ int cache_flight_board(struct cache_flights *f, struct cache_flyer *flyer,
 		*leader = answer_ref(flight->answer);
 		return 1;
 	}
-	flight = malloc(sizeof *flight + key->body_len + key->owner_len);
+	flight = malloc(sizeof *flight);
 	if (!flight)
 		return -ENOMEM;
 	struct cache_flight **at = bucket(f, &key->id);
@@ -81,11 +79,8 @@ int cache_flight_board(struct cache_flights *f, struct cache_flyer *flyer,
 		.serial = serial,
 		.leads = flyer,
 		.answer = answer_ref(answer),
-		.key_len = key->body_len + key->owner_len};
+		.key = key};
 	list_init(&flight->followers);
-	if (key->body_len)
-		memcpy(flight->key, key->body, key->body_len);
-	memcpy(flight->key + key->body_len, key->owner, key->owner_len);
 	*at = flight;
 	flyer->flight = flight;
 	return 0;

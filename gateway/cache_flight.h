@@ -21,7 +21,8 @@ struct cache_flights *cache_flights_new(void); /* NULL when memory is out */
 struct cache_flights *cache_flights_free(struct cache_flights *f);
 
 /* 1: it follows one whose serial is not below not_before; *leader is a new reference. 0: it leads
- * from now on, with that answer (a reference is taken) and serial. -ENOMEM: in none. */
+ * from now on, with that answer (a reference is taken), serial and key (borrowed until it leaves).
+ * -ENOMEM: in none. */
 int cache_flight_board(struct cache_flights *f, struct cache_flyer *flyer,
 	const struct cache_key *key, uint64_t serial, uint64_t not_before, struct answer *answer,
 	struct answer **leader);

@@ -31,6 +31,22 @@ int cache_key_field(struct buf *to, const char *name, const char *value, size_t 
 	return len ? buf_append(to, value, len) : 0;
 }
 
+int cache_key_open(struct buf *to, const char *name, size_t *at)
+{
+	int r = cache_key_field(to, name, "", 0);
+	*at = to->len;
+	return r;
+}
+
+int cache_key_close(struct buf *to, const char *name, size_t at)
+{
+	uint32_t len = (uint32_t)(to->len - at);
+	if (to->len - at > UINT32_MAX)
+		return -EFBIG;
+	memcpy(to->data + at - strlen(name) - sizeof len, &len, sizeof len);
+	return 0;
+}
+
 /* ---- the digest ---- */
 
 struct sip {
@@ -122,6 +138,13 @@ bool cache_key_is(const struct cache_key *k, const char *whole, size_t len)
 	return len == k->body_len + k->owner_len &&
 	       (!k->body_len || !memcmp(whole, k->body, k->body_len)) &&
 	       !memcmp(whole + k->body_len, k->owner, k->owner_len);
+}
+
+bool cache_key_is_same(const struct cache_key *a, const struct cache_key *b)
+{
+	return a->body_len == b->body_len && a->owner_len == b->owner_len &&
+	       (!a->body_len || !memcmp(a->body, b->body, a->body_len)) &&
+	       !memcmp(a->owner, b->owner, a->owner_len);
 }
 
 bool cache_key_is_owned(const struct cache_key *k, const char *whole, size_t len)

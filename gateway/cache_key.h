@@ -32,6 +32,8 @@ struct cache_key {
 void cache_key_make(struct cache_key *k, const char *body, size_t body_len, const char *user);
 /* Whether that is the whole key of *k. */
 bool cache_key_is(const struct cache_key *k, const char *whole, size_t len);
+/* Whether they are the same, whole. */
+bool cache_key_is_same(const struct cache_key *a, const struct cache_key *b);
 /* Whether that whole key belongs to the owner of *k. */
 bool cache_key_is_owned(const struct cache_key *k, const char *whole, size_t len);
 /* A digest of two texts, one behind the other. */

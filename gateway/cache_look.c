@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "gateway/cache_look.h"
+#include "gateway/protocol.h"
 
 /* A disk that takes longer is no help; nor is a model that has to be loaded first. */
 static const uint64_t disk_timeout_ns = 1000000000, embedding_timeout_ms = 1000;
@@ -199,10 +200,10 @@ static void search_done(void *arg, const struct cache_near *near, size_t n)
 	go_on(t, near_next);
 }
 
-int cache_near_scope(struct buf *out, const struct cache_ask *ask, const char *model,
+int cache_near_scope(struct buf *out, const char *scope, size_t len, const char *model,
 	const struct cache_key *key)
 {
-	int r = ask->scope.len ? buf_append(out, ask->scope.data, ask->scope.len) : 0;
+	int r = len ? buf_append(out, scope, len) : 0;
 	r = r ? r : cache_key_field(out, "embedding_model", model, strlen(model));
 	return r ? r : buf_append(out, key->owner, key->owner_len);
 }
@@ -217,7 +218,8 @@ static int search(struct cache_ticket *t, struct cache_found *found)
 	pthread_mutex_lock(&c->lock);
 	double threshold = c->settings.threshold;
 	pthread_mutex_unlock(&c->lock);
-	if (!copy || cache_near_scope(&scope, &t->ask, t->model, &t->key) < 0) {
+	if (!copy || cache_near_scope(
+			     &scope, t->ask.key.data, t->ask.scope_len, t->model, &t->key) < 0) {
 		free(copy);
 		buf_free(&scope);
 		return miss(t, found);
@@ -229,12 +231,15 @@ static int search(struct cache_ticket *t, struct cache_found *found)
 	return 1;
 }
 
-/* A model that does not work is a fault that lasts: said in `status` until it works. */
+/* A model that does not work is a fault that lasts: said in `status` until it works, to all, and so
+ * without a server's words about the prompt. */
 static void embedding_works(struct cache *c, const char *sentence)
 {
 	char report[256];
 	if (sentence) {
-		snprintf(report, sizeof report, "cache/embedding_model: %.200s", sentence);
+		size_t own = protocol_own_words(sentence);
+		snprintf(report, sizeof report, "cache/embedding_model: %.*s",
+			(int)(own < 200 ? own : 200), sentence);
 		gateway_report(c->g, "cache/embedding_model", report);
 		pthread_mutex_lock(&c->lock);
 		c->numbers.embeddings_failed++;

@@ -53,8 +53,9 @@ struct cache {
 /* With the lock held. Greater than all before, also those of earlier runs, unless the clock went
  * back. */
 uint64_t cache_serial(struct cache *c);
-/* The scope of a semantic hit, whole: with the model and whose it is. 0 or -ENOMEM. */
-int cache_near_scope(struct buf *out, const struct cache_ask *ask, const char *model,
+/* The scope of a semantic hit, whole: that of an ask (scope_len bytes of its key), with the model
+ * and whose it is. 0 or -ENOMEM. */
+int cache_near_scope(struct buf *out, const char *scope, size_t len, const char *model,
 	const struct cache_key *key);
 
 #endif

@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "gateway/cache_place.h"
+#include "gateway/compaction.h"
 
 enum { GROUP_DELETES = 2048 };
 static const uint64_t first_pause_ns = 1000000000, longest_pause_ns = 60000000000u;
@@ -292,7 +293,7 @@ bool cache_store_open(struct cache_disk *d, bool may_set_aside)
 		return d->db;
 	}
 	cache_place_flushes(d->dir, note_flush, d);
-	d->db = leveldb_open(d->options, d->database_dir, &message);
+	d->db = compaction_open(d->options, d->database_dir, &message);
 	if (d->db)
 		message = load_index(d, &gone);
 	if (!message) {

@@ -170,7 +170,7 @@ int cache_metrics(struct cache *c, struct buf *out)
 			"Entries that went because there was no room.", evicted, 2);
 	r = r ? r
 	      : metrics_head(out, "llm_cache_embedding_tokens_total", "counter",
-			"Tokens that cache/embedding_model computed: no account pays for them.");
+			"Tokens that cache/embedding_model computed: who asks pays for them.");
 	r = r ? r
 	      : buf_printf(out, "llm_cache_embedding_tokens_total %" PRIu64 "\n",
 			n.numbers.embedding_tok);
@@ -284,7 +284,8 @@ static int print_nearest(struct cache *c, struct lookup *l, const float *vector,
 	struct cache_neighbour near[N_SHOWN];
 	struct buf scope = {0};
 	size_t n = 0;
-	if (vector && l->ask->prompt && cache_near_scope(&scope, l->ask, model, &l->key) == 0)
+	if (vector && l->ask->prompt &&
+		cache_near_scope(&scope, l->ask->key.data, l->ask->scope_len, model, &l->key) == 0)
 		n = cache_semantic_nearest(c->semantic, &scope, &l->key, l->ask->prompt,
 			l->ask->prompt_len, vector, dim, near, N_SHOWN);
 	buf_free(&scope);
@@ -308,14 +309,19 @@ int cache_lookup(struct cache *c, const struct cache_ask *ask, const float *vect
 	bool global = c->settings.global;
 	memcpy(model, c->settings.model, sizeof model);
 	pthread_mutex_unlock(&c->lock);
-	cache_key_make(&l.key, ask->key.data, ask->key.len, global ? NULL : ask->user);
+	if (ask)
+		cache_key_make(&l.key, ask->key.data, ask->key.len, global ? NULL : ask->user);
 	size_t before = out->len;
 	int r = buf_printf(out, "{\n  \"enabled\": %s,\n  \"threshold\": %g,\n  \"scope\": \"%s\"",
 		l.on ? "true" : "false", l.threshold, global ? "global" : "user");
-	r = r ? r : print_exact(c, &l, out);
-	r = r ? r : print_nearest(c, &l, vector, dim, model, out);
+	if (ask) {
+		r = r ? r : print_exact(c, &l, out);
+		r = r ? r : print_nearest(c, &l, vector, dim, model, out);
+	} else if (r == 0) {
+		r = buf_append_str(out, ",\n  \"exact\": null,\n  \"nearest\": []");
+	}
 	if (r == 0 && !vector) {
-		r = buf_append_str(out, ",\n  \"no_vector\": ");
+		r = buf_printf(out, ",\n  \"%s\": ", ask ? "no_vector" : "not_looked_for");
 		why = why ? why : "there is no embedding";
 		r = r ? r : text_append_json(out, why, strlen(why));
 	}

@@ -26,7 +26,7 @@
 
 /* A conversation that is longer is not looked for: its key would be hashed on the loop. */
 static const size_t most_key_bytes = 256 << 10;
-enum { SCOPE_ROOM = 1500, KEY_ROOM = 64 }; /* most often enough, so that nothing is copied */
+enum { KEY_ROOM = 2000 }; /* beside the prompt; most often enough, so that nothing is copied */
 
 /* ---- the key ---- */
 
@@ -46,26 +46,40 @@ static int add_settings(struct buf *to, const struct settings *s)
 	return e;
 }
 
-/* What the model's name stands for now; 1: that is not known. */
-static int add_model(struct buf *to, const struct session *s, const struct settings *settings)
+/* Why it is not known what the model's name stands for. 1. */
+static int say_unknown(const char *name, const struct model *m, struct err *why)
 {
-	size_t len;
-	struct buf what = {0};
-	struct model *m = gateway_model_find(s->g, settings_get(settings, SETTING_MODEL, &len));
-	int e = m ? model_identity(m, s->id, &what) : 1;
-	e = e ? e : cache_key_field(to, "model", what.data ? what.data : "", what.len);
-	buf_free(&what);
+	if (m)
+		return err_set(why, 1,
+			"the model %s is not loaded: what would answer is not known yet",
+			model_name(m));
+	if (!strcmp(name, "default"))
+		return err_set(why, 1, "models/default names no model that is there");
+	return err_set(why, 1, "there is no model %s", name);
+}
+
+/* What the model's name stands for now; 1: that is not known. */
+static int add_model(
+	struct buf *to, const struct session *s, const struct settings *settings, struct err *why)
+{
+	size_t len, at;
+	const char *name = settings_get(settings, SETTING_MODEL, &len);
+	struct model *m = gateway_model_find(s->g, name);
+	int e = m ? cache_key_open(to, "model", &at) : 1;
+	e = e ? e : model_identity(m, s->id, to);
+	if (e == 1)
+		say_unknown(name, m, why);
+	e = e ? e : cache_key_close(to, "model", at);
 	model_put(m);
 	return e;
 }
 
 /* The judge of answers, as its name may stand for another one by now. */
-static int add_judge(struct buf *to, const struct session *s)
+static int add_judge(struct buf *to, const struct session *s, struct err *why)
 {
 	struct moderation *judge = NULL;
-	struct err err;
 	struct buf what = {0};
-	int e = guards_judge(s->g->guards, GUARD_OUTPUT, &judge, &err) < 0 ? 1 : 0;
+	int e = guards_judge(s->g->guards, GUARD_OUTPUT, &judge, why) < 0 ? 1 : 0;
 	struct model *m = e == 0 && judge ? gateway_model_find(s->g, judge->model) : NULL;
 	if (m && model_identity(m, s->id, &what) == -ENOMEM)
 		e = -ENOMEM;
@@ -111,7 +125,7 @@ bool caching_is_near(const struct session *s)
 }
 
 int caching_ask(struct cache_ask *out, struct session *s, const struct settings *settings,
-	struct text *prompt, const char *user, uid_t uid, uint64_t guards_age)
+	struct text *prompt, const char *user, uid_t uid, uint64_t guards_age, struct err *why)
 {
 	size_t system_len;
 	*out = (struct cache_ask){0};
@@ -119,18 +133,18 @@ int caching_ask(struct cache_ask *out, struct session *s, const struct settings 
 	pthread_mutex_lock(&s->lock);
 	size_t bytes = s->ask ? prompt->len : s->conversation.settled_bytes + prompt->len;
 	pthread_mutex_unlock(&s->lock);
-	if (!is_cached(settings) || bytes + system_len > most_key_bytes)
-		return 1;
-	int e = buf_reserve(&out->scope, SCOPE_ROOM);
+	if (!is_cached(settings))
+		return err_set(why, 1, "such answers are drawn anew each time");
+	if (bytes + system_len > most_key_bytes)
+		return err_set(why, 1, "it is too long: more than %zu KiB", most_key_bytes >> 10);
+	int e = buf_reserve(&out->key, prompt->len + KEY_ROOM);
 	e = e ? e
-	      : cache_key_field(
-			&out->scope, "guards", (const char *)&guards_age, sizeof guards_age);
-	e = e ? e : add_settings(&out->scope, settings);
-	e = e ? e : add_model(&out->scope, s, settings);
-	e = e ? e : add_judge(&out->scope, s);
-	e = e ? e : add_turns(&out->scope, s, &out->semantic);
-	e = e ? e : buf_reserve(&out->key, out->scope.len + prompt->len + KEY_ROOM);
-	e = e ? e : buf_append(&out->key, out->scope.data, out->scope.len);
+	      : cache_key_field(&out->key, "guards", (const char *)&guards_age, sizeof guards_age);
+	e = e ? e : add_settings(&out->key, settings);
+	e = e ? e : add_model(&out->key, s, settings, why);
+	e = e ? e : add_judge(&out->key, s, why);
+	e = e ? e : add_turns(&out->key, s, &out->semantic);
+	out->scope_len = out->key.len;
 	e = e ? e : cache_key_field(&out->key, "prompt", prompt->bytes, prompt->len);
 	out->user = user;
 	out->uid = uid;
@@ -151,7 +165,7 @@ bool caching_knows(struct session *s, struct text *prompt, const char *user, uid
 	pthread_mutex_lock(&s->lock);
 	settings_copy(&settings, &s->settings);
 	pthread_mutex_unlock(&s->lock);
-	bool knows = caching_ask(&ask, s, &settings, prompt, user, uid, guards_age) == 0 &&
+	bool knows = caching_ask(&ask, s, &settings, prompt, user, uid, guards_age, NULL) == 0 &&
 		     cache_knows(s->g->cache, &ask);
 	cache_ask_free(&ask);
 	settings_clear(&settings);
@@ -375,7 +389,8 @@ void caching_begin(struct request *r)
 		routing_begin(r);
 		return;
 	}
-	e = caching_ask(&ask, r->session, &r->settings, r->prompt, r->user, r->uid, r->guards_age);
+	e = caching_ask(
+		&ask, r->session, &r->settings, r->prompt, r->user, r->uid, r->guards_age, NULL);
 	if (e != 0) {
 		cache_ask_free(&ask);
 		routing_begin(r);

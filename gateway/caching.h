@@ -25,9 +25,9 @@ void caching_check_guards(struct request *r);
 void caching_leave(struct request *r);
 
 /* Everything that can change the answer to a prompt in that session, as fields of a key: for
- * cache/lookup, too. 0, 1: such a request is not cached, -ENOMEM; *out is to be ended by
- * cache_ask_free, and borrows user and prompt. Without locks. */
+ * cache/lookup, too. 0, 1: such a request is not cached (why says why), -ENOMEM; *out is to be
+ * ended by cache_ask_free, and borrows user and prompt. Without locks. */
 int caching_ask(struct cache_ask *out, struct session *s, const struct settings *settings,
-	struct text *prompt, const char *user, uid_t uid, uint64_t guards_age);
+	struct text *prompt, const char *user, uid_t uid, uint64_t guards_age, struct err *why);
 
 #endif

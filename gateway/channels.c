@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "gateway/caching.h"
+#include "gateway/classing.h"
 #include "gateway/guards.h"
 #include "gateway/paying.h"
 #include "gateway/routing.h"
@@ -157,7 +158,7 @@ static void explain(struct request *r)
 	struct router_decision *d = NULL;
 	struct buf out = {0};
 	struct err err = {0};
-	const struct router_ask ask = {
+	struct router_ask ask = {
 		.model = ROUTER_AUTO,
 		.text = r->prompt->bytes,
 		.len = r->prompt->len,
@@ -165,7 +166,11 @@ static void explain(struct request *r)
 		.max_tokens = settings_integer(&r->settings, SETTING_MAX_TOKENS),
 		.capabilities = ROUTER_CHAT,
 		.session = r->session->id,
+		.opinion = r->opinion,
 	};
+	if (routing_wants_class(r->g, &ask) && classing_begin(r, explain))
+		return;
+	ask.opinion = r->opinion;
 	int e = routing_decide(r->g, &ask, &d, &err);
 	if (d)
 		e = router_decision_json(d, &out);
@@ -179,13 +184,13 @@ static void look(struct request *r, const float *vector, size_t dim, const char 
 {
 	struct cache_ask ask;
 	struct buf out = {0};
+	struct err not_cached = {0};
 	uint64_t age = guards_fingerprint(r->g->guards, GUARD_OUTPUT);
-	int e = caching_ask(&ask, r->session, &r->settings, r->prompt, r->user, r->uid, age);
-	if (e == 0)
-		e = cache_lookup(r->g->cache, &ask, vector, dim, why, &out);
-	else if (e == 1)
-		e = buf_append_str(
-			&out, "{\"exact\": null, \"near\": [], \"why\": \"it is too long\"}\n");
+	int e = caching_ask(
+		&ask, r->session, &r->settings, r->prompt, r->user, r->uid, age, &not_cached);
+	if (e >= 0)
+		e = e ? cache_lookup(r->g->cache, NULL, NULL, 0, not_cached.text, &out)
+		      : cache_lookup(r->g->cache, &ask, vector, dim, why, &out);
 	cache_ask_free(&ask);
 	answer(r, &out, e);
 }

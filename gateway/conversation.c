@@ -298,24 +298,45 @@ int conversation_render_messages(
 
 /* ---- stored form ---- */
 
-enum { ENCODED_HEAD = 160 };                  /* the numbers, most often */
+enum { ENCODED_HEAD = 16 + (5 + 3 + TRACE_PACKED_TIMES) * (TEXT_NUMBER_MAX + 1) };
 static const char state_letters[] = "RDCFOB"; /* by enum turn_state */
+
+static char *blank_and_number(char *p, uint64_t x)
+{
+	*p++ = ' ';
+	return text_number(p, x);
+}
+
+/* The first line, at most ENCODED_HEAD bytes; returns its end. */
+static char *encode_head(const struct turn *t, char *p)
+{
+	const struct trace_packed *packed = &t->trace;
+	*p++ = state_letters[t->state];
+	p = text_number(p, t->asked);
+	p = blank_and_number(p, t->user->len);
+	p = blank_and_number(p, text_len(t->assistant));
+	p = blank_and_number(p, text_len(t->error));
+	*p++ = ' ';
+	*p++ = packed->finish ? packed->finish : '-';
+	p = blank_and_number(p, packed->prompt_tok);
+	p = blank_and_number(p, packed->cached_tok);
+	p = blank_and_number(p, packed->output_tok);
+	for (size_t i = 0; i < TRACE_PACKED_TIMES; i++)
+		p = blank_and_number(p, packed->us[i]);
+	*p++ = ' ';
+	p = text_signed(p, t->cost);
+	*p++ = '\n';
+	return p;
+}
 
 int conversation_encode(const struct turn *t, struct buf *out)
 {
-	const struct trace_packed *p = &t->trace;
 	int r = buf_reserve(
 		out, ENCODED_HEAD + t->user->len + text_len(t->assistant) + text_len(t->error));
-	r = r ? r
-	      : buf_printf(out, "%c%d %zu %zu %zu", state_letters[t->state], t->asked, t->user->len,
-			text_len(t->assistant), text_len(t->error));
-	r = r ? r
-	      : buf_printf(out, " %c %" PRIu32 " %" PRIu32 " %" PRIu32, p->finish ? p->finish : '-',
-			p->prompt_tok, p->cached_tok, p->output_tok);
-	for (size_t i = 0; r == 0 && i < TRACE_PACKED_TIMES; i++)
-		r = buf_printf(out, " %" PRIu32, p->us[i]);
-	r = r ? r : buf_printf(out, " %" PRId64 "\n", t->cost);
-	r = r ? r : buf_append(out, t->user->bytes, t->user->len);
+	if (r < 0)
+		return r;
+	out->len = (size_t)(encode_head(t, out->data + out->len) - out->data);
+	r = buf_append(out, t->user->bytes, t->user->len);
 	if (r == 0 && t->assistant)
 		r = buf_append(out, t->assistant->bytes, t->assistant->len);
 	if (r == 0 && t->error)

@@ -10,8 +10,8 @@
  *   answer->lock, the gates (of judges and models), inboxes of requests and judges, guards->lock,
  *   the book, the cache (cache.c), then
  * the leaves: watch table, upstreams (around the loop's), secrets, router, latencies, loop,
- * runners, store, audit, users, metrics, trace, ask_errors. Nothing is called back with a lock
- * held, and no lock is held across I/O, a tokenisation or a rendering.
+ * runners, store, audit, users, metrics, trace, ask_errors, opinions. Nothing is called back with a
+ * lock held, and no lock is held across I/O, a tokenisation or a rendering.
  */
 
 #include <pthread.h>
@@ -22,6 +22,7 @@
 #include "gateway/gateway.h"
 #include "gateway/loop.h"
 #include "gateway/metrics.h"
+#include "gateway/question.h"
 #include "gateway/runner.h"
 #include "gateway/store.h"
 #include "gateway/table.h"
@@ -31,6 +32,7 @@
 
 struct ask_errors; /* gateway/ask_errors.h */
 struct book;       /* gateway/book.h */
+struct opinions;   /* gateway/opinions.h */
 
 enum refusal {
 	REFUSED_RATE,
@@ -43,7 +45,7 @@ enum refusal {
 
 struct report { /* a lasting fault of a front end */
 	struct report *next;
-	char key[128], sentence[256];
+	char key[128], sentence[512];
 };
 
 struct gateway {
@@ -77,10 +79,13 @@ struct gateway {
 	struct users *users;
 	struct audit *audit;
 	struct guards *guards;
-	struct gate *judges; /* judge.c: those that run and those that wait */
+	/* judge.c: those that run and those that wait; of each kind of question apart, so that a
+	 * model that hangs keeps nobody from what the guards want to know. */
+	struct gate *judges, *questions[QUESTION_KINDS];
 	struct http *http;
 	struct secrets *secrets;
 	struct router *router;
+	struct opinions *opinions;
 	struct cache *cache;
 	struct loop_timer idle_timer;
 	struct loop_work stop_work;
@@ -90,6 +95,10 @@ struct gateway *gateway_ref(struct gateway *g);
 /* Accepts NULL, returns NULL. The last one frees memory only: the threads have ended by then. */
 struct gateway *gateway_put(struct gateway *g);
 
+/* Prefixes of prompts are shared among what is asked for one user, and of no two: how fast an
+ * answer comes, and how many of its tokens were known, says nothing of what others ask. Never 0. */
+uint64_t gateway_salt(uid_t uid);
+
 /* Something that gateway_free has to wait for began or ended. */
 void gateway_busy(struct gateway *g);
 void gateway_idle(struct gateway *g);
@@ -98,12 +107,20 @@ void gateway_idle(struct gateway *g);
 void gateway_tell_change(
 	struct gateway *g, enum gateway_change_kind kind, const char *name, const char *file);
 
+/* A name of a session or model, `what`: 0, -ENAMETOOLONG or -EINVAL with what is allowed. */
+int gateway_check_name(const char *what, const char *name, struct err *err);
+/* models/auto and models/cascade come to be. 0 or -ENOMEM. */
+int gateway_add_virtual(struct gateway *g, struct err *err);
+
 /* new: references of all sessions or models, NULL-terminated; NULL when memory is out. */
 struct session **gateway_all_sessions(struct gateway *g);
 struct model **gateway_all_models(struct gateway *g);
 /* Accept NULL. */
 void gateway_put_sessions(struct session **list);
 void gateway_put_models(struct model **list);
+
+/* gateway_status.c: appends what GATEWAY_STATUS is. */
+int gateway_status(struct gateway *g, struct buf *out);
 
 /* -ESHUTDOWN, or what the store says when it cannot be written, else 0: asked before anything new
  * is taken. */

@@ -194,7 +194,7 @@ static void hand(struct embedding *e)
 		.texts = &text,
 		.lens = &e->len,
 		.n = 1,
-		.salt = (e->at_gate.uid + 1ull) * 0x9E3779B97F4A7C15u,
+		.salt = gateway_salt(e->at_gate.uid),
 		.done = embedded,
 		.arg = embedding_ref(e),
 	};

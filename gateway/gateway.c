@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The gateway object: opening and ending it, the tables of sessions and models.
+ * The gateway object: opening and ending it. Its tables are gateway_sessions.c's and
+ * gateway_models.c's.
  *
  * The end comes in two steps. gateway_stop refuses new work, cancels what runs and wakes everybody;
  * gateway_free then waits until no request and no loaded model is left, ends the threads in the
  * order of their dependence (loader, texts, loop, store) and lets go. Sessions, models and answers
  * that others still hold keep the gateway's memory, not its threads.
- *
- * Lock: gateway->lock guards the tables and is outside of the sessions' and models' locks.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -22,6 +21,7 @@
 #include "gateway/guards.h"
 #include "gateway/http.h"
 #include "gateway/judge.h"
+#include "gateway/opinions.h"
 #include "gateway/router.h"
 #include "gateway/secrets.h"
 #include "gateway/session.h"
@@ -59,7 +59,10 @@ struct gateway *gateway_put(struct gateway *g)
 	trace_free(g->trace);
 	ask_errors_free(g->ask_errors);
 	gate_free(g->judges);
+	for (size_t i = 0; i < QUESTION_KINDS; i++)
+		gate_free(g->questions[i]);
 	router_free(g->router);
+	opinions_free(g->opinions);
 	pthread_cond_destroy(&g->idle);
 	pthread_mutex_destroy(&g->lock);
 	pthread_mutex_destroy(&g->busy_lock);
@@ -87,6 +90,18 @@ int gateway_accepts(struct gateway *g, struct err *err)
 	if (atomic_load(&g->stopping))
 		return err_set(err, -ESHUTDOWN, "llmfs is stopping");
 	return store_state(g->store, err);
+}
+
+int gateway_check_name(const char *what, const char *name, struct err *err)
+{
+	size_t len = strlen(name);
+	if (len > TEXT_NAME_MAX)
+		return err_set(err, -ENAMETOOLONG, "the name of a %s has at most %d bytes", what,
+			TEXT_NAME_MAX);
+	if (!text_is_name(name, len))
+		return err_set(
+			err, -EINVAL, "the name of a %s consists of A-Z a-z 0-9 . _ -", what);
+	return 0;
 }
 
 struct change {
@@ -119,6 +134,12 @@ void gateway_tell_change(
 		free(c);
 }
 
+/* An odd multiplier keeps the salts apart. */
+uint64_t gateway_salt(uid_t uid)
+{
+	return ((uint64_t)uid + 1) * 0x9E3779B97F4A7C15u;
+}
+
 /* ---- opening ---- */
 
 static void fill_options(struct gateway_options *o)
@@ -133,23 +154,6 @@ static uint64_t idle_interval_ns(const struct gateway *g)
 {
 	uint64_t s = g->options.idle_unload_s / 4;
 	return (s < 1 ? 1 : s > 30 ? 30 : s) * 1000000000u;
-}
-
-struct model **gateway_all_models(struct gateway *g)
-{
-	pthread_mutex_lock(&g->lock);
-	struct model **list = calloc(g->models.n + 1, sizeof *list);
-	for (size_t i = 0; list && i < g->models.n; i++)
-		list[i] = model_ref(g->models.rows[i].object);
-	pthread_mutex_unlock(&g->lock);
-	return list;
-}
-
-void gateway_put_models(struct model **list)
-{
-	for (size_t i = 0; list && list[i]; i++)
-		model_put(list[i]);
-	free(list);
 }
 
 static void unload_idle(struct loop_timer *timer)
@@ -213,18 +217,19 @@ static int open_cache(struct gateway *g, const char *state_dir, struct err *err)
 	return r;
 }
 
-/* models/auto and models/cascade. */
-static int add_virtual(struct gateway *g, struct err *err)
+static int open_gates(struct gateway *g, struct err *err)
 {
-	static const char *const names[] = {"auto", "cascade"};
-	int r = 0;
-	for (size_t i = 0; r == 0 && i < sizeof names / sizeof *names; i++) {
-		struct model *m = model_make(g, names[i]);
-		r = m ? table_add(&g->models, model_name(m), m) : -ENOMEM;
-		if (r < 0)
-			model_put(m);
+	g->judges = gate_new();
+	if (!g->judges)
+		return err_set(err, -ENOMEM, "out of memory");
+	gate_set(g->judges, JUDGE_RUNNING_MAX, JUDGE_WAITING_MAX);
+	for (size_t i = 0; i < QUESTION_KINDS; i++) {
+		g->questions[i] = gate_new();
+		if (!g->questions[i])
+			return err_set(err, -ENOMEM, "out of memory");
+		gate_set(g->questions[i], JUDGE_QUESTIONS_MAX, JUDGE_QUESTIONS_WAITING_MAX);
 	}
-	return r < 0 ? err_set(err, r, "out of memory") : 0;
+	return 0;
 }
 
 static int start(struct gateway *g, const char *state_dir, struct err *err)
@@ -235,19 +240,19 @@ static int start(struct gateway *g, const char *state_dir, struct err *err)
 	g->ask_errors = ask_errors_new();
 	g->users = users_new();
 	g->guards = guards_new(g);
-	g->judges = gate_new();
 	g->router = router_new();
+	g->opinions = opinions_new();
 	if (!g->watch || !g->metrics || !g->trace || !g->ask_errors || !g->users || !g->guards ||
-		!g->judges || !g->router)
+		!g->router || !g->opinions)
 		return err_set(err, -ENOMEM, "out of memory");
-	gate_set(g->judges, JUDGE_RUNNING_MAX, JUDGE_WAITING_MAX);
-	int r = store_open(&g->store, state_dir, err);
+	int r = open_gates(g, err);
+	r = r ? r : store_open(&g->store, state_dir, err);
 	r = r ? r : open_secrets(g, state_dir, err);
 	r = r ? r : loop_new(&g->loop, err);
 	r = r ? r : http_new(&g->http, g->loop, err);
 	r = r ? r : runner_new(&g->loader, "loader", err);
 	r = r ? r : runner_new(&g->texts, "texts", err);
-	r = r ? r : add_virtual(g, err);
+	r = r ? r : gateway_add_virtual(g, err);
 	r = r ? r : open_cache(g, state_dir, err);
 	r = r ? r : audit_open(&g->audit, state_dir, g->loop, g->watch, err);
 	/* All of these read the store, before anything is written. */
@@ -291,23 +296,6 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, st
 }
 
 /* ---- the end ---- */
-
-struct session **gateway_all_sessions(struct gateway *g)
-{
-	pthread_mutex_lock(&g->lock);
-	struct session **list = calloc(g->sessions.n + 1, sizeof *list);
-	for (size_t i = 0; list && i < g->sessions.n; i++)
-		list[i] = session_ref(g->sessions.rows[i].object);
-	pthread_mutex_unlock(&g->lock);
-	return list;
-}
-
-void gateway_put_sessions(struct session **list)
-{
-	for (size_t i = 0; list && list[i]; i++)
-		session_put(list[i]);
-	free(list);
-}
 
 void gateway_stop(struct gateway *g)
 {
@@ -373,284 +361,4 @@ void gateway_set_mount_device(struct gateway *g, dev_t device)
 {
 	g->mount_device = device;
 	secrets_forbid(g->secrets, device);
-}
-
-/* ---- sessions ---- */
-
-static int check_name(const char *what, const char *name, struct err *err)
-{
-	size_t len = strlen(name);
-	if (len > TEXT_NAME_MAX)
-		return err_set(err, -ENAMETOOLONG, "the name of a %s has at most %d bytes", what,
-			TEXT_NAME_MAX);
-	if (!text_is_name(name, len))
-		return err_set(
-			err, -EINVAL, "the name of a %s consists of A-Z a-z 0-9 . _ -", what);
-	return 0;
-}
-
-/* Sessions of a user. With the lock held. */
-static uint32_t sessions_of(const struct gateway *g, uid_t uid)
-{
-	uint32_t n = 0;
-	for (size_t i = 0; i < g->sessions.n; i++) {
-		struct session *s = g->sessions.rows[i].object;
-		struct session_attr a;
-		session_attr(s, &a);
-		n += a.uid == uid;
-	}
-	return n;
-}
-
-/* With the lock held. Steals nothing: the table takes a reference of its own. */
-static int list_session(struct gateway *g, struct session *s, struct err *err)
-{
-	uint32_t most = g->options.max_sessions_per_user;
-	if (table_find(&g->sessions, s->id))
-		return err_set(err, -EEXIST, "session %s exists", s->id);
-	if (sessions_of(g, s->attr.uid) >= most)
-		return err_set(err, -EDQUOT, "a user may have %u sessions", (unsigned)most);
-	int r = table_add(&g->sessions, s->id, s);
-	if (r < 0)
-		return err_set(err, r, "out of memory");
-	session_ref(s);
-	pthread_mutex_lock(&s->lock);
-	store_begin(g->store);
-	session_store_all(s);
-	store_end(g->store);
-	pthread_mutex_unlock(&s->lock);
-	return 0;
-}
-
-/* Not listed yet: nobody else has s. 0 or -ENOMEM. */
-static int copy_session(struct session *s, struct session *from)
-{
-	pthread_mutex_lock(&from->lock);
-	settings_copy(&s->settings, &from->settings);
-	int r = conversation_copy(&s->conversation, &from->conversation);
-	pthread_mutex_unlock(&from->lock);
-	return r;
-}
-
-/* from may be NULL. new reference in *out (may be NULL). */
-static int create_session(struct gateway *g, const char *id, const struct session_attr *attr,
-	struct session *from, struct session **out, struct err *err)
-{
-	int r = check_name("session", id, err);
-	r = r ? r : gateway_accepts(g, err);
-	if (r < 0)
-		return r;
-	struct session *s = session_make(g, id, false);
-	if (!s)
-		return err_set(err, -ENOMEM, "out of memory");
-	s->attr.uid = attr->uid;
-	s->attr.gid = attr->gid;
-	s->attr.mode = attr->mode & 0700;
-	if (from && copy_session(s, from) < 0)
-		r = err_set(err, -ENOMEM, "out of memory");
-	if (r == 0) {
-		pthread_mutex_lock(&g->lock);
-		r = list_session(g, s, err);
-		pthread_mutex_unlock(&g->lock);
-	}
-	if (r == 0)
-		gateway_tell_change(g, GATEWAY_CHANGE_SESSIONS, id, NULL);
-	if (r == 0 && out)
-		*out = s;
-	else
-		session_put(s);
-	return r;
-}
-
-int gateway_session_create(struct gateway *g, const char *id, uid_t uid, gid_t gid, mode_t mode,
-	struct session **out, struct err *err)
-{
-	const struct session_attr attr = {.uid = uid, .gid = gid, .mode = mode};
-	return create_session(g, id, &attr, NULL, out, err);
-}
-
-int gateway_session_fork(
-	struct session *from, const char *id, uid_t uid, gid_t gid, struct err *err)
-{
-	const struct session_attr attr = {.uid = uid, .gid = gid, .mode = 0700};
-	return create_session(from->g, id, &attr, from, NULL, err);
-}
-
-int gateway_session_remove(struct gateway *g, const char *id, struct err *err)
-{
-	if (!strcmp(id, "main"))
-		return err_set(err, -EBUSY, "session main always exists");
-	pthread_mutex_lock(&g->lock);
-	struct session *s = table_remove(&g->sessions, id);
-	if (s) { /* under the tables' lock, so that a new one of that name is stored after this */
-		pthread_mutex_lock(&s->lock);
-		session_cancel_all(s, "the session was removed");
-		store_begin(g->store);
-		session_unstore(s);
-		store_end(g->store);
-		s->removed = true;
-		session_poke(
-			s, SESSION_NEWEST_CHANGED | SESSION_CHAT_CHANGED | SESSION_EVENTS_CHANGED);
-		pthread_mutex_unlock(&s->lock);
-	}
-	pthread_mutex_unlock(&g->lock);
-	if (!s)
-		return err_set(err, -ENOENT, "there is no session %s", id);
-	session_put(s);
-	gateway_tell_change(g, GATEWAY_CHANGE_SESSIONS, id, NULL);
-	return 0;
-}
-
-struct session *gateway_session_find(struct gateway *g, const char *id)
-{
-	pthread_mutex_lock(&g->lock);
-	struct session *s = table_find(&g->sessions, id);
-	if (s)
-		session_ref(s);
-	pthread_mutex_unlock(&g->lock);
-	return s;
-}
-
-char **gateway_session_names(struct gateway *g)
-{
-	pthread_mutex_lock(&g->lock);
-	char **names = table_names(&g->sessions);
-	pthread_mutex_unlock(&g->lock);
-	return names;
-}
-
-int gateway_channel_open(struct gateway *g, enum gateway_channel channel, const char *model,
-	uid_t uid, struct session **out, struct err *err)
-{
-	static const char *const names[] = {
-		[GATEWAY_ASK] = "ask",
-		[GATEWAY_EMBED] = "embed",
-		[GATEWAY_GUARD_TEST] = "test",
-		[GATEWAY_EXPLAIN] = "explain",
-		[GATEWAY_LOOKUP] = "lookup",
-	};
-	bool of_model = channel == GATEWAY_ASK || channel == GATEWAY_EMBED;
-	struct model *m = of_model ? gateway_model_find(g, model) : NULL;
-	if (of_model && !m)
-		return err_set(err, -ENOENT, "there is no model %s", model);
-	struct session *s = session_make(g, names[channel], true);
-	int r = s ? 0 : err_set(err, -ENOMEM, "out of memory");
-	if (r == 0 && m)
-		r = settings_set(
-			&s->settings, SETTING_MODEL, model_name(m), strlen(model_name(m)), err);
-	if (r == 0 && m)
-		s->asked = model_serial(m);
-	model_put(m);
-	if (r == 0) {
-		s->channel = channel;
-		s->attr.uid = uid;
-		*out = s;
-	} else {
-		session_put(s);
-	}
-	return r;
-}
-
-/* ---- models ---- */
-
-int model_name_check(const char *name, struct err *err)
-{
-	int r = check_name("model", name, err);
-	if (r == 0 && !strcmp(name, "default"))
-		r = err_set(err, -EINVAL, "the name %s is reserved", name);
-	if (r == 0 && model_name_is_virtual(name))
-		r = err_set(err, -EEXIST, "models/%s is the router's", name);
-	return r;
-}
-
-int gateway_model_create(struct gateway *g, const char *name, struct err *err)
-{
-	int r = model_name_check(name, err);
-	if (r < 0)
-		return r;
-	struct model *m = model_make(g, name);
-	if (!m)
-		return err_set(err, -ENOMEM, "out of memory");
-	pthread_mutex_lock(&g->lock);
-	r = atomic_load(&g->stopping) ? -ESHUTDOWN : table_add(&g->models, model_name(m), m);
-	pthread_mutex_unlock(&g->lock);
-	if (r < 0) {
-		model_put(m);
-		return err_set(err, r, "model %s: %s", name, strerror(-r));
-	}
-	gateway_tell_change(g, GATEWAY_CHANGE_MODELS, name, NULL);
-	return 0;
-}
-
-int gateway_model_remove(struct gateway *g, const char *name, struct err *err)
-{
-	struct model *m = NULL;
-	int r = 0;
-	pthread_mutex_lock(&g->lock);
-	if (model_name_is_virtual(name))
-		r = err_set(err, -EPERM, "models/%s is the router's", name);
-	else if (!strcmp(g->default_model, name) && table_find(&g->models, name))
-		r = err_set(err, -EBUSY, "models/default points to %s", name);
-	else
-		m = table_remove(&g->models, name);
-	pthread_mutex_unlock(&g->lock);
-	if (r == 0 && !m)
-		r = err_set(err, -ENOENT, "there is no model %s", name);
-	if (r < 0)
-		return r;
-	model_retire(m, "the model was removed");
-	ask_errors_forget(g->ask_errors, model_serial(m));
-	model_put(m);
-	gateway_tell_change(g, GATEWAY_CHANGE_MODELS, name, NULL);
-	return 0;
-}
-
-int gateway_model_key_forget(struct gateway *g, const char *name, struct err *err)
-{
-	return secrets_has(g->secrets, name) ? secrets_set(g->secrets, name, "", 0, err) : 0;
-}
-
-char **gateway_model_key_names(struct gateway *g)
-{
-	return secrets_names(g->secrets);
-}
-
-struct model *gateway_model_find(struct gateway *g, const char *name)
-{
-	pthread_mutex_lock(&g->lock);
-	if (!strcmp(name, "default"))
-		name = g->default_model;
-	struct model *m = table_find(&g->models, name);
-	if (m)
-		model_ref(m);
-	pthread_mutex_unlock(&g->lock);
-	return m;
-}
-
-char **gateway_model_names(struct gateway *g)
-{
-	pthread_mutex_lock(&g->lock);
-	char **names = table_names(&g->models);
-	pthread_mutex_unlock(&g->lock);
-	return names;
-}
-
-int gateway_default_set(struct gateway *g, const char *name, struct err *err)
-{
-	if (name && (!text_is_name(name, strlen(name)) || !strcmp(name, "default")))
-		return err_set(
-			err, -EINVAL, "default points to the bare name of a model beside it");
-	pthread_mutex_lock(&g->lock);
-	snprintf(g->default_model, sizeof g->default_model, "%s", name ? name : "");
-	pthread_mutex_unlock(&g->lock);
-	gateway_tell_change(g, GATEWAY_CHANGE_MODELS, "default", NULL);
-	return 0;
-}
-
-int gateway_default(struct gateway *g, struct buf *name)
-{
-	pthread_mutex_lock(&g->lock);
-	int r = buf_append_str(name, g->default_model);
-	pthread_mutex_unlock(&g->lock);
-	return r;
 }

@@ -147,6 +147,9 @@ char **gateway_model_names(struct gateway *g);
  * taken, as symlinks do. -EINVAL: not a bare name. gateway_default appends the name (nothing when
  * there is none). */
 int gateway_default_set(struct gateway *g, const char *name, struct err *err);
+/* Whether a person should be let: -EINVAL, with the reason, when it is known that the model of that
+ * name does not answer prompts. What TREE says is set all the same, and then in `status`. */
+int gateway_default_check(struct gateway *g, const char *name, struct err *err);
 int gateway_default(struct gateway *g, struct buf *name);
 
 /* Whether it is one of the router's, `auto` or `cascade`. */
@@ -167,6 +170,8 @@ int model_setting_check(const char *file, const char *value, size_t len, struct 
  */
 struct model_powers {
 	bool answers, embeds; /* both: nobody knows */
+	bool chats;           /* it may answer who did not name it */
+	bool is_set;          /* it has a path or an endpoint */
 };
 int model_powers(int (*get)(void *arg, const char *file, struct buf *out), void *arg,
 	struct model_powers *out, struct err *err);
@@ -244,9 +249,10 @@ char **gateway_guard_names(struct gateway *g);
  * memory is out. */
 struct guards_check *gateway_guards_check_new(void);
 struct guards_check *gateway_guards_check_free(struct guards_check *c);
-/* 0 or -EINVAL, -ENOMEM, as gateway_guard_set; file is a name that gateway_guard_name_ok takes. */
-int gateway_guards_check(
-	struct guards_check *c, const char *file, const char *text, size_t len, struct err *err);
+/* Tells each fault, in a sentence as gateway_guard_set's; what is sound beside them is judged as if
+ * they were not there. file is a name that gateway_guard_name_ok takes. 0; -ENOMEM. */
+int gateway_guards_check(struct guards_check *c, const char *file, const char *text, size_t len,
+	void (*tell)(void *arg, const char *sentence), void *arg);
 /* borrows: the model that guards/moderation names, if it was among them; "". */
 const char *gateway_guards_check_judge(const struct guards_check *c);
 
@@ -254,7 +260,8 @@ const char *gateway_guards_check_judge(const struct guards_check *c);
 
 /*
  * Settings of a part of the gateway, by file name below its directory. router: policy weights
- * classes threshold (gateway/router.h); cache: enabled ttl threshold scope embedding_model
+ * classes threshold cascade_judge cascade_judge_timeout_ms classifier_model classifier_timeout_ms
+ * (gateway/router.h); cache: enabled ttl threshold scope embedding_model
  * max_memory max_entries max_disk (gateway/cache.h). Values may have lines (weights, classes). Not
  * kept over a restart, a front end sets them from its files; "" resets. -EINVAL with what is
  * allowed; -ENOENT: no such setting.
@@ -376,6 +383,11 @@ enum gateway_channel {
 };
 int gateway_channel_open(struct gateway *g, enum gateway_channel channel, const char *model,
 	uid_t uid, struct session **out, struct err *err);
+/* borrows, static: "ask", "embed", "test", "explain", "lookup". */
+const char *gateway_channel_name(enum gateway_channel channel);
+/* The same as model_ask_error, of a channel that is none of a model's: "explain: sentence\n". */
+int gateway_channel_error(struct gateway *g, enum gateway_channel channel, uid_t uid,
+	struct buf *out, uint64_t *changed_ns);
 
 void session_attr(struct session *s, struct session_attr *out);
 int session_chmod(struct session *s, mode_t mode);
@@ -399,17 +411,30 @@ int session_setting_get(
 /* One verb (a line without its newline): submit, cancel, clear, retry, "fork ID". uid: of who says
  * it; the fork belongs to that user. submit: what stands in the session's open drafts. cancel: what
  * runs and all that is queued; in force at the return. clear: the conversation, not the settings.
- * retry: the last turn again, if its answer is missing or broke off (its prompt passes the guards,
- * limits and budget of now: -EPERM, -EAGAIN, -EDQUOT, -EHOSTUNREACH). fork: settings and settled
- * turns; nothing was asked there yet. -EINVAL with the verbs; those of gateway_session_create for
- * fork; -EBUSY: clear or retry while an answer is under way; -ENOENT: nothing to retry. */
+ * retry: the newest prompt again, if it was refused before a model saw it (to draft_write: as
+ * draft_write says), else the last turn, if its answer is missing or broke off (its prompt passes
+ * the guards, limits and budget of now: -EPERM, -EAGAIN, -EDQUOT, -EHOSTUNREACH). fork: settings
+ * and settled turns; nothing was asked there yet. -EINVAL with the verbs; those of
+ * gateway_session_create for fork; -EBUSY: clear or retry while an answer is under way; -ENOENT:
+ * nothing to retry, or more of the refused prompt was, or may have been, to come (a write of whole
+ * pages, a second write, no close since), or it is longer than 1 MiB. Why a verb was refused is
+ * also what `error` shows next, until one is obeyed. */
 int session_ctl(
 	struct session *s, uid_t uid, gid_t gid, const char *line, size_t len, struct err *err);
 
 /* Replaces the conversation: OpenAI's array of {"role", "content"}; a leading system message
  * becomes the setting `system`, which stays as it is when there is none. All or nothing. -EINVAL
- * with the position; -EBUSY while an answer is under way. */
+ * with the position; -EBUSY while an answer is under way. What was refused is also what `error`
+ * shows next. */
 int session_messages_set(struct session *s, const char *json, size_t len, struct err *err);
+/* Whether no text that begins with that one can be taken, by its JSON alone. It must not end inside
+ * a word of it, a number or a character: whole lines do not. */
+bool session_messages_is_hopeless(const char *json, size_t len);
+/* What session_messages_set has refused with that code and sentence was refused where perhaps
+ * nobody heard it, as shells ignore errors of close: it is the session's newest request, too, but
+ * while an answer is under way. `out` fails with it, `status` and `error` say it; a refused prompt
+ * can be retried as before. uid: of who wrote. */
+void session_messages_unheard(struct session *s, uid_t uid, int code, const char *sentence);
 
 enum session_view {
 	/* The conversation as text, grows at its end while an answer is generated. For each turn:
@@ -453,16 +478,19 @@ int draft_new(struct draft **out, struct session *s, uid_t uid, struct err *err)
 int draft_write(struct draft *d, const char *text, size_t len, struct err *err);
 /* Some descriptor of the open was closed: a non-empty draft becomes pending (readers of `out` wait
  * up to a second for its end). 0 or the poison; -EILSEQ when it ends inside a sequence (poisons).
- */
+ * Nothing but blanks is no error yet: each program that a shell has begun meanwhile closes one. */
 int draft_flush(struct draft *d, struct err *err);
+/* As that, though nothing is written to it: readers of `out` wait up to a second for its end. */
+void draft_hold(struct draft *d);
 /* Submits what is there (one trailing newline dropped) and empties the draft, which can be written
  * again: for channels and `submit`. 0; 1: there was nothing; < 0: the poison, which is gone
- * afterwards. */
+ * afterwards, or what is found only now: -EINVAL: there are nothing but blanks. */
 int draft_submit(struct draft *d, struct err *err);
 /* The last close: submits what is there (unless poisoned or empty) and frees. Accepts NULL, returns
  * NULL. */
 struct draft *draft_commit(struct draft *d);
-/* Frees without submitting. Accepts NULL, returns NULL. */
+/* Frees without submitting; of a channel, what it has is told as given up (model_ask_error).
+ * Accepts NULL, returns NULL. */
 struct draft *draft_drop(struct draft *d);
 
 /* ---- answers ---- */

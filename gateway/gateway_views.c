@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What is said of the whole: `status`, the plain numbers of metrics/, and the Prometheus text,
- * which has the same numbers behind "llmfs_". Rates and percentiles are computed when they are
- * read.
+ * What is said of the whole: the plain numbers of metrics/, and the Prometheus text, which has the
+ * same numbers behind "llmfs_". Rates and percentiles are computed when they are read. (`status`:
+ * gateway_status.c.)
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -16,98 +16,6 @@
 #include "gateway/cache.h"
 #include "gateway/guards.h"
 #include "gateway/session.h"
-
-void gateway_report(struct gateway *g, const char *key, const char *sentence)
-{
-	struct report *fresh = sentence ? calloc(1, sizeof *fresh) : NULL;
-	const size_t most = sizeof fresh->key - 1; /* so much of a key is kept */
-	pthread_mutex_lock(&g->lock);
-	struct report **at = &g->reports;
-	while (*at && strncmp((*at)->key, key, most))
-		at = &(*at)->next;
-	struct report *old = *at;
-	if (old)
-		*at = old->next;
-	if (fresh) {
-		snprintf(fresh->key, sizeof fresh->key, "%s", key);
-		snprintf(fresh->sentence, sizeof fresh->sentence, "%s", sentence);
-		fresh->next = g->reports;
-		g->reports = fresh;
-	}
-	pthread_mutex_unlock(&g->lock);
-	free(old);
-}
-
-/* Models on other servers that cannot be asked now, and local ones that could not be loaded. */
-static int render_down(struct gateway *g, bool *fine, struct buf *out)
-{
-	struct model **models = gateway_all_models(g);
-	int r = models ? 0 : -ENOMEM;
-	for (size_t i = 0; r == 0 && models[i]; i++) {
-		struct model_facts f;
-		if (model_is_virtual(models[i]) || model_facts(models[i], &f) >= 0 || !f.configured)
-			continue;
-		*fine = false;
-		r = buf_printf(out, "degraded: models/%s is %s: %s\n", f.name, f.word, f.why.text);
-	}
-	gateway_put_models(models);
-	return r;
-}
-
-/* Of its own, not the router's. */
-static bool has_models(struct gateway *g)
-{
-	struct model **models = gateway_all_models(g);
-	bool has = false;
-	for (size_t i = 0; models && models[i]; i++)
-		has = has || !model_is_virtual(models[i]);
-	gateway_put_models(models);
-	return has;
-}
-
-/* Where there are models, `default` must be one, or sessions that chose none cannot ask. */
-static int render_default(struct gateway *g, bool *fine, struct buf *out)
-{
-	struct buf name = {0};
-	struct model *m = gateway_model_find(g, "default");
-	int r = m ? 0 : gateway_default(g, &name);
-	if (!m && r == 0 && name.len) {
-		*fine = false;
-		r = buf_printf(out,
-			"degraded: models/default points to %s, and there is no model %s: make it, "
-			"or "
-			"point to another, ln -sfn NAME models/default\n",
-			name.data, name.data);
-	} else if (!m && r == 0 && has_models(g)) {
-		*fine = false;
-		r = buf_append_str(out,
-			"degraded: models/default names no model, and sessions "
-			"that chose none cannot ask: ln -sfn NAME models/default\n");
-	}
-	model_put(m);
-	buf_free(&name);
-	return r;
-}
-
-static int render_status(struct gateway *g, struct buf *out)
-{
-	struct err err = {0};
-	bool fine = store_state(g->store, &err) == 0;
-	int r = fine ? 0 : buf_printf(out, "degraded: %s\n", err.text);
-	char missing[128];
-	guards_missing_judge(g->guards, missing, sizeof missing);
-	if (r == 0 && *missing) {
-		r = buf_printf(out, "degraded: %s\n", missing);
-		fine = false;
-	}
-	pthread_mutex_lock(&g->lock);
-	for (const struct report *p = g->reports; r == 0 && p; p = p->next, fine = false)
-		r = buf_printf(out, "degraded: %s\n", p->sentence);
-	pthread_mutex_unlock(&g->lock);
-	r = r ? r : render_default(g, &fine, out);
-	r = r ? r : render_down(g, &fine, out);
-	return r || !fine ? r : buf_append_str(out, "ok\n");
-}
 
 struct totals {
 	uint64_t sessions, models, queued, running;
@@ -300,6 +208,7 @@ static int render_prometheus(struct gateway *g, struct buf *out)
 	r = r ? r : models_render_upstreams(models, n, out);
 	r = r ? r : models_render_work(models, n, out);
 	r = r ? r : models_render_chosen(models, n, out);
+	r = r ? r : models_render_arms(models, n, out);
 	r = r ? r : cache_metrics(g->cache, out);
 	free(names);
 	free(sets);
@@ -321,7 +230,7 @@ int gateway_render(struct gateway *g, enum gateway_view view, struct buf *out)
 {
 	switch (view) {
 	case GATEWAY_STATUS:
-		return render_status(g, out);
+		return gateway_status(g, out);
 	case GATEWAY_PROMETHEUS:
 		return render_prometheus(g, out);
 	case GATEWAY_GUARD_STATUS:

@@ -57,6 +57,7 @@ struct guard_rules;
 struct guard_fault {
 	unsigned line, column; /* from 1; column in bytes */
 	char reason[200];      /* valid UTF-8 */
+	bool of_all;           /* of the file up to there, not of that line alone */
 };
 
 /* new *out. `file` (copied) names it in findings. -EINVAL with *fault; -ENOMEM. */
@@ -65,6 +66,8 @@ int guard_rules_parse(struct guard_rules **out, enum guard_stage stage, const ch
 struct guard_rules *guard_rules_ref(struct guard_rules *r);
 struct guard_rules *guard_rules_put(struct guard_rules *r); /* accepts NULL, returns NULL */
 size_t guard_rules_count(const struct guard_rules *r);
+/* borrows: the name of its i-th rule. */
+const char *guard_rules_name(const struct guard_rules *r, size_t i);
 /* The line of the rule of that name, or 0. */
 unsigned guard_rules_line(const struct guard_rules *r, const char *name);
 /* The first name of `r` that `other` has too, or NULL. borrows. */

@@ -279,6 +279,9 @@ struct guard_set {
 	bool hold_all;  /* there is a rule of json or schema */
 	bool counts;    /* there is a rule of max_chars */
 	struct guard_prefilter *starts, *whole;
+	/* The memory of a stream that has ended, for the next one; NULL: none. Of some kilobytes,
+	 * and in the caches, which that of malloc would not be. */
+	_Atomic(void *) spare;
 };
 
 /* ---- guard_track.c: one rule on its way through a text ---- */

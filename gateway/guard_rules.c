@@ -3,7 +3,9 @@
  * The parser of rule files. It stops at the first fault and says where it is, as an editor counts:
  * lines and bytes of the file, for a fault in a pattern the byte PCRE2 stopped at.
  *
- * All of a file or nothing: a rule that is half understood is no guard.
+ * All of a file or nothing: a rule that is half understood is no guard. So is one with a control
+ * character in it: PCRE2 would take a backspace for a character to match, while whoever wrote it
+ * wrote \b, and a shell's echo read it.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -322,7 +324,8 @@ static int read_rule(struct guard_rules *rules, struct line *l)
 	struct guard_rule *rule;
 	int r;
 
-	if (rules->n == RULES_MAX)
+	l->fault->of_all = rules->n == RULES_MAX;
+	if (l->fault->of_all)
 		return refuse(l, l->p, "a file has at most %d rules", RULES_MAX);
 	rule = add_rule(rules);
 	if (!rule)
@@ -339,7 +342,8 @@ static int read_rule(struct guard_rules *rules, struct line *l)
 	if (r == 0 && l->p < l->end)
 		r = refuse(l, l->p, "nothing may follow here");
 	rules->compiled += guard_compile_bytes(rule);
-	if (r == 0 && rules->compiled > GUARD_COMPILED_MAX)
+	l->fault->of_all = r == 0 && rules->compiled > GUARD_COMPILED_MAX;
+	if (l->fault->of_all)
 		r = refuse(l, l->begin,
 			"the rules up to here are larger than %zu MiB once compiled",
 			GUARD_COMPILED_MAX >> 20);
@@ -350,9 +354,32 @@ static int read_rule(struct guard_rules *rules, struct line *l)
 	return r;
 }
 
+/* Characters that are not meant, most of them made by an echo that knows escapes. */
+static int refuse_controls(struct line *l)
+{
+	static const char made[] = "\a\b\v\f\r\x1b", of[] = "abvfre";
+
+	for (const char *p = l->p; p < l->end; p++) {
+		unsigned c = (unsigned char)*p;
+		const char *at;
+		if ((c >= 0x20 || c == '\t') && c != 0x7f)
+			continue;
+		at = c ? strchr(made, (int)c) : NULL;
+		if (!at)
+			return refuse(l, p,
+				"the control character 0x%02x: in a pattern, write \\x%02x", c, c);
+		return refuse(l, p,
+			"the control character 0x%02x: did the echo of sh make it out of \\%c? "
+			"Write the line with printf '%%s\\n' '...'",
+			c, of[at - made]);
+	}
+	return 0;
+}
+
 static int read_line(struct guard_rules *rules, struct line *l)
 {
 	size_t n = (size_t)(l->end - l->p), good = utf8_valid_prefix(l->p, n);
+	int r;
 
 	if (good < n)
 		return refuse(l, l->p + good, "not UTF-8");
@@ -362,8 +389,9 @@ static int read_line(struct guard_rules *rules, struct line *l)
 		l->end--;
 	if (l->p == l->end || *l->p == '#')
 		return 0;
+	r = refuse_controls(l);
 	skip_space(l);
-	return l->p == l->end ? 0 : read_rule(rules, l);
+	return r < 0 || l->p == l->end ? r : read_rule(rules, l);
 }
 
 int guard_rules_parse(struct guard_rules **out, enum guard_stage stage, const char *file,
@@ -384,7 +412,8 @@ int guard_rules_parse(struct guard_rules **out, enum guard_stage stage, const ch
 		r = -ENOMEM;
 	l.begin = l.p = text;
 	l.number = 1;
-	if (r == 0 && len > FILE_MAX)
+	fault->of_all = r == 0 && len > FILE_MAX;
+	if (fault->of_all)
 		r = refuse(&l, text, "the file is larger than %d bytes", FILE_MAX);
 	for (const char *p = text, *end = text + len; p < end && r == 0; l.number++) {
 		const char *stop = memchr(p, '\n', (size_t)(end - p));
@@ -420,6 +449,11 @@ struct guard_rules *guard_rules_put(struct guard_rules *r)
 size_t guard_rules_count(const struct guard_rules *r)
 {
 	return r->n;
+}
+
+const char *guard_rules_name(const struct guard_rules *r, size_t i)
+{
+	return r->rules[i].name;
 }
 
 unsigned guard_rules_line(const struct guard_rules *r, const char *name)

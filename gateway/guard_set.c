@@ -67,6 +67,7 @@ struct guard_set *guard_set_put(struct guard_set *s)
 {
 	if (!s || atomic_fetch_sub(&s->refs, 1) > 1)
 		return NULL;
+	free(atomic_load(&s->spare));
 	guard_prefilter_free(s->starts);
 	guard_prefilter_free(s->whole);
 	for (size_t i = 0; i < s->n_files; i++)

@@ -63,8 +63,9 @@ struct guard_stream *guard_stream_new(struct guard_set *set)
 		sizeof(struct guard_stream) + n * (sizeof(size_t) + sizeof(struct guard_cost));
 	size_t rest = n * (sizeof(size_t) + sizeof(struct guard_cost) + sizeof(uint32_t)) +
 		      words * sizeof(uint64_t);
-	struct guard_stream *s = malloc(zero + rest);
+	struct guard_stream *s = atomic_exchange(&set->spare, NULL);
 
+	s = s ? s : malloc(zero + rest);
 	if (!s)
 		return NULL;
 	memset(s, 0, zero);
@@ -80,15 +81,19 @@ struct guard_stream *guard_stream_new(struct guard_set *set)
 
 struct guard_stream *guard_stream_free(struct guard_stream *s)
 {
+	void *none = NULL;
+
 	if (!s)
 		return NULL;
-	guard_set_put(s->set);
+	struct guard_set *set = s->set;
 	buf_free(&s->text);
 	free(s->hits.hit);
 	free(s->peeked.hit);
 	free(s->release.cuts);
 	free(s->findings);
-	free(s);
+	if (!atomic_compare_exchange_strong(&set->spare, &none, s))
+		free(s);
+	guard_set_put(set);
 	return NULL;
 }
 

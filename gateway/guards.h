@@ -61,7 +61,7 @@ uint64_t guards_blocks(struct guards *gs, enum guards_kind kind, enum guard_stag
 uint64_t guards_findings(struct guards *gs);
 /* "llm_guardrail_blocks_total{guard_type,stage}". */
 int guards_render_metrics(struct guards *gs, struct buf *out);
-/* A sentence when a judge is named that is not there, else "". */
+/* A sentence when a judge is named that is not there, or is known to give no answers, else "". */
 void guards_missing_judge(struct guards *gs, char *sentence, size_t size);
 /* guards/status. */
 int guards_render_status(struct guards *gs, struct buf *out);

@@ -2,6 +2,7 @@
 /* Texts of guards judged without a gateway, one after the other: what gateway_guard_set would find,
  * with the names of rules that an earlier file of the stage has. Puts nothing in force. */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 #include "gateway/guard.h"
 #include "gateway/moderation.h"
 
-enum { FILES_MAX = 256 };
+enum { FILES_MAX = 256, FAULTS_MAX = 100 /* of a file */ };
 
 struct guards_check {
 	struct guard_rules *rules[2][FILES_MAX]; /* by stage */
@@ -33,50 +34,124 @@ struct guards_check *gateway_guards_check_free(struct guards_check *c)
 	return NULL;
 }
 
-static int fault(const char *file, const struct guard_fault *f, struct err *err)
+/* A file under judgement. A line that has a fault is told and made blank, and the rest is judged
+ * again: its own faults are found that way, and not those that follow from the first. */
+struct look {
+	struct guards_check *c;
+	const char *file;
+	char *text;    /* a copy */
+	size_t len, n; /* faults */
+	void (*tell)(void *arg, const char *sentence);
+	void *arg;
+};
+
+__attribute__((format(printf, 4, 5))) static void say(
+	struct look *l, unsigned line, unsigned column, const char *format, ...)
 {
-	return err_set(err, -EINVAL, "%s:%u:%u: %s", file, f->line, f->column, f->reason);
+	char reason[sizeof(struct err)], sentence[sizeof reason + 200];
+	va_list args;
+	va_start(args, format);
+	vsnprintf(reason, sizeof reason, format, args);
+	va_end(args);
+	snprintf(sentence, sizeof sentence, "%s:%u:%u: %s", l->file, line, column, reason);
+	l->tell(l->arg, sentence);
+	l->n++;
 }
 
-static int check_judge(
-	struct guards_check *c, const char *file, const char *text, size_t len, struct err *err)
+/* Leaves the newline, so that the others keep their numbers. False: it is blank already, so the
+ * fault is not of that line. */
+static bool make_blank(struct look *l, unsigned line)
 {
-	struct guard_fault why = {0};
+	char *at = l->text, *end = l->text + l->len;
+	while (--line && at < end) {
+		char *stop = memchr(at, '\n', (size_t)(end - at));
+		at = stop ? stop + 1 : end;
+	}
+	char *stop = memchr(at, '\n', (size_t)(end - at));
+	stop = stop ? stop : end;
+	memmove(at, stop, (size_t)(end - stop) + 1);
+	l->len -= (size_t)(stop - at);
+	return stop > at;
+}
+
+/* Tells a fault of the parser's. False: what is behind it cannot be judged. */
+static bool go_on(struct look *l, const struct guard_fault *why)
+{
+	say(l, why->line, why->column, "%s", why->reason);
+	if (why->of_all || !make_blank(l, why->line))
+		return false;
+	if (l->n < FAULTS_MAX)
+		return true;
+	say(l, why->line, 1, "there may be more behind it: mend these first");
+	return false;
+}
+
+static int check_judge(struct look *l)
+{
+	struct guard_fault why;
 	struct moderation *m;
-	int r = moderation_parse(&m, text, len, &why);
+	int r;
+	do
+		r = moderation_parse(&m, l->text, l->len, &why);
+	while (r == -EINVAL && go_on(l, &why));
 	if (r < 0)
-		return r == -EINVAL ? fault(file, &why, err) : r;
-	memcpy(c->judge, m->model, sizeof c->judge);
+		return r == -EINVAL ? 0 : r;
+	memcpy(l->c->judge, m->model, sizeof l->c->judge);
 	moderation_put(m);
 	return 0;
 }
 
-int gateway_guards_check(
-	struct guards_check *c, const char *file, const char *text, size_t len, struct err *err)
+/* The names of rules that an earlier file of the stage has. */
+static void check_names(struct look *l, enum guard_stage stage, const struct guard_rules *rules)
 {
-	struct guard_fault why = {0};
+	for (size_t i = 0; i < guard_rules_count(rules); i++) {
+		const char *name = guard_rules_name(rules, i);
+		for (size_t k = 0; k < l->c->n[stage]; k++)
+			if (guard_rules_line(l->c->rules[stage][k], name))
+				say(l, guard_rules_line(rules, name), 1, "the rule %s is in %s too",
+					name, l->c->names[stage][k]);
+	}
+}
+
+static int check_rules(struct look *l)
+{
+	struct guards_check *c = l->c;
+	enum guard_stage stage = *l->file == 'o' ? GUARD_OUTPUT : GUARD_INPUT;
+	struct guard_fault why;
 	struct guard_rules *rules;
-	if (!strcmp(file, "moderation"))
-		return check_judge(c, file, text, len, err);
-	enum guard_stage stage = *file == 'o' ? GUARD_OUTPUT : GUARD_INPUT;
-	int r = guard_rules_parse(&rules, stage, file, text, len, &why);
+	int r;
+	do
+		r = guard_rules_parse(&rules, stage, l->file, l->text, l->len, &why);
+	while (r == -EINVAL && go_on(l, &why));
 	if (r < 0)
-		return r == -EINVAL ? fault(file, &why, err) : r;
-	for (size_t i = 0; r == 0 && i < c->n[stage]; i++) {
-		const char *name = guard_rules_clash(rules, c->rules[stage][i]);
-		if (name)
-			r = err_set(err, -EINVAL, "%s:%u:1: the rule %s is in %s too", file,
-				guard_rules_line(rules, name), name, c->names[stage][i]);
-	}
-	if (r == 0 && c->n[stage] == FILES_MAX)
-		r = err_set(err, -EINVAL, "%s:1:1: a stage has at most %d files", file, FILES_MAX);
-	if (r < 0) {
+		return r == -EINVAL ? 0 : r;
+	check_names(l, stage, rules);
+	if (c->n[stage] == FILES_MAX) {
+		say(l, 1, 1, "a stage has at most %d files", FILES_MAX);
 		guard_rules_put(rules);
-		return r;
+		return 0;
 	}
-	snprintf(c->names[stage][c->n[stage]], sizeof c->names[0][0], "%s", file);
+	snprintf(c->names[stage][c->n[stage]], sizeof c->names[0][0], "%s", l->file);
 	c->rules[stage][c->n[stage]++] = rules;
 	return 0;
+}
+
+int gateway_guards_check(struct guards_check *c, const char *file, const char *text, size_t len,
+	void (*tell)(void *arg, const char *sentence), void *arg)
+{
+	struct look l = {.c = c,
+		.file = file,
+		.text = malloc(len + 1),
+		.len = len,
+		.tell = tell,
+		.arg = arg};
+	if (!l.text)
+		return -ENOMEM;
+	memcpy(l.text, text, len);
+	l.text[len] = '\0';
+	int r = !strcmp(file, "moderation") ? check_judge(&l) : check_rules(&l);
+	free(l.text);
+	return r;
 }
 
 const char *gateway_guards_check_judge(const struct guards_check *c)

@@ -2,11 +2,12 @@
 #ifndef GATEWAY_GUARDS_PARTS_H
 #define GATEWAY_GUARDS_PARTS_H
 
-/* What guards.c and guards_tell.c share. */
+/* What the files named guards* share. */
 
 #include "gateway/guards.h"
 
-enum { GUARDS_SENTENCE = 320 };
+enum { GUARDS_SENTENCE = 320, GUARDS_TEXT_MAX = 256 << 10, GUARDS_FILES_MAX = 256 };
+#define GUARDS_HASH_START UINT64_C(0xCBF29CE484222325)
 
 struct guard_file {
 	char name[TEXT_NAME_SIZE + 8]; /* "input/x.rules" */
@@ -40,5 +41,35 @@ struct guards {
 
 /* "input", "output". */
 extern const char *const guards_stage_names[];
+/* The name of the judge's file. */
+extern const char guards_judge_file[];
+
+/* What a text is worth, compiled. */
+struct guards_compiled {
+	struct guard_rules *rules;
+	struct moderation *moderation;
+	uint64_t hash; /* of the text */
+};
+
+/* guards_file.c. new; NULL when memory is out. The name is one that gateway_guard_name_ok takes. */
+struct guard_file *guards_file_new(const char *name);
+struct guard_file *guards_file_free(struct guard_file *f); /* accepts NULL, returns NULL */
+/* FNV-1a, from h or GUARDS_HASH_START. */
+uint64_t guards_file_hash(uint64_t h, const char *bytes, size_t n);
+/* What the text would be as that file's: new *c. -EINVAL, with the place; -EFBIG, -ENOMEM. Needs no
+ * lock: of f only what never changes is read. */
+int guards_file_compile(const struct guard_file *f, const char *text, size_t len,
+	struct guards_compiled *c, struct err *err);
+/* -EINVAL: a name of those rules stands in another file of the stage. With the lock held. */
+int guards_file_check_names(const struct guards *gs, const struct guard_file *f,
+	const struct guard_rules *rules, struct err *err);
+/* Takes what was compiled. With the lock held. */
+void guards_file_take(struct guard_file *f, struct guards_compiled *c);
+
+/* guards_files.c: what is dropped later, in a zeroed object. */
+void guards_files_init(struct guards *gs);
+
+/* guards.c: the stage becomes what its files say now. With the set_lock held, and not the lock. */
+void guards_put_in_force(struct guards *gs, enum guard_stage stage);
 
 #endif

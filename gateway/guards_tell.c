@@ -11,6 +11,7 @@
 
 #include "gateway/audit.h"
 #include "gateway/guards_parts.h"
+#include "gateway/model.h"
 
 /* ---- whole texts ---- */
 
@@ -188,14 +189,22 @@ void guards_missing_judge(struct guards *gs, char *sentence, size_t size)
 		memcpy(name, f->moderation->model, sizeof name);
 	pthread_mutex_unlock(&gs->lock);
 	struct model *m = *name ? gateway_model_find(gs->g, name) : NULL;
-	snprintf(sentence, size, "%s%s", *name && !m ? "guards/moderation: there is no model " : "",
-		*name && !m ? name : "");
+	struct model_facts can = {.answers = true};
+	*sentence = '\0';
+	if (m && !model_is_virtual(m))
+		model_facts(m, &can);
+	if (*name && !m)
+		snprintf(sentence, size, "guards/moderation: there is no model %s", name);
+	else if (!can.answers)
+		snprintf(sentence, size,
+			"guards/moderation: the model %s gives no answers: it is for embeddings",
+			name);
 	model_put(m);
 }
 
 int guards_render_status(struct guards *gs, struct buf *out)
 {
-	char missing[128];
+	char missing[192];
 	guards_missing_judge(gs, missing, sizeof missing);
 	int r = *missing ? buf_printf(out, "%s\n", missing) : 0;
 	pthread_mutex_lock(&gs->lock);

@@ -7,7 +7,9 @@
  * libcurl 7.87).
  *
  * Calls are http_call.c's. What they may not ask of libcurl while it is inside a callback waits on
- * two lists, and `settle` deals with it as soon as libcurl is out.
+ * two lists, and `settle` deals with it as soon as libcurl is out. A multi handle whose
+ * certificates are being read (http_ca_read.c) is not the loop's: until then its calls wait on the
+ * first of them.
  *
  * Connections are libcurl's: CACHED_MAX of them are kept, for IDLE_S seconds. libcurl closes old
  * ones only when it looks for one to use, so as long as there are any, `sweep` has it look, with a
@@ -196,6 +198,7 @@ static void settle(struct http *http)
 {
 	struct CURLMsg *m;
 	int left;
+	http_limit(http, http->parts);
 	while (!list_empty(&http->dying)) {
 		struct http_call *call = list_entry(http->dying.next, struct http_call, link);
 		if (call->failed && !call->cancelled)
@@ -327,12 +330,16 @@ static long part(long all, size_t parts)
 
 void http_limit(struct http *http, size_t parts)
 {
+	http->parts = parts;
+	if (http->inside || http->reading || http->parts_told == parts)
+		return;
+	http->parts_told = parts;
 	curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, part(CACHED_MAX, parts));
 	curl_multi_setopt(
 		http->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, part(connections_max(), parts));
 }
 
-int http_new(struct http **out, struct loop *loop, struct err *err)
+int http_make(struct http **out, struct loop *loop, struct err *err)
 {
 	struct http *http = calloc(1, sizeof *http);
 	if (!http)
@@ -342,8 +349,9 @@ int http_new(struct http **out, struct loop *loop, struct err *err)
 	http->idle_s = IDLE_S;
 	http->timer.run = run_timer;
 	http->sweep.run = run_sweep;
+	http->parts = 1;
 	struct list *const lists[] = {&http->calls, &http->starting, &http->dying, &http->spare,
-		&http->timer.link, &http->sweep.link};
+		&http->timer.link, &http->sweep.link, &http->read_work.link, &http->look_work.link};
 	for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
 		list_init(lists[i]);
 	int r = check_libcurl(http, err);
@@ -357,13 +365,30 @@ int http_new(struct http **out, struct loop *loop, struct err *err)
 		http_free(http);
 		return r;
 	}
+	*out = http;
+	return 0;
+}
+
+void http_drive(struct http *http)
+{
 	curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
 	curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
 	curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timer);
 	curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
 	curl_multi_setopt(http->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
-	http_limit(http, 1);
-	*out = http;
+	http->reading = false;
+	http->at_work = true;
+	settle(http);
+	http->at_work = false;
+}
+
+int http_new(struct http **out, struct loop *loop, struct err *err)
+{
+	int r = http_make(out, loop, err);
+	if (r < 0)
+		return r;
+	http_ca_read_system(*out);
+	http_drive(*out);
 	return 0;
 }
 
@@ -380,6 +405,7 @@ struct http *http_free(struct http *http)
 	if (!http)
 		return NULL;
 	http->ending = true;
+	http_ca_read_end(http);
 	http_ca_end(http);
 	end_calls(&http->calls);
 	end_calls(&http->starting);

@@ -64,7 +64,8 @@ struct http_request {
 	 * is read any more; behind `done`, or where that does not come. Not where http_begin fails.
 	 * On the loop, or in http_free. */
 	void (*released)(void *arg);
-	/* Milliseconds; 0: none (but 5 minutes to connect). first: from the connection, the sending
+	/* Milliseconds; 0: none (but 5 minutes to connect). connect: from http_begin, the first
+	 * reading of its certificates included. first: from the connection, the sending
 	 * of the request included, to the first byte of the body. total: from http_begin. */
 	uint64_t connect_ms, first_ms, idle_ms, total_ms;
 	size_t max_bytes;   /* of the body; 0: 64 MiB */

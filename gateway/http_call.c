@@ -13,6 +13,9 @@
  * whether something came meanwhile. So a piece of an answer costs a reading of the clock. (An end
  * for the whole that libcurl made would not reach a server over HTTP/2: see `leave`.)
  *
+ * A call whose certificates are being read waits on the list of those that begin; the time to
+ * connect is counted here for so long, and libcurl has what is left of it.
+ *
  * Headers are wiped when a call ends. libcurl's copies of them, in the request that it sent, are
  * freed by it as they are.
  */
@@ -212,9 +215,13 @@ static void ring(struct loop_timer *t)
 	enum http_fault silence = call->got_body ? HTTP_TIMEOUT_IDLE : HTTP_TIMEOUT_FIRST;
 	uint64_t total_ns = limit_at(call, HTTP_TIMEOUT_TOTAL, call->begun_ns);
 	uint64_t silent_ns = UINT64_MAX;
-	if (call->connected)
+	if (call->connected) {
 		silent_ns = limit_at(
 			call, silence, call->got_body ? call->last_ns : call->connected_ns);
+	} else if (!call->added) {
+		silence = HTTP_TIMEOUT_CONNECT;
+		silent_ns = limit_at(call, silence, call->begun_ns);
+	}
 	uint64_t at_ns = total_ns < silent_ns ? total_ns : silent_ns;
 	if (at_ns == UINT64_MAX)
 		return;
@@ -222,6 +229,21 @@ static void ring(struct loop_timer *t)
 		loop_arm(call->http->loop, t, at_ns);
 	else
 		finish_too_late(call, total_ns <= silent_ns ? HTTP_TIMEOUT_TOTAL : silence);
+}
+
+/* Its certificates were not read: they are no good, or there is no descriptor to read them with,
+ * which is no fault of the server, and may be over with the next call. */
+static void finish_unread(struct http_call *call)
+{
+	const struct http_ca *ca = call->http->ca;
+	char words[160];
+	if (ca && !atomic_load(&ca->emptied) && !http_ca_opens(ca)) {
+		finish(call, HTTP_MEMORY, "no descriptor left to read certificates with");
+		return;
+	}
+	snprintf(words, sizeof words, "no secure connection: the certificates of %s cannot be read",
+		call->ca_of);
+	finish(call, HTTP_CONNECT, words);
 }
 
 void http_call_end(struct http_call *call, CURLcode code)
@@ -242,6 +264,10 @@ void http_call_end(struct http_call *call, CURLcode code)
 		finish(call, HTTP_TOO_LONG, words);
 		return;
 	}
+	if (code == CURLE_SSL_CACERT_BADFILE) {
+		finish_unread(call);
+		return;
+	}
 	curl_easy_getinfo(call->easy, CURLINFO_OS_ERRNO, &os_error);
 	if (code == CURLE_COULDNT_CONNECT && call->socket_errno)
 		os_error = call->socket_errno;
@@ -249,11 +275,22 @@ void http_call_end(struct http_call *call, CURLcode code)
 	finish(call, http_fault_of(code, call->connected), words);
 }
 
+/* It may have waited for its certificates. */
+static void keep_to_connect_time(struct http_call *call)
+{
+	uint64_t ms = call->limit_ms[HTTP_TIMEOUT_CONNECT];
+	uint64_t gone_ms = (clock_mono_ns() - call->begun_ns) / HTTP_MS;
+	if (ms && gone_ms)
+		curl_easy_setopt(call->easy, CURLOPT_CONNECTTIMEOUT_MS,
+			gone_ms < ms ? (long)(ms - gone_ms) : 1L);
+}
+
 void http_call_add(struct http_call *call)
 {
 	struct http *http = call->http;
 	list_remove(&call->link);
 	list_append(&http->calls, &call->link);
+	keep_to_connect_time(call);
 	if (curl_multi_add_handle(http->multi, call->easy) == CURLM_OK)
 		call->added = true;
 	else
@@ -292,8 +329,13 @@ static CURLcode set_ca(struct http_call *call, const struct http_request *q)
 	const struct http *http = call->http;
 	bool as_bytes = q->ca && !http->ca;
 	const char *file = http->ca ? http->ca->path : q->ca ? NULL : http->ca_file;
+	const char *proxys = http->ca && !q->ca ? file : http->ca_file;
+	const char *systems = http->first->ca_file;
+	call->ca_of = q->ca ? "ca_file" : systems ? systems : "the system";
 	curl_easy_setopt(call->easy, CURLOPT_CAINFO, file);
 	curl_easy_setopt(call->easy, CURLOPT_CAPATH, file || q->ca ? NULL : http->ca_path);
+	curl_easy_setopt(call->easy, CURLOPT_PROXY_CAINFO, proxys);
+	curl_easy_setopt(call->easy, CURLOPT_PROXY_CAPATH, proxys ? NULL : http->ca_path);
 	/* A set never changes; the system's file may. */
 	curl_easy_setopt(call->easy, CURLOPT_CA_CACHE_TIMEOUT, http->ca ? -1L : (long)CA_KEPT_S);
 	if (!as_bytes)
@@ -397,7 +439,7 @@ int http_begin(
 	int r = check(q, &n_headers, &secret_len, err);
 	if (r < 0)
 		return r;
-	http = http_ca_handle(http, q->ca);
+	http = http_ca_handle(http, q);
 	size_t fixed = sizeof(struct http_call) + (n_headers + 1) * sizeof(struct curl_slist);
 	struct http_call *call = malloc(fixed + secret_len + (q->released ? 0 : q->body_len) + 1);
 	CURL *easy = take_easy(http);
@@ -416,11 +458,12 @@ int http_begin(
 	list_init(&call->timer.link);
 	list_init(&call->link);
 	fill(call, q, n_headers);
-	http->n_running++;
+	if (!http->n_running++ && !http->n_connections)
+		http_ca_share(http->first);
 	atomic_fetch_add(&http->first->all_running, 1);
 	if (set_up(call, q) != CURLE_OK)
 		r = -ENOMEM;
-	else if (http->inside)
+	else if (http->inside || http->reading)
 		list_append(&http->starting, &call->link);
 	else if (curl_multi_add_handle(http->multi, easy) != CURLM_OK)
 		r = -ENOMEM;
@@ -436,6 +479,9 @@ int http_begin(
 	if (q->total_ms)
 		loop_arm_earlier(http->loop, &call->timer,
 			limit_at(call, HTTP_TIMEOUT_TOTAL, call->begun_ns));
+	if (q->connect_ms && http->reading)
+		loop_arm_earlier(http->loop, &call->timer,
+			limit_at(call, HTTP_TIMEOUT_CONNECT, call->begun_ns));
 	*out = call;
 	return 0;
 }

@@ -260,7 +260,6 @@ void http_fault_words(CURLcode code, const char *detail, long os_error, char *ou
 			os_error ? strerror_r((int)os_error, room, sizeof room) : "");
 		break;
 	case CURLE_PEER_FAILED_VERIFICATION:
-	case CURLE_SSL_CACERT_BADFILE:
 	case CURLE_SSL_CONNECT_ERROR:
 	case CURLE_SSL_CERTPROBLEM:
 	case CURLE_SSL_ISSUER_ERROR:

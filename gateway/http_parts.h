@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "gateway/http.h"
+#include "gateway/runner.h"
 
 #define HTTP_HOST_SIZE 128
 #define HTTP_MS ((uint64_t)1000000)
@@ -22,6 +23,7 @@ enum {
 struct http_ca {
 	atomic_uint refs;
 	int fd; /* a file of them in memory; -1: there is none */
+	atomic_bool emptied;
 	char path[32];
 	size_t len;
 	char pem[]; /* [len], then a NUL */
@@ -30,12 +32,13 @@ struct http_ca {
 struct http {
 	struct loop *loop;
 	CURLM *multi;
-	bool inside;  /* libcurl is: it must not be asked to add or remove */
+	bool inside;  /* libcurl is: it must not be asked to add, to remove or for limits */
+	bool reading; /* the multi handle is another thread's, which reads certificates with it */
 	bool at_work; /* or what follows from it */
 	bool ending;
 	long idle_s;
 	struct list calls;    /* struct http_call, all that are not on another list */
-	struct list starting; /* begun while inside */
+	struct list starting; /* begun while inside, or reading */
 	struct list dying;    /* cancelled or failed while inside */
 	struct list spare;    /* struct socket */
 	struct loop_timer timer, sweep;
@@ -47,10 +50,18 @@ struct http {
 	size_t n_known;
 	const char *ca_file, *ca_path; /* static: what libcurl was built with */
 	struct http_ca *ca;            /* instead: a reference */
+	struct loop_work read_work;    /* they are read, then: they have been */
+	size_t parts, parts_told;      /* it may take one of so many; libcurl knows of those */
 	struct http *first;            /* itself, or whose it is: */
-	/* Of the first one, for calls with a set of their own: each has one. */
+	/* Of the first one, for calls that need certificates: each set has one. */
 	struct http *of_ca[HTTP_CA_MAX];
 	size_t n_of_ca;
+	struct runner *reader;  /* NULL: nothing had to be read so far */
+	atomic_bool closing;    /* the reader need not begin with anything more */
+	struct http_ca *system; /* what was in ca_file when it was looked at; NULL: there is none */
+	struct loop_work look_work;
+	struct http_ca *looked; /* what the look found, on its way to the loop */
+	uint64_t look_at_ns;    /* when it is time for the next one */
 	size_t n_running, n_connections;
 	atomic_size_t all_running, all_connections; /* of the first one: its own and theirs */
 };
@@ -73,6 +84,7 @@ struct http_call {
 	uint64_t limit_ms[HTTP_TIMEOUT_TOTAL + 1]; /* by the fault that passing it is; 0: none */
 	size_t bytes, max_bytes;
 	struct http_response head;
+	const char *ca_of; /* static: the file that has its certificates, for sentences */
 	bool (*data)(void *arg, const struct http_response *head, const char *bytes, size_t len);
 	void (*done)(void *arg, enum http_fault fault, const struct http_response *head,
 		const char *sentence);
@@ -90,16 +102,40 @@ struct http_call {
 CURL *http_easy_new(struct http *http);
 /* A request is sent on this socket: it is a connection until libcurl closes it. */
 void http_connected(struct http *http, int fd);
-/* It takes one of so many equal parts of what all may have of connections. */
+/* It takes one of so many equal parts of what all may have of connections; as soon as libcurl can
+ * be told. */
 void http_limit(struct http *http, size_t parts);
+/* new *out: as http_new, but it has no certificates, and its multi handle no callbacks. */
+int http_make(struct http **out, struct loop *loop, struct err *err);
+/* The multi handle is the loop's from now on: what had to wait for that begins. */
+void http_drive(struct http *http);
 /* It has something that may have to go: is looked at again and again as long as that is so. */
 void http_sweep_later(struct http *http);
 
-/* http_ca.c: where calls with those authorities go: one that remembers them, or http itself. */
-struct http *http_ca_handle(struct http *http, struct http_ca *ca);
+/* http_ca.c: where such a call goes: to one that remembers its authorities, or to http itself. */
+struct http *http_ca_handle(struct http *http, const struct http_request *request);
+/* One that had neither calls nor connections has a call: it takes its part of connections. */
+void http_ca_share(struct http *http);
+/* new; NULL: memory is out. name: of the file in memory. */
+struct http_ca *http_ca_make(const char *name, const char *pem, size_t len);
+/* Its file has nothing in it any more: who reads it finds fault at once. For good. */
+void http_ca_empty(struct http_ca *ca);
+/* Whether its file can be opened, by who needs another descriptor besides. */
+bool http_ca_opens(const struct http_ca *ca);
+bool http_ca_equal(const struct http_ca *a, const struct http_ca *b);
 /* Of the first one: lets go of those whose set nobody has any more, and that do nothing. */
 void http_ca_sweep(struct http *http);
 void http_ca_end(struct http *http);
+
+/* http_ca_read.c: certificates become libcurl's on a thread of their own. Of one that nothing was
+ * done with so far: until http_drive it is `reading`. -EAGAIN: there is no such thread. */
+int http_ca_read(struct http *one);
+/* Of the first one: the system's file is read, here and now; and whether it has changed is looked
+ * at, elsewhere, if it is time for that. */
+void http_ca_read_system(struct http *http);
+void http_ca_read_look(struct http *http);
+/* Of the first one: ends the thread. The loop is closed. */
+void http_ca_read_end(struct http *http);
 
 /* http_call.c: gives it to libcurl, which is not inside. */
 void http_call_add(struct http_call *call);

@@ -2,8 +2,8 @@
 /*
  * A judge moves through its stages on the loop's thread, as a request does:
  *
- *	WAITING -> MODEL -> RENDER -> ASK -> RELEASED
- *	                       ^-------' the next piece
+ *	WAITING -> GATE -> MODEL -> RENDER -> ASK -> RELEASED
+ *	                               ^-------' the next piece
  *
  * and like there, being over is apart from the stages: done may have been called, or the judge
  * cancelled or timed out, while the texts' thread or the engine still works for it. It is released
@@ -13,8 +13,15 @@
  * safe piece is cancelled right there: what follows would be an end token. Of an unsafe one the
  * second line is awaited for its categories, and no longer than the time allows.
  *
- * Prompts of all judges share one salt, and so the KV blocks of their constant beginning. 0 is no
- * user's salt (request.c), so no request finds blocks of a judge.
+ * A question of the router's goes the same way as a text of one piece (judge_question.c).
+ *
+ * The guards' judges wait in one line, questions of each kind in another (core.h), and a question
+ * then at its model's own gate (GATE), as requests do. The guards' judges do not: a model that is
+ * busy with requests would turn them off.
+ *
+ * A judge's prompt has the salt of the user whose text it is, as that user's requests have: the
+ * payer is told how many tokens were known already, and so would be told what others have asked.
+ * The form before the text is thus computed once for each user, and not once for all.
  *
  * What a piece took is told to the payer once: with its verdict when that is safe, for the rest is
  * cut off, else with its end.
@@ -22,72 +29,18 @@
  * Locks: judge->lock has the place of a request's inbox, inside the gate's. The loop's fields
  * belong to the texts' thread while that renders.
  */
-#include "gateway/judge.h"
-
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
-#include "gateway/model.h"
-#include "gateway/pieces.h"
+#include "gateway/judge_parts.h"
 
-enum { ANSWER_TOK = 64, ANSWER_BYTES = 1024 };
-static const uint64_t judge_salt = 0;
-static const double least_share = 1e-4; /* of "safe" and "unsafe" among all words */
-static const char *const words[] = {"safe", "unsafe"};
-
-enum stage {
-	STAGE_WAITING, /* behind others, or just begun */
-	STAGE_MODEL,   /* waits for the model to be loaded */
-	STAGE_RENDER,  /* a prompt is being made */
-	STAGE_ASK,     /* in the provider's hands */
-	STAGE_RELEASED,
-};
-
-/* What other threads have to say. told is the model's; from rendered on it is about the present
- * piece. */
-struct news {
-	bool admitted, told, rendered, known, ended;
-	int told_status, end_status;
-	float p[2]; /* of the words */
-	struct trace_usage usage;
-	struct err told_err, end_err;
-};
-
-struct judge {
-	atomic_uint refs;
-	struct gateway *g; /* a reference */
-	struct moderation *moderation;
-	struct text *user_text, *agent_text;
-	judge_done_fn *done;
-	void *arg;
-	const struct judge_payer *payer;
-	void *payer_arg;
-
-	pthread_mutex_t lock; /* guards down to `answer` */
-	pthread_cond_t told_end;
-	bool told, telling, cancelled; /* told: done was or is being called */
-	struct news news;
-	struct buf answer; /* to the present piece */
-
-	struct gate_user at_gate;
-
-	/* The loop's. */
-	enum stage stage;
-	bool rendering, cancel_sent, decided, unsafe;
-	bool owes; /* the payer was asked for the present piece, and not told yet */
-	double p;  /* the greatest so far */
-	struct model *model;
-	struct model_user user;
-	struct pieces pieces;
-	struct provider_prompt prompt;
-	int render_status;
-	struct err render_err;
-	uint64_t provider_id;
-	struct loop_timer timer;
-	struct loop_work work, render_work;
-};
+enum { ANSWER_BYTES = 1024 };
+static const double least_share = 1e-4;  /* of "safe" and "unsafe" among all words */
+static const size_t inline_bytes = 4096; /* of a question that is rendered on the loop */
+static const char *const guards_words[] = {"safe", "unsafe"};
 
 /* ---- the object ---- */
 
@@ -102,6 +55,7 @@ static struct judge *judge_put(struct judge *j)
 	if (!j || atomic_fetch_sub_explicit(&j->refs, 1, memory_order_acq_rel) != 1)
 		return NULL;
 	moderation_put(j->moderation);
+	text_put(j->question);
 	text_put(j->user_text);
 	text_put(j->agent_text);
 	buf_free(&j->answer);
@@ -113,12 +67,17 @@ static struct judge *judge_put(struct judge *j)
 	return NULL;
 }
 
-/* Lets the machine look. Any thread. */
-static void post(struct judge *j)
+void judge_post(struct judge *j)
 {
 	judge_ref(j);
 	if (!loop_post(j->g->loop, &j->work))
 		judge_put(j);
+}
+
+/* Where it waits for its turn. */
+static struct gate *gate_of(const struct judge *j)
+{
+	return j->moderation ? j->g->judges : j->g->questions[j->kind];
 }
 
 static bool is_over(struct judge *j)
@@ -135,13 +94,12 @@ static void turn_came(struct gate_user *u)
 	pthread_mutex_lock(&j->lock);
 	j->news.admitted = true;
 	pthread_mutex_unlock(&j->lock);
-	post(j);
+	judge_post(j);
 }
 
 /* ---- the verdict ---- */
 
-/* Calls done, unless it was called or is not to be. On the loop, without locks. */
-static void tell(struct judge *j, const struct judge_verdict *v)
+void judge_tell(struct judge *j, const struct judge_verdict *v)
 {
 	pthread_mutex_lock(&j->lock);
 	bool call = !j->told && !j->cancelled;
@@ -159,43 +117,52 @@ static void tell(struct judge *j, const struct judge_verdict *v)
 
 static void tell_safe(struct judge *j)
 {
-	tell(j, &(struct judge_verdict){.p = j->p});
+	judge_tell(j, &(struct judge_verdict){.p = j->p});
 }
 
 static void tell_unsafe(struct judge *j)
 {
 	struct judge_verdict v = {.unsafe = true, .p = j->p};
+	if (!j->moderation) {
+		judge_question_tell(j);
+		return;
+	}
 	pthread_mutex_lock(&j->lock);
 	bool complete = j->news.ended && j->news.end_status == 0;
 	moderation_categories(j->moderation, j->answer.data ? j->answer.data : "", j->answer.len,
 		complete, v.categories, sizeof v.categories);
 	pthread_mutex_unlock(&j->lock);
-	tell(j, &v);
+	judge_tell(j, &v);
 }
 
-/* There is no verdict, unless it is known already. */
-static void fail(struct judge *j, int status, const struct err *err)
+/* Of the router's models whoever asked says what it is. */
+static const char *title(const struct judge *j)
+{
+	return j->moderation ? "the judge, " : "";
+}
+
+void judge_fail(struct judge *j, int status, const struct err *err)
 {
 	struct judge_verdict v = {.status = status};
 	if (j->unsafe) {
 		tell_unsafe(j);
 		return;
 	}
-	err_set(&v.err, 0, "the judge, model %s: %s", j->moderation->model, err->text);
-	tell(j, &v);
+	err_set(&v.err, 0, "%smodel %s: %s", title(j), j->name, err->text);
+	judge_tell(j, &v);
 }
 
 static void timed_out(struct loop_timer *timer)
 {
 	struct judge *j = list_entry(timer, struct judge, timer);
 	struct judge_verdict v = {.status = -ETIMEDOUT};
-	err_set(&v.err, 0, "the judge, model %s, gave no verdict within %u ms",
-		j->moderation->model, j->moderation->timeout_ms);
+	err_set(&v.err, 0, "%smodel %s%s within %u ms", title(j), j->name,
+		j->moderation ? ", gave no verdict" : " said nothing", j->timeout_ms);
 	if (j->unsafe)
 		tell_unsafe(j);
 	else
-		tell(j, &v);
-	post(j);
+		judge_tell(j, &v);
+	judge_post(j);
 	judge_put(j);
 }
 
@@ -209,17 +176,17 @@ static int ask_payer(struct judge *j)
 		.model = model_name(j->model),
 		.prompt_tok = j->prompt.most_tok,
 		.likely_tok = j->prompt.n_tok,
-		.output_tok = ANSWER_TOK,
+		.output_tok = JUDGE_ANSWER_TOK,
 	};
 	model_price(j->model, &most.price);
 	v.status = j->payer ? j->payer->asked(j->payer_arg, &most, &v.err) : 0;
 	j->owes = v.status == 0;
 	if (v.status < 0)
-		tell(j, &v);
+		judge_tell(j, &v);
 	return v.status;
 }
 
-static void tell_payer(struct judge *j, const struct trace_usage *usage)
+void judge_tell_payer(struct judge *j, const struct trace_usage *usage)
 {
 	const struct money_tokens t = {usage->prompt_tok, usage->cached_tok, usage->output_tok};
 	struct money_price price;
@@ -243,7 +210,7 @@ static void model_told(struct model_user *user, int status, const char *sentence
 	j->news.told_status = status;
 	err_set(&j->news.told_err, 0, "%s", sentence);
 	pthread_mutex_unlock(&j->lock);
-	post(j);
+	judge_post(j);
 }
 
 static void stage_render(struct judge *j);
@@ -251,22 +218,33 @@ static void stage_render(struct judge *j);
 static void stage_model(struct judge *j)
 {
 	struct err err = {0};
-	const char *name = j->moderation->model;
-	j->stage = STAGE_MODEL;
-	if (atomic_load(&j->g->stopping)) {
-		fail(j, err_set(&err, -ECANCELED, "llmfs is stopping"), &err);
-		return;
-	}
-	j->model = gateway_model_find(j->g, name);
-	if (!j->model) {
-		fail(j, err_set(&err, -EHOSTUNREACH, "there is no such model"), &err);
-		return;
-	}
+	j->stage = JUDGE_MODEL;
 	int e = model_use(j->model, &j->user, &err);
 	if (e < 0)
-		fail(j, e, &err);
+		judge_fail(j, e, &err);
 	else if (e == 0)
 		stage_render(j);
+}
+
+static void stage_gate(struct judge *j)
+{
+	struct err err = {0};
+	j->stage = JUDGE_GATE;
+	if (atomic_load(&j->g->stopping)) {
+		judge_fail(j, err_set(&err, -ECANCELED, "llmfs is stopping"), &err);
+		return;
+	}
+	j->model = gateway_model_find(j->g, j->name);
+	if (!j->model) {
+		judge_fail(j, err_set(&err, -EHOSTUNREACH, "there is no such model"), &err);
+		return;
+	}
+	if (!j->moderation && model_is_virtual(j->model)) {
+		judge_fail(j, err_set(&err, -EINVAL, "it is the router's own"), &err);
+		return;
+	}
+	if (j->moderation || judge_question_enter(j))
+		stage_model(j);
 }
 
 /* ---- RENDER ---- */
@@ -274,6 +252,10 @@ static void stage_model(struct judge *j)
 static void render(struct judge *j)
 {
 	const struct loaded *l = j->user.loaded;
+	if (!j->moderation) {
+		j->render_status = judge_question_render(j, l);
+		return;
+	}
 	j->render_status =
 		pieces_next(&j->pieces, l->provider, l->handle, &j->prompt, &j->render_err);
 }
@@ -286,7 +268,7 @@ static void render_on_thread(struct loop_work *work)
 	pthread_mutex_lock(&j->lock);
 	j->news.rendered = true;
 	pthread_mutex_unlock(&j->lock);
-	post(j);
+	judge_post(j);
 	judge_put(j);
 }
 
@@ -294,8 +276,9 @@ static void stage_ask(struct judge *j);
 
 static void stage_render(struct judge *j)
 {
-	j->stage = STAGE_RENDER;
-	j->rendering = pieces_are_long(&j->pieces);
+	j->stage = JUDGE_RENDER;
+	j->rendering =
+		j->moderation ? pieces_are_long(&j->pieces) : j->question->len > inline_bytes;
 	if (j->rendering) {
 		pthread_mutex_lock(&j->lock);
 		j->news.rendered = false;
@@ -320,7 +303,7 @@ static void provider_event(void *arg, const struct provider_event *e)
 		break;
 	case PROVIDER_CANDIDATES:
 		j->news.known = look = true;
-		memcpy(j->news.p, e->candidate_p, sizeof j->news.p);
+		memcpy(j->news.p, e->candidate_p, e->n_candidates * sizeof *j->news.p);
 		j->news.usage = e->usage;
 		break;
 	case PROVIDER_TEXT: /* what does not fit is no list of categories */
@@ -336,7 +319,7 @@ static void provider_event(void *arg, const struct provider_event *e)
 	}
 	pthread_mutex_unlock(&j->lock);
 	if (look)
-		post(j);
+		judge_post(j);
 	if (e->kind == PROVIDER_END)
 		judge_put(j);
 }
@@ -351,13 +334,15 @@ static void cancel_ask(struct judge *j)
 /* The prompt is there. */
 static void stage_ask(struct judge *j)
 {
+	size_t n_words = 2;
+	const char *const *words = j->moderation ? guards_words : question_words(j->kind, &n_words);
 	struct provider_request q = {
 		.prompt = &j->prompt,
 		.top_p = 1,
-		.max_tokens = ANSWER_TOK,
-		.salt = judge_salt,
+		.max_tokens = JUDGE_ANSWER_TOK,
+		.salt = gateway_salt(j->at_gate.uid),
 		.candidates = words,
-		.n_candidates = 2,
+		.n_candidates = n_words,
 		.event = provider_event,
 		.arg = j,
 	};
@@ -379,23 +364,24 @@ static void stage_ask(struct judge *j)
 	free(j->prompt.data);
 	j->prompt = (struct provider_prompt){0};
 	if (asked && e < 0)
-		tell_payer(j, &(struct trace_usage){0});
+		judge_tell_payer(j, &(struct trace_usage){0});
 	if (e < 0)
-		fail(j, e == -EAGAIN ? -EBUSY : e, &err);
+		judge_fail(j, e == -EAGAIN ? -EBUSY : e, &err);
 	else
-		j->stage = STAGE_ASK;
+		j->stage = JUDGE_ASK;
 	if (asked && e < 0)
 		judge_put(j); /* no events come */
 }
 
 /* The first word of an answer. */
-static void decide(struct judge *j, const struct news *news)
+static void decide(struct judge *j, const struct judge_news *news)
 {
 	double safe = (double)news->p[0], bad = (double)news->p[1], p = bad / (safe + bad);
 	struct err err;
 	j->decided = true;
 	if (!(safe + bad >= least_share)) {
-		fail(j, err_set(&err, -EIO, "it answers neither safe nor unsafe: it is no judge"),
+		judge_fail(j,
+			err_set(&err, -EIO, "it answers neither safe nor unsafe: it is no judge"),
 			&err);
 		return;
 	}
@@ -405,14 +391,14 @@ static void decide(struct judge *j, const struct news *news)
 	struct trace_usage usage = news->usage;
 	usage.output_tok = usage.output_tok ? usage.output_tok : 1; /* that word */
 	if (!j->unsafe)
-		tell_payer(j, &usage);
+		judge_tell_payer(j, &usage);
 	if (!j->unsafe && j->pieces.finished)
 		tell_safe(j);
 	else if (!j->unsafe)
 		cancel_ask(j);
 }
 
-static void ended(struct judge *j, struct news *news)
+static void ended(struct judge *j, struct judge_news *news)
 {
 	struct err err;
 	if (j->unsafe) {
@@ -422,15 +408,17 @@ static void ended(struct judge *j, struct news *news)
 	} else if (news->end_status) {
 		if (news->end_status == -EBADMSG)
 			model_broke(j->model, news->end_status, news->end_err.text);
-		fail(j, news->end_status, &news->end_err);
+		judge_fail(j, news->end_status, &news->end_err);
+	} else if (!j->moderation) {
+		judge_question_read(j);
 	} else {
-		fail(j, err_set(&err, -EIO, "it answers nothing"), &err);
+		judge_fail(j, err_set(&err, -EIO, "it answers nothing"), &err);
 	}
 }
 
 /* ---- the machine ---- */
 
-static void take_news(struct judge *j, struct news *out)
+static void take_news(struct judge *j, struct judge_news *out)
 {
 	pthread_mutex_lock(&j->lock);
 	*out = j->news;
@@ -438,33 +426,39 @@ static void take_news(struct judge *j, struct news *out)
 	pthread_mutex_unlock(&j->lock);
 }
 
-static void advance(struct judge *j, struct news *news)
+static void advance(struct judge *j, struct judge_news *news)
 {
 	bool gone = news->told && news->told_status < 0; /* the model */
-	if (gone && j->stage != STAGE_WAITING) {
-		fail(j, news->told_status, &news->told_err);
+	if (gone && j->stage != JUDGE_WAITING) {
+		judge_fail(j, news->told_status, &news->told_err);
 		return;
 	}
 	switch (j->stage) {
-	case STAGE_WAITING:
+	case JUDGE_WAITING:
 		if (news->admitted)
+			stage_gate(j);
+		break;
+	case JUDGE_GATE:
+		if (news->has_place)
 			stage_model(j);
 		break;
-	case STAGE_MODEL:
+	case JUDGE_MODEL:
 		if (news->told)
 			stage_render(j);
 		break;
-	case STAGE_RENDER:
+	case JUDGE_RENDER:
 		if (news->rendered)
 			stage_ask(j);
 		break;
-	case STAGE_ASK:
-		if (news->known && !j->decided)
+	case JUDGE_ASK:
+		if (news->known && !j->decided && j->moderation)
 			decide(j, news);
+		else if (news->known && !j->decided)
+			judge_question_decide(j, news);
 		if (news->ended && !is_over(j))
 			ended(j, news);
 		break;
-	case STAGE_RELEASED:
+	case JUDGE_RELEASED:
 		break;
 	}
 }
@@ -473,8 +467,8 @@ static void advance(struct judge *j, struct news *news)
 static bool outstanding(struct judge *j)
 {
 	pthread_mutex_lock(&j->lock);
-	bool is = j->stage == STAGE_RENDER ? j->rendering && !j->news.rendered
-					   : j->stage == STAGE_ASK && !j->news.ended;
+	bool is = j->stage == JUDGE_RENDER ? j->rendering && !j->news.rendered
+					   : j->stage == JUDGE_ASK && !j->news.ended;
 	pthread_mutex_unlock(&j->lock);
 	return is;
 }
@@ -482,13 +476,15 @@ static bool outstanding(struct judge *j)
 static void release(struct judge *j)
 {
 	struct gateway *g = gateway_ref(j->g);
-	j->stage = STAGE_RELEASED;
+	j->stage = JUDGE_RELEASED;
 	if (loop_disarm(g->loop, &j->timer))
 		judge_put(j);
-	if (j->model)
+	if (j->model) {
+		gate_leave(model_gate(j->model), &j->at_model);
 		model_unuse(j->model, &j->user);
+	}
 	j->model = model_put(j->model);
-	gate_leave(g->judges, &j->at_gate);
+	gate_leave(gate_of(j), &j->at_gate);
 	judge_put(j); /* the machine's own */
 	gateway_idle(g);
 	gateway_put(g);
@@ -497,17 +493,17 @@ static void release(struct judge *j)
 static void run(struct loop_work *work)
 {
 	struct judge *j = list_entry(work, struct judge, work);
-	if (j->stage != STAGE_RELEASED) {
-		struct news news;
+	if (j->stage != JUDGE_RELEASED) {
+		struct judge_news news;
 		take_news(j, &news);
-		if (j->stage == STAGE_ASK && news.ended)
-			tell_payer(j, &news.usage);
+		if (j->stage == JUDGE_ASK && news.ended)
+			judge_tell_payer(j, &news.usage);
 		if (!is_over(j))
 			advance(j, &news);
 		if (is_over(j)) {
 			if (!outstanding(j))
 				release(j);
-			else if (j->stage == STAGE_ASK)
+			else if (j->stage == JUDGE_ASK)
 				cancel_ask(j);
 		}
 	}
@@ -524,6 +520,7 @@ static void init_work(struct judge *j)
 	j->work.run = run;
 	j->render_work.run = render_on_thread;
 	list_init(&j->at_gate.link);
+	list_init(&j->at_model.link);
 	list_init(&j->user.link);
 	list_init(&j->timer.link);
 	list_init(&j->work.link);
@@ -539,7 +536,16 @@ static struct judge *make(const struct judge_job *job)
 	pthread_mutex_init(&j->lock, NULL);
 	pthread_cond_init(&j->told_end, NULL);
 	j->g = gateway_ref(job->g);
-	j->moderation = moderation_ref(job->moderation);
+	if (job->question) {
+		j->kind = job->question->kind;
+		j->question = text_ref(job->question->text);
+		j->timeout_ms = job->question->timeout_ms;
+	} else {
+		j->moderation = moderation_ref(job->moderation);
+		j->timeout_ms = job->moderation->timeout_ms;
+	}
+	snprintf(j->name, sizeof j->name, "%s",
+		job->question ? job->question->model : job->moderation->model);
 	j->user_text = text_ref(job->user);
 	j->agent_text = text_new(job->agent, job->stage == GUARD_OUTPUT ? job->agent_len : 0);
 	j->answer.max = ANSWER_BYTES;
@@ -565,11 +571,11 @@ static struct judge *make(const struct judge_job *job)
 int judge_begin(struct judge **out, const struct judge_job *job, struct err *err)
 {
 	struct gateway *g = job->g;
-	const struct moderation *m = job->moderation;
 	*out = NULL;
 	if (atomic_load(&g->stopping))
 		return err_set(err, -ESHUTDOWN, "llmfs is stopping");
-	if (!moderation_judges(m, job->stage) || (job->stage == GUARD_INPUT && !job->user))
+	if (!job->question && (!moderation_judges(job->moderation, job->stage) ||
+				      (job->stage == GUARD_INPUT && !job->user)))
 		return err_set(err, -EINVAL, "there is nothing to judge");
 	struct judge *j = make(job);
 	if (!j)
@@ -577,20 +583,23 @@ int judge_begin(struct judge **out, const struct judge_job *job, struct err *err
 	judge_ref(j); /* the machine's */
 	*out = j;
 	gateway_busy(g);
-	int e = gate_enter(g->judges, &j->at_gate, NULL);
+	int e = gate_enter(gate_of(j), &j->at_gate, NULL);
 	if (e < 0) {
 		judge_put(j);
 		*out = judge_put(j);
 		gateway_idle(g);
-		return err_set(
-			err, -EBUSY, "%d texts wait for the judge already", JUDGE_WAITING_MAX);
+		return job->question ? err_set(err, -EBUSY,
+					       "%d questions like it wait for a model already",
+					       JUDGE_QUESTIONS_WAITING_MAX)
+				     : err_set(err, -EBUSY, "%d texts wait for the judge already",
+					       JUDGE_WAITING_MAX);
 	}
 	if (e == 0)
 		turn_came(&j->at_gate);
 	judge_ref(j); /* the timer's */
-	if (!loop_arm(g->loop, &j->timer, clock_mono_ns() + m->timeout_ms * 1000000ull))
+	if (!loop_arm(g->loop, &j->timer, clock_mono_ns() + j->timeout_ms * 1000000ull))
 		judge_put(j);
-	post(j);
+	judge_post(j);
 	return 0;
 }
 
@@ -603,6 +612,6 @@ struct judge *judge_cancel(struct judge *j)
 	while (j->telling && !loop_inside(j->g->loop))
 		pthread_cond_wait(&j->told_end, &j->lock);
 	pthread_mutex_unlock(&j->lock);
-	post(j);
+	judge_post(j);
 	return judge_put(j);
 }

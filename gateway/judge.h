@@ -3,15 +3,23 @@
 #define GATEWAY_JUDGE_H
 
 /*
- * Asks a judge model about a text. The text goes to the model of guards/moderation in its form, in
+ * Asks a judge model about a text: for the guards, or a question of the router's.
+ *
+ * For the guards the text goes to the model of guards/moderation in its form, in
  * pieces where it does not fit (pieces.h); it is unsafe when one piece is: then the rest is not
  * asked. A piece is unsafe when p(unsafe) / (p(safe) + p(unsafe)) of the first word of the answer
  * reaches the threshold; when both together are less than one in ten thousand, the model is no
  * judge and there is no verdict.
  *
- * Judges are requests like others to the engine, in the same batch. At most JUDGE_RUNNING_MAX of a
- * gateway run at a time, at most JUDGE_WAITING_MAX wait: users in turn, each one's in order of
- * their beginning (gate.h).
+ * A question (question.h) is asked whole, or not at all where the model's context is too short for
+ * it. The verdict is from the probabilities of its words as the first of the answer; where the
+ * model gives none, or they are none of the words, from what it writes, strictly.
+ *
+ * Judges are requests like others to the engine, in the same batch. Of the guards' at most
+ * JUDGE_RUNNING_MAX of a gateway run at a time, at most JUDGE_WAITING_MAX wait; of questions, each
+ * kind apart, JUDGE_QUESTIONS_MAX and JUDGE_QUESTIONS_WAITING_MAX: whatever becomes of these, the
+ * guards do not wait for it. Users in turn, each one's in order of their beginning (gate.h). A
+ * question also takes a place among its model's requests_max, and waits for one within its time.
  *
  * What a judge computes is paid by whose text it judges: before each piece the payer is asked, and
  * it is told what the piece took.
@@ -20,16 +28,20 @@
 #include "gateway/book.h"
 #include "gateway/core.h"
 #include "gateway/moderation.h"
+#include "gateway/question.h"
 
 #define JUDGE_RUNNING_MAX 64
 #define JUDGE_WAITING_MAX 4096
+#define JUDGE_QUESTIONS_MAX 32
+#define JUDGE_QUESTIONS_WAITING_MAX 256
 
 struct judge;
 
 struct judge_verdict {
-	int status;          /* 0; or -errno: there is no verdict, what now is on_error's affair */
-	bool unpaid;         /* with a status: the payer would not; on_error has no say in that */
-	bool unsafe;         /* the rest: with status 0 only */
+	int status;  /* 0; or -errno: there is no verdict, what now is on_error's affair */
+	bool unpaid; /* with a status: the payer would not; on_error has no say in that */
+	struct question_said said; /* of a question, with status 0; nothing below but err */
+	bool unsafe;               /* the rest: with status 0 only */
 	double p;            /* of the piece that was found unsafe, or of the least safe one */
 	char categories[64]; /* "S1,S10": what the model said, only names that exist; "" */
 	struct err err;      /* the sentence of a status */
@@ -45,8 +57,17 @@ struct judge_payer {
 	void (*took)(void *arg, const struct money_tokens *tokens);
 };
 
+/* A question of the router's. Borrowed for the call, the model's name too. */
+struct judge_question {
+	enum question_kind kind;
+	const char *model; /* a name below models/; none of the router's own can be asked */
+	unsigned timeout_ms;
+	struct text *text; /* question_quality's or question_class's */
+};
+
 struct judge_job {
 	struct gateway *g;
+	const struct judge_question *question; /* or NULL, and: */
 	struct moderation *moderation;
 	enum guard_stage stage;
 	struct text *user; /* may be NULL, of an output */
@@ -66,12 +87,16 @@ struct judge_job {
  *
  * done(arg, verdict) comes once, on the gateway's loop thread and never from within this call, with
  * no lock held; it may call whatever it likes, judge_cancel of this judge too. It comes
- * m->timeout_ms from now at the latest (-ETIMEDOUT; if the verdict is there by then and only
+ * timeout_ms from now at the latest (-ETIMEDOUT; if the verdict is there by then and only
  * categories are missing, that verdict), however long the queue is and whatever the model does.
  * Other statuses: -EHOSTUNREACH, -EBADMSG, -ENOTSUP ...: the model is missing or cannot be loaded;
  * -ECANCELED: it was unloaded, or the gateway stops; -EMSGSIZE: its context is too short for the
  * form; -EIO: it says neither word; what the provider said; what
  * the payer said (unpaid).
+ *
+ * Of a question: -EIO also when what it writes is none of the words; -EMSGSIZE: the context is too
+ * short for the question. A no is told as soon as its remark is there, and without one when the
+ * time is over.
  *
  * 0; -ESHUTDOWN; -EBUSY: too many wait; -EINVAL: this stage is not judged; -ENOMEM. Then done does
  * not come and *out is NULL.

@@ -19,8 +19,6 @@
 
 #include "base/log.h"
 
-enum { SERIAL_DIGITS = 16 };
-
 void ledger_init(struct ledger *l, const char *kind, const char *name)
 {
 	*l = (struct ledger){.text.max = LEDGER_BYTES + LEDGER_LINE_MAX};
@@ -36,11 +34,7 @@ void ledger_free(struct ledger *l)
 
 static void set_serial(struct ledger *l, uint64_t serial)
 {
-	static const char hex[] = "0123456789abcdef";
-	char *digits = l->key + l->prefix_len;
-	for (int i = SERIAL_DIGITS; i--; serial >>= 4)
-		digits[i] = hex[serial & 15];
-	digits[SERIAL_DIGITS] = '\0';
+	text_serial(l->key + l->prefix_len, serial);
 }
 
 /* Drops the oldest quarter, whole lines. */

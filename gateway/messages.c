@@ -42,6 +42,14 @@ static int add_turn(struct messages *m, const struct message *user, const struct
 	return r;
 }
 
+static int wrong_role(size_t i, const char *wanted, struct err *err)
+{
+	return err_set(err, -EINVAL,
+		"message %zu: its role must be %s: a system message may come first, then user and "
+		"assistant alternate",
+		i + 1, wanted);
+}
+
 static int read_messages(struct messages *m, const json_t *array, struct err *err)
 {
 	size_t n = json_array_size(array), i = 0;
@@ -56,18 +64,18 @@ static int read_messages(struct messages *m, const json_t *array, struct err *er
 		bool answered = i + 1 < n;
 		r = read_message(array, i, &first, err);
 		if (r == 0 && strcmp(first.role, "user"))
-			r = err_set(err, -EINVAL, "message %zu: its role must be user", i + 1);
+			r = wrong_role(i, i ? "user" : "system or user", err);
 		if (r == 0 && answered)
 			r = read_message(array, i + 1, &second, err);
 		if (r == 0 && answered && strcmp(second.role, "assistant"))
-			r = err_set(err, -EINVAL, "message %zu: its role must be assistant", i + 2);
+			r = wrong_role(i + 1, "assistant", err);
 		if (r == 0)
 			r = add_turn(m, &first, answered ? &second : NULL);
 	}
 	return r == -ENOMEM ? err_set(err, r, "out of memory") : r;
 }
 
-int messages_parse(struct messages *m, const char *json, size_t len, struct err *err)
+static int parse(struct messages *m, const char *json, size_t len, struct err *err)
 {
 	json_error_t e;
 	size_t valid = utf8_valid_prefix(json, len);
@@ -82,6 +90,23 @@ int messages_parse(struct messages *m, const char *json, size_t len, struct err 
 				  "must be an array of {\"role\", \"content\"} objects");
 	json_decref(array);
 	return r;
+}
+
+int messages_parse(struct messages *m, const char *json, size_t len, struct err *err)
+{
+	int r = parse(m, json, len, err);
+	return r < 0 ? err_prefix(err, r, "messages.json") : 0;
+}
+
+bool messages_is_hopeless(const char *json, size_t len)
+{
+	json_error_t e;
+	if (utf8_valid_prefix(json, len) != len)
+		return true;
+	json_t *value = json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
+	json_decref(value);
+	return !value && json_error_code(&e) != json_error_premature_end_of_input &&
+	       json_error_code(&e) != json_error_out_of_memory;
 }
 
 void messages_free(struct messages *m)

@@ -14,10 +14,12 @@ struct messages {
 /*
  * An array of {"role", "content"}: perhaps a system message first, then user and assistant in
  * turns, beginning with user. A user message at the end is a turn that was not asked yet. Other
- * members are ignored. *m is zeroed but for turns.next_serial. -EINVAL with the position; -EILSEQ;
- * -ENOMEM. messages_free in any case.
+ * members are ignored. *m is zeroed but for turns.next_serial. -EINVAL with the file and the
+ * position; -EILSEQ; -ENOMEM. messages_free in any case.
  */
 int messages_parse(struct messages *m, const char *json, size_t len, struct err *err);
+/* Whether no text that begins with that one, which ends between two tokens, is JSON. */
+bool messages_is_hopeless(const char *json, size_t len);
 void messages_free(struct messages *m);
 
 #endif

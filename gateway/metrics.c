@@ -121,20 +121,28 @@ struct label {
 	enum metrics_sum sum;
 };
 
-static int render_counters(struct metrics *const *sets, const char *const *models, size_t n,
-	const char *name, const char *label, const struct label *labels, struct buf *out)
+/* Whose sets are rendered: their names, and the labels of their values. */
+struct table {
+	struct metrics *const *sets; /* [n] */
+	const char *const *names;    /* [n] */
+	size_t n;
+	const char *key; /* "model" or "arm" */
+};
+
+static int render_counters(const struct table *t, const char *name, const char *label,
+	const struct label *labels, struct buf *out)
 {
 	int r = 0;
-	for (size_t i = 0; r == 0 && i < n; i++)
+	for (size_t i = 0; r == 0 && i < t->n; i++)
 		for (size_t j = 0; r == 0 && labels[j].value; j++)
-			r = buf_printf(out, "%s{model=\"%s\",%s=\"%s\"} %" PRIu64 "\n", name,
-				models[i], label, labels[j].value,
-				metrics_sum(sets[i], labels[j].sum));
+			r = buf_printf(out, "%s{%s=\"%s\",%s=\"%s\"} %" PRIu64 "\n", name, t->key,
+				t->names[i], label, labels[j].value,
+				metrics_sum(t->sets[i], labels[j].sum));
 	return r;
 }
 
 static int render_histogram(struct metrics *m, enum metrics_time time, const char *name,
-	const char *model, struct buf *out)
+	const char *key, const char *value, struct buf *out)
 {
 	pthread_mutex_lock(&m->lock);
 	struct times t = m->times[time];
@@ -143,52 +151,90 @@ static int render_histogram(struct metrics *m, enum metrics_time time, const cha
 	int r = 0;
 	for (size_t i = 0; r == 0 && i < N_BUCKETS; i++) {
 		below += t.buckets[i];
-		r = buf_printf(out, "%s_bucket{model=\"%s\",le=\"%g\"} %" PRIu64 "\n", name, model,
-			bounds_s[i], below);
+		r = buf_printf(out, "%s_bucket{%s=\"%s\",le=\"%g\"} %" PRIu64 "\n", name, key,
+			value, bounds_s[i], below);
 	}
 	return r ? r
 		 : buf_printf(out,
-			   "%s_bucket{model=\"%s\",le=\"+Inf\"} %" PRIu64
-			   "\n%s_sum{model=\"%s\"} %.6f\n%s_count{model=\"%s\"} %" PRIu64 "\n",
-			   name, model, t.n, name, model, t.sum_s, name, model, t.n);
+			   "%s_bucket{%s=\"%s\",le=\"+Inf\"} %" PRIu64
+			   "\n%s_sum{%s=\"%s\"} %.6f\n%s_count{%s=\"%s\"} %" PRIu64 "\n",
+			   name, key, value, t.n, name, key, value, t.sum_s, name, key, value, t.n);
+}
+
+static const struct label statuses[] = {{"done", METRICS_DONE}, {"failed", METRICS_FAILED},
+	{"cancelled", METRICS_CANCELLED}, {"blocked", METRICS_BLOCKED}, {0}};
+static const struct label directions[] = {{"prompt", METRICS_PROMPT_TOK},
+	{"cached", METRICS_CACHED_TOK}, {"output", METRICS_OUTPUT_TOK}, {0}};
+static const struct label judged[] = {{"prompt", METRICS_JUDGE_PROMPT_TOK},
+	{"cached", METRICS_JUDGE_CACHED_TOK}, {"output", METRICS_JUDGE_OUTPUT_TOK}, {0}};
+
+static int render_sums(const struct table *t, const char *name, const char *help, const char *label,
+	const struct label *labels, struct buf *out)
+{
+	int r = metrics_head(out, name, "counter", help);
+	return r ? r : render_counters(t, name, label, labels, out);
+}
+
+static int render_cost(const struct table *t, const char *name, const char *help, struct buf *out)
+{
+	int r = metrics_head(out, name, "counter", help);
+	for (size_t i = 0; r == 0 && i < t->n; i++)
+		r = buf_printf(out, "%s{%s=\"%s\"} %.9f\n", name, t->key, t->names[i],
+			(double)metrics_sum(t->sets[i], METRICS_COST) / 1e9);
+	return r;
+}
+
+static int render_times(
+	const struct table *t, const char *const names[N_METRICS_TIMES], struct buf *out)
+{
+	static const char *const help[N_METRICS_TIMES] = {
+		"From the submission to the end of a request that was answered.",
+		"From the submission to the first text."};
+	int r = 0;
+	for (size_t k = 0; r == 0 && k < N_METRICS_TIMES; k++) {
+		r = metrics_head(out, names[k], "histogram", help[k]);
+		for (size_t i = 0; r == 0 && i < t->n; i++)
+			r = render_histogram(t->sets[i], (enum metrics_time)k, names[k], t->key,
+				t->names[i], out);
+	}
+	return r;
 }
 
 int metrics_render(
 	struct metrics *const *sets, const char *const *models, size_t n, struct buf *out)
 {
-	static const struct label statuses[] = {{"done", METRICS_DONE}, {"failed", METRICS_FAILED},
-		{"cancelled", METRICS_CANCELLED}, {"blocked", METRICS_BLOCKED}, {0}};
-	static const struct label directions[] = {{"prompt", METRICS_PROMPT_TOK},
-		{"cached", METRICS_CACHED_TOK}, {"output", METRICS_OUTPUT_TOK}, {0}};
-	static const struct label judged[] = {{"prompt", METRICS_JUDGE_PROMPT_TOK},
-		{"cached", METRICS_JUDGE_CACHED_TOK}, {"output", METRICS_JUDGE_OUTPUT_TOK}, {0}};
-	static const char *const names[N_METRICS_TIMES] = {
+	static const char *const times[N_METRICS_TIMES] = {
 		"llm_request_latency_seconds", "llm_time_to_first_token_seconds"};
-	static const char *const help[N_METRICS_TIMES] = {
-		"From the submission to the end of a request that was answered.",
-		"From the submission to the first text."};
-	int r = metrics_head(out, "llm_requests_total", "counter", "Requests that are over.");
-	r = r ? r : render_counters(sets, models, n, "llm_requests_total", "status", statuses, out);
+	const struct table t = {sets, models, n, "model"};
+	int r = render_sums(
+		&t, "llm_requests_total", "Requests that are over.", "status", statuses, out);
 	r = r ? r
-	      : metrics_head(out, "llm_tokens_total", "counter",
-			"Tokens; cached ones are prompt tokens that were not computed again.");
+	      : render_sums(&t, "llm_tokens_total",
+			"Tokens; cached ones are prompt tokens that were not computed again.",
+			"direction", directions, out);
 	r = r ? r
-	      : render_counters(sets, models, n, "llm_tokens_total", "direction", directions, out);
+	      : render_sums(&t, "llm_judge_tokens_total",
+			"Tokens of a model as a judge, which are not in llm_tokens_total.",
+			"direction", judged, out);
+	r = r ? r : render_cost(&t, "llm_cost_dollars", "What requests have cost.", out);
+	return r ? r : render_times(&t, times, out);
+}
+
+int metrics_render_arms(
+	struct metrics *const *sets, const char *const *arms, size_t n, struct buf *out)
+{
+	static const char *const times[N_METRICS_TIMES] = {
+		"llm_router_arm_latency_seconds", "llm_router_arm_first_token_seconds"};
+	const struct table t = {sets, arms, n, "arm"};
+	int r = render_sums(&t, "llm_router_arm_requests_total",
+		"Requests of an arm of a split that are over, whichever model answered.", "status",
+		statuses, out);
 	r = r ? r
-	      : metrics_head(out, "llm_judge_tokens_total", "counter",
-			"Tokens of a model as a judge, which are not in llm_tokens_total.");
+	      : render_sums(&t, "llm_router_arm_tokens_total",
+			"Their tokens; cached ones are prompt tokens that were not computed again.",
+			"direction", directions, out);
 	r = r ? r
-	      : render_counters(
-			sets, models, n, "llm_judge_tokens_total", "direction", judged, out);
-	r = r ? r : metrics_head(out, "llm_cost_dollars", "counter", "What requests have cost.");
-	for (size_t i = 0; r == 0 && i < n; i++)
-		r = buf_printf(out, "llm_cost_dollars{model=\"%s\"} %.9f\n", models[i],
-			(double)metrics_sum(sets[i], METRICS_COST) / 1e9);
-	for (size_t t = 0; r == 0 && t < N_METRICS_TIMES; t++) {
-		r = metrics_head(out, names[t], "histogram", help[t]);
-		for (size_t i = 0; r == 0 && i < n; i++)
-			r = render_histogram(
-				sets[i], (enum metrics_time)t, names[t], models[i], out);
-	}
-	return r;
+	      : render_cost(&t, "llm_router_arm_cost_dollars",
+			"What they have cost, their judges too.", out);
+	return r ? r : render_times(&t, times, out);
 }

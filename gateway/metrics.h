@@ -41,6 +41,11 @@ double metrics_quantile_ms(struct metrics *m, enum metrics_time time, double p);
  * llm_time_to_first_token_seconds (histograms). */
 int metrics_render(
 	struct metrics *const *sets, const char *const *models, size_t n, struct buf *out);
+/* The same of the arms of a split, of whole requests: llm_router_arm_requests_total{arm,status},
+ * llm_router_arm_tokens_total{arm,direction}, llm_router_arm_cost_dollars{arm},
+ * llm_router_arm_latency_seconds and llm_router_arm_first_token_seconds. */
+int metrics_render_arms(
+	struct metrics *const *sets, const char *const *arms, size_t n, struct buf *out);
 /* "# HELP" and "# TYPE" lines. */
 int metrics_head(struct buf *out, const char *name, const char *type, const char *help);
 

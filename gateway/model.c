@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "gateway/model_parts.h"
+#include "gateway/route.h"
 #include "gateway/routing.h"
 #include "gateway/secrets.h"
 
@@ -76,6 +77,7 @@ struct model *model_put(struct model *m)
 	model_settings_clear(&m->settings);
 	loaded_put(m->loaded);
 	metrics_free(m->metrics);
+	metrics_free(m->arm);
 	gate_free(m->gate);
 	latency_destroy(&m->latency);
 	pthread_mutex_destroy(&m->lock);
@@ -150,16 +152,21 @@ int model_setting_set(
 		return r;
 	if (m->is_virtual)
 		return model_is_the_routers(m, err);
+	if (i == MODEL_FALLBACK && route_fallback_has(value, len, m->name))
+		return err_set(err, -EINVAL, "fallback: %s is this model itself", m->name);
 	struct text *t = len ? text_new(value, len) : NULL;
 	if (len && !t)
 		return err_set(err, -ENOMEM, "out of memory");
 	pthread_mutex_lock(&m->lock);
 	struct text *old = m->settings.value[i];
 	m->settings.value[i] = t;
+	model_settings_price(&m->settings, &m->price);
 	if (model_settings_reloads((enum model_setting)i))
 		make_anew(m);
 	if (model_settings_is_of_a_load((enum model_setting)i) && !is_same(old, t))
 		m->outdated = true;
+	if (i == MODEL_PATH && !is_same(old, t))
+		m->is_known = false;
 	pthread_mutex_unlock(&m->lock);
 	text_put(old);
 	if (i == MODEL_REQUESTS_MAX || i == MODEL_QUEUE_MAX)
@@ -218,7 +225,7 @@ void model_price(struct model *m, struct money_price *out)
 		return;
 	}
 	pthread_mutex_lock(&m->lock);
-	model_settings_price(&m->settings, out);
+	*out = m->price;
 	pthread_mutex_unlock(&m->lock);
 }
 
@@ -325,13 +332,19 @@ void model_unuse(struct model *m, struct model_user *user)
 	loaded_put(l);
 }
 
+struct loaded *model_peek_locked(struct model *m, struct loaded **old)
+{
+	*old = NULL;
+	if (model_is_upstream(m) && !m->retired && m->state != MODEL_FAILED)
+		model_make_current(m, old, NULL);
+	return loaded_ref(m->loaded);
+}
+
 struct loaded *model_peek(struct model *m)
 {
-	struct loaded *old = NULL;
+	struct loaded *old;
 	pthread_mutex_lock(&m->lock);
-	if (model_is_upstream(m) && !m->retired && m->state != MODEL_FAILED)
-		model_make_current(m, &old, NULL);
-	struct loaded *l = loaded_ref(m->loaded);
+	struct loaded *l = model_peek_locked(m, &old);
 	pthread_mutex_unlock(&m->lock);
 	loaded_put(old);
 	return l;

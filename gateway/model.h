@@ -66,9 +66,11 @@ struct model_facts { /* a copy of what is known of a model now */
 	uint32_t weight;
 	bool configured; /* it has a path or an endpoint */
 	bool upstream;
-	bool loaded;          /* a handle is there: always of upstreams, but for keys in files */
-	bool answers, embeds; /* as provider_limits; before it is loaded: true, false */
-	/* As provider.h's health: 0 and "ready", "unloaded", "loading"; 1 and "half-open";
+	bool loaded; /* a handle is there: always of upstreams, but for keys in files */
+	/* As provider_limits, of what is loaded or was last; !is_known: it never was: true, false.
+	 */
+	bool is_known, answers, embeds;
+	/* As provider.h's health: 0 and "ready", "unloaded", "loading"; 1 and "half-open"; 2;
 	 * -EHOSTUNREACH and why not ("open", "failed", ...). A failed one would be loaded again by
 	 * the next request. word: static. */
 	int health;
@@ -78,6 +80,15 @@ struct model_facts { /* a copy of what is known of a model now */
 };
 /* Returns out->health. */
 int model_facts(struct model *m, struct model_facts *out);
+/* Of all that only whether the router may take it, well or not: it has a path or an endpoint, and
+ * gives answers, as far as that is known. *price (NULL: not asked): its prices now. */
+bool model_is_offered(struct model *m, struct money_price *price);
+
+/* Whether it can be named for that, as far as is known by its settings and what was loaded: to
+ * answer who named none (`default`, a `fallback`), which one without the capability chat does not;
+ * to give vectors. 0, also when nobody knows; -ENOTSUP and the sentence. */
+int model_answers(struct model *m, struct err *err);
+int model_embeds(struct model *m, struct err *err);
 
 /* Its own: no other model of this daemon has it, nor a later one of the same name. Not 0. */
 uint64_t model_serial(const struct model *m);
@@ -87,6 +98,10 @@ struct metrics *model_metrics(struct model *m); /* borrows */
 struct latency *model_latency(struct model *m); /* borrows */
 /* The router's decision, by that policy, was for m. */
 void model_chosen(struct model *m, enum router_policy policy);
+/* A request whose arm of a split m was is over: on the loop. Whichever model answered it. */
+void model_arm_add(struct model *m, const struct trace_record *record);
+/* metrics_render_arms of those that were one. */
+int models_render_arms(struct model *const *models, size_t n, struct buf *out);
 /* llm_router_decisions_total{model,policy}. */
 int models_render_chosen(struct model *const *models, size_t n, struct buf *out);
 void model_stats(struct model *m, struct provider_stats *out, bool *is_loaded);

@@ -247,6 +247,9 @@ static void loading_done(struct model *m, struct loaded *l)
 {
 	m->state = MODEL_READY;
 	m->loaded = l;
+	m->is_known = l->provider == &local_provider;
+	m->answers = l->limits.answers;
+	m->embeds = l->limits.embeds;
 	m->used_ns = clock_mono_ns();
 	list_for_each (link, &m->waiting) {
 		struct model_user *u = list_entry(link, struct model_user, link);

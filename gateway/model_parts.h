@@ -21,14 +21,18 @@ struct model {
 	bool is_virtual; /* the router's: no settings, nothing to load */
 	struct latency latency;
 	atomic_uint_least64_t chosen[ROUTER_SPLIT + 1]; /* by policy */
+	struct metrics *_Atomic arm; /* of requests whose arm of a split it was; NULL: none */
 
 	pthread_mutex_t lock;
 	struct model_settings settings;
+	struct money_price price; /* what the settings say, as numbers */
 	enum model_state state;
 	struct loaded *loaded; /* MODEL_READY */
 	bool stale;            /* what `loaded` was made from has changed: upstreams */
 	bool outdated;         /* the same of a local one: in force at the next load */
-	struct err failure;    /* MODEL_FAILED */
+	bool is_known;         /* of a local one's file: what it could when it was loaded last */
+	bool answers, embeds;
+	struct err failure; /* MODEL_FAILED */
 	int failure_code;
 	struct list waiting, active; /* struct model_user */
 	uint64_t used_ns;            /* CLOCK_MONOTONIC */
@@ -42,6 +46,8 @@ struct model {
 /* All of these with the model's lock held, unless they say otherwise. */
 
 bool model_is_upstream(const struct model *m);
+/* model_peek; *old is to be put without the lock, and may be NULL. */
+struct loaded *model_peek_locked(struct model *m, struct loaded **old);
 /* Tells everyone in a list and empties it. */
 void model_tell_all(struct list *users, int status, const char *sentence);
 

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What can be known of a model by its settings alone: there is no gateway here, and nothing is
- * loaded or asked. Whether a server has embeddings is its protocol's to say, whether it has them of
- * that model only its own; so what is not known is said to be possible.
+ * What a model could do, asked where one is named for something. By its settings alone, without a
+ * gateway, for `llmfs --check`; or of one that there is, by its settings and what was loaded of its
+ * file. Nothing is loaded or asked. Whether a server has embeddings is its protocol's to say,
+ * whether it has them of that model only its own; so what is not known is said to be possible.
  */
+#include <errno.h>
 #include <string.h>
 
-#include "gateway/gateway.h"
+#include "gateway/model.h"
 #include "gateway/protocol.h"
-#include "gateway/provider.h"
 
 struct settings_of {
 	int (*get)(void *arg, const char *file, struct buf *out);
@@ -41,10 +42,26 @@ static int of_file(
 	bool embeds = false;
 	int r = read_value(s, "template", &family);
 	r = r ? r : local_check(path, *family.data ? family.data : NULL, &embeds, err);
-	if (r == 0)
-		*out = (struct model_powers){.answers = !embeds, .embeds = embeds};
+	if (r == 0) {
+		out->answers = !embeds;
+		out->embeds = embeds;
+	}
 	buf_free(&family);
 	return r;
+}
+
+static bool has_chat(const char *capabilities, size_t len)
+{
+	unsigned can = 0;
+	return router_capabilities_parse(capabilities, len, &can, NULL) < 0 || can & ROUTER_CHAT;
+}
+
+static bool of_words(const struct settings_of *s)
+{
+	struct buf words = {0};
+	bool chats = s->get(s->arg, "capabilities", &words) < 0 || has_chat(words.data, words.len);
+	buf_free(&words);
+	return chats;
 }
 
 int model_powers(int (*get)(void *arg, const char *file, struct buf *out), void *arg,
@@ -55,11 +72,40 @@ int model_powers(int (*get)(void *arg, const char *file, struct buf *out), void 
 	*out = (struct model_powers){.answers = true, .embeds = true};
 	int r = read_value(&s, "endpoint", &endpoint);
 	r = r ? r : read_value(&s, "path", &path);
+	out->is_set = r == 0 && (*endpoint.data || *path.data);
 	if (r == 0 && *endpoint.data)
 		r = of_server(&s, out);
 	else if (r == 0 && *path.data)
 		r = of_file(&s, path.data, out, err);
+	out->chats = r < 0 || of_words(&s);
 	buf_free(&endpoint);
 	buf_free(&path);
 	return r;
+}
+
+int model_answers(struct model *m, struct err *err)
+{
+	struct model_facts f;
+	if (model_is_virtual(m))
+		return 0;
+	model_facts(m, &f);
+	if (!f.answers)
+		return err_set(err, -ENOTSUP, "the model %s gives no answers: it is for embeddings",
+			f.name);
+	if (!has_chat(f.capabilities, strlen(f.capabilities)))
+		return err_set(err, -ENOTSUP,
+			"the model %s does not chat: chat is none of its capabilities", f.name);
+	return 0;
+}
+
+int model_embeds(struct model *m, struct err *err)
+{
+	struct model_facts f;
+	if (model_is_virtual(m))
+		return err_set(err, -ENOTSUP,
+			"the model %s is the router's and gives no embeddings", model_name(m));
+	model_facts(m, &f);
+	return f.is_known && !f.embeds
+		       ? err_set(err, -ENOTSUP, "the model %s gives no embeddings", f.name)
+		       : 0;
 }

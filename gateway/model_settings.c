@@ -101,7 +101,7 @@ static int check_line(const struct row *row, const char *value, size_t len, stru
 
 static int check_fallback(const struct row *row, const char *value, size_t len, struct err *err)
 {
-	return route_fallback_check(value, len, NULL);
+	return route_fallback_check(value, len, err);
 }
 
 static int check_endpoint(const struct row *row, const char *value, size_t len, struct err *err)

@@ -2,6 +2,7 @@
 /* What a model shows: its state and what it is, its metrics, and the facts that a router decides
  * upon. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,32 +12,33 @@
 #include "gateway/secrets.h"
 #include "gateway/upstream.h"
 
-/* Whether it can take requests: as provider.h's health, of what is loaded or would be. */
-static int health_of(struct model *m, struct loaded *l, const char **word, struct err *why)
+/* Whether it can take requests, by what the model itself knows: as provider.h's health. With the
+ * lock held. */
+static int own_health(struct model *m, const char **word, struct err *why)
 {
 	static const char *const words[] = {[MODEL_UNLOADED] = "unloaded",
 		[MODEL_LOADING] = "loading",
 		[MODEL_READY] = "ready",
 		[MODEL_FAILED] = "failed"};
-	pthread_mutex_lock(&m->lock);
-	enum model_state state = m->state;
-	bool upstream = model_is_upstream(m), retired = m->retired;
+	bool upstream = model_is_upstream(m);
 	bool configured = upstream || model_settings_is_set(&m->settings, MODEL_PATH);
-	struct err
-		failure; /* of 320 bytes, and asked for all models for each request of the router */
-	if (state == MODEL_FAILED)
-		failure = m->failure;
-	pthread_mutex_unlock(&m->lock);
-	*word = upstream && state == MODEL_UNLOADED ? "ready" : words[state];
-	if (retired)
+	*word = upstream && m->state == MODEL_UNLOADED ? "ready" : words[m->state];
+	if (m->retired)
 		return err_set(why, -EHOSTUNREACH, "model %s was removed", m->name);
-	if (!configured && state != MODEL_READY)
+	if (!configured && m->state != MODEL_READY)
 		return model_unconfigured(m, -EHOSTUNREACH, why);
-	if (state == MODEL_FAILED)
-		return err_set(why, -EHOSTUNREACH, "%s", failure.text);
-	if (l && l->provider->health)
-		return l->provider->health(l->handle, word, why);
+	if (m->state == MODEL_FAILED)
+		return err_set(why, -EHOSTUNREACH, "%s", m->failure.text);
 	return 0;
+}
+
+/* The same, with what its provider says of what is loaded (l; NULL: nothing). */
+static int health_of(struct model *m, struct loaded *l, const char **word, struct err *why)
+{
+	pthread_mutex_lock(&m->lock);
+	int r = own_health(m, word, why);
+	pthread_mutex_unlock(&m->lock);
+	return r || !l || !l->provider->health ? r : l->provider->health(l->handle, word, why);
 }
 
 static int render_state(struct model *m, struct buf *out)
@@ -228,11 +230,12 @@ int model_render(struct model *m, enum model_view view, struct buf *out)
 static void take_settings(const struct model *m, struct model_facts *out)
 {
 	const struct model_settings *s = &m->settings;
-	model_settings_price(s, &out->price);
+	const struct text *capabilities = s->value[MODEL_CAPABILITIES];
+	out->price = m->price;
 	out->quality = model_settings_real(s, MODEL_QUALITY);
 	out->has_quality = model_settings_is_set(s, MODEL_QUALITY);
-	strncpy(out->capabilities, model_settings_text(s, MODEL_CAPABILITIES),
-		sizeof out->capabilities - 1);
+	if (capabilities)
+		snprintf(out->capabilities, sizeof out->capabilities, "%s", capabilities->bytes);
 	out->context_tok = (uint32_t)model_settings_integer(s, MODEL_CONTEXT);
 	out->max_tokens = (uint32_t)model_settings_integer(s, MODEL_MAX_TOKENS);
 	out->weight = (uint32_t)model_settings_integer(s, MODEL_WEIGHT);
@@ -251,23 +254,39 @@ const char *model_provider(struct model *m)
 	return provider;
 }
 
+/* What it can, by what is loaded (l; NULL: nothing) or once was, where that was a file that is
+ * still the one set. False: nothing is known, and it may give answers. With the lock held. */
+static bool knows_powers(const struct model *m, const struct loaded *l, bool *answers, bool *embeds)
+{
+	bool was = !l && m->is_known && !model_is_upstream(m);
+	*answers = l ? l->limits.answers : !was || m->answers;
+	*embeds = l ? l->limits.embeds : was && m->embeds;
+	return l || was;
+}
+
 int model_facts(struct model *m, struct model_facts *out)
 {
 	struct provider_stats stats = {0};
-	struct loaded *l = model_peek(m);
-	*out = (struct model_facts){.loaded = l, .answers = true};
+	struct loaded *old;
+	*out = (struct model_facts){0};
 	memcpy(out->name, m->name, sizeof out->name);
+	/* Once, and not in each of these: it is asked for all models for each request of the
+	 * router. */
 	pthread_mutex_lock(&m->lock);
+	struct loaded *l = model_peek_locked(m, &old);
 	take_settings(m, out);
+	out->health = own_health(m, &out->word, &out->why);
+	out->is_known = knows_powers(m, l, &out->answers, &out->embeds);
 	pthread_mutex_unlock(&m->lock);
-	out->health = health_of(m, l, &out->word, &out->why);
+	loaded_put(old);
+	out->loaded = l;
+	if (out->health == 0 && l && l->provider->health)
+		out->health = l->provider->health(l->handle, &out->word, &out->why);
 	gate_count(m->gate, &out->running, &out->waiting);
 	if (l) {
 		uint32_t limit = l->limits.context_tok;
 		if (!out->context_tok || limit < out->context_tok)
 			out->context_tok = limit;
-		out->answers = l->limits.answers;
-		out->embeds = l->limits.embeds;
 		l->provider->stats(l->handle, &stats);
 	}
 	/* Not everything comes through the gate: judges do not. */
@@ -275,6 +294,23 @@ int model_facts(struct model *m, struct model_facts *out)
 		out->running = stats.running + stats.waiting;
 	loaded_put(l);
 	return out->health;
+}
+
+bool model_is_offered(struct model *m, struct money_price *price)
+{
+	if (m->is_virtual)
+		return false;
+	pthread_mutex_lock(&m->lock);
+	bool configured = model_is_upstream(m) || model_settings_is_set(&m->settings, MODEL_PATH);
+	bool answers, embeds;
+	struct loaded *old, *l = model_peek_locked(m, &old);
+	knows_powers(m, l, &answers, &embeds);
+	if (price)
+		*price = m->price;
+	pthread_mutex_unlock(&m->lock);
+	loaded_put(old);
+	loaded_put(l);
+	return configured && answers;
 }
 
 int model_ask_error(struct model *m, uid_t uid, struct buf *out, uint64_t *changed_ns)

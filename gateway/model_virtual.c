@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "gateway/metrics.h"
@@ -80,6 +81,35 @@ int models_render_chosen(struct model *const *models, size_t n, struct buf *out)
 	return r;
 }
 
+void model_arm_add(struct model *m, const struct trace_record *record)
+{
+	struct metrics *arm = atomic_load(&m->arm);
+	if (!arm)
+		arm = metrics_new(); /* on the loop: nobody else makes one */
+	if (!arm)
+		return;
+	metrics_add(arm, record);
+	atomic_store(&m->arm, arm);
+}
+
+int models_render_arms(struct model *const *models, size_t n, struct buf *out)
+{
+	struct metrics **sets = calloc(n + 1, sizeof *sets);
+	const char **names = calloc(n + 1, sizeof *names);
+	size_t n_arms = 0;
+	int r = sets && names ? 0 : -ENOMEM;
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		sets[n_arms] = atomic_load(&models[i]->arm);
+		names[n_arms] = models[i]->name;
+		n_arms += sets[n_arms] != NULL;
+	}
+	if (n_arms)
+		r = metrics_render_arms(sets, names, n_arms, out);
+	free(names);
+	free(sets);
+	return r;
+}
+
 /* ---- what a name stands for ---- */
 
 static const char unset = 1;
@@ -125,11 +155,24 @@ static int add_own(struct model *m, struct buf *out)
 	return r ? r : !known;
 }
 
+/* Which model it is that the router asks: a name such as `default` may stand for another than it
+ * did. What that one is, is said with all the others (add_all). */
+static int add_asked(struct gateway *g, const char *name, struct buf *out)
+{
+	struct model *asked = *name ? gateway_model_find(g, name) : NULL;
+	const char *stands_for = asked ? asked->name : "";
+	int r = buf_append(out, stands_for, strlen(stands_for) + 1);
+	model_put(asked);
+	return r;
+}
+
 static int add_routers(struct model *m, const char *session, struct buf *out)
 {
 	struct router_config c;
 	int r = router_identity(m->g->router, out);
 	router_config(m->g->router, &c);
+	r = r ? r : add_asked(m->g, c.cascade_judge, out);
+	r = r ? r : add_asked(m->g, c.classifier_model, out);
 	/* The arm of a split is the session's. */
 	return r || c.policy != ROUTER_SPLIT ? r : buf_append(out, session, strlen(session) + 1);
 }

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 
+#include "gateway/cascade.h"
 #include "gateway/outlet.h"
 #include "gateway/session.h"
 #include "gateway/stages.h"
@@ -103,7 +104,7 @@ static int start_at(struct request *r, const struct book_worst *worst, uint64_t 
 	if (!over && !r->claim)
 		e = err_set(err, -EIO, "the request has no claim on an account");
 	if (!over && e == 0)
-		e = book_claim_resize(r->claim, worst, err);
+		e = worst_resize(r->claim, worst, err);
 	if (!over && e == 0) {
 		start(r, prompt_tok);
 		r->usage.prompt_tok += used_tok;
@@ -127,6 +128,8 @@ int paying_start(struct request *r, size_t prompt_tok, uint64_t most_tok, struct
 	model_price(r->model, &price);
 	worst_exact(&worst, &r->settings, &price, most_tok, room);
 	worst.judges = worst_judges(r->g, GUARD_OUTPUT, r->prompt->len, worst.output_tok);
+	if (cascade_holds(r))
+		worst.opinions = worst_cascade(r->g, r->prompt->len, worst.output_tok);
 	return start_at(r, &worst, prompt_tok, 0, err);
 }
 
@@ -195,7 +198,7 @@ void paying_leased(struct request *r, const struct request_news *box)
 
 /* ---- judges ---- */
 
-static int judge_asked(void *arg, const struct book_judge *most, struct err *err)
+static int asked(void *arg, const struct book_judge *most, struct err *err)
 {
 	struct request *r = arg;
 	pthread_mutex_lock(&r->session->lock);
@@ -216,7 +219,30 @@ static void judge_took(void *arg, const struct money_tokens *tokens)
 	pthread_mutex_unlock(&r->session->lock);
 }
 
-const struct judge_payer paying_judges = {judge_asked, judge_took};
+const struct judge_payer paying_judges = {asked, judge_took};
+
+/* Its ticket is used once a model is asked, and not by what is remembered, nobody is there for, or
+ * the budget does not reach for. */
+static int opinion_asked(void *arg, const struct book_judge *most, struct err *err)
+{
+	struct request *r = arg;
+	struct book_judge opinion = *most;
+	int e = 0;
+	opinion.what = BOOK_OPINION;
+	pthread_mutex_lock(&r->session->lock);
+	if (r->over)
+		e = err_set(err, -ECANCELED, "cancelled");
+	if (e == 0 && r->claim) {
+		if (!r->claim_started)
+			begin(r);
+		e = book_claim_judge(r->claim, &opinion, err);
+		r->claim_started = r->claim_started || e == 0;
+	}
+	pthread_mutex_unlock(&r->session->lock);
+	return e;
+}
+
+const struct judge_payer paying_opinions = {opinion_asked, judge_took};
 
 /* ---- the cache's vectors ---- */
 

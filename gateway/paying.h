@@ -26,6 +26,9 @@ int paying_start(struct request *r, size_t prompt_tok, uint64_t most_tok, struct
 int paying_start_embedding(struct request *r, struct model *m, uint64_t tok, struct err *err);
 /* The judges of its texts are paid by its claim: of a request. */
 extern const struct judge_payer paying_judges;
+/* And the models that the router asks about it, which can be done without: not with what is set
+ * aside for judges. The first that is asked uses the request's ticket. */
+extern const struct judge_payer paying_opinions;
 /* And so is the vector by which the cache looks for its prompt, when the model has a price. */
 extern const struct embedding_payer paying_lookups;
 /* This model has had its part, as attempt_usage says; another is to be tried. */

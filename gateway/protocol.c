@@ -233,6 +233,20 @@ int protocol_fault(long status, const char *body, size_t len, bool *retryable, s
 	return code;
 }
 
+size_t protocol_own_words(const char *sentence)
+{
+	const char *at = sentence, *said;
+	while ((at = strstr(at, "HTTP "))) {
+		at += strlen("HTTP ");
+		size_t digits = strspn(at, "0123456789");
+		if (!digits || strncmp(at + digits, ", ", 2) != 0)
+			continue;
+		said = strstr(at, ": ");
+		return said ? (size_t)(said - sentence) : strlen(sentence);
+	}
+	return strlen(sentence);
+}
+
 /* The status that an error's type stands for: Anthropic's list, and OpenAI's words. */
 static long status_of(const char *type)
 {

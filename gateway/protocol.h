@@ -35,6 +35,7 @@ struct protocol_answer {
 	float candidate_p[4]; /* NAN until known */
 	bool has_candidates;
 	bool refused; /* it sent an error that says that the request is at fault, not the server */
+	bool silent;  /* reader_end: it was a stream, and nothing was in it, or comments alone */
 };
 
 struct protocol_reader; /* of one response */
@@ -91,6 +92,10 @@ const struct protocol *protocol_find(const char *name, size_t len); /* NULL: no 
  * and 529: EHOSTUNREACH. *retryable: the server is at fault (408, 429, 5xx), not the request.
  */
 int protocol_fault(long status, const char *body, size_t len, bool *retryable, struct err *err);
+/* How many bytes of a sentence, which may have one of protocol_fault's in it, are our own words:
+ * those before what the body says. A server may quote in it what it was asked, so the rest is for
+ * who asked, and for nobody else. */
+size_t protocol_own_words(const char *sentence);
 
 /* An estimate of a text's tokens for a model whose tokenizer is not here, by its scripts: never 0
  * for a text that has a byte, never more than it has bytes. O(len). */

@@ -31,10 +31,13 @@ struct protocol_reader {
 	int (*body)(
 		struct protocol_reader *r, const json_t *object, const struct protocol_sink *to);
 	enum { PROTOCOL_UNKNOWN, PROTOCOL_STREAM, PROTOCOL_BODY } kind;
+	bool is_page; /* no stream, though read as one: it begins as HTML does */
 	struct sse sse;
 	struct buf whole;      /* a JSON body so far */
 	bool looked_for_words; /* candidates: the position where the answer begins has passed */
 	int failed;            /* what a call returned; the later ones do, too */
+	/* Where it is in a stream in which nothing was said yet. */
+	enum { PROTOCOL_LINE_BEGIN, PROTOCOL_COMMENT, PROTOCOL_SPOKEN } said;
 };
 
 /* new, or NULL. */

@@ -146,6 +146,24 @@ static int feed_body(
 	return result < 0 ? err_set(to->err, result, "out of memory") : 0;
 }
 
+/* Empty lines and comments, which keep connections alive, say nothing; whatever else there is does,
+ * also what is no event. */
+static void listen_to(struct protocol_reader *r, const char *bytes, size_t len)
+{
+	for (size_t i = 0; i < len && r->said != PROTOCOL_SPOKEN; i++)
+		if (bytes[i] == '\n' || bytes[i] == '\r')
+			r->said = PROTOCOL_LINE_BEGIN;
+		else if (r->said == PROTOCOL_LINE_BEGIN)
+			r->said = bytes[i] == ':' ? PROTOCOL_COMMENT : PROTOCOL_SPOKEN;
+}
+
+/* By the first byte. */
+static void take_kind(struct protocol_reader *r, char first)
+{
+	r->kind = first == '{' ? PROTOCOL_BODY : PROTOCOL_STREAM;
+	r->is_page = first == '<';
+}
+
 int protocol_reader_feed(struct protocol_reader *r, const char *bytes, size_t len, struct buf *text,
 	struct protocol_answer *answer, struct err *err)
 {
@@ -154,9 +172,10 @@ int protocol_reader_feed(struct protocol_reader *r, const char *bytes, size_t le
 		answer->finish = "";
 	if (r->failed)
 		return err_set(err, r->failed, "its answer was broken off");
+	listen_to(r, bytes, len);
 	for (size_t i = 0; i < len && r->kind == PROTOCOL_UNKNOWN; i++)
 		if (!strchr(" \t\r\n", bytes[i]) || !bytes[i])
-			r->kind = bytes[i] == '{' ? PROTOCOL_BODY : PROTOCOL_STREAM;
+			take_kind(r, bytes[i]);
 	if (r->kind == PROTOCOL_BODY)
 		r->failed = feed_body(r, bytes, len, &to);
 	else
@@ -184,7 +203,15 @@ int protocol_reader_end(struct protocol_reader *r, struct buf *text, struct prot
 	/* A server that gave its reason to stop has given all of the answer, too. */
 	if (r->failed == 0 && *answer->finish)
 		answer->complete = true;
-	if (r->failed == 0 && !answer->complete)
+	answer->silent = r->kind == PROTOCOL_STREAM && r->said != PROTOCOL_SPOKEN;
+	if (r->failed == 0 && answer->silent)
+		r->failed = err_set(err, -EPROTO, "its answer ended without a word");
+	else if (r->failed == 0 && !answer->complete && r->is_page)
+		r->failed = err_set(err, -EPROTO,
+			"what it sends is no answer: it begins with <, as a page of HTML does; "
+			"look "
+			"at endpoint");
+	else if (r->failed == 0 && !answer->complete)
 		r->failed = err_set(err, -EPROTO,
 			"its answer ended before it was complete (there was no end of the stream)");
 	return r->failed;

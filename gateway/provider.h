@@ -156,8 +156,8 @@ struct provider {
 	/* It is not wanted any more: its done comes soon, with -ECANCELED unless it came before. */
 	void (*cancel_embed)(void *handle, uint64_t id);
 	/* Whether it can take requests now: 0 and "ready", 1 and one that tries again
-	 * ("half-open"), or -EHOSTUNREACH and why not ("open", ...). word: static. NULL: always
-	 * ready. */
+	 * ("half-open"), 2 and "ready" but why the last ones failed, a moment ago; or -EHOSTUNREACH
+	 * and why not ("open", ...). word: static. NULL: always ready. */
 	int (*health)(void *handle, const char **word, struct err *why);
 };
 

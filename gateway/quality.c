@@ -193,6 +193,7 @@ double quality_estimate(const struct quality_answer *a, struct quality_reasons *
 		.finish = a->was_cut ? 0.7 : 1,
 		.certainty = certainty(a->mean_logprob),
 		.json = json(a),
+		.judge = 1,
 		.why = "ok",
 	};
 	const struct {
@@ -210,4 +211,18 @@ double quality_estimate(const struct quality_answer *a, struct quality_reasons *
 		}
 	}
 	return product;
+}
+
+double quality_judged(double estimate, double verdict, struct quality_reasons *why)
+{
+	double v = verdict >= 0 ? verdict <= 1 ? verdict : 1 : 0; /* NAN: 0 */
+	const double others[] = {
+		why->length, why->json, why->refusal, why->repetition, why->certainty, why->finish};
+	double lowest = 1;
+	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+		lowest = others[i] < lowest ? others[i] : lowest;
+	why->judge = v;
+	if (v < lowest)
+		why->why = "judged";
+	return estimate * v;
 }

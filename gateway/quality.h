@@ -2,7 +2,8 @@
 #ifndef GATEWAY_QUALITY_H
 #define GATEWAY_QUALITY_H
 
-/* How good an answer looks, without a model that judges it: what a cascade goes on by. */
+/* How good an answer looks, by itself and, where one has judged it, by a model's verdict: what a
+ * cascade goes on by. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -26,13 +27,16 @@ struct quality_reasons {
 	double finish;     /* 0.7 where it was cut */
 	double certainty;  /* by the mean probability: 1 from 0.75 up, 0.2 from 0.25 down */
 	double json;       /* 0.1 where JSON was wanted and it is none */
+	double judge;      /* a model's verdict (quality_judged); 1: none */
 	/* static: which of them is the lowest: "ok" (all are 1), "empty", "short", "repeats",
-	 * "refuses", "cut", "unsure", "not-json" */
+	 * "refuses", "cut", "unsure", "not-json", "judged" */
 	const char *why;
 };
 
 /* 0 to 1. *why may not be NULL. Linear in the text, of which repetition looks at the last 24 KiB.
  * Any thread. */
 double quality_estimate(const struct quality_answer *a, struct quality_reasons *why);
+/* A model has judged it: what the estimate becomes by a verdict from 0 (bad) to 1 (good). */
+double quality_judged(double estimate, double verdict, struct quality_reasons *why);
 
 #endif

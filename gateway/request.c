@@ -106,6 +106,7 @@ struct request *request_put(struct request *r)
 {
 	if (!r || atomic_fetch_sub_explicit(&r->refs, 1, memory_order_acq_rel) != 1)
 		return NULL;
+	request_put(r->behind);
 	book_claim_return(r->claim);
 	conversation_turn_end(&r->replaced);
 	request_inbox_free(r->inbox);
@@ -136,14 +137,24 @@ const char *request_state_word(const struct request *r)
 
 /* ---- the end ---- */
 
+/* Of its judges, and of the models that the router has asked, which are shown as judges. */
+static void take_judges(struct request *r, const struct book_claim *c)
+{
+	struct money_tokens *sum = &r->judge_usage, more;
+	r->judge_cost = book_claim_judges(c, BOOK_JUDGE, sum);
+	r->judge_cost = money_add(r->judge_cost, book_claim_judges(c, BOOK_OPINION, &more));
+	sum->prompt += more.prompt;
+	sum->cached += more.cached;
+	sum->output += more.output;
+	r->lookup_cost = book_claim_judges(c, BOOK_EMBEDDING, &r->lookup_usage);
+}
+
 void request_charge(struct request *r, const char *status)
 {
 	struct book_claim *c = r->claim;
 	r->claim = NULL;
 	if (c)
-		r->judge_cost = book_claim_judges(c, BOOK_JUDGE, &r->judge_usage);
-	if (c)
-		r->lookup_cost = book_claim_judges(c, BOOK_EMBEDDING, &r->lookup_usage);
+		take_judges(r, c);
 	if (c && r->claim_started)
 		r->cost = book_claim_settle(c,
 			&(struct money_tokens){.prompt = r->attempt_usage.prompt_tok,
@@ -178,7 +189,8 @@ void request_settle_turn(struct request *r)
 	struct turn *turn = conversation_last(&s->conversation);
 	trace_pack(&turn->trace, &times, &r->usage, r->finish);
 	turn->cost = r->cost;
-	if (r->refused || r->code == -EMSGSIZE) {
+	r->refused = r->refused || r->code == -EMSGSIZE;
+	if (r->refused) {
 		session_drop_turn(s); /* refused, not unanswered */
 		if (r->replaced.user)
 			session_put_turn_back(s, &r->replaced);

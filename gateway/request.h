@@ -11,6 +11,7 @@
 #include "gateway/embedding.h"
 #include "gateway/gate.h"
 #include "gateway/model.h"
+#include "gateway/quality.h"
 #include "gateway/settings.h"
 
 enum request_state {
@@ -22,16 +23,20 @@ enum request_state {
 	REQUEST_BLOCKED, /* by a guard */
 };
 
+enum { REQUEST_KEPT_MAX = 1 << 20 }; /* bytes of a refused prompt */
+
 enum request_stage {    /* where the machine stands: the loop's */
 	STAGE_QUEUED,   /* behind others of its session */
 	STAGE_JUDGE,    /* its prompt is being judged */
 	STAGE_CACHE,    /* the cache is looking for its answer */
 	STAGE_FOLLOW,   /* an equal request is being answered: it gets that answer */
 	STAGE_CHANNEL,  /* a channel's own work: a vector */
+	STAGE_CLASS,    /* a model says how much its prompt asks */
 	STAGE_GATE,     /* waits until its model takes one more */
 	STAGE_MODEL,    /* waits for the model to be loaded */
 	STAGE_RENDER,   /* its conversation is being rendered */
 	STAGE_GENERATE, /* in the provider's hands, and until all of it is released */
+	STAGE_WEIGH,    /* a model judges the whole answer, of which nothing is shown */
 	STAGE_NEXT,     /* that model could not, or not well enough: the next one, as soon as nobody
 			   works     for it any more */
 	STAGE_STORE,    /* answered; being stored */
@@ -57,6 +62,14 @@ struct request_inbox {
 	bool lease_awaited; /* `leased` is to be told at once */
 };
 
+/* An answer of a cascade, on its way to be shown or not: cascade.c's. */
+struct request_weighed {
+	double quality, mean_logprob;
+	struct quality_reasons reasons;
+	bool is_judged;
+	char judge[TEXT_NAME_SIZE];
+};
+
 struct request {
 	atomic_uint refs;
 	struct gateway *g; /* borrowed: the session and the answer hold it */
@@ -72,12 +85,17 @@ struct request {
 	struct text *prompt;
 	struct settings settings;
 	enum request_state state;
-	bool over;            /* its state is final */
-	bool counted;         /* in the session's sums */
-	bool finishing;       /* answered; only the store is missing */
-	bool in_turn;         /* it has a turn in the conversation */
-	bool refused;         /* before a model saw it: no part of the conversation */
-	struct turn replaced; /* that its own took the place of; user NULL: none */
+	bool over;              /* its state is final */
+	bool counted;           /* in the session's sums */
+	bool finishing;         /* answered; only the store is missing */
+	bool in_turn;           /* it has a turn in the conversation */
+	bool refused;           /* before a model saw it: no part of the conversation; its prompt
+				   stays, for `retry`, if that is REQUEST_KEPT_MAX or shorter */
+	bool sent_again;        /* that prompt, by retry, just now */
+	bool messages;          /* no prompt: a messages.json that was refused */
+	struct request *behind; /* the newest request was that prompt when messages were refused,
+				   which this is; a reference, or NULL */
+	struct turn replaced;   /* that its own took the place of; user NULL: none */
 	int code;
 	struct text *error;
 	const char *finish;
@@ -112,7 +130,13 @@ struct request {
 			      key */
 	bool serves_best;  /* what the outlet has is all there is: nothing of a provider counts any
 			      more */
-	bool held_is_good; /* routing_is_good has said so */
+	bool held_is_good; /* cascade_weigh has said so */
+	struct request_weighed weighed;
+	/* What a model said of the prompt's class, NULL: none was asked; and classing.c's. */
+	struct router_opinion *opinion;
+	struct text *class_question;
+	uint64_t class_model;
+	void (*classed)(struct request *r);
 	bool with_leader,
 		asks_again;          /* asks_again: STAGE_CACHE, as soon as the leader has let go */
 	struct embedding *embedding; /* STAGE_CHANNEL */
@@ -131,7 +155,7 @@ struct request {
 	struct trace_usage usage_before; /* of the models before this one */
 	struct model *model;
 	struct model_user user_of_model;
-	struct judge *judge;           /* of the prompt */
+	struct judge *judge;           /* of the prompt, its class, or a cascade's answer */
 	struct moderation *moderation; /* that it goes by */
 	struct rendering *rendering; /* while STAGE_RENDER; the texts' thread's while it is there */
 	struct outlet *outlet;       /* from STAGE_GENERATE on */

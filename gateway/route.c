@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/utf8.h"
+#include "gateway/model.h"
 
 struct step {
 	char model[TEXT_NAME_SIZE];
@@ -50,25 +51,57 @@ static size_t next_name(const char *text, size_t len, size_t *at, const char **n
 	return to - from;
 }
 
+/* The last of them against those before it. */
+static int check_name(char (*names)[TEXT_NAME_SIZE], size_t last, struct err *err)
+{
+	if (model_name_is_virtual(names[last]))
+		return err_set(err, -EINVAL,
+			"%s is the router's: it chooses among models and is none to fall back to",
+			names[last]);
+	for (size_t i = 0; i < last; i++)
+		if (!strcmp(names[i], names[last]))
+			return err_set(err, -EINVAL, "%s stands there twice", names[last]);
+	return 0;
+}
+
 int route_fallback_check(const char *text, size_t len, struct err *err)
 {
 	char names[ROUTE_MODELS_MAX][TEXT_NAME_SIZE];
 	const char *name;
 	size_t n = 0, size;
-	for (size_t at = 0; (size = next_name(text, len, &at, &name)) > 0; n++) {
+	int r = 0;
+	for (size_t at = 0; r == 0 && (size = next_name(text, len, &at, &name)) > 0; n++) {
 		if (!text_is_name(name, size) || n == ROUTE_MODELS_MAX)
 			return err_set(err, -EINVAL,
-				"fallback: must be names below models/ with white space between "
-				"them, at most %d",
+				"must be names below models/ with white space between them, at "
+				"most %d",
 				ROUTE_MODELS_MAX);
 		memcpy(names[n], name, size);
 		names[n][size] = '\0';
-		for (size_t i = 0; i < n; i++)
-			if (!strcmp(names[i], names[n]))
-				return err_set(
-					err, -EINVAL, "fallback: %s stands there twice", names[n]);
+		r = check_name(names, n, err);
 	}
-	return 0;
+	return r;
+}
+
+bool route_fallback_has(const char *text, size_t len, const char *model)
+{
+	const char *name;
+	size_t at = 0, size;
+	while ((size = next_name(text, len, &at, &name)) > 0)
+		if (strlen(model) == size && !memcmp(name, model, size))
+			return true;
+	return false;
+}
+
+bool route_fallback_next(const struct text *t, size_t *at, char name[TEXT_NAME_SIZE])
+{
+	const char *word;
+	size_t n = next_name(t->bytes, t->len, at, &word);
+	if (!n || n >= TEXT_NAME_SIZE)
+		return false;
+	memcpy(name, word, n);
+	name[n] = '\0';
+	return true;
 }
 
 /* ---- making ---- */

@@ -17,9 +17,14 @@ struct route;
 
 /*
  * The file `fallback` of a model: names below models/ with white space between them, at most 16,
- * each once; "" is none. 0; -EINVAL with what is allowed.
+ * each once, and none of the router's; "" is none. That there is no such model (yet) is no fault
+ * here. 0; -EINVAL with what is allowed.
  */
 int route_fallback_check(const char *text, size_t len, struct err *err);
+/* Whether such a text names that model. */
+bool route_fallback_has(const char *text, size_t len, const char *model);
+/* The next name of such a text from *at on (0 at first), which is moved behind it; false: none. */
+bool route_fallback_next(const struct text *t, size_t *at, char name[TEXT_NAME_SIZE]);
 
 /* Appends the fallback text of a model. 0, also when there is no such model; -ENOMEM. */
 typedef int route_fallback_fn(void *arg, const char *model, struct buf *out);

@@ -5,7 +5,8 @@
  * policy, every term of it kept; order them. Nothing is remembered between decisions: latencies and
  * health are facts that the caller has measured, and the arm of a split comes from a hash of
  * session and name (rendezvous: each candidate draws a number, the best draw for its weight wins),
- * so that a candidate that comes or goes moves no session but its own.
+ * so that a candidate that comes or goes moves no session but its own. One that is down does not
+ * go: its sessions are answered by others and stay its own.
  *
  * Lock order: router->lock is a leaf, held for a copy only. (Files: router_setting.c; JSON:
  * router_decision.c.)
@@ -48,6 +49,38 @@ void router_config(struct router *r, struct router_config *out)
 	pthread_mutex_lock(&r->lock);
 	*out = r->config;
 	pthread_mutex_unlock(&r->lock);
+}
+
+static unsigned asked(struct router *r, const char *name, const double *ms, char model[])
+{
+	unsigned most_ms = 0;
+	pthread_mutex_lock(&r->lock);
+	if (*name) {
+		memcpy(model, name, TEXT_NAME_SIZE);
+		most_ms = (unsigned)*ms;
+	}
+	pthread_mutex_unlock(&r->lock);
+	return most_ms;
+}
+
+unsigned router_classifier(struct router *r, char model[TEXT_NAME_SIZE])
+{
+	const struct router_config *c = &r->config;
+	return asked(r, c->classifier_model, &c->classifier_timeout_ms, model);
+}
+
+bool router_counts_class(struct router *r, enum router_model model)
+{
+	pthread_mutex_lock(&r->lock);
+	bool counts = model == ROUTER_CASCADE || r->config.policy == ROUTER_BALANCED;
+	pthread_mutex_unlock(&r->lock);
+	return counts;
+}
+
+unsigned router_cascade_judge(struct router *r, char model[TEXT_NAME_SIZE])
+{
+	const struct router_config *c = &r->config;
+	return asked(r, c->cascade_judge, &c->cascade_judge_timeout_ms, model);
 }
 
 /* ---- capabilities ---- */
@@ -99,11 +132,21 @@ struct choice {
 	struct router_config config;
 	struct router_decision *d;
 	const struct router_facts **facts; /* [d->n], of d->tried */
+	size_t most;                       /* that may be dropped */
+	bool out_of_memory;
 };
 
 __attribute__((format(printf, 3, 4))) static void drop(
-	struct router_decision *d, const char *name, const char *format, ...)
+	struct choice *c, const char *name, const char *format, ...)
 {
+	struct router_decision *d = c->d;
+	/* Most often none is, and each takes 256 bytes. */
+	if (!d->dropped)
+		d->dropped = calloc(c->most, sizeof *d->dropped);
+	if (!d->dropped) {
+		c->out_of_memory = true;
+		return;
+	}
 	struct router_dropped *out = &d->dropped[d->n_dropped++];
 	va_list args;
 	memcpy(out->name, name, sizeof out->name);
@@ -121,7 +164,7 @@ static void drop_incapable(struct choice *c, const struct router_facts *f)
 			strcat(missing, " ");
 			strcat(missing, capabilities[i].word);
 		}
-	drop(c->d, f->name, "cannot do%s", *missing ? missing : " what is asked");
+	drop(c, f->name, "cannot do%s", *missing ? missing : " what is asked");
 }
 
 /* The longest answer that it may give. */
@@ -140,7 +183,7 @@ static bool examine(struct choice *c, const struct router_facts *f, struct route
 	const struct router_ask *ask = c->ask;
 	char a[MONEY_TEXT_SIZE], b[MONEY_TEXT_SIZE];
 	if (f->health == ROUTER_DOWN) {
-		drop(c->d, f->name, "down%s%.*s", *f->why ? ": " : "", (int)sizeof f->why, f->why);
+		drop(c, f->name, "down%s%.*s", *f->why ? ": " : "", (int)sizeof f->why, f->why);
 		return true;
 	}
 	if (ask->capabilities & ~f->capabilities) {
@@ -148,7 +191,7 @@ static bool examine(struct choice *c, const struct router_facts *f, struct route
 		return true;
 	}
 	if (f->context_tok && ask->prompt_tok >= f->context_tok) {
-		drop(c->d, f->name, "the prompt has %" PRIu64 " tokens, its context %" PRIu64,
+		drop(c, f->name, "the prompt has %" PRIu64 " tokens, its context %" PRIu64,
 			ask->prompt_tok, f->context_tok);
 		return true;
 	}
@@ -158,8 +201,8 @@ static bool examine(struct choice *c, const struct router_facts *f, struct route
 	out->cost = money_cost(&f->price, &expected);
 	out->worst = money_cost(&f->price, &most);
 	if (ask->has_max_cost && out->worst > ask->max_cost) {
-		drop(c->d, f->name, "may cost %s dollars, max_cost is %s",
-			money_text(out->worst, a), money_text(ask->max_cost, b));
+		drop(c, f->name, "may cost %s dollars, max_cost is %s", money_text(out->worst, a),
+			money_text(ask->max_cost, b));
 		return true;
 	}
 	out->is_measured = f->first_ms > 0 && f->tok_per_s > 0;
@@ -167,11 +210,15 @@ static bool examine(struct choice *c, const struct router_facts *f, struct route
 		out->expected_ms = f->first_ms + (double)c->d->answer_tok * 1000 / f->tok_per_s +
 				   (f->health == ROUTER_COLD ? c->config.weights.cold_ms : 0);
 	if (ask->max_latency_ms && out->expected_ms > (double)ask->max_latency_ms) {
-		drop(c->d, f->name, "is expected to take %.0f ms, max_latency_ms is %" PRIu64,
+		drop(c, f->name, "is expected to take %.0f ms, max_latency_ms is %" PRIu64,
 			out->expected_ms, ask->max_latency_ms);
 		return true;
 	}
 	memcpy(out->name, f->name, sizeof out->name);
+	if (f->failed_lately)
+		snprintf(out->failure, sizeof out->failure, "%.*s", (int)sizeof out->failure - 1,
+			*f->why ? f->why : "it failed");
+	out->failure[utf8_valid_prefix(out->failure, strlen(out->failure))] = '\0';
 	return false;
 }
 
@@ -213,7 +260,7 @@ static double quality_of(const struct router_facts *f)
 static void score(const struct choice *c, const struct router_facts *f, struct router_candidate *k)
 {
 	const struct router_weights *w = &c->config.weights;
-	const enum classify_class class = c->d->classified.class;
+	const enum classify_class class = c->d->class;
 	double quality = quality_of(f);
 	double price = unit_price(c, &f->price), seconds = k->expected_ms / 1000;
 	enum router_policy policy =
@@ -243,8 +290,9 @@ static void score(const struct choice *c, const struct router_facts *f, struct r
 /* ---- order ---- */
 
 struct place {
-	struct router_candidate candidate;
+	const struct router_candidate *candidate;
 	const struct router_facts *facts;
+	size_t from; /* its index before */
 	bool is_cascade;
 };
 
@@ -253,8 +301,14 @@ struct place {
 static int compare_places(const void *a, const void *b)
 {
 	const struct place *x = a, *y = b;
-	int r = x->is_cascade ? 0 : COMPARE(y->candidate.score, x->candidate.score);
-	r = r ? r : COMPARE(x->candidate.cost, y->candidate.cost);
+	int r = 0;
+	/* A cascade rises, also over one that failed: what its last model says is taken unweighed.
+	 */
+	if (!x->is_cascade) {
+		r = COMPARE(x->facts->failed_lately, y->facts->failed_lately);
+		r = r ? r : COMPARE(y->candidate->score, x->candidate->score);
+	}
+	r = r ? r : COMPARE(x->candidate->cost, y->candidate->cost);
 	if (!r)
 		r = x->is_cascade ? COMPARE(quality_of(x->facts), quality_of(y->facts))
 				  : COMPARE(quality_of(y->facts), quality_of(x->facts));
@@ -262,7 +316,23 @@ static int compare_places(const void *a, const void *b)
 	r = r ? r
 	      : COMPARE(x->facts->running + x->facts->waiting,
 			y->facts->running + y->facts->waiting);
-	return r ? r : strcmp(x->candidate.name, y->candidate.name);
+	return r ? r : strcmp(x->candidate->name, y->candidate->name);
+}
+
+/* Brings the candidates to their places, each of which says where its own is, cycle by cycle. */
+static void permute(struct router_candidate *tried, struct place *places, size_t n)
+{
+	for (size_t start = 0; start < n; start++) {
+		struct router_candidate first = tried[start];
+		size_t to = start, from;
+		while ((from = places[to].from) != start) {
+			tried[to] = tried[from];
+			places[to].from = to;
+			to = from;
+		}
+		tried[to] = first;
+		places[to].from = to;
+	}
 }
 
 static int order(struct choice *c)
@@ -273,12 +343,11 @@ static int order(struct choice *c)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++)
 		places[i] = (struct place){
-			c->d->tried[i], c->facts[i], c->ask->model == ROUTER_CASCADE};
+			&c->d->tried[i], c->facts[i], i, c->ask->model == ROUTER_CASCADE};
 	qsort(places, n, sizeof *places, compare_places);
-	for (size_t i = 0; i < n; i++) {
-		c->d->tried[i] = places[i].candidate;
+	for (size_t i = 0; i < n; i++)
 		c->facts[i] = places[i].facts;
-	}
+	permute(c->d->tried, places, n);
 	free(places);
 	return 0;
 }
@@ -297,29 +366,43 @@ static uint64_t hash_pair(const char *a, const char *b)
 	return h ^ (h >> 31);
 }
 
-/* Brings the session's arm to the front. */
-static void split(struct choice *c)
+/* The session's arm, of those that are able to do what is asked: one that is down, or that this
+ * request is too long or too dear for, is still the arm, or the arms would mix. */
+static const char *draw_arm(
+	const struct router_ask *ask, const struct router_facts *facts, size_t n)
 {
-	struct router_decision *d = c->d;
-	size_t arm = d->n;
+	const char *arm = NULL;
 	double best = INFINITY;
-	for (size_t i = 0; i < d->n; i++) {
-		if (!c->facts[i]->weight)
+	for (size_t i = 0; i < n; i++) {
+		if (!facts[i].weight || (ask->capabilities & ~facts[i].capabilities))
 			continue;
-		uint64_t h = hash_pair(c->ask->session ? c->ask->session : "", d->tried[i].name);
+		uint64_t h = hash_pair(ask->session ? ask->session : "", facts[i].name);
 		double draw = ((double)(h >> 11) + 0.5) * 0x1p-53; /* above 0, below 1 */
-		double time = -log(draw) / c->facts[i]->weight;
+		double time = -log(draw) / facts[i].weight;
 		if (time < best) {
 			best = time;
-			arm = i;
+			arm = facts[i].name;
 		}
 	}
-	if (arm == d->n)
+	return arm;
+}
+
+/* Brings the session's arm to the front, if it can take the request. */
+static void split(struct choice *c, const struct router_facts *facts, size_t n)
+{
+	struct router_decision *d = c->d;
+	const char *arm = draw_arm(c->ask, facts, n);
+	size_t at = 0;
+	if (!arm)
 		return;
-	struct router_candidate first = d->tried[arm];
-	memmove(d->tried + 1, d->tried, arm * sizeof *d->tried);
+	snprintf(d->arm, sizeof d->arm, "%s", arm);
+	while (at < d->n && strcmp(d->tried[at].name, arm) != 0)
+		at++;
+	if (at == d->n)
+		return;
+	struct router_candidate first = d->tried[at];
+	memmove(d->tried + 1, d->tried, at * sizeof *d->tried);
 	d->tried[0] = first;
-	memcpy(d->arm, first.name, sizeof d->arm);
 }
 
 /* A cascade may come to pay for all of its steps. */
@@ -335,7 +418,7 @@ static void cut_cascade(struct choice *c)
 			d->tried[n++] = d->tried[i];
 			continue;
 		}
-		drop(d, d->tried[i].name,
+		drop(c, d->tried[i].name,
 			"may cost %s dollars on top of the steps before, max_cost is %s",
 			money_text(d->tried[i].worst, a), money_text(c->ask->max_cost, b));
 	}
@@ -370,8 +453,7 @@ static struct router_decision *decision_new(size_t n)
 	if (!d)
 		return NULL;
 	d->tried = calloc(n + 1, sizeof *d->tried);
-	d->dropped = calloc(n + 1, sizeof *d->dropped);
-	return d->tried && d->dropped ? d : router_decision_free(d);
+	return d->tried ? d : router_decision_free(d);
 }
 
 static int decide(struct choice *c, const struct router_facts *facts, size_t n)
@@ -389,15 +471,17 @@ static int decide(struct choice *c, const struct router_facts *facts, size_t n)
 	if (r == 0 && d->model == ROUTER_CASCADE && c->ask->has_max_cost)
 		cut_cascade(c);
 	if (r == 0 && d->model == ROUTER_AUTO && d->policy == ROUTER_SPLIT)
-		split(c);
+		split(c, facts, n);
 	return r;
 }
 
 int router_decide(struct router *r, const struct router_ask *ask, const struct router_facts *facts,
 	size_t n, struct router_decision **out, struct err *err)
 {
-	struct choice c = {
-		.ask = ask, .d = decision_new(n), .facts = calloc(n + 1, sizeof *c.facts)};
+	struct choice c = {.ask = ask,
+		.d = decision_new(n),
+		.facts = calloc(n + 1, sizeof *c.facts),
+		.most = n};
 	struct router_decision *d = *out = c.d;
 	if (!d || !c.facts) {
 		free(c.facts);
@@ -413,7 +497,13 @@ int router_decide(struct router *r, const struct router_ask *ask, const struct r
 	if (ask->max_tokens && ask->max_tokens < d->answer_tok)
 		d->answer_tok = ask->max_tokens;
 	classify_text(ask->text, ask->len, &c.config.classes, &d->classified);
+	d->class = d->classified.class;
+	if (ask->opinion)
+		d->opinion = *ask->opinion;
+	if (d->opinion.has_class)
+		d->class = d->opinion.class;
 	int e = decide(&c, facts, n);
+	e = e == 0 && c.out_of_memory ? -ENOMEM : e;
 	free(c.facts);
 	if (e < 0) {
 		*out = router_decision_free(d);

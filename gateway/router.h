@@ -54,7 +54,9 @@ struct router_facts {
 	uint64_t max_tokens;   /* of an answer; 0: what the context has room for */
 	uint32_t weight;       /* its share in `split`; 0: takes no part in it */
 	enum router_health health;
-	char why[128]; /* when it is down: why, as in "down: WHY" */
+	/* Its last requests, though it is not down: others come first, but in a cascade. */
+	bool failed_lately;
+	char why[160]; /* of both: why, as in "down: WHY" */
 	/* Measured (gateway/latency.h): time to the first token, tokens a second after it; 0:
 	 * never. */
 	double first_ms, tok_per_s;
@@ -62,6 +64,16 @@ struct router_facts {
 };
 
 enum router_model { ROUTER_AUTO, ROUTER_CASCADE };
+
+/* What the model of router/classifier_model has to say about a prompt. */
+struct router_opinion {
+	char model[TEXT_NAME_SIZE];
+	bool has_class; /* it said one; else `why` says why not, and the rules decide */
+	enum classify_class class;
+	double share[CLASSIFY_CLASSES]; /* of the classes, as question_said */
+	bool is_remembered;             /* it was asked before, of that very prompt */
+	char why[160];
+};
 
 struct router_ask {
 	enum router_model model;
@@ -75,6 +87,7 @@ struct router_ask {
 	uint64_t max_latency_ms; /* for the whole answer, as expected; 0: none. One makes speed
 				    matter */
 	const char *session;     /* the same session has the same arm of a split */
+	const struct router_opinion *opinion; /* NULL: no model was asked for the class */
 };
 
 /* ---- how ---- */
@@ -97,6 +110,10 @@ struct router_config {
 	double threshold; /* of quality_estimate: a cascade goes on below it */
 	struct router_weights weights;
 	struct classify_weights classes;
+	char cascade_judge[TEXT_NAME_SIZE]; /* "": an answer is only estimated */
+	double cascade_judge_timeout_ms;
+	char classifier_model[TEXT_NAME_SIZE]; /* "": the rules of classify.h alone */
+	double classifier_timeout_ms;
 };
 
 struct router;
@@ -106,6 +123,14 @@ struct router *router_new(void);
 struct router *router_free(struct router *r); /* accepts NULL, returns NULL */
 /* A copy of what is in force. Any thread. */
 void router_config(struct router *r, struct router_config *out);
+
+/* The models that are asked, and how long they have: 0, and nothing else is done, where none is
+ * set. Any thread. */
+unsigned router_classifier(struct router *r, char model[TEXT_NAME_SIZE]);
+/* Whether it makes a difference of which class a prompt is: to the order in `balanced`, and to what
+ * an answer of a cascade is held to. Any thread. */
+bool router_counts_class(struct router *r, enum router_model model);
+unsigned router_cascade_judge(struct router *r, char model[TEXT_NAME_SIZE]);
 
 /*
  * The files of router/, each a value that is in force for the next decision. Any thread.
@@ -117,22 +142,31 @@ void router_config(struct router *r, struct router_config *out);
  *		cost_simple 0.5      cost_moderate 0.3      cost_complex 0.1
  *		latency 0.1   load 0.01   cold 0.05   cold_ms 5000   answer_tok 256
  *	classes    `name value` lines: gateway/classify.h
+ *	cascade_judge             a model that judges the answers of a cascade; none
+ *	cascade_judge_timeout_ms  how long it has for one, 1 to 600000; 10000
+ *	classifier_model          a model that is asked for a prompt's class; none
+ *	classifier_timeout_ms     how long it has, 1 to 600000; 2000
  *
- * In policy and threshold, too, blank lines and lines that begin with # say nothing. What a table
- * does not name has its default; "" is the default of every file.
+ * A model is a name below models/, none of the router's own. In the files of one value, too, blank
+ *lines and lines that begin with # say nothing. What a table does not name has its default; "" is
+ *the default of every file.
  *
  * cost      the one that is cheapest for this request (prompt and expected answer).
  * quality   the one with the highest quality.
  * latency   the one whose answer is expected to be complete first.
  * balanced  the highest sum of: weight × quality, − weight × price, − latency × seconds where the
  *           request has a max_latency_ms, − load × requests there, − cold.
- * split     one by its weight and the session, the same for a session as long as that one can take
- *           it; behind it the others as in `balanced`.
+ * split     one by its weight and the session, of those with the capabilities that are asked for:
+ *           the session's arm, also while it is down or cannot take a request; behind it, or
+ *without it then, the others as in `balanced`.
  *
  * Of equals the cheaper one, then the better, the one that is loaded, the one with fewer requests,
  * the first by name. A cascade's order is by cost whatever the policy; of models that cost the same
  * the one of less quality is before the better one, or a cascade of free models would have no
  *steps.
+ *
+ * One whose last requests failed a moment ago is behind all that did not fail, whatever its score;
+ * but a split's arm stays what it is.
  *
  * Expected time: first_ms + answer / tok_per_s, + cold_ms where it is cold. One that was never
  * measured is taken for the mean of those that were: it is neither sought nor shunned, and
@@ -160,6 +194,7 @@ struct router_candidate {
 	money worst;        /* of the prompt and the longest answer it may give */
 	double expected_ms; /* 0 when none of all was ever measured */
 	bool is_measured;
+	char failure[96]; /* why its last requests failed lately; "": they did not */
 };
 
 struct router_dropped {
@@ -171,12 +206,14 @@ struct router_decision {
 	enum router_model model;
 	enum router_policy policy;
 	double threshold;
-	struct classify_result classified;
-	uint64_t prompt_tok, answer_tok; /* expected */
-	char arm[TEXT_NAME_SIZE];        /* of a split: tried[0]'s name; else "" */
+	enum classify_class class;         /* that counts: of the opinion, else of the rules */
+	struct classify_result classified; /* by the rules */
+	struct router_opinion opinion;     /* model "": none was asked */
+	uint64_t prompt_tok, answer_tok;   /* expected */
+	char arm[TEXT_NAME_SIZE]; /* of a split: tried[0]'s name, or that of one dropped; else "" */
 	size_t n, n_dropped;
 	struct router_candidate *tried; /* [n] in the order in which they may be tried */
-	struct router_dropped *dropped; /* [n_dropped] in the order of the facts */
+	struct router_dropped *dropped; /* [n_dropped] in the order of the facts; NULL: none */
 };
 
 /*
@@ -191,11 +228,15 @@ struct router_decision *router_decision_free(struct router_decision *d); /* NULL
 /*
  * One JSON object of a few lines, newline at the end:
  *	{"model": "auto" | "cascade", "policy": ..., "class": ..., "score": ..., "language": ...,
- *	 "features": {NAME: 0 to 1, ...}, "prompt_tokens": ..., "answer_tokens": expected,
+ *	 "features": {NAME: 0 to 1, ...},
+ *	 "class_by": "model" | "rules", "class_by_rules": ..., (where a model was asked, and:)
+ *	 "classifier": {"model": NAME, "class": ... or null, "shares": [...], "remembered": true |
+ *		false} or, without a class, "why" in the place of the last two,
+ *	 "prompt_tokens": ..., "answer_tokens": expected,
  *	 "chosen": NAME or null, "arm": NAME or null, "threshold": ... (of a cascade),
  *	 "candidates": [{"model", "score", "quality", "cost", "latency", "load" (the terms),
  *		"dollars", "dollars_at_most", "expected_ms" (null: nothing is measured),
- *		"measured": true | false}],
+ *		"measured": true | false, "failed": WHY (only where it did lately)}],
  *	 "dropped": [{"model", "why"}]}
  * No text of a user is in it. Errors as buf_append.
  */

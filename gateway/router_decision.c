@@ -35,6 +35,24 @@ static int print_features(const struct classify_features *f, struct buf *out)
 	return r ? r : buf_append_str(out, "},\n");
 }
 
+/* Who decided on the class, and what both said. */
+static int print_opinion(const struct router_decision *d, struct buf *out)
+{
+	const struct router_opinion *o = &d->opinion;
+	int r = buf_printf(out,
+		" \"class_by\": \"%s\", \"class_by_rules\": \"%s\",\n"
+		" \"classifier\": {\"model\": \"%s\", \"class\": ",
+		o->has_class ? "model" : "rules", classify_name(d->classified.class), o->model);
+	if (r == 0 && o->has_class)
+		return buf_printf(out,
+			"\"%s\", \"shares\": [%.3f, %.3f, %.3f], \"remembered\": %s},\n",
+			classify_name(o->class), o->share[0], o->share[1], o->share[2],
+			o->is_remembered ? "true" : "false");
+	r = r ? r : buf_append_str(out, "null, \"why\": ");
+	r = r ? r : text_append_json(out, o->why, strlen(o->why));
+	return r ? r : buf_append_str(out, "},\n");
+}
+
 static int print_head(const struct router_decision *d, struct buf *out)
 {
 	const struct classify_result *c = &d->classified;
@@ -43,8 +61,9 @@ static int print_head(const struct router_decision *d, struct buf *out)
 		"{\"model\": \"%s\", \"policy\": \"%s\", \"class\": \"%s\", \"score\": %.3f, "
 		"\"language\": \"%s\",\n",
 		cascade ? "cascade" : "auto", router_setting_policy_name(d->policy),
-		classify_name(c->class), c->score, c->language);
+		classify_name(d->class), c->score, c->language);
 	r = r ? r : print_features(&c->features, out);
+	r = r || !*d->opinion.model ? r : print_opinion(d, out);
 	r = r ? r
 	      : buf_printf(out, " \"prompt_tokens\": %" PRIu64 ", \"answer_tokens\": %" PRIu64,
 			d->prompt_tok, d->answer_tok);
@@ -72,8 +91,14 @@ static int print_candidate(const struct router_candidate *k, struct buf *out)
 		clean(k->latency_term), clean(k->load_term), money_text(k->cost, cost),
 		money_text(k->worst, worst), k->is_measured ? "true" : "false");
 	if (r == 0 && k->expected_ms > 0)
-		return buf_printf(out, "%.1f}", k->expected_ms);
-	return r ? r : buf_append_str(out, "null}");
+		r = buf_printf(out, "%.1f", k->expected_ms);
+	else
+		r = r ? r : buf_append_str(out, "null");
+	if (r == 0 && *k->failure) {
+		r = buf_append_str(out, ", \"failed\": ");
+		r = r ? r : text_append_json(out, k->failure, strlen(k->failure));
+	}
+	return r ? r : buf_append_str(out, "}");
 }
 
 static int print_dropped(const struct router_dropped *x, struct buf *out)

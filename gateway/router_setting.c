@@ -24,6 +24,8 @@ struct row {
 };
 
 static const double default_threshold = 0.6;
+static const double default_judge_ms = 10000, default_classifier_ms = 2000;
+static const double timeout_most_ms = 600000;
 static const char *const policies[] = {"cost", "quality", "latency", "balanced", "split", NULL};
 
 const char *router_setting_policy_name(enum router_policy policy)
@@ -83,6 +85,54 @@ static int read_threshold(struct router_config *c, const char *value, size_t len
 	return 0;
 }
 
+/* The name of a model that is asked; "" with remarks only. */
+static int read_name(char name[TEXT_NAME_SIZE], const char *value, size_t len, struct err *err)
+{
+	size_t n;
+	const char *word = only_word(value, len, &n);
+	memset(name, 0, TEXT_NAME_SIZE);
+	if (!word)
+		return 0;
+	if (!text_is_name(word, n))
+		return err_set(err, -EINVAL, "must be the name of a model in models/");
+	memcpy(name, word, n);
+	if (!strcmp(name, "auto") || !strcmp(name, "cascade"))
+		return err_set(err, -EINVAL, "must be a model, and none of the router's own");
+	return 0;
+}
+
+static int read_ms(double *ms, const char *value, size_t len, struct err *err)
+{
+	size_t n;
+	const char *word = only_word(value, len, &n);
+	double x = *ms;
+	if (word && (!numbers_decimal(word, n, &x) || !(x >= 1 && x <= timeout_most_ms)))
+		return err_set(err, -EINVAL, "must be milliseconds from 1 to 600000");
+	*ms = x;
+	return 0;
+}
+
+static int read_judge(struct router_config *c, const char *value, size_t len, struct err *err)
+{
+	return read_name(c->cascade_judge, value, len, err);
+}
+
+static int read_judge_ms(struct router_config *c, const char *value, size_t len, struct err *err)
+{
+	return read_ms(&c->cascade_judge_timeout_ms, value, len, err);
+}
+
+static int read_classifier(struct router_config *c, const char *value, size_t len, struct err *err)
+{
+	return read_name(c->classifier_model, value, len, err);
+}
+
+static int read_classifier_ms(
+	struct router_config *c, const char *value, size_t len, struct err *err)
+{
+	return read_ms(&c->classifier_timeout_ms, value, len, err);
+}
+
 static const struct numbers_row weight_rows[] = {
 #define ROW(name, field)                                                                           \
 	{                                                                                          \
@@ -133,6 +183,26 @@ static int print_threshold(const struct router_config *c, struct buf *out)
 	return buf_printf(out, "%.9g\n", c->threshold);
 }
 
+static int print_judge(const struct router_config *c, struct buf *out)
+{
+	return buf_append_str(out, c->cascade_judge);
+}
+
+static int print_judge_ms(const struct router_config *c, struct buf *out)
+{
+	return buf_printf(out, "%.9g\n", c->cascade_judge_timeout_ms);
+}
+
+static int print_classifier(const struct router_config *c, struct buf *out)
+{
+	return buf_append_str(out, c->classifier_model);
+}
+
+static int print_classifier_ms(const struct router_config *c, struct buf *out)
+{
+	return buf_printf(out, "%.9g\n", c->classifier_timeout_ms);
+}
+
 static int print_weights(const struct router_config *c, struct buf *out)
 {
 	return numbers_print(
@@ -152,10 +222,19 @@ static const struct row rows[N_ROUTER_SETTINGS] = {
 	[ROUTER_SETTING_CLASSES] = {"classes", read_classes, print_classes, PART(classes)},
 	[ROUTER_SETTING_THRESHOLD] = {"threshold", read_threshold, print_threshold,
 		PART(threshold)},
+	[ROUTER_SETTING_CASCADE_JUDGE] = {"cascade_judge", read_judge, print_judge,
+		PART(cascade_judge)},
+	[ROUTER_SETTING_CASCADE_JUDGE_TIMEOUT] = {"cascade_judge_timeout_ms", read_judge_ms,
+		print_judge_ms, PART(cascade_judge_timeout_ms)},
+	[ROUTER_SETTING_CLASSIFIER] = {"classifier_model", read_classifier, print_classifier,
+		PART(classifier_model)},
+	[ROUTER_SETTING_CLASSIFIER_TIMEOUT] = {"classifier_timeout_ms", read_classifier_ms,
+		print_classifier_ms, PART(classifier_timeout_ms)},
 };
 
-static const char *const names[N_ROUTER_SETTINGS + 1] = {
-	"policy", "weights", "classes", "threshold", NULL};
+static const char *const names[N_ROUTER_SETTINGS + 1] = {"policy", "weights", "classes",
+	"threshold", "cascade_judge", "cascade_judge_timeout_ms", "classifier_model",
+	"classifier_timeout_ms", NULL};
 
 const char *const *router_setting_names(void)
 {
@@ -169,6 +248,8 @@ void router_setting_defaults(struct router_config *config)
 		.threshold = default_threshold,
 		.weights = default_weights,
 		.classes = classify_weights_default(),
+		.cascade_judge_timeout_ms = default_judge_ms,
+		.classifier_timeout_ms = default_classifier_ms,
 	};
 }
 
@@ -178,8 +259,9 @@ static int find(const char *file, struct err *err)
 		if (!strcmp(rows[i].name, file))
 			return i;
 	return err_set(err, -ENOENT,
-		"there is no setting %.64s; there are policy, weights, classes "
-		"and threshold",
+		"there is no setting %.64s; there are policy, weights, classes, threshold, "
+		"cascade_judge, cascade_judge_timeout_ms, classifier_model and "
+		"classifier_timeout_ms",
 		file);
 }
 

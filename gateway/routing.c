@@ -3,23 +3,19 @@
  * A request has a route: the models it may be tried on, in order. A concrete model's is itself and
  * its fallback; those of models/auto and models/cascade come from a decision (router.h), made from
  * the facts of all models at that moment. What came of each model is a step of the route, which the
- * session's `trace` shows.
- *
- * A cascade holds every answer but the last one's back until it is complete and its quality is
- * estimated. One that is not good enough is kept as long as it is the best: should all models
- * behind it fail, it is better than nothing.
+ * session's `trace` shows. Where a model says how much the prompt asks (classing.h), and it
+ * matters, the decision waits for it. Which answers of a cascade are shown is cascade.h's affair.
  */
 #include "gateway/routing.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "gateway/attempt.h"
+#include "gateway/classing.h"
 #include "gateway/paying.h"
-#include "gateway/quality.h"
 #include "gateway/route.h"
 #include "gateway/session.h"
 #include "gateway/stages.h"
@@ -49,21 +45,27 @@ static bool fill_facts(struct model *m, struct router_facts *out)
 		.waiting = f.waiting,
 	};
 	memcpy(out->name, f.name, sizeof out->name);
-	snprintf(out->why, sizeof out->why, "%.100s", f.why.text);
+	if (*f.why.text)
+		snprintf(out->why, sizeof out->why, "%.*s", (int)sizeof out->why - 1, f.why.text);
+	out->failed_lately = f.health == 2;
 	latency_get(model_latency(m), &out->first_ms, &out->tok_per_s);
 	router_capabilities_parse(f.capabilities, strlen(f.capabilities), &out->capabilities, NULL);
 	return true;
 }
 
-/* new array, or NULL when memory is out. */
-static struct router_facts *all_facts(struct gateway *g, size_t *n)
+/* Of all models: in room[n_room] if they have room there, else in a new array; NULL when memory is
+ * out. */
+static struct router_facts *all_facts(
+	struct gateway *g, struct router_facts *room, size_t n_room, size_t *n)
 {
 	struct model **all = gateway_all_models(g);
+	struct router_facts *facts = all ? room : NULL;
 	size_t most = 0;
 	*n = 0;
 	while (all && all[most])
 		most++;
-	struct router_facts *facts = all ? calloc(most ? most : 1, sizeof *facts) : NULL;
+	if (most > n_room)
+		facts = calloc(most, sizeof *facts);
 	for (size_t i = 0; facts && i < most; i++)
 		*n += fill_facts(all[i], &facts[*n]);
 	gateway_put_models(all);
@@ -73,41 +75,62 @@ static struct router_facts *all_facts(struct gateway *g, size_t *n)
 int routing_decide(struct gateway *g, const struct router_ask *ask, struct router_decision **out,
 	struct err *err)
 {
+	enum { FEW = 16 };
+	struct router_facts room[FEW], *facts;
 	size_t n;
 	*out = NULL;
-	struct router_facts *facts = all_facts(g, &n);
+	facts = all_facts(g, room, FEW, &n);
 	if (!facts)
 		return err_set(err, -ENOMEM, "out of memory");
 	int r = router_decide(g->router, ask, facts, n, out, err);
-	free(facts);
+	if (facts != room)
+		free(facts);
 	return r;
+}
+
+bool routing_wants_class(struct gateway *g, const struct router_ask *ask)
+{
+	char model[TEXT_NAME_SIZE];
+	struct router_decision *d = NULL;
+	struct err err;
+	if (ask->opinion || !router_classifier(g->router, model) ||
+		!router_counts_class(g->router, ask->model))
+		return false;
+	routing_decide(g, ask, &d, &err);
+	bool wants = d && d->n > 1;
+	router_decision_free(d);
+	return wants;
 }
 
 int routing_check(struct gateway *g, struct err *err)
 {
-	size_t n;
-	struct router_facts *facts = all_facts(g, &n);
-	bool enough = facts && n;
-	int r = facts ? 0 : -ENOMEM;
-	free(facts);
-	return enough ? 0
-	       : r    ? err_set(err, r, "out of memory")
-		      : err_set(err, -EHOSTUNREACH,
-				"there is no model with a path or an endpoint that the router could "
-				   "take");
+	struct model **all = gateway_all_models(g);
+	bool any = false;
+	for (size_t i = 0; all && all[i] && !any; i++)
+		any = model_is_offered(all[i], NULL);
+	int r = all ? 0 : -ENOMEM;
+	gateway_put_models(all);
+	return any ? 0
+	       : r ? err_set(err, r, "out of memory")
+		   : err_set(err, -EHOSTUNREACH,
+			     "there is no model with a path or an endpoint that the router could "
+			     "take");
 }
 
 void routing_price(struct gateway *g, struct money_price *out)
 {
-	size_t n;
-	struct router_facts *facts = all_facts(g, &n);
+	struct model **all = gateway_all_models(g);
+	struct money_price p;
+	bool any = false;
 	*out = (struct money_price){0};
-	for (size_t i = 0; i < n; i++) {
-		const struct money_price *p = &facts[i].price;
-		if (!i || p->input + p->output < out->input + out->output)
-			*out = *p;
+	for (size_t i = 0; all && all[i]; i++) {
+		if (!model_is_offered(all[i], &p))
+			continue;
+		if (!any || p.input + p.output < out->input + out->output)
+			*out = p;
+		any = true;
 	}
-	free(facts);
+	gateway_put_models(all);
 }
 
 /* ---- the route ---- */
@@ -141,10 +164,18 @@ static void fill_ask(struct request *r, const char *model, struct router_ask *ou
 		.capabilities = ROUTER_CHAT,
 		.max_latency_ms = settings_integer(s, SETTING_MAX_LATENCY_MS),
 		.session = r->session->id,
+		.opinion = r->opinion,
 	};
 	if (*settings_get(s, SETTING_FORMAT, &len) == 'j')
 		out->capabilities |= ROUTER_JSON;
 	out->has_max_cost = settings_dollars(s, SETTING_MAX_COST, &out->max_cost);
+}
+
+static bool wants_class(struct request *r, const struct model *m)
+{
+	struct router_ask ask;
+	fill_ask(r, model_name(m), &ask);
+	return routing_wants_class(r->g, &ask);
 }
 
 static int lay_route(struct request *r, struct model *m, struct route **route,
@@ -183,6 +214,10 @@ void routing_begin(struct request *r)
 	struct route *route = NULL;
 	struct router_decision *d = NULL;
 	struct model *m = gateway_model_find(r->g, name);
+	if (m && model_is_virtual(m) && wants_class(r, m) && classing_begin(r, routing_begin)) {
+		model_put(m);
+		return;
+	}
 	int e = m ? lay_route(r, m, &route, &d, &err)
 		  : err_set(&err, -EHOSTUNREACH, "there is no model %s", name);
 	pthread_mutex_lock(&r->session->lock);
@@ -274,54 +309,4 @@ void routing_advance(struct request *r)
 		say_all(r, &r->left_err, &all);
 		stages_fail(r, r->left_code ? r->left_code : -EHOSTUNREACH, &all);
 	}
-}
-
-/* ---- cascades ---- */
-
-static void say_quality(struct request *r, double quality, const char *why, double mean_logprob)
-{
-	char certain[48] = "", outcome[160];
-	double threshold = r->decision->threshold;
-	if (!isnan(mean_logprob))
-		snprintf(certain, sizeof certain, ", mean log-probability %.2f", mean_logprob);
-	snprintf(outcome, sizeof outcome, "quality %.2f (%s%s), %s the threshold of %.2f", quality,
-		why, certain, quality >= threshold ? "not below" : "below", threshold);
-	step(r, outcome);
-}
-
-bool routing_holds(const struct request *r)
-{
-	return r->decision && r->decision->model == ROUTER_CASCADE && r->route &&
-	       route_model(r->route, r->n_tried);
-}
-
-bool routing_is_good(
-	struct request *r, const char *text, size_t len, const char *finish, double mean_logprob)
-{
-	size_t unused;
-	const struct quality_answer a = {
-		.text = text,
-		.len = len,
-		.class = r->decision->classified.class,
-		.was_cut = finish && *finish == 'l',
-		.wants_json = *settings_get(&r->settings, SETTING_FORMAT, &unused) == 'j',
-		.mean_logprob = mean_logprob,
-	};
-	struct quality_reasons why;
-	double quality = quality_estimate(&a, &why);
-	say_quality(r, quality, why.why, mean_logprob);
-	if (quality >= r->decision->threshold)
-		return true;
-	if (len && quality >= r->best_quality) {
-		buf_free(&r->best);
-		r->best = r->held;
-		r->held = (struct buf){0};
-		r->best_quality = quality;
-		memcpy(r->best_model, r->model_name, sizeof r->best_model);
-		r->best_provider = r->provider;
-	}
-	r->left_code = 0;
-	r->stage = STAGE_NEXT;
-	stages_post(r);
-	return false;
 }

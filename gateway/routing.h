@@ -19,16 +19,12 @@ void routing_answered(struct request *r);
 /* In STAGE_NEXT: goes on, once nobody works for the last model any more. */
 void routing_advance(struct request *r);
 
-/* Whether text is held back until it is complete and judged: a cascade that has another model to
- * try. */
-bool routing_holds(const struct request *r);
-/* Whether a complete text of such a one may be shown. False: another model is tried. */
-bool routing_is_good(
-	struct request *r, const char *text, size_t len, const char *finish, double mean_logprob);
-
 /* What the router would decide for a prompt; see router_decide. new *out. Any thread. */
 int routing_decide(struct gateway *g, const struct router_ask *ask, struct router_decision **out,
 	struct err *err);
+/* Whether a model is to be asked for the class of its prompt: there is one for that, it was not
+ * asked yet, and what it says may change what becomes of the request. Any thread. */
+bool routing_wants_class(struct gateway *g, const struct router_ask *ask);
 /* Whether there is any model that models/auto could take: 0 or -EHOSTUNREACH. Any thread. */
 int routing_check(struct gateway *g, struct err *err);
 /* The prices of the cheapest of them. Any thread. */

@@ -155,6 +155,16 @@ bool secrets_has(struct secrets *s, const char *name)
 	return has;
 }
 
+/* Accepts NULL, returns NULL. */
+static char **free_names(char **names)
+{
+	for (size_t i = 0; names && names[i]; i++)
+		free(names[i]);
+	free(names);
+	return NULL;
+}
+
+/* All or none: who misses one takes its key for gone. */
 char **secrets_names(struct secrets *s)
 {
 	size_t n = 0;
@@ -165,7 +175,7 @@ char **secrets_names(struct secrets *s)
 	n = 0;
 	for (const struct secret *it = s->first; names && it; it = it->next) {
 		names[n] = strdup(it->name);
-		n += names[n] != NULL; /* one that is left out is named next time */
+		names = names[n++] ? names : free_names(names);
 	}
 	pthread_mutex_unlock(&s->lock);
 	return names;

@@ -34,8 +34,8 @@ int secrets_set(
 	struct secrets *s, const char *name, const char *value, size_t len, struct err *err);
 /* Whether there is one. */
 bool secrets_has(struct secrets *s, const char *name);
-/* new: malloc'ed array of malloc'ed names that have one, NULL-terminated; NULL when memory is out.
- */
+/* new: malloc'ed array of malloc'ed names that have one, NULL-terminated; NULL when memory is out,
+ * for one of them or for all. */
 char **secrets_names(struct secrets *s);
 /* Whether a text says where a secret is, and is none itself: "env:..." or "file:...". */
 bool secrets_is_reference(const char *value, size_t len);

@@ -59,7 +59,7 @@ enum { /* what session->work has to do */
 struct session *session_make(struct gateway *g, const char *id, bool ask);
 
 /* Like gateway_session_create, with the settings and settled turns of `from`: nobody finds it
- * before they are there. In gateway.c. */
+ * before they are there. In gateway_sessions.c. */
 int gateway_session_fork(
 	struct session *from, const char *id, uid_t uid, gid_t gid, struct err *err);
 
@@ -75,9 +75,11 @@ void session_drop_turn(struct session *s);                   /* the last one, fr
 void session_take_turn(struct session *s, struct turn *out); /* likewise; conversation_take_last */
 void session_put_turn_back(struct session *s, struct turn *t);
 void session_event(struct session *s, const char *event, const struct request *r);
-/* Of a channel of a model, whose session nobody can look into: how r ended is for its user's
- * model_ask_error. */
+/* Of a channel, whose session nobody can look into: how r ended is for its user's model_ask_error
+ * or gateway_channel_error. */
 void session_tell_asker(struct session *s, const struct request *r);
+/* Likewise: what uid wrote was never asked. */
+void session_tell_given_up(struct session *s, uid_t uid);
 /* r's turn in the conversation begins; one that was not answered makes room. 0 or -ENOMEM. */
 int session_begin_turn(struct session *s, struct request *r);
 /* r becomes the newest request (steals the reference), unless the newest one, or the note, is later
@@ -98,11 +100,27 @@ int session_submit(
 void session_cancel_all(struct session *s, const char *why);
 /* 0, or -ENOENT when it was removed. */
 int session_alive(const struct session *s, struct err *err);
+/* 0, or -EBUSY while a request runs or waits. */
+int session_is_free(const struct session *s, struct err *err);
 
-/* A request is refused before it was one: it is the newest as of the flush with that serial (0:
- * now). Without the lock. */
-void session_refuse(
-	struct session *s, uint64_t id, uid_t uid, int code, const char *sentence, uint64_t serial);
+/* A prompt, or messages, that were refused before there was a request. */
+struct session_refusal {
+	uint64_t id; /* of the request that it is refused as */
+	uid_t uid;
+	int code;
+	const char *sentence;
+	bool messages;       /* it was no prompt */
+	struct text *prompt; /* borrowed: all of it, for `retry`; NULL: that is not known yet */
+	uint64_t serial;     /* of its flush; 0: as of now */
+};
+/* It is the newest request. Without the lock. */
+void session_refuse(struct session *s, const struct session_refusal *what);
+/* That is all of the one with that id (borrowed); NULL: all of it is not known, or not any more.
+ * Without the lock. */
+void session_refused_prompt(struct session *s, uint64_t id, struct text *prompt);
+/* The newest request, if it is a prompt that was refused before a model saw it, also where messages
+ * were refused after it; or NULL. borrowed. With the lock held. */
+struct request *session_refused(struct session *s);
 
 /* The stored form: session_store.c. With the lock held, but for the restoring. */
 void session_store(struct session *s);

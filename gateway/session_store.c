@@ -30,15 +30,19 @@ void session_store(struct session *s)
 	if (!is_stored(s))
 		return;
 	char key[KEY_SIZE], value[256];
-	snprintf(key, sizeof key, "s/%s", s->id);
 	const struct session_attr *a = &s->attr;
-	int n = snprintf(value, sizeof value,
-		"%u %u %o %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64
-		" %" PRId64,
-		(unsigned)a->uid, (unsigned)a->gid, (unsigned)a->mode, a->created_ns, a->changed_ns,
-		s->sums.requests, s->sums.prompt_tok, s->sums.cached_tok, s->sums.output_tok,
-		s->sums.cost);
-	store_put(s->g->store, key, value, (size_t)n);
+	const uint64_t numbers[] = {a->created_ns, a->changed_ns, s->sums.requests,
+		s->sums.prompt_tok, s->sums.cached_tok, s->sums.output_tok};
+	stpcpy(stpcpy(key, "s/"), s->id);
+	int n = snprintf(value, sizeof value, "%u %u %o ", (unsigned)a->uid, (unsigned)a->gid,
+		(unsigned)a->mode);
+	char *p = value + n;
+	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+		p = text_number(p, numbers[i]);
+		*p++ = ' ';
+	}
+	p = text_signed(p, s->sums.cost);
+	store_put(s->g->store, key, value, (size_t)(p - value));
 }
 
 static void setting_key(char key[KEY_SIZE], const struct session *s, enum setting i)
@@ -48,7 +52,7 @@ static void setting_key(char key[KEY_SIZE], const struct session *s, enum settin
 
 static void turn_key(char key[KEY_SIZE], const struct session *s, uint64_t serial)
 {
-	snprintf(key, KEY_SIZE, "t/%s/%016" PRIx64, s->id, serial);
+	text_serial(stpcpy(stpcpy(stpcpy(key, "t/"), s->id), "/"), serial);
 }
 
 void session_store_setting(struct session *s, enum setting i)

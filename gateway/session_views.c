@@ -11,6 +11,8 @@
  *	session_requests session_prompt_tokens session_cached_tokens session_output_tokens
  *	session_cost
  * Model, provider, seed and cache are not there any more after a restart.
+ *
+ * Nobody can look into the session of a channel: of it there is only what its asker is told.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -18,6 +20,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "gateway/ask_errors.h"
 #include "gateway/route.h"
 #include "gateway/session.h"
 
@@ -184,4 +187,31 @@ void session_view_size(
 					  : s->view_bytes[view];
 	*changed_ns = s->view_ns[view];
 	pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- of a channel ---- */
+
+static void tell_asker(struct session *s, uid_t uid, const char *sentence)
+{
+	bool of_model = s->channel == GATEWAY_ASK || s->channel == GATEWAY_EMBED;
+	if (s->ask)
+		ask_errors_note(s->g->ask_errors, of_model ? s->asked : ASK_ERRORS_OF(s->channel),
+			uid, gateway_channel_name(s->channel), sentence);
+}
+
+void session_tell_asker(struct session *s, const struct request *r)
+{
+	tell_asker(s, r->uid, r->error ? r->error->bytes : r->code ? strerror(-r->code) : NULL);
+}
+
+void session_tell_given_up(struct session *s, uid_t uid)
+{
+	struct err why;
+	if (!s->ask)
+		return;
+	err_set(&why, 0,
+		"the prompt was given up: the file was closed before its answer was read; open it "
+		"once for both, as a shell does with exec 3<>%s",
+		gateway_channel_name(s->channel));
+	tell_asker(s, uid, why.text);
 }

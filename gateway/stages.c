@@ -7,6 +7,9 @@
  *	                     |       +---------- NEXT <----------+
  *	                     +-> FOLLOW -> STORE
  *
+ * Where router/ names models to be asked, CLASS is before GATE, and WEIGH between GENERATE and what
+ * follows it.
+ *
  * Each stage begins something and returns; whoever ends it (the judge, the cache, the loader, the
  *thread for texts, the engine, the store) notes it in the inbox and posts the request, and the
  *machine looks again. It lets go when nobody can write into the inbox any more.
@@ -31,6 +34,7 @@
 #include "gateway/attempt.h"
 #include "gateway/caching.h"
 #include "gateway/channels.h"
+#include "gateway/classing.h"
 #include "gateway/judge.h"
 #include "gateway/outlet.h"
 #include "gateway/paying.h"
@@ -199,6 +203,8 @@ static void advance(struct request *r, struct request_news *box)
 	case STAGE_NEXT:
 	case STAGE_QUEUED:
 	case STAGE_JUDGE:
+	case STAGE_CLASS:
+	case STAGE_WEIGH:
 	case STAGE_FOLLOW:
 	case STAGE_RELEASED:
 		break;
@@ -207,7 +213,15 @@ static void advance(struct request *r, struct request_news *box)
 		routing_advance(r);
 }
 
-static void record(struct request *r)
+/* The model that it was assigned to by a split. new reference, or NULL. */
+static struct model *arm_of(struct request *r)
+{
+	const struct router_decision *d = r->decision;
+	return d && *d->arm ? gateway_model_find(r->g, d->arm) : NULL;
+}
+
+/* With the session's lock held. */
+static void record(struct request *r, struct model *arm)
 {
 	struct trace_record c = {
 		.id = r->id,
@@ -224,6 +238,8 @@ static void record(struct request *r)
 	memcpy(c.model, r->model_name, sizeof c.model);
 	trace_add(r->g->trace, &c);
 	metrics_add(r->g->metrics, &c);
+	if (arm)
+		model_arm_add(arm, &c);
 }
 
 /* Lets go of everything but what views show. */
@@ -234,16 +250,20 @@ static void release(struct request *r)
 	r->stage = STAGE_RELEASED;
 	r->judge = judge_cancel(r->judge);
 	r->moderation = moderation_put(r->moderation);
+	classing_leave(r);
 	r->embedding = embedding_cancel(r->embedding);
 	attempt_leave(r, request_state_word(r), r->code);
+	struct model *arm = arm_of(r);
 	pthread_mutex_lock(&s->lock);
 	if (!channels_is_dry(s->channel))
-		record(r);
+		record(r, arm);
 	r->inbox = request_inbox_free(r->inbox);
 	settings_clear(&r->settings);
-	r->prompt = text_put(r->prompt);
+	if (!r->refused || r->prompt->len > REQUEST_KEPT_MAX)
+		r->prompt = text_put(r->prompt);
 	r->session = NULL;
 	pthread_mutex_unlock(&s->lock);
+	model_put(arm);
 	session_put(s);
 	gateway_idle(g);
 	gateway_put(g);

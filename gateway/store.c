@@ -7,10 +7,9 @@
  * ends before it is stored, and hardly ever waits for an fsync (4 ms here, where a write takes 30
  * us).
  *
- * After a failed write the log's tail is not to be trusted, so the database is closed and opened
- * again, which replays the good part, before the same group is tried once more. Until that works
- * the store is degraded: the waiters were told so, and callers refuse new work. The errno comes
- * from a probe (a small file written beside the database), as LevelDB has only text.
+ * A group that could not be written is kept and tried once more each second, before those behind
+ * it. Until that works the store is degraded: the waiters were told so, and callers refuse new
+ * work.
  *
  * The database handle belongs to the thread; before the thread's first work it is the opener's.
  *
@@ -19,20 +18,15 @@
 #include "gateway/store.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <leveldb/c.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "gateway/store_database.h"
 
-#define STORE_VERSION "1"
 static const uint64_t sync_interval_ns = 1000000000; /* at most so much is lost in a power cut */
 static const uint64_t retry_interval_ns = 1000000000;
 
@@ -50,11 +44,8 @@ struct store {
 	int state; /* 0 or -errno */
 	char sentence[sizeof(struct err)];
 
-	char *dir, *database_dir;
-	int lock_fd;
-	leveldb_options_t *options;
-	leveldb_writeoptions_t *plain, *synced;
-	leveldb_t *db;               /* NULL while it cannot be opened */
+	struct state_dir dir;
+	struct store_database database;
 	leveldb_writebatch_t *stuck; /* the group that could not be written */
 	uint64_t unsynced_since_ns;  /* 0: all is on the disk */
 	bool started;
@@ -63,160 +54,15 @@ struct store {
 
 /* ---- opening ---- */
 
-static int lock_directory(struct store *s, struct err *err)
-{
-	char *path = NULL;
-	if (asprintf(&path, "%s/lock", s->dir) < 0)
-		return err_set(err, -ENOMEM, "out of memory");
-	s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	int e = errno;
-	free(path);
-	if (s->lock_fd < 0)
-		return err_set(err, -e, "state directory %s: %s", s->dir, strerror(e));
-	char pid[32];
-	if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0) {
-		e = errno;
-		ssize_t n = pread(s->lock_fd, pid, sizeof pid - 1, 0);
-		pid[n > 0 ? n : 0] = '\0';
-		pid[strcspn(pid, "\n")] = '\0';
-		if (e != EWOULDBLOCK)
-			return err_set(err, -e, "state directory %s: %s", s->dir, strerror(e));
-		return err_set(err, -EBUSY,
-			"state directory %s is in use by another llmfs, process %s; "
-			"-o state=DIR names one of its own",
-			s->dir, *pid ? pid : "unknown");
-	}
-	int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
-	if (ftruncate(s->lock_fd, 0) < 0 || pwrite(s->lock_fd, pid, (size_t)n, 0) != n)
-		return err_set(err, errno == ENOSPC || errno == EDQUOT ? -ENOSPC : -EIO,
-			"state directory %s: %s", s->dir, strerror(errno));
-	return 0;
-}
-
-static int make_directory(const char *dir, struct err *err)
-{
-	char *path = strdup(dir);
-	if (!path)
-		return err_set(err, -ENOMEM, "out of memory");
-	int r = 0;
-	for (char *p = path + 1; r == 0; p++) {
-		char c = *p;
-		if (c && c != '/')
-			continue;
-		*p = '\0';
-		if (mkdir(path, 0700) < 0 && errno != EEXIST && (errno != EROFS || !c))
-			r = err_set(err, -errno, "state directory %s: %s", path, strerror(errno));
-		*p = c;
-		if (!c)
-			break;
-	}
-	struct stat st;
-	if (r == 0 && (stat(path, &st) < 0 || !S_ISDIR(st.st_mode)))
-		r = err_set(err, -ENOTDIR, "state directory %s is not a directory", path);
-	free(path);
-	return r;
-}
-
-/* The database is nobody else's to read, also when the state directory was made by others with
- * other bits. */
-static void make_private(const struct store *s)
-{
-	struct stat st;
-	mkdir(s->database_dir, 0700);
-	int fd = open(s->database_dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return; /* opening the database says why */
-	if (fstat(fd, &st) == 0 && st.st_uid == geteuid() && (st.st_mode & 077))
-		fchmod(fd, 0700);
-	close(fd);
-}
-
-/* What the kernel says of a small write beside the database. */
-static int probe(const struct store *s)
-{
-	char *path = NULL;
-	if (asprintf(&path, "%s/probe", s->dir) < 0)
-		return -EIO;
-	static const char zeros[8192];
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	int r = 0;
-	if (fd < 0 || write(fd, zeros, sizeof zeros) != (ssize_t)sizeof zeros || fsync(fd) < 0)
-		r = errno == ENOSPC || errno == EDQUOT ? -ENOSPC : -EIO;
-	if (fd >= 0)
-		close(fd);
-	unlink(path);
-	free(path);
-	return r;
-}
-
-/* The sentence of a LevelDB failure; frees message. */
-static int explain(const struct store *s, char *message, struct err *err)
-{
-	int r = probe(s);
-	if (r == -ENOSPC)
-		err_set(err, r, "the state directory cannot be written: no space left in %s",
-			s->dir);
-	else
-		err_set(err, r = -EIO, "the state directory cannot be written: %s", message);
-	leveldb_free(message);
-	return r;
-}
-
-static int open_database(struct store *s, struct err *err)
-{
-	char *message = NULL;
-	s->db = leveldb_open(s->options, s->database_dir, &message);
-	return s->db ? 0 : explain(s, message, err);
-}
-
-static int check_version(struct store *s, struct err *err)
-{
-	char *message = NULL;
-	size_t n;
-	leveldb_readoptions_t *options = leveldb_readoptions_create();
-	char *value = leveldb_get(s->db, options, "version", 7, &n, &message);
-	leveldb_readoptions_destroy(options);
-	if (message)
-		return explain(s, message, err);
-	if (!value) {
-		leveldb_put(s->db, s->synced, "version", 7, STORE_VERSION, 1, &message);
-		return message ? explain(s, message, err) : 0;
-	}
-	bool ours = n == 1 && *value == *STORE_VERSION;
-	leveldb_free(value);
-	return ours ? 0
-		    : err_set(err, -ENOTSUP,
-			      "state directory %s was written by another version of llmfs", s->dir);
-}
-
 static void *store_main(void *arg);
 
 static int store_start(struct store *s, const char *state_dir, struct err *err)
 {
-	s->dir = strdup(state_dir);
-	if (!s->dir || asprintf(&s->database_dir, "%s/store", state_dir) < 0) {
-		s->database_dir = NULL;
-		return err_set(err, -ENOMEM, "out of memory");
-	}
-	int r = make_directory(s->dir, err);
-	if (r == 0)
-		r = lock_directory(s, err);
+	int r = state_dir_open(&s->dir, state_dir, err);
+	r = r ? r : store_database_open(&s->database, &s->dir, err);
 	if (r < 0)
 		return r;
-	make_private(s);
-	s->options = leveldb_options_create();
-	leveldb_options_set_create_if_missing(s->options, 1);
-	leveldb_options_set_write_buffer_size(s->options, (size_t)1 << 20);
-	leveldb_options_set_max_open_files(s->options, 64);
-	s->plain = leveldb_writeoptions_create();
-	s->synced = leveldb_writeoptions_create();
-	leveldb_writeoptions_set_sync(s->synced, 1);
 	s->pending = leveldb_writebatch_create();
-	r = open_database(s, err);
-	if (r == 0)
-		r = check_version(s, err);
-	if (r < 0)
-		return r;
 	r = -pthread_create(&s->thread, NULL, store_main, s);
 	if (r < 0)
 		return err_set(err, r, "cannot start a thread: %s", strerror(-r));
@@ -237,7 +83,6 @@ int store_open(struct store **out, const char *state_dir, struct err *err)
 	pthread_cond_init(&s->filled, &attr);
 	pthread_condattr_destroy(&attr);
 	s->waiters_end = &s->waiters;
-	s->lock_fd = -1;
 	int r = store_start(s, state_dir, err);
 	if (r < 0)
 		store_free(s);
@@ -257,12 +102,8 @@ void store_close(struct store *s)
 	if (s->started)
 		pthread_join(s->thread, NULL);
 	s->started = false;
-	if (s->db)
-		leveldb_close(s->db);
-	s->db = NULL;
-	if (s->lock_fd >= 0)
-		close(s->lock_fd);
-	s->lock_fd = -1;
+	store_database_close(&s->database);
+	state_dir_close(&s->dir);
 }
 
 struct store *store_free(struct store *s)
@@ -274,14 +115,6 @@ struct store *store_free(struct store *s)
 		leveldb_writebatch_destroy(s->pending);
 	if (s->stuck)
 		leveldb_writebatch_destroy(s->stuck);
-	if (s->options)
-		leveldb_options_destroy(s->options);
-	if (s->plain)
-		leveldb_writeoptions_destroy(s->plain);
-	if (s->synced)
-		leveldb_writeoptions_destroy(s->synced);
-	free(s->dir);
-	free(s->database_dir);
 	pthread_cond_destroy(&s->filled);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
@@ -296,27 +129,7 @@ int store_scan(struct store *s, const char *prefix, store_entry_fn *entry, void 
 int store_scan_from(
 	struct store *s, const char *prefix, const char *from, store_entry_fn *entry, void *arg)
 {
-	size_t n = strlen(prefix), key_len, value_len;
-	int r = 0;
-	leveldb_readoptions_t *options = leveldb_readoptions_create();
-	leveldb_iterator_t *it = leveldb_create_iterator(s->db, options);
-	for (leveldb_iter_seek(it, from, strlen(from)); r == 0 && leveldb_iter_valid(it);
-		leveldb_iter_next(it)) {
-		const char *key = leveldb_iter_key(it, &key_len);
-		if (key_len < n || memcmp(key, prefix, n))
-			break;
-		const char *value = leveldb_iter_value(it, &value_len);
-		r = entry(arg, key, key_len, value, value_len);
-	}
-	char *message = NULL;
-	leveldb_iter_get_error(it, &message);
-	if (message) {
-		log_warn("store: part of it cannot be read: %s", message);
-		leveldb_free(message);
-	}
-	leveldb_iter_destroy(it);
-	leveldb_readoptions_destroy(options);
-	return r;
+	return store_database_scan(&s->database, prefix, from, entry, arg);
 }
 
 /* ---- writing ---- */
@@ -334,21 +147,6 @@ static void set_state(struct store *s, int state, const char *sentence)
 		log_info("the state directory can be written again");
 }
 
-static int write_group(struct store *s, leveldb_writebatch_t *group, bool sync, struct err *err)
-{
-	int r = s->db ? 0 : open_database(s, err);
-	if (r < 0)
-		return r;
-	char *message = NULL;
-	leveldb_write(s->db, sync ? s->synced : s->plain, group, &message);
-	if (!message)
-		return 0;
-	r = explain(s, message, err);
-	leveldb_close(s->db);
-	s->db = NULL;
-	return r;
-}
-
 /* Writes the group, together with one that was stuck before. Steals group. */
 static int commit(struct store *s, leveldb_writebatch_t *group)
 {
@@ -359,7 +157,7 @@ static int commit(struct store *s, leveldb_writebatch_t *group)
 		group = s->stuck;
 		s->stuck = NULL;
 	}
-	int r = write_group(s, group, false, &err);
+	int r = store_database_write(&s->database, group, false, &err);
 	if (r < 0) {
 		s->stuck = group;
 	} else {
@@ -375,7 +173,7 @@ static void sync_now(struct store *s)
 {
 	struct err err = {0};
 	leveldb_writebatch_t *nothing = leveldb_writebatch_create();
-	int r = write_group(s, nothing, true, &err);
+	int r = store_database_write(&s->database, nothing, true, &err);
 	s->unsynced_since_ns = 0;
 	/* To be tried again, so that a better disk is noticed. */
 	if (r < 0 && !s->stuck)
@@ -458,38 +256,12 @@ static void write_pending(struct store *s)
 
 /* ---- sweeping ---- */
 
-/* Notes the keys that are old in group. */
-static void find_old(struct store *s, struct store_sweep *w, leveldb_writebatch_t *group)
-{
-	size_t key_len, len;
-	leveldb_readoptions_t *options = leveldb_readoptions_create();
-	leveldb_readoptions_set_fill_cache(options, 0);
-	leveldb_iterator_t *it = leveldb_create_iterator(s->db, options);
-	leveldb_iter_seek(it, w->from, strlen(w->from));
-	for (; w->n < w->most && leveldb_iter_valid(it); leveldb_iter_next(it)) {
-		const char *key = leveldb_iter_key(it, &key_len);
-		if (key_len >= sizeof w->last || key_len < w->prefix_len ||
-			memcmp(key, w->from, w->prefix_len))
-			break;
-		const char *value = leveldb_iter_value(it, &len);
-		if (!w->old(w, value, len))
-			break;
-		leveldb_writebatch_delete(group, key, key_len);
-		memcpy(w->last, key, key_len);
-		w->last[key_len] = '\0';
-		w->n++;
-	}
-	leveldb_iter_destroy(it);
-	leveldb_readoptions_destroy(options);
-}
-
 static void sweep(struct store *s, struct store_sweep *w)
 {
 	leveldb_writebatch_t *group = leveldb_writebatch_create();
 	w->n = 0;
 	*w->last = '\0';
-	if (s->db)
-		find_old(s, w, group);
+	store_database_find_old(&s->database, w, group);
 	if (!w->n) {
 		leveldb_writebatch_destroy(group);
 	} else if (commit(s, group) < 0) { /* it is stuck, and will be written: but not now */

@@ -79,6 +79,33 @@ int text_append_json(struct buf *out, const char *bytes, size_t len)
 	return r;
 }
 
+char *text_number(char *to, uint64_t x)
+{
+	char room[TEXT_NUMBER_MAX], *p = room + sizeof room;
+	do
+		*--p = (char)('0' + x % 10);
+	while (x /= 10);
+	size_t n = (size_t)(room + sizeof room - p);
+	memcpy(to, p, n);
+	return to + n;
+}
+
+char *text_signed(char *to, int64_t x)
+{
+	if (x < 0)
+		*to++ = '-';
+	return text_number(to, x < 0 ? -(uint64_t)x : (uint64_t)x);
+}
+
+char *text_serial(char *to, uint64_t x)
+{
+	static const char hex[] = "0123456789abcdef";
+	for (int i = TEXT_SERIAL_LEN; i--; x >>= 4)
+		to[i] = hex[x & 15];
+	to[TEXT_SERIAL_LEN] = '\0';
+	return to + TEXT_SERIAL_LEN;
+}
+
 bool text_is_name(const char *bytes, size_t len)
 {
 	if (!len || len > TEXT_NAME_MAX)

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/buf.h"
 
@@ -25,6 +26,18 @@ struct text *text_put(struct text *t);
 
 /* Appends a JSON string with its quotes. The bytes must be valid UTF-8. Errors as buf_append. */
 int text_append_json(struct buf *out, const char *bytes, size_t len);
+
+/* Writes x in decimal, at most TEXT_NUMBER_MAX bytes and no NUL; returns its end. For lines that
+ * are written for each request: printf takes ten times as long. */
+enum { TEXT_NUMBER_MAX = 20 };
+char *text_number(char *to, uint64_t x);
+/* The same with a sign, if there is one: TEXT_NUMBER_MAX + 1 bytes. */
+char *text_signed(char *to, int64_t x);
+
+/* Writes the TEXT_SERIAL_LEN hexadecimal digits of x and a NUL; returns that. In a key of the store
+ * such numbers are in order. */
+enum { TEXT_SERIAL_LEN = 16 };
+char *text_serial(char *to, uint64_t x);
 
 /* A name of a session or model: [A-Za-z0-9._-]{1,64}, neither "." nor "..". */
 bool text_is_name(const char *bytes, size_t len);

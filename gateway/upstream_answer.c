@@ -6,10 +6,12 @@
  * outside.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "gateway/redact.h"
 #include "gateway/upstream_call.h"
 
@@ -41,7 +43,17 @@ void upstream_answer_set_last(struct upstream_call *c, int code, enum upstream_o
 		.code = code, .retryable = retryable, .outcome = outcome, .end = end};
 }
 
-/* Something below HTTP went wrong. */
+/* Notes what was wrong, apart from the sentence that has it, for all who ask this server: without
+ * the server's own words, which are about this request. */
+static void note(struct upstream_call *c, const char *reason)
+{
+	size_t own = protocol_own_words(reason), most = sizeof c->last.reason - 1;
+	snprintf(c->last.reason, sizeof c->last.reason, "%.*s", (int)(own < most ? own : most),
+		reason);
+	c->last.reason[utf8_valid_prefix(c->last.reason, strlen(c->last.reason))] = '\0';
+}
+
+/* Something below HTTP went wrong. The sentence begins with the server. */
 static void take_fault(struct upstream_call *c, enum http_fault fault, const char *sentence)
 {
 	struct err said;
@@ -71,6 +83,8 @@ static void take_fault(struct upstream_call *c, enum http_fault fault, const cha
 		break;
 	}
 	err_set(&c->last.err, 0, "models/%s: %s", c->u->model, said.text);
+	const char *reason = strstr(said.text, ": ");
+	note(c, reason ? reason + 2 : said.text);
 }
 
 void upstream_hide_key(const struct upstream *u, char *sentence, size_t size)
@@ -96,8 +110,9 @@ static void take_refusal(struct upstream_call *c, int code, bool retryable, stru
 			: code == -EHOSTUNREACH ? UPSTREAM_ERROR
 						: UPSTREAM_REJECTED,
 			BREAKER_SUCCESS, retryable);
-	c->last.elsewhere = denied || code == -EHOSTUNREACH;
+	c->last.elsewhere = denied || code == -EHOSTUNREACH || code == -EMSGSIZE;
 	upstream_hide_key(c->u, err->text, sizeof err->text);
+	note(c, err->text);
 	if (denied)
 		err_set(&c->last.err, 0, "models/%s/key: %s %s: %s", c->u->model, server_of(c),
 			c->u->key ? "refuses it" : "wants one", err->text);
@@ -141,6 +156,26 @@ static void take_broken(struct upstream_call *c, int code, bool refused, struct 
 		err_set(&c->last.err, 0, "out of memory");
 	else
 		err_set(&c->last.err, 0, "models/%s: %s: %s", c->u->model, server_of(c), err->text);
+	note(c, memory ? "out of memory" : err->text);
+}
+
+/*
+ * A stream that ends as it should and has nothing in it: so llama-cpp-python's server treats a
+ * prompt that does not fit its context. The server is there and answers, and the same prompt would
+ * have the same answer there, so it is neither asked again nor is that a failure: else a few long
+ * prompts of one user would open the breaker for all. Where another server of the model has an
+ * answer to it, it was the server (upstream_call_done).
+ */
+static void take_silence(struct upstream_call *c, struct err *err)
+{
+	upstream_answer_set_last(c, -EPROTO, UPSTREAM_BROKEN, BREAKER_NEITHER, false);
+	c->last.elsewhere = c->last.another = true;
+	c->silent |= 1u << c->pick.replica;
+	err_set(&c->last.err, 0,
+		"models/%s: %s: %s: the prompt may be longer than its context, which "
+		"models/%s/context can say",
+		c->u->model, server_of(c), err->text, c->u->model);
+	note(c, err->text);
 }
 
 /* ---- an answer's bytes ---- */
@@ -246,12 +281,15 @@ static void chat_done(struct upstream_call *c, const struct http_response *head)
 	int r = feed(c, head->content_type, "", 0, &err);
 	r = r ? r : c->u->protocol->reader_end(c->reader, &c->text, &c->answer, &err);
 	give_text(c);
-	if (r < 0) {
-		take_broken(c, r, c->answer.refused, &err);
-		upstream_call_failed(c);
-	} else {
+	if (r == 0) {
 		upstream_call_done(c);
+		return;
 	}
+	if (r == -EPROTO && c->answer.silent)
+		take_silence(c, &err);
+	else
+		take_broken(c, r, c->answer.refused, &err);
+	upstream_call_failed(c);
 }
 
 static void embed_done(struct upstream_call *c)

@@ -125,19 +125,22 @@ void upstream_call_tell(struct upstream_call *c, enum provider_event_kind kind)
 }
 
 /* Gives the replica back. hold_ms: it asked all to leave it alone for so long. */
-static void leave_replica(struct upstream_call *c, enum upstream_outcome outcome,
-	enum breaker_end end, uint64_t hold_ms)
+static void leave_replica(
+	struct upstream_call *c, const struct upstream_ending *how, uint64_t hold_ms)
 {
 	struct upstream *u = c->u;
+	struct upstream_server *s = &u->servers[c->pick.replica];
 	if (!c->picked)
 		return;
 	c->picked = false;
 	pthread_mutex_lock(&u->lock);
 	uint64_t now = clock_mono_ns();
-	replicas_done(&u->replicas, &c->pick, end, now);
+	replicas_done(&u->replicas, &c->pick, how->end, now);
 	if (hold_ms)
 		replicas_hold(&u->replicas, c->pick.replica, now + hold_ms * 1000000);
-	u->servers[c->pick.replica].outcomes[outcome]++;
+	s->outcomes[how->outcome]++;
+	if (how->end == BREAKER_FAILURE)
+		memcpy(s->failure, how->reason, sizeof s->failure);
 	u->n_flying--;
 	pthread_mutex_unlock(&u->lock);
 }
@@ -176,7 +179,7 @@ static void end_call(struct upstream_call *c, const struct upstream_ending *end,
 		return;
 	c->over = true;
 	loop_disarm(c->u->loop, &c->timer);
-	leave_replica(c, end->outcome, end->end, 0);
+	leave_replica(c, end, 0);
 	drop_try(c);
 	unlist(c);
 	if (c->embeds)
@@ -207,9 +210,27 @@ static void finish_cancelled(struct upstream_call *c)
 	upstream_call_finish(c, &end);
 }
 
+/* Servers that had not a word for what another one has answered. */
+static void blame_silent(struct upstream_call *c)
+{
+	static const char reason[] = "it ended an answer without a word that another server had";
+	struct upstream *u = c->u;
+	uint64_t now = clock_mono_ns();
+	pthread_mutex_lock(&u->lock);
+	for (size_t i = 0; i < u->replicas.n; i++) {
+		if (!(c->silent & 1u << i) || i == c->pick.replica)
+			continue;
+		breaker_leave(&u->replicas.list[i].breaker, BREAKER_ADMITTED, BREAKER_FAILURE, now);
+		memcpy(u->servers[i].failure, reason, sizeof reason);
+	}
+	pthread_mutex_unlock(&u->lock);
+}
+
 void upstream_call_done(struct upstream_call *c)
 {
 	const struct upstream_ending end = {.outcome = UPSTREAM_OK, .end = BREAKER_SUCCESS};
+	if (c->silent && !c->over)
+		blame_silent(c);
 	upstream_call_finish(c, &end);
 }
 
@@ -234,14 +255,15 @@ static int may_retry(struct upstream_call *c, uint64_t *wait_ms, struct err *why
 			   : c->deadline_ns > now       ? (c->deadline_ns - now) / 1000000
 							: 0;
 	int r = -ECANCELED;
-	if (!c->last.retryable || c->text_bytes || c->n_retries >= u->retries)
+	if (!(c->last.retryable || c->last.another) || c->text_bytes || c->n_retries >= u->retries)
 		return r;
 	pthread_mutex_lock(&u->lock);
 	bool another = has_another(c, now);
 	/* Of one whose breaker has just opened there is no use, nor in waiting once more as long
 	 * for the same server. */
 	uint64_t then = now + c->last.retry_after_ms * 1000000;
-	if (another || (c->last.outcome != UPSTREAM_TIMEOUT && replicas_can(&u->replicas, then)))
+	bool same = c->last.retryable && c->last.outcome != UPSTREAM_TIMEOUT;
+	if (another || (same && replicas_can(&u->replicas, then)))
 		r = retry_wait(c->n_retries, draw(u), another ? 0 : c->last.retry_after_ms, left_ms,
 			wait_ms, why);
 	if (r == 0 && !retry_budget_take(&u->budget, now))
@@ -258,8 +280,7 @@ void upstream_call_failed(struct upstream_call *c)
 	uint64_t wait_ms = 0;
 	struct err why = {0}, sentence = c->last.err;
 	uint64_t hold_ms = c->last.retryable ? c->last.retry_after_ms : 0;
-	leave_replica(c, c->last.outcome, c->last.end,
-		hold_ms < RETRY_AFTER_MAX_MS ? hold_ms : RETRY_AFTER_MAX_MS);
+	leave_replica(c, &c->last, hold_ms < RETRY_AFTER_MAX_MS ? hold_ms : RETRY_AFTER_MAX_MS);
 	drop_try(c);
 	if (may_retry(c, &wait_ms, &why) == 0) {
 		c->n_retries++;

@@ -10,11 +10,13 @@
 struct upstream_ending { /* how a try went */
 	int code;        /* 0 or -errno */
 	bool retryable;  /* here */
-	bool elsewhere;  /* only at another model: this server is set up wrongly */
+	bool elsewhere;  /* only at another model: this server is set up wrongly, or too small */
+	bool another;    /* here, but not at this server, which would do the same */
 	uint64_t retry_after_ms;
 	enum upstream_outcome outcome;
 	enum breaker_end end;
 	struct err err;
+	char reason[96]; /* the last part of it, without who says it of whom: our words only */
 };
 
 struct upstream_call {
@@ -35,8 +37,8 @@ struct upstream_call {
 
 	/* The loop's: all tries. */
 	bool begun, started, over;
-	uint64_t deadline_ns; /* UINT64_MAX: none */
-	uint32_t tried, n_retries;
+	uint64_t deadline_ns;              /* UINT64_MAX: none */
+	uint32_t tried, silent, n_retries; /* bits of servers; silent: that ended without a word */
 	struct loop_timer timer;
 	struct upstream_ending last; /* of the last try */
 	uint64_t text_bytes, text_tok;

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "gateway/upstream_parts.h"
 
 enum { DOWN_AFTER = 2, CHECK_MOST_MS = 5000, CHECK_BYTES = 4 << 20 };
@@ -27,6 +28,21 @@ const char *upstream_server_word(const struct upstream *u, size_t i, uint64_t no
 	return r->down ? "down" : words[breaker_state(&r->breaker, now_ns)];
 }
 
+/* All that failed had a reason, but for requests that were never sent. */
+static int say_failed(const struct upstream *u, const char *whose, size_t i, const char *again,
+	uint64_t wait_ns, struct err *err)
+{
+	const struct upstream_server *s = &u->servers[i];
+	char seconds[32] = "";
+	if (wait_ns)
+		snprintf(seconds, sizeof seconds, "%" PRIu64 " s",
+			(wait_ns + 999999999) / 1000000000);
+	return err_set(err, -EHOSTUNREACH,
+		"models/%s: %s %s has failed %" PRIu32 " times%s%s%s; it is %s%s", u->model, whose,
+		s->label, u->replicas.list[i].breaker.n_failures, *s->failure ? " (" : "",
+		s->failure, *s->failure ? ")" : "", again, seconds);
+}
+
 int upstream_why_not(const struct upstream *u, uint64_t now_ns, uint64_t *wait_ms, struct err *err)
 {
 	uint64_t wait_ns;
@@ -34,48 +50,81 @@ int upstream_why_not(const struct upstream *u, uint64_t now_ns, uint64_t *wait_m
 	const struct upstream_server *s = &u->servers[i];
 	const struct breaker *b = &u->replicas.list[i].breaker;
 	char whose[64] = "its server";
+	int r = -EHOSTUNREACH;
 	if (u->n > 1)
 		snprintf(whose, sizeof whose, "none of its %zu servers can be asked:", u->n);
 	*wait_ms = wait_ns == UINT64_MAX ? 0 : (wait_ns + 999999) / 1000000;
 	if (wait_ns == UINT64_MAX)
-		return err_set(err, -EHOSTUNREACH,
-			"models/%s: %s %s does not pass its health check: %s", u->model, whose,
-			s->label, s->why);
-	if (breaker_check(b, now_ns) != BREAKER_REFUSED)
-		return err_set(err, -EBUSY, "models/%s: %s %s asked to wait %" PRIu64 " s",
-			u->model, whose, s->label, (wait_ns + 999999999) / 1000000000);
-	if (b->probing && now_ns >= b->open_until_ns)
-		err_set(err, 0,
-			"models/%s: %s %s has failed %" PRIu32
-			" times; it is being tried again now",
-			u->model, whose, s->label, b->n_failures);
+		err_set(err, r, "models/%s: %s %s does not pass its health check: %s", u->model,
+			whose, s->label, s->why);
+	else if (breaker_check(b, now_ns) != BREAKER_REFUSED)
+		r = err_set(err, -EBUSY, "models/%s: %s %s asked to wait %" PRIu64 " s", u->model,
+			whose, s->label, (wait_ns + 999999999) / 1000000000);
+	else if (b->probing && now_ns >= b->open_until_ns)
+		say_failed(u, whose, i, "being tried again now", 0, err);
 	else
-		err_set(err, 0,
-			"models/%s: %s %s has failed %" PRIu32
-			" times; it is tried again in %" PRIu64 " s",
-			u->model, whose, s->label, b->n_failures,
-			(wait_ns + 999999999) / 1000000000);
+		say_failed(u, whose, i, "tried again in ", wait_ns, err);
+	if (err)
+		err->text[utf8_valid_prefix(err->text, strlen(err->text))] = '\0';
+	return r;
+}
+
+/* One is there that has not failed since it answered last: most often, and for each request of the
+ * router, so without asking for the time. */
+static bool is_well(const struct upstream *u)
+{
+	for (size_t i = 0; i < u->n; i++) {
+		const struct replica *r = &u->replicas.list[i];
+		if (!r->down && r->breaker.closed && !r->breaker.n_failures)
+			return true;
+	}
+	return false;
+}
+
+/* Whether each that is ready has failed lately; *why: the last of these says. */
+static bool fails_lately(const struct upstream *u, uint64_t now_ns, struct err *why)
+{
+	const char *failure = NULL;
+	for (size_t i = 0; i < u->n; i++) {
+		const struct replica *r = &u->replicas.list[i];
+		if (r->down || !r->breaker.closed)
+			continue;
+		if (!breaker_failed_lately(&r->breaker, now_ns))
+			return false;
+		failure = u->servers[i].failure;
+	}
+	err_set(why, 0, "%s", failure ? failure : "");
+	return failure;
+}
+
+/* Of one that is not well; with the lock held. */
+static int examine(const struct upstream *u, const char **word, struct err *why)
+{
+	uint64_t now = clock_mono_ns(), wait_ms;
+	bool ready = false, trying = false;
+	for (size_t i = 0; i < u->n; i++) {
+		const char *w = upstream_server_word(u, i, now);
+		ready = ready || !strcmp(w, "ready");
+		trying = trying || !strcmp(w, "half-open");
+	}
+	*word = ready ? "ready" : trying ? "half-open" : "open";
+	if (ready)
+		return fails_lately(u, now, why) ? 2 : 0;
+	/* Half-open ones take one request at a time. */
+	if (trying && replicas_can(&u->replicas, now))
+		return 1;
+	upstream_why_not(u, now, &wait_ms, why);
 	return -EHOSTUNREACH;
 }
 
 int upstream_health(void *handle, const char **word, struct err *why)
 {
 	struct upstream *u = handle;
-	uint64_t now = clock_mono_ns();
-	bool ready = false, trying = false;
+	*word = "ready";
 	pthread_mutex_lock(&u->lock);
-	for (size_t i = 0; i < u->n; i++) {
-		const char *w = upstream_server_word(u, i, now);
-		ready = ready || !strcmp(w, "ready");
-		trying = trying || !strcmp(w, "half-open");
-	}
-	if (!ready && !trying) {
-		uint64_t wait_ms;
-		upstream_why_not(u, now, &wait_ms, why);
-	}
+	int r = is_well(u) ? 0 : examine(u, word, why);
 	pthread_mutex_unlock(&u->lock);
-	*word = ready ? "ready" : trying ? "half-open" : "open";
-	return ready ? 0 : trying ? 1 : -EHOSTUNREACH;
+	return r;
 }
 
 /* ---- active checks ---- */

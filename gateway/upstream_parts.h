@@ -34,9 +34,10 @@ struct upstream_server { /* replicas.list[i] is about servers[i] */
 	char label[128]; /* "HOST:PORT/PATH": no secret, fit for metrics */
 	char *chat_url, *embed_url, *health_url;
 	uint64_t outcomes[N_UPSTREAM_OUTCOMES]; /* lock */
-	uint32_t n_failed_checks;               /* lock: in a row */
-	char why[160];                          /* lock: of the last check that failed */
-	struct http_call *check;                /* the loop's */
+	char failure[96]; /* lock: of the last request that failed there; for all, so our words */
+	uint32_t n_failed_checks; /* lock: in a row */
+	char why[160];            /* lock: of the last check that failed */
+	struct http_call *check;  /* the loop's */
 };
 
 enum { UPSTREAM_CHAINS = 64 };

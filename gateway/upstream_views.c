@@ -17,6 +17,7 @@ struct picture { /* of a server, taken under the lock */
 	uint32_t weight, outstanding, failures;
 	enum breaker_state state;
 	uint64_t outcomes[N_UPSTREAM_OUTCOMES];
+	char failure[sizeof((struct upstream_server *)0)->failure];
 };
 
 static void look(struct upstream *u, struct picture out[UPSTREAM_ENDPOINTS_MAX], uint64_t *retries)
@@ -31,6 +32,7 @@ static void look(struct upstream *u, struct picture out[UPSTREAM_ENDPOINTS_MAX],
 			.failures = r->breaker.n_failures,
 			.state = breaker_state(&r->breaker, now)};
 		memcpy(out[i].outcomes, u->servers[i].outcomes, sizeof out[i].outcomes);
+		memcpy(out[i].failure, u->servers[i].failure, sizeof out[i].failure);
 	}
 	*retries = u->n_retries;
 	pthread_mutex_unlock(&u->lock);
@@ -60,8 +62,8 @@ int upstream_info(void *handle, struct buf *out)
 	r = r ? r : add_text(out, ",\n  \"remote_name\": ", u->remote_name);
 	r = r ? r
 	      : buf_printf(out,
-			",\n  \"key\": %s,\n  \"context\": %" PRIu32 ",\n  \"retries\": %" PRIu64
-			",\n  \"endpoints\": [",
+			",\n  \"key\": %s,\n  \"context\": %" PRIu32
+			",\n  \"retries_made\": %" PRIu64 ",\n  \"endpoints\": [",
 			u->key ? "true" : "false", u->context_tok, retries);
 	for (size_t i = 0; r == 0 && i < u->n; i++) {
 		r = add_text(out, i ? ",\n    {\"url\": " : "\n    {\"url\": ", u->servers[i].url);
@@ -69,9 +71,12 @@ int upstream_info(void *handle, struct buf *out)
 		      : buf_printf(out,
 				", \"weight\": %" PRIu32
 				", \"state\": \"%s\", \"outstanding\": %" PRIu32
-				", \"requests\": %" PRIu64 ", \"failures_in_a_row\": %" PRIu32 "}",
+				", \"requests\": %" PRIu64 ", \"failures_in_a_row\": %" PRIu32,
 				p[i].weight, p[i].word, p[i].outstanding, sum(&p[i]),
 				p[i].failures);
+		if (r == 0 && *p[i].failure)
+			r = add_text(out, ", \"last_failure\": ", p[i].failure);
+		r = r ? r : buf_append_str(out, "}");
 	}
 	return r ? r : buf_append_str(out, "\n  ]");
 }

@@ -3,11 +3,14 @@
 #include "gateway/worst.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "gateway/cache.h"
 #include "gateway/guards.h"
+#include "gateway/question.h"
+#include "gateway/router.h"
 
-enum { BYTES_A_TOKEN = 4, TEMPLATE_TOK = 16, VERDICT_TOK = 4, CONTROL_TOK = 2 };
+enum { BYTES_A_TOKEN = 4, TEMPLATE_TOK = 16, VERDICT_TOK = 4, CONTROL_TOK = 2, REMARK_TOK = 8 };
 
 static void common(struct book_worst *out, const struct settings *settings,
 	const struct money_price *price, uint64_t room_tok)
@@ -79,6 +82,43 @@ money worst_judges(
 	return money_worst(&price, prompt, n * VERDICT_TOK);
 }
 
+/* A question of about so many bytes. */
+static money worst_question(struct gateway *g, const char *name, size_t bytes)
+{
+	struct money_price price = {0};
+	struct model *m = gateway_model_find(g, name);
+	bytes = bytes < QUESTION_BYTES ? bytes : QUESTION_BYTES;
+	if (m)
+		model_price(m, &price);
+	model_put(m);
+	return money_worst(
+		&price, (QUESTION_FORM_BYTES + bytes) / BYTES_A_TOKEN + TEMPLATE_TOK, REMARK_TOK);
+}
+
+money worst_class(struct gateway *g, size_t prompt_bytes)
+{
+	char name[TEXT_NAME_SIZE];
+	return router_classifier(g->router, name) ? worst_question(g, name, prompt_bytes) : 0;
+}
+
+money worst_cascade(struct gateway *g, size_t prompt_bytes, uint64_t output_tok)
+{
+	char name[TEXT_NAME_SIZE];
+	if (!router_cascade_judge(g->router, name))
+		return 0;
+	size_t most = output_tok < QUESTION_BYTES ? output_tok * BYTES_A_TOKEN : QUESTION_BYTES;
+	return worst_question(g, name, prompt_bytes + most);
+}
+
+money worst_router(struct gateway *g, struct model *m, size_t prompt_bytes, uint64_t output_tok)
+{
+	if (!model_is_virtual(m))
+		return 0;
+	bool cascades = !strcmp(model_name(m), "cascade");
+	return money_add(worst_class(g, prompt_bytes),
+		cascades ? worst_cascade(g, prompt_bytes, output_tok) : 0);
+}
+
 money worst_lookup(struct gateway *g, size_t prompt_bytes)
 {
 	char name[TEXT_NAME_SIZE];
@@ -92,25 +132,31 @@ money worst_lookup(struct gateway *g, size_t prompt_bytes)
 	return money_worst(&price, prompt_bytes + CONTROL_TOK, 0);
 }
 
-static struct book_worst without_lookup(const struct book_worst *worst)
+/* What can be done without. */
+static bool has_more(const struct book_worst *worst)
+{
+	return worst->lookup || worst->opinions;
+}
+
+static struct book_worst without_more(const struct book_worst *worst)
 {
 	struct book_worst w = *worst;
-	w.lookup = 0;
+	w.lookup = w.opinions = 0;
 	return w;
 }
 
 int worst_claim(struct book_claim **out, struct gateway *g, const char *user,
 	const struct book_worst *worst, struct err *err)
 {
-	const struct book_worst least = without_lookup(worst);
+	const struct book_worst least = without_more(worst);
 	int r = book_claim(out, g->book, user, worst, NULL, err);
-	return r == -EDQUOT && worst->lookup ? book_claim(out, g->book, user, &least, NULL, err)
-					     : r;
+	return r == -EDQUOT && has_more(worst) ? book_claim(out, g->book, user, &least, NULL, err)
+					       : r;
 }
 
 int worst_resize(struct book_claim *c, const struct book_worst *worst, struct err *err)
 {
-	const struct book_worst least = without_lookup(worst);
+	const struct book_worst least = without_more(worst);
 	int r = book_claim_resize(c, worst, err);
-	return r == -EDQUOT && worst->lookup ? book_claim_resize(c, &least, err) : r;
+	return r == -EDQUOT && has_more(worst) ? book_claim_resize(c, &least, err) : r;
 }

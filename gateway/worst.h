@@ -19,10 +19,18 @@ void worst_estimate(struct book_worst *out, const struct session *s,
  * it. Without locks. */
 money worst_judges(
 	struct gateway *g, enum guard_stage stage, size_t prompt_bytes, uint64_t output_tok);
+/* What the models may cost that router/ names, asked for a request to that model: for the class of
+ * its prompt, where the model is virtual and classifier_model says one, and about an answer, where
+ * it is a cascade's. An estimate, paid as that of judges. Without locks. */
+money worst_router(struct gateway *g, struct model *m, size_t prompt_bytes, uint64_t output_tok);
+/* Each alone, whatever the model. */
+money worst_class(struct gateway *g, size_t prompt_bytes);
+money worst_cascade(struct gateway *g, size_t prompt_bytes, uint64_t output_tok);
 /* What the vector of such a prompt may cost, by which the cache looks for it, if it does. Without
  * locks. */
 money worst_lookup(struct gateway *g, size_t prompt_bytes);
-/* book_claim and book_claim_resize; where only the vector cannot be paid (-EDQUOT), without it. */
+/* book_claim and book_claim_resize; where the vector, or what the router asks, cannot be paid
+ * (-EDQUOT), without these. */
 int worst_claim(struct book_claim **out, struct gateway *g, const char *user,
 	const struct book_worst *worst, struct err *err);
 int worst_resize(struct book_claim *c, const struct book_worst *worst, struct err *err);

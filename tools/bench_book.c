@@ -33,7 +33,7 @@ struct worker {
 static int serve(struct worker *w, unsigned i)
 {
 	static const struct book_worst worst = {1000, 256,
-		{.input = 150000000, .cached = 75000000, .output = 600000000}, false, 0, 0, 0};
+		{.input = 150000000, .cached = 75000000, .output = 600000000}, false, 0, 0, 0, 0};
 	static const struct money_tokens tokens = {1000, 200, 130};
 	const struct book_request request = {i + 1, "bench", "model"};
 	struct book_claim *c = NULL;
@@ -155,7 +155,7 @@ static void wait_stored(void)
 /* From the start of a claim until its record is stored: what a first byte waits for at most. */
 static int run_stored(void)
 {
-	static const struct book_worst worst = {1000, 256, {.output = 1000}, false, 0, 0, 0};
+	static const struct book_worst worst = {1000, 256, {.output = 1000}, false, 0, 0, 0, 0};
 	enum { N = 2000 };
 	static uint64_t ns[N];
 	for (unsigned i = 0; i < N; i++) {

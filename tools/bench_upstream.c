@@ -16,7 +16,8 @@
  *	hit         as everything, and the answer is in the cache
  *	open        a model whose only server's breaker is open
  *
- * With WAY only that and `bare`, one at a time, for a profile.
+ * With WAY only that and `bare`, one at a time, for a profile. Before each measured batch of
+ * requests one at a time are WARM of its own way that are not counted: another way ran before.
  *
  * `write` is the prompt's write and flush, `text` and `end` are from the commit on, `whole` is
  * write and end together. What is added is `whole` less that of `bare` (nothing less, where no
@@ -48,7 +49,7 @@
 #include "gateway/routing.h"
 #include "gateway/session.h"
 
-enum { ROUNDS = 5, REQUESTS = 600, MANY = 64, MODELS = 10 };
+enum { ROUNDS = 5, REQUESTS = 600, WARM = 20, MANY = 64, MODELS = 10 };
 
 enum way { BARE, NOTHING, EVERYTHING, ALONE, HIT, OPEN, N_WAYS };
 static const char *const names[N_WAYS] = {"bare", "nothing", "everything", "alone", "hit", "open"};
@@ -371,9 +372,9 @@ static void take_stages(void)
 	buf_free(&text);
 }
 
-static void print_stages(void)
+static void print_stages(const char *what)
 {
-	printf("   stages of everything, one at a time, p50:");
+	printf("   stages of %s, one at a time, p50:", what);
 	for (size_t i = 0; i < N_STAGES; i++)
 		printf(" %s %.0f", stages[i], bench_asking_quantile(stage_us[i], n_stage[i], 0.5));
 	printf(" us\n");
@@ -421,7 +422,7 @@ static void measure_key(struct session *session)
 		uint64_t begin_ns = clock_mono_ns();
 		uint64_t age = guards_fingerprint(g->guards, GUARD_OUTPUT);
 		int e = caching_ask(
-			&ask, session, &session->settings, prompt, "bench", getuid(), age);
+			&ask, session, &session->settings, prompt, "bench", getuid(), age, &err);
 		us[i] = (double)(clock_mono_ns() - begin_ns) / 1e3;
 		bench_asking_check(e, &err, "key");
 		key_bytes = ask.key.len;
@@ -457,8 +458,9 @@ int main(int argc, char **argv)
 				continue;
 			run(&warm, askers, way, MANY, 2);
 			if (round >= 0) {
+				run(&warm, askers, way, 1, WARM);
 				run(&one[way], askers, way, 1, REQUESTS);
-				if (way == EVERYTHING)
+				if (way == EVERYTHING || (only && way == ALONE))
 					take_stages();
 				if (!only)
 					run(&many[way], askers, way, MANY, REQUESTS / 30);
@@ -471,7 +473,7 @@ int main(int argc, char **argv)
 		print(1, way, &one[way], &one[BARE]);
 	for (enum way way = 0; way < N_WAYS; way++)
 		print(MANY, way, &many[way], &many[BARE]);
-	print_stages();
+	print_stages(only && !strcmp(only, names[ALONE]) ? only : names[EVERYTHING]);
 	measure_router();
 	measure_key(askers[0].session);
 	for (unsigned i = 0; i < MANY; i++)

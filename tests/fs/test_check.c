@@ -15,7 +15,8 @@ static void setup(void)
 {
 	temporary_make();
 	temporary_sh("mkdir -p models/a models/b budgets/alice router cache guards/input "
-		     "guards/output; echo 0.4 > models/a/price_input; ln -s a models/default");
+		     "guards/output; echo 0.4 > models/a/price_input; ln -s a models/default;"
+		     "echo http://127.0.0.1:9/v1 | tee models/a/endpoint > models/b/endpoint");
 }
 
 static void teardown(void)
@@ -46,13 +47,16 @@ static void expect(const char *want)
 	free(text);
 }
 
-/* The file of a model in the tree. */
+/* The file of a model in the tree, which has no endpoint then. */
 static void make_model(const char *file, bool encoder)
 {
 	const struct tiny_llama llama = {0};
 	const struct tiny_bert bert = {.cls = true};
 	char path[192];
 
+	snprintf(path, sizeof path, "%s/%.*s/endpoint", temporary, (int)(strrchr(file, '/') - file),
+		file);
+	unlink(path);
 	snprintf(path, sizeof path, "%s/%s", temporary, file);
 	if (encoder)
 		tiny_bert_write(&bert, path);
@@ -106,6 +110,85 @@ START_TEST(of_several_lines_the_one_with_the_fault_is_named)
 }
 END_TEST
 
+START_TEST(each_line_with_a_fault_is_told)
+{
+	temporary_sh("printf 'ftp://z\\nhttp://y/v1\\nhttp://w/v1 weight=0\\n' > "
+		     "models/b/endpoint; printf 'bob\\nno/name\\ncarol\\nnor this\\n' > "
+		     "budgets/alice/members; printf 'luck 1\\nload -1\\ncold 1\\ncold 2\\n' > "
+		     "router/weights; printf 'a\\nauto\\nnobody\\na/b\\n' > models/b/fallback");
+	int n;
+	char *text = said(&n);
+	ck_assert_msg(n == 10, "%s", text);
+	ck_assert_ptr_nonnull(strstr(text, "models/b/endpoint:1: "));
+	ck_assert_ptr_nonnull(strstr(text, "models/b/endpoint:3: "));
+	ck_assert_ptr_nonnull(strstr(text, "budgets/alice/members:2: must be user names"));
+	ck_assert_ptr_nonnull(strstr(text, "budgets/alice/members:4: must be user names"));
+	ck_assert_ptr_nonnull(strstr(text, "router/weights:1: there is no luck"));
+	ck_assert_ptr_nonnull(strstr(text, "router/weights:2: load: must be a number"));
+	ck_assert_ptr_nonnull(strstr(text, "router/weights:4: cold stands in line 3 already"));
+	ck_assert_ptr_nonnull(strstr(text, "models/b/fallback:2: auto is the router's"));
+	ck_assert_ptr_nonnull(strstr(text, "models/b/fallback:4: must be names below models/"));
+	ck_assert_ptr_nonnull(strstr(text, "models/b/fallback:1: there is no model nobody"));
+	free(text);
+}
+END_TEST
+
+START_TEST(a_file_of_one_value_has_one_fault)
+{
+	temporary_sh("printf 'x\\n5\\n' > models/b/weight; printf '1\\n2\\n' > models/b/quality;"
+		     "printf 'ftp://x\\n\\n' > models/b/endpoint");
+	int n;
+	char *text = said(&n);
+	ck_assert_msg(n == 3, "%s", text);
+	ck_assert_ptr_nonnull(strstr(text, "models/b/weight:1: "));
+	ck_assert_ptr_nonnull(strstr(text, "models/b/quality:2: "));
+	ck_assert_ptr_nonnull(strstr(text, "models/b/endpoint:1: "));
+	free(text);
+}
+END_TEST
+
+START_TEST(each_rule_with_a_fault_is_told)
+{
+	temporary_sh(
+		"printf 'block one /a/\\nblock two /b/\\n' > guards/input/a.rules;"
+		"printf 'blok x /x/\\nwarn two /b/\\n\\nblock y /(/\\nwarn one /c/\\nwarn one "
+		"/d/\\n' > guards/input/b.rules; printf 'treshold 1\\nmodel nobody\\naction no\\n' "
+		"> guards/moderation");
+	expect("guards/input/b.rules:1:1: \"blok\" is no action: block, redact or warn\n"
+	       "guards/input/b.rules:4:11: missing closing parenthesis\n"
+	       "guards/input/b.rules:6:6: the name one is taken by line 5\n"
+	       "guards/input/b.rules:2:1: the rule two is in input/a.rules too\n"
+	       "guards/input/b.rules:5:1: the rule one is in input/a.rules too\n"
+	       "guards/moderation:1:1: there is no setting treshold; there are model, threshold, "
+	       "stages, action, replacement, on_error, timeout_ms, window_chars and category\n"
+	       "guards/moderation:3:8: action: must be block, replace or warn\n"
+	       "guards/moderation:1: there is no model nobody\n");
+}
+END_TEST
+
+START_TEST(a_fault_of_a_whole_file_is_told_once)
+{
+	temporary_sh("seq 2005 | sed 's/.*/block r& json/' > guards/output/many.rules;"
+		     "yes 'blok x /x/' | head -n 150 > guards/output/bent.rules");
+	int n;
+	char *text = said(&n);
+	ck_assert_msg(n == 102, "%d: %s", n, text);
+	ck_assert_ptr_nonnull(strstr(text, "many.rules:2001:1: a file has at most 2000 rules\n"));
+	ck_assert_ptr_nonnull(strstr(text, "bent.rules:100:1: there may be more behind it"));
+	free(text);
+}
+END_TEST
+
+START_TEST(a_model_that_is_nothing_yet_is_a_fault_where_it_is_named)
+{
+	temporary_sh("rm models/?/endpoint; echo b > models/a/fallback; echo b > "
+		     "cache/embedding_model");
+	expect("models/a/fallback:1: the model b has no path and no endpoint\n"
+	       "cache/embedding_model:1: the model b has no path and no endpoint\n"
+	       "models/default:1: the model a has no path and no endpoint\n");
+}
+END_TEST
+
 START_TEST(of_very_many_lines_the_one_with_the_fault_is_found_without_reading_each_prefix)
 {
 	/* 64 KiB: one look at each line's prefix would take a quarter of a minute. */
@@ -131,7 +214,7 @@ START_TEST(rules_are_compiled_and_names_are_unique_in_a_stage)
 		     "printf 'model judge\\nthreshold 2\\n' > guards/moderation");
 	int n;
 	char *text = said(&n);
-	ck_assert_int_eq(n, 3);
+	ck_assert_int_eq(n, 4); /* and there is no such judge */
 	ck_assert_ptr_nonnull(strstr(text, "guards/input/a.rules:2:"));
 	ck_assert_ptr_nonnull(
 		strstr(text, "guards/input/c.rules:1:1: the rule two is in input/b.rules too\n"));
@@ -219,10 +302,10 @@ END_TEST
 
 START_TEST(a_model_of_the_routers_gives_no_embeddings)
 {
-	temporary_sh("echo auto > cache/embedding_model; echo auto > models/b/fallback");
+	temporary_sh("echo auto > cache/embedding_model");
 	expect("cache/embedding_model:1: the model auto is the router's and gives no "
 	       "embeddings\n");
-	temporary_sh("echo a > cache/embedding_model");
+	temporary_sh("echo default > cache/embedding_model; echo default > models/b/fallback");
 	expect("");
 }
 END_TEST
@@ -280,9 +363,74 @@ START_TEST(a_fallback_must_give_answers)
 	make_model("models/a/model.gguf", false);
 	make_model("models/b/model.gguf", true);
 	temporary_sh("echo model.gguf | tee models/a/path > models/b/path; mkdir models/c;"
-		     "printf 'a b\\nauto nobody\\n' > models/c/fallback");
+		     "printf 'a b\\nd nobody\\n' > models/c/fallback; mkdir models/d;"
+		     "echo json > models/d/capabilities;"
+		     "echo ../a/model.gguf > models/d/path");
 	expect("models/c/fallback:1: the model b gives no answers: it is for embeddings\n"
+	       "models/c/fallback:1: the model d does not chat: chat is none of its capabilities\n"
 	       "models/c/fallback:1: there is no model nobody\n");
+	temporary_sh("echo 'a c' > models/c/fallback");
+	expect("models/c/fallback:1: c is this model itself\n");
+}
+END_TEST
+
+/* The output has it somewhere. */
+static void expect_line(const char *line)
+{
+	int n;
+	char *text = said(&n);
+	ck_assert_msg(strstr(text, line) != NULL, "%s is not in:\n%s", line, text);
+	free(text);
+}
+
+START_TEST(what_lies_astray_is_told_and_what_is_peoples_is_not)
+{
+	expect("");
+	temporary_sh("mkdir -p guards/input guards/output budgets router cache;"
+		     "cd guards/output; touch x.rules~ x.rules.bak '#x#' .y NOTES x.md");
+	expect("");
+	temporary_sh(
+		"cp guards/output/x.md guards/output/old.rule; mkdir guards/input/more;"
+		"touch guards/input/mine guards/input/a.RULES guards/input/b.rules.txt;"
+		"touch budgets/carol; mkdir budgets/bob budgets/bob/limits router/weight cache/d");
+	expect_line(
+		"guards/output/old.rule:1: not in force: files of rules are called NAME.rules\n");
+	expect_line("guards/input/mine:1: not in force: ");
+	expect_line("guards/input/a.RULES:1: not in force: ");
+	expect_line("guards/input/b.rules.txt:1: not in force: ");
+	expect_line("guards/input/more:1: no directory of TREE has that name\n");
+	expect_line("budgets/carol:1: not a directory, and thus no ");
+	expect_line("budgets/bob/limits:1: no directory of TREE has that name\n");
+	expect_line("router/weight:1: no directory of TREE has that name\n");
+	expect_line("cache/d:1: no directory of TREE has that name\n");
+}
+END_TEST
+
+START_TEST(models_that_the_router_asks_must_give_answers)
+{
+	make_model("models/a/model.gguf", false);
+	make_model("models/b/model.gguf", true);
+	temporary_sh("echo model.gguf | tee models/a/path > models/b/path; mkdir -p router;"
+		     "echo '# nobody, at the moment' > router/cascade_judge;"
+		     "printf '# this one:\na # or b\n' > router/classifier_model");
+	expect("");
+	temporary_sh("echo b > router/cascade_judge; echo nobody > router/classifier_model");
+	expect("router/cascade_judge:1: the model b gives no answers: it is for embeddings\n"
+	       "router/classifier_model:1: there is no model nobody\n");
+	/* As a judge it need not chat. */
+	temporary_sh("mkdir models/d; cp models/a/model.gguf models/a/path models/d;"
+		     "echo json > models/d/capabilities; rm router/classifier_model;"
+		     "echo d > router/cascade_judge");
+	expect("");
+	temporary_sh("mkdir models/c; echo c > router/cascade_judge");
+	expect("router/cascade_judge:1: the model c has no path and no endpoint\n");
+	temporary_sh("echo auto > router/cascade_judge; rmdir models/c");
+	expect("router/cascade_judge:1: must be a model, and none of the router's own\n");
+	/* They need not chat. */
+	temporary_sh("mkdir models/d; echo ../a/model.gguf > models/d/path;"
+		     "echo json > models/d/capabilities; echo '# it:' > router/classifier_model;"
+		     "echo d | tee router/cascade_judge >> router/classifier_model");
+	expect("");
 }
 END_TEST
 
@@ -290,7 +438,8 @@ START_TEST(a_fault_of_a_setting_is_not_told_of_the_models_file_too)
 {
 	make_model("models/a/model.gguf", false);
 	temporary_sh("echo model.gguf > models/a/path; echo nonsense > models/a/template;"
-		     "mkdir models/b/endpoint; echo ../a/model.gguf > models/b/path");
+		     "rm models/b/endpoint; mkdir models/b/endpoint; echo ../a/model.gguf > "
+		     "models/b/path");
 	int n;
 	char *text = said(&n);
 	ck_assert_msg(n == 2, "%s", text);
@@ -389,6 +538,11 @@ int main(void)
 	tcase_add_test(t, a_good_tree_has_no_fault);
 	tcase_add_test(t, a_value_that_a_mount_would_refuse_is_a_fault);
 	tcase_add_test(t, of_several_lines_the_one_with_the_fault_is_named);
+	tcase_add_test(t, each_line_with_a_fault_is_told);
+	tcase_add_test(t, a_file_of_one_value_has_one_fault);
+	tcase_add_test(t, each_rule_with_a_fault_is_told);
+	tcase_add_test(t, a_fault_of_a_whole_file_is_told_once);
+	tcase_add_test(t, a_model_that_is_nothing_yet_is_a_fault_where_it_is_named);
 	tcase_add_test(
 		t, of_very_many_lines_the_one_with_the_fault_is_found_without_reading_each_prefix);
 	tcase_add_test(t, rules_are_compiled_and_names_are_unique_in_a_stage);
@@ -404,6 +558,8 @@ int main(void)
 	tcase_add_test(t, a_template_that_is_set_is_that_of_its_file);
 	tcase_add_test(t, a_model_named_for_what_it_cannot_do_is_a_fault);
 	tcase_add_test(t, a_fallback_must_give_answers);
+	tcase_add_test(t, what_lies_astray_is_told_and_what_is_peoples_is_not);
+	tcase_add_test(t, models_that_the_router_asks_must_give_answers);
 	tcase_add_test(t, a_fault_of_a_setting_is_not_told_of_the_models_file_too);
 	tcase_add_test(t, what_others_could_have_written_is_not_followed_by_root);
 	tcase_add_test(t, a_name_is_no_line_and_no_command_to_a_terminal);

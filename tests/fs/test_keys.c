@@ -24,7 +24,8 @@ static void setup(void)
 	struct err err = {{0}};
 	temporary_make();
 	temporary_sh(
-		"mkdir -p tree/models/m tree/models/other state; ln -s other tree/models/default");
+		"mkdir -p tree/models/m tree/models/other state; ln -s other tree/models/default;"
+		"echo http://127.0.0.1:9/v1 > tree/models/other/endpoint");
 	snprintf(path, sizeof path, "%s/state", temporary);
 	struct gateway_options o = {.state_dir = path};
 	ck_assert_msg(gateway_open(&fs.gateway, &o, &err) == 0, "%s", err.text);

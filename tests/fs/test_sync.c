@@ -102,8 +102,9 @@ static bool is_degraded(const char *sentence)
 
 START_TEST(a_symlink_for_a_directory_is_reported_until_it_is_one)
 {
-	temporary_sh("mkdir -p tree/models/a; ln -s alice tree/budgets/bob;"
-		     "ln -s a tree/models/b; ln -s a tree/models/default");
+	temporary_sh(
+		"mkdir -p tree/models/a; echo http://127.0.0.1:9 > tree/models/a/endpoint;"
+		"ln -s alice tree/budgets/bob; ln -s a tree/models/b; ln -s a tree/models/default");
 	ck_assert(is_degraded("models/b/ in TREE: a symlink, which is not followed"));
 	ck_assert(is_degraded("budgets/bob/ in TREE: a symlink, which is not followed"));
 	ck_assert(!is_degraded("models/default"));
@@ -116,18 +117,13 @@ START_TEST(a_symlink_for_a_directory_is_reported_until_it_is_one)
 }
 END_TEST
 
-START_TEST(a_directory_that_becomes_a_symlink_is_reported_from_the_first_pass_on)
+static const char *status(void)
 {
-	temporary_sh("mkdir -p tree/models/a");
-	sync_all(&fs, NULL);
-	temporary_sh("mv tree/models/a tree/models/b; ln -s b tree/models/a");
-	for (int i = 0; i < 3; i++)
-		ck_assert(is_degraded("models/a/ in TREE: a symlink, which is not followed"));
-	ck_assert_ptr_null(gateway_model_find(fs.gateway, "a"));
-	temporary_sh("rm tree/models/a; mv tree/models/b tree/models/a");
-	ck_assert(!is_degraded("a symlink"));
+	static struct buf text;
+	buf_free(&text);
+	ck_assert_int_eq(gateway_render(fs.gateway, GATEWAY_STATUS, &text), 0);
+	return text.data;
 }
-END_TEST
 
 /* What is logged by some passes. */
 static int lines_of_passes(int n)
@@ -147,6 +143,31 @@ static int lines_of_passes(int n)
 	fclose(file);
 	return lines;
 }
+
+START_TEST(a_pass_while_default_is_being_replaced_has_nothing_to_say)
+{
+	temporary_sh("mkdir -p tree/models/a; echo http://127.0.0.1:9 > tree/models/a/endpoint;"
+		     "ln -s a tree/models/default; ln -s a tree/models/.default.llmfs-4711");
+	ck_assert_int_eq(lines_of_passes(2), 0);
+	ck_assert_str_eq(status(), "ok\n");
+	temporary_sh("mv -T tree/models/.default.llmfs-4711 tree/models/default");
+	ck_assert_int_eq(lines_of_passes(2), 0);
+	ck_assert_str_eq(status(), "ok\n");
+}
+END_TEST
+
+START_TEST(a_directory_that_becomes_a_symlink_is_reported_from_the_first_pass_on)
+{
+	temporary_sh("mkdir -p tree/models/a");
+	sync_all(&fs, NULL);
+	temporary_sh("mv tree/models/a tree/models/b; ln -s b tree/models/a");
+	for (int i = 0; i < 3; i++)
+		ck_assert(is_degraded("models/a/ in TREE: a symlink, which is not followed"));
+	ck_assert_ptr_null(gateway_model_find(fs.gateway, "a"));
+	temporary_sh("rm tree/models/a; mv tree/models/b tree/models/a");
+	ck_assert(!is_degraded("a symlink"));
+}
+END_TEST
 
 START_TEST(a_fault_in_tree_is_logged_once_each_time_it_begins)
 {
@@ -258,14 +279,6 @@ START_TEST(prices_of_a_model_in_tree_are_in_force)
 }
 END_TEST
 
-static const char *status(void)
-{
-	static struct buf text;
-	buf_free(&text);
-	ck_assert_int_eq(gateway_render(fs.gateway, GATEWAY_STATUS, &text), 0);
-	return text.data;
-}
-
 static const char *part(enum gateway_part which, const char *file)
 {
 	static struct buf text;
@@ -347,6 +360,7 @@ int main(void)
 	tcase_add_test(t, accounts_in_tree_are_configured_with_their_settings);
 	tcase_add_test(t, a_bad_value_in_tree_is_reported_and_the_old_one_stays);
 	tcase_add_test(t, a_symlink_for_a_directory_is_reported_until_it_is_one);
+	tcase_add_test(t, a_pass_while_default_is_being_replaced_has_nothing_to_say);
 	tcase_add_test(t, a_directory_that_becomes_a_symlink_is_reported_from_the_first_pass_on);
 	tcase_add_test(t, a_fault_in_tree_is_logged_once_each_time_it_begins);
 	tcase_add_test(t, models_that_cannot_be_looked_up_stay_and_are_reported);

@@ -3,6 +3,7 @@
 
 #include "fs/collection.h"
 #include "fs/names.h"
+#include "fs/tree_file.h"
 
 #include <sys/resource.h>
 #include <errno.h>
@@ -97,10 +98,28 @@ START_TEST(a_setting_is_read_without_its_newline)
 	struct buf text = {0};
 	ck_assert_int_eq(get("a", "path", &text), 0);
 	ck_assert_str_eq(text.data, "m.gguf");
+	temporary_sh("printf 'm.gguf\\r\\n' > models/a/path");
+	buf_clear(&text);
+	ck_assert_int_eq(get("a", "path", &text), 0);
+	ck_assert_str_eq(text.data, "m.gguf");
+	ck_assert_uint_eq(text.len, 6);
 	ck_assert_int_eq(get("b", "path", &text), -ENOENT);
 	ck_assert_int_eq(get("nobody", "path", &text), -ENOENT);
 	ck_assert_int_eq(get("..", "path", &text), -ENOENT);
 	buf_free(&text);
+}
+END_TEST
+
+START_TEST(a_value_ends_before_the_end_of_its_last_line)
+{
+	ck_assert_uint_eq(tree_value_length(NULL, 0), 0);
+	ck_assert_uint_eq(tree_value_length("0.7", 3), 3);
+	ck_assert_uint_eq(tree_value_length("0.7\n", 4), 3);
+	ck_assert_uint_eq(tree_value_length("0.7\r\n", 5), 3);
+	ck_assert_uint_eq(tree_value_length("0.7\r", 4), 4);
+	ck_assert_uint_eq(tree_value_length("0.7\r\r\n", 6), 4);
+	ck_assert_uint_eq(tree_value_length("\r\n", 2), 0);
+	ck_assert_uint_eq(tree_value_length("\n\n", 2), 1);
 }
 END_TEST
 
@@ -173,6 +192,30 @@ START_TEST(default_is_a_link_to_a_bare_name_or_nothing)
 	ck_assert_int_eq(tree_default_get(tree, &name), 0);
 	ck_assert_uint_eq(name.len, 0);
 	buf_free(&name);
+}
+END_TEST
+
+START_TEST(what_is_about_to_replace_default_is_no_symlink_of_a_persons)
+{
+	char ours[TREE_FILE_BESIDE];
+	tree_file_name_beside("default", ours);
+	ck_assert(tree_file_is_beside(ours));
+	ck_assert(tree_file_is_beside(".a.llmfs-x.llmfs-12"));
+	static const char *const others[] = {".default.llmfs-", ".default.llmfs-1x", ".default",
+		"default.llmfs-1", "..llmfs-1", ".llmfs-1", ".a.llmfs-1.llmfs-x", "", "."};
+	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+		ck_assert_msg(!tree_file_is_beside(others[i]), "%s", others[i]);
+	char command[512];
+	snprintf(command, sizeof command, "cd models && ln -s b '%s' && ln -s b .default.llmfs-x",
+		ours);
+	temporary_sh(command);
+	char **links = tree_links(tree, models);
+	ck_assert_uint_eq(names_count(links), 1);
+	ck_assert_str_eq(links[0], ".default.llmfs-x");
+	names_free(links);
+	/* One that a kill left is in nobody's way. */
+	ck_assert_int_eq(tree_default_set(tree, "a"), 0);
+	temporary_sh("test $(readlink models/default) = a");
 }
 END_TEST
 
@@ -253,11 +296,13 @@ int main(void)
 	tcase_add_test(t, models_that_cannot_be_read_now_have_not_gone);
 	tcase_add_test(t, only_what_can_be_looked_up_has_gone);
 	tcase_add_test(t, a_setting_is_read_without_its_newline);
+	tcase_add_test(t, a_value_ends_before_the_end_of_its_last_line);
 	tcase_add_test(t, what_is_not_a_regular_file_is_refused_without_waiting);
 	tcase_add_test(t, a_huge_file_is_refused);
 	tcase_add_test(t, a_setting_is_replaced_whole_and_removed_by_the_empty_text);
 	tcase_add_test(t, paths_are_relative_to_the_models_directory);
 	tcase_add_test(t, default_is_a_link_to_a_bare_name_or_nothing);
+	tcase_add_test(t, what_is_about_to_replace_default_is_no_symlink_of_a_persons);
 	tcase_add_test(t, a_single_collection_has_its_files_in_its_own_directory);
 	tcase_add_test(t, a_reference_to_a_key_goes_with_its_model);
 	tcase_add_test(t, a_model_with_files_of_the_user_is_not_removed);

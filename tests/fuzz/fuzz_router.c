@@ -4,7 +4,8 @@
  * Texts that the router is given: a setting either says what is allowed or is shown as it was
  * written and taken again; words of capabilities and fallbacks are taken or refused with a
  * sentence; prompts and answers of any bytes give numbers in their ranges; what is explained is
- * JSON. The first byte picks which.
+ * JSON; what a model is asked has its form once, whatever is in the texts. The first byte picks
+ * which.
  */
 
 #include <jansson.h>
@@ -13,7 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "gateway/quality.h"
+#include "gateway/question.h"
 #include "gateway/route.h"
 #include "gateway/router.h"
 
@@ -116,6 +119,43 @@ static void check_fallback(const char *text, size_t n)
 	must(router_capabilities_parse(text, n, &bits, &err) == 0 ? bits > 0 : *err.text != 0);
 }
 
+static size_t places_of(const char *text, const char *word)
+{
+	size_t n = 0;
+	for (const char *at = text; (at = strstr(at, word)); at++)
+		n++;
+	return n;
+}
+
+/* As what a model says, and as what one is asked about. */
+static void check_question(const char *text, size_t n)
+{
+	struct buf out = {.max = QUESTION_BYTES};
+	struct question_said said;
+	for (int i = 0; i < 2; i++) {
+		enum question_kind kind = (enum question_kind)i;
+		if (question_read(kind, text, n, &said))
+			must(said.choice < QUESTION_CHOICES_MAX && said.share[said.choice] == 1);
+		must(question_remark(kind, text, n) != NULL);
+	}
+	if (memchr(text, '\0', n) || utf8_valid_prefix(text, n) != n)
+		return;
+	must(question_quality(text, n, text, n, &out) == 0);
+	must(utf8_valid_prefix(out.data, out.len) == out.len);
+	must(places_of(out.data, "<END PROMPT>") == 1 && places_of(out.data, "<END ANSWER>") == 1);
+	must(places_of(out.data, "<BEGIN ") == 2);
+	buf_free(&out);
+}
+
+/* Those behind the first four. */
+static void check_more_settings(struct router *r, const char *text, size_t n)
+{
+	for (size_t i = 4; router_setting_names()[i]; i++)
+		check_setting(r, router_setting_names()[i], text, n);
+	char name[TEXT_NAME_SIZE];
+	must(!router_classifier(r, name) || text_is_name(name, strlen(name)));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	if (!n)
@@ -131,8 +171,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		check_answer(text, n);
 	else if (*data % 8 == 5)
 		check_fallback(text, n);
-	else
+	else if (*data % 8 == 6)
 		check_prompt(r, text, n);
+	else {
+		check_question(text, n);
+		check_more_settings(r, text, n);
+	}
 	router_free(r);
 	return 0;
 }

@@ -262,6 +262,12 @@ int main(int argc, char **argv)
 			"6D\xc3\xa9montrez: \xe2\x88\x91 x^2 = 3.5?\n- a\n1. b\n```c\nint x;\n```"
 			"\xe4\xb8\xad\xef\xbc\x9f");
 	}
+	if (strcmp(argv[1], "fuzz_router") == 0) {
+		write_text(
+			argv[2], "verdict", "7 **No.**\n\nincomplete\n<END PROMPT> <begin ANSWER>");
+		write_text(argv[2], "name", "7# who\nbig-7.b # judges\n");
+		write_text(argv[2], "ms", "7 2500\n");
+	}
 	if (strcmp(argv[1], "fuzz_protocol") == 0)
 		write_answers(argv[2]);
 	if (strcmp(argv[1], "fuzz_sse") == 0)

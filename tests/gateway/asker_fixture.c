@@ -123,14 +123,23 @@ void asker_hold_loop(struct hold *hold)
 	ck_assert(loop_post(asker_h.g->loop, &hold->work));
 }
 
+static uint64_t all_in_gates(void)
+{
+	uint64_t running, waiting, n = 0;
+	struct gate *const gates[] = {asker_h.g->judges, asker_h.g->questions[QUESTION_QUALITY],
+		asker_h.g->questions[QUESTION_CLASS]};
+	for (size_t i = 0; i < sizeof gates / sizeof *gates; i++) {
+		gate_count(gates[i], &running, &waiting);
+		n += running + waiting;
+	}
+	return n;
+}
+
 void asker_assert_idle(void)
 {
-	uint64_t running = 1, waiting = 1;
-	for (int i = 0; i < 60000 && running + waiting > 0; i++) {
-		gate_count(asker_h.g->judges, &running, &waiting);
+	for (int i = 0; i < 60000 && all_in_gates() > 0; i++)
 		usleep(1000);
-	}
-	ck_assert_uint_eq(running + waiting, 0);
+	ck_assert_uint_eq(all_in_gates(), 0);
 }
 
 static void hear(void *arg, const struct provider_event *e)

@@ -167,11 +167,11 @@ void cache_fixture_make_ask(struct cache_ask *ask, const struct question *q)
 		.store = !q->unstored,
 		.semantic = q->semantic,
 	};
-	field(&ask->scope, "model", q->model ? q->model : "m");
-	field(&ask->scope, "system", q->system ? q->system : "");
+	field(&ask->key, "model", q->model ? q->model : "m");
+	field(&ask->key, "system", q->system ? q->system : "");
 	if (q->field)
-		field(&ask->scope, q->field, q->value);
-	buf_append(&ask->key, ask->scope.data, ask->scope.len);
+		field(&ask->key, q->field, q->value);
+	ask->scope_len = ask->key.len;
 	field(&ask->key, "prompt", prompt);
 }
 

@@ -40,7 +40,7 @@ static int embed_fake_embed(
 	memcpy(embed_fake.text, q->texts[0], embed_fake.len < 64 ? embed_fake.len : 64);
 	embed_fake.on_loop = is_on_loop();
 	embed_fake.uids[embed_fake.embedded % 8] = (uid_t)(q->salt * 0xF1DE83E19937733Du - 1);
-	ck_assert_uint_ne(q->salt, 0); /* that is the judges' */
+	ck_assert_uint_ne(q->salt, 0); /* nobody's */
 	embed_fake.q = *q;
 	embed_fake.embedded++; /* whoever sees it sees the rest */
 	if (embed_fake.embed)

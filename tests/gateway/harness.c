@@ -94,8 +94,7 @@ int harness_say(struct session *s, const char *prompt)
 	struct err err;
 	ck_assert_int_eq(draft_new(&d, s, getuid(), &err), 0);
 	int r = draft_write(d, prompt, strlen(prompt), &err);
-	int f = draft_flush(d, &err);
-	ck_assert_int_eq(f, r);
+	ck_assert_int_eq(draft_flush(d, &err), r);
 	draft_commit(d);
 	return r;
 }

@@ -7,6 +7,7 @@
 
 #include "base/utf8.h"
 #include "gateway/ask_errors.h"
+#include "gateway/gateway.h"
 #include "tests/run_suite.h"
 
 static struct ask_errors *a;
@@ -48,6 +49,24 @@ START_TEST(each_user_has_his_own_of_each_model)
 	ck_assert(says(Y, 1, "ask: spent\n"));
 	ck_assert(says(Y, 2, ""));
 	ck_assert(says(X, 3, ""));
+}
+END_TEST
+
+START_TEST(channels_of_no_model_have_their_own_and_no_model_is_one_of_them)
+{
+	const uint64_t test = ASK_ERRORS_OF(GATEWAY_GUARD_TEST),
+		       explain = ASK_ERRORS_OF(GATEWAY_EXPLAIN),
+		       lookup = ASK_ERRORS_OF(GATEWAY_LOOKUP);
+	ck_assert(test > UINT64_MAX / 2 && explain > UINT64_MAX / 2 && lookup > UINT64_MAX / 2);
+	ask_errors_note(a, test, 1, "test", "too long");
+	ask_errors_note(a, explain, 1, "explain", "not UTF-8");
+	ck_assert(says(test, 1, "test: too long\n"));
+	ck_assert(says(explain, 1, "explain: not UTF-8\n"));
+	ck_assert(says(lookup, 1, ""));
+	ck_assert(says(test, 2, ""));
+	ask_errors_note(a, test, 1, "test", NULL);
+	ck_assert(says(test, 1, ""));
+	ck_assert(says(explain, 1, "explain: not UTF-8\n"));
 }
 END_TEST
 
@@ -108,6 +127,7 @@ int main(void)
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, each_user_has_his_own_of_each_model);
+	tcase_add_test(t, channels_of_no_model_have_their_own_and_no_model_is_one_of_them);
 	tcase_add_test(t, the_last_one_counts_and_an_answer_clears_it);
 	tcase_add_test(t, a_model_that_goes_takes_its_sentences_along);
 	tcase_add_test(t, the_oldest_go_when_there_are_too_many);

@@ -204,7 +204,7 @@ END_TEST
 
 START_TEST(a_request_dearer_than_the_sessions_max_cost_is_refused_with_both_numbers)
 {
-	struct book_worst worst = {500000, 0, claim_prices, true, 100000000, 0, 0};
+	struct book_worst worst = {500000, 0, claim_prices, true, 100000000, 0, 0, 0};
 	struct book_claim *c = NULL;
 	struct err err = {0};
 	uint64_t ms = 1;
@@ -225,7 +225,7 @@ START_TEST(a_cached_token_dearer_than_a_fresh_one_is_reserved_for)
 {
 	claim_set("alice", "limit", "1");
 	const struct book_worst worst = {
-		1000000, 0, {.input = 500000000, .cached = 1000000001}, false, 0, 0, 0};
+		1000000, 0, {.input = 500000000, .cached = 1000000001}, false, 0, 0, 0, 0};
 	struct book_claim *c;
 	ck_assert_int_eq(book_claim(&c, claim_f.g.book, "alice", &worst, NULL, NULL), -EDQUOT);
 }
@@ -237,7 +237,7 @@ START_TEST(a_claim_grows_and_shrinks_within_the_limits)
 	claim_set("alice", "limit", "5");
 	claim_set("alice", "tokens_per_minute", "10");
 	struct book_claim *c = claim_admitted("alice", 0, 2), *d = claim_admitted("alice", 0, 1);
-	struct book_worst worst = {0, 5, claim_prices, false, 0, 0, 0};
+	struct book_worst worst = {0, 5, claim_prices, false, 0, 0, 0, 0};
 	ck_assert_int_eq(book_claim_resize(c, &worst, &err), -EDQUOT);
 	book_fixture_expect(&claim_f, "alice", ACCOUNT_REMAINING, "2\n");
 	worst.output_tok = 4;

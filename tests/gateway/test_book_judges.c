@@ -202,6 +202,38 @@ START_TEST(what_is_set_aside_for_a_vector_pays_it_and_no_judge)
 }
 END_TEST
 
+/* A dollar for each token. */
+static int opine(struct book_claim *c, const char *model, uint64_t tok)
+{
+	const struct book_judge j = {.what = BOOK_OPINION,
+		.model = model,
+		.price = {.input = dollar * 1000000},
+		.prompt_tok = tok};
+	return book_claim_judge(c, &j, NULL);
+}
+
+START_TEST(what_the_router_asks_is_not_paid_with_what_is_set_aside_for_judges)
+{
+	struct book_claim *c = NULL;
+	struct money_tokens had;
+	const struct book_worst w = {.judges = 7 * dollar, .opinions = 3 * dollar};
+	const struct book_request about = {7, "s", "model"};
+	ck_assert_int_eq(book_claim(&c, f.g.book, "alice", &w, NULL, NULL), 0);
+	book_claim_start(c, &about, 0);
+	book_fixture_expect(&f, "alice", ACCOUNT_REMAINING, "0\n");
+	ck_assert_int_eq(opine(c, "clever", 4), -EDQUOT);
+	ck_assert_int_eq(opine(c, "clever", 3), 0);
+	took(c, 3, 0, 0);
+	ck_assert_int_eq(opine(c, "clever", 1), -EDQUOT); /* that was all of it */
+	ck_assert_int_eq(ask(c, "clever", 7, 0, NULL), 0);
+	took(c, 7, 0, 0);
+	ck_assert_int_eq(book_claim_judges(c, BOOK_OPINION, &had), 3 * dollar);
+	ck_assert_int_eq(book_claim_judges(c, BOOK_JUDGE, &had), 7 * dollar);
+	ck_assert_int_eq(book_claim_settle(c, &nothing, "done"), 10 * dollar);
+	ck_assert_uint_eq(book_fixture_count(&f, "alice", ACCOUNT_LEDGER, "\"judge\": true"), 2);
+}
+END_TEST
+
 START_TEST(a_kill_charges_a_vector_as_what_it_is)
 {
 	struct book_claim *c = begun(0);
@@ -323,6 +355,7 @@ int main(void)
 	tcase_add_test(c, the_caches_vector_has_a_line_of_its_own_even_of_the_same_model);
 	tcase_add_test(c, a_vector_is_not_paid_with_what_is_set_aside_for_judges);
 	tcase_add_test(c, what_is_set_aside_for_a_vector_pays_it_and_no_judge);
+	tcase_add_test(c, what_the_router_asks_is_not_paid_with_what_is_set_aside_for_judges);
 	tcase_add_test(c, a_kill_charges_a_vector_as_what_it_is);
 	tcase_add_test(c, what_only_looked_is_charged_for_that_and_gives_its_ticket_back);
 	tcase_add_test(c, a_kill_charges_no_answer_before_it_is_started);

@@ -117,6 +117,21 @@ START_TEST(requests_from_before_it_opened_are_no_probes)
 }
 END_TEST
 
+START_TEST(a_failure_is_lately_for_as_long_as_an_open_breaker_would_be)
+{
+	ck_assert(!breaker_failed_lately(&b, start));
+	one(BREAKER_FAILURE, start);
+	ck_assert(breaker_failed_lately(&b, start + 29999 * ms));
+	ck_assert(!breaker_failed_lately(&b, start + 30000 * ms));
+	one(BREAKER_NEITHER, start);
+	ck_assert(breaker_failed_lately(&b, start));
+	one(BREAKER_SUCCESS, start);
+	ck_assert(!breaker_failed_lately(&b, start));
+	open_it(start); /* which is more than lately */
+	ck_assert(!breaker_failed_lately(&b, start));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("breaker");
@@ -128,6 +143,7 @@ int main(void)
 	tcase_add_test(t, a_probe_that_fails_opens_it_again_for_the_whole_time);
 	tcase_add_test(t, a_cancelled_probe_makes_room_for_the_next_and_decides_nothing);
 	tcase_add_test(t, requests_from_before_it_opened_are_no_probes);
+	tcase_add_test(t, a_failure_is_lately_for_as_long_as_an_open_breaker_would_be);
 	suite_add_tcase(s, t);
 	return run_suite(s);
 }

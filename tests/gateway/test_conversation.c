@@ -158,13 +158,20 @@ START_TEST(a_bad_message_list_is_refused_with_its_position)
 		{"[{\"role\": \"user\"}]", "message 1"},
 		{"[{\"role\": \"user\", \"content\": 1}]", "message 1"},
 		{"[{\"role\": \"assistant\", \"content\": \"x\"}]", "message 1"},
-		{"[{\"role\": \"tool\", \"content\": \"x\"}]", "message 1"},
+		{"[{\"role\": \"tool\", \"content\": \"x\"}]",
+			"message 1: its role must be system or user"},
 		{"[{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"user\", \"content\": "
 		 "\"b\"}]",
-			"message 2"},
+			"message 2: its role must be assistant: a system message may come first, "
+			"then user and assistant alternate"},
 		{"[{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"system\", \"content\": "
 		 "\"b\"}]",
-			"message 2"},
+			"message 2: its role must be assistant"},
+		{"[{\"role\": \"system\", \"content\": \"a\"}, {\"role\": \"system\", "
+		 "\"content\": \"b\"}]",
+			"message 2: its role must be user: a system message may come first, then "
+			"user "
+			"and assistant alternate"},
 		{"[{\"role\": \"user\", \"role\": \"user\", \"content\": \"a\"}]", "line 1"},
 		{"[] x", "line 1"},
 	};
@@ -173,12 +180,28 @@ START_TEST(a_bad_message_list_is_refused_with_its_position)
 		struct err err = {0};
 		ck_assert_msg(parse(bad[i][0], &m, &err) == -EINVAL, "%s", bad[i][0]);
 		ck_assert_msg(strstr(err.text, bad[i][1]) != NULL, "%s: %s", bad[i][0], err.text);
+		ck_assert_msg(!strncmp(err.text, "messages.json: ", 15), "%s", err.text);
 		messages_free(&m);
 	}
 	struct messages m;
 	struct err err = {0};
 	ck_assert_int_eq(parse("[{\"role\": \"user\", \"content\": \"\xFF\"}]", &m, &err), -EILSEQ);
 	messages_free(&m);
+}
+END_TEST
+
+START_TEST(what_more_text_can_make_a_list_of_messages_is_not_hopeless)
+{
+	static const char good[] = "[\n{\n\"role\"\n:\n\"user\"\n,\n\"content\"\n:\n\"\u00e9\"\n,\n"
+				   "\"n\"\n:\n[\n1.5e3\n,\ntrue\n,\nnull\n]\n}\n]\n";
+	for (size_t n = 0; n <= strlen(good); n++)
+		if (n == 0 || good[n - 1] == '\n')
+			ck_assert_msg(!messages_is_hopeless(good, n), "%.*s", (int)n, good);
+	static const char *const bad[] = {"[,\n", "[{\"role\" \"user\"\n", "[{1: 2}\n", "]\n",
+		"[{\"role\": \"us\n", "[tru\n", "[{\"a\": 1, \"a\": 2\n", "[] x\n", "[\"\xFF\"\n",
+		"[}\n"};
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		ck_assert_msg(messages_is_hopeless(bad[i], strlen(bad[i])), "%s", bad[i]);
 }
 END_TEST
 
@@ -207,6 +230,7 @@ int main(void)
 	tcase_add_test(t, a_turn_stored_under_way_comes_back_failed);
 	tcase_add_test(t, messages_written_and_read_are_the_same);
 	tcase_add_test(t, a_bad_message_list_is_refused_with_its_position);
+	tcase_add_test(t, what_more_text_can_make_a_list_of_messages_is_not_hopeless);
 	tcase_add_test(t, an_empty_list_and_one_with_only_a_system_message_are_fine);
 	suite_add_tcase(suite, t);
 	SRunner *runner = srunner_create(suite);

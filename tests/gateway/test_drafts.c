@@ -217,6 +217,37 @@ START_TEST(a_submitted_draft_hands_them_on_and_the_next_may_be_begun)
 }
 END_TEST
 
+START_TEST(a_flush_of_blanks_is_no_error_but_their_submission_is)
+{
+	struct session *s = harness_session(&h, "a", "2");
+	struct err err;
+	int status;
+	struct draft *d = draft(s);
+	ck_assert_int_eq(write_text(d, " \t\n"), 0);
+	ck_assert_int_eq(draft_flush(d, &err), 0);
+	ck_assert_int_eq(write_text(d, "text"), 0);
+	ck_assert_int_eq(draft_flush(d, &err), 0);
+	ck_assert_int_eq(draft_submit(d, &err), 0);
+	answered(s);
+	ck_assert_int_eq(write_text(d, "\n\n"), 0);
+	ck_assert_int_eq(draft_submit(d, &err), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(err.text, "blanks"));
+	free(harness_read(s, &status));
+	ck_assert_int_eq(status, -EINVAL);
+	static const char *const unseen[] = {"\0", "\u00a0", "\u200b\n", " \0\u200b\t\u00a0 "};
+	static const size_t lens[] = {1, 2, 4, 9};
+	for (size_t i = 0; i < sizeof lens / sizeof *lens; i++) {
+		ck_assert_int_eq(draft_write(d, unseen[i], lens[i], NULL), 0);
+		ck_assert_msg(draft_submit(d, &err) == -EINVAL, "%zu", i);
+	}
+	ck_assert_int_eq(write_text(d, "\u00a0\u00e0"), 0);
+	ck_assert_int_eq(draft_submit(d, &err), 0);
+	answered(s);
+	draft_drop(d);
+	session_put(s);
+}
+END_TEST
+
 /* ---- its writes ---- */
 
 /* Writes text in pieces, cut at `cut` (0: not), or single bytes (step 1). Appends what became of
@@ -440,6 +471,7 @@ int main(void)
 		t, a_write_that_makes_it_too_dear_or_too_long_gives_back_what_the_ones_before_held);
 	tcase_add_test(t, a_draft_of_a_session_that_goes_gives_them_back);
 	tcase_add_test(t, a_submitted_draft_hands_them_on_and_the_next_may_be_begun);
+	tcase_add_test(t, a_flush_of_blanks_is_no_error_but_their_submission_is);
 	tcase_add_test(t, what_is_found_in_a_prompt_does_not_depend_on_its_writes);
 	tcase_add_test(
 		t, a_match_that_needs_the_end_counts_at_the_end_of_a_write_that_may_be_the_last);

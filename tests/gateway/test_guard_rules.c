@@ -73,6 +73,16 @@ static const struct {
 	{"block x schema {\"minLength\": -1}", 1, 17, "0 or more", GUARD_OUTPUT},
 	{"block x schema {\"pattern\": \"(\"}", 1, 17, "is no pattern", GUARD_OUTPUT},
 	{"block ok /a/\nblock x /a\xff/", 2, 11, "not UTF-8", GUARD_INPUT},
+	{"block x /\belephants?\b/i", 1, 10,
+		"character 0x08: did the echo of sh make it out of \\b? Write the line with "
+		"printf '%s\\n' '...'",
+		GUARD_INPUT},
+	{"block ok /a/\nblock x /a\fb/", 2, 11, "out of \\f?", GUARD_INPUT},
+	{"block x /a/\r\r\n", 1, 12, "out of \\r?", GUARD_INPUT},
+	{"block x /a\x1b/", 1, 11, "out of \\e?", GUARD_OUTPUT},
+	{"block x /a\x01/", 1, 11, "0x01: in a pattern, write \\x01", GUARD_INPUT},
+	{"block x /a\x7f/", 1, 11, "0x7f: in a pattern, write \\x7f", GUARD_INPUT},
+	{"block x schema {\v}", 1, 17, "out of \\v?", GUARD_OUTPUT},
 };
 
 START_TEST(a_fault_has_its_line_and_column)
@@ -95,6 +105,7 @@ START_TEST(every_form_of_the_contract_is_taken)
 {
 	struct guard_rules *r = good(GUARD_OUTPUT,
 		"# a comment /x(/\n"
+		"#\b\x7f\n"
 		"\n"
 		"   \t \n"
 		"block   ignore-instructions   /ignore\\s+(previous|above)\\s+instructions/i\n"
@@ -108,9 +119,9 @@ START_TEST(every_form_of_the_contract_is_taken)
 		"block last /[*(]\\(\\*/");
 
 	ck_assert_uint_eq(guard_rules_count(r), 9);
-	ck_assert_uint_eq(guard_rules_line(r, "ignore-instructions"), 4);
-	ck_assert_uint_eq(guard_rules_line(r, "card"), 6);
-	ck_assert_uint_eq(guard_rules_line(r, "last"), 12);
+	ck_assert_uint_eq(guard_rules_line(r, "ignore-instructions"), 5);
+	ck_assert_uint_eq(guard_rules_line(r, "card"), 7);
+	ck_assert_uint_eq(guard_rules_line(r, "last"), 13);
 	ck_assert_uint_eq(guard_rules_line(r, "las"), 0);
 	guard_rules_put(r);
 }

@@ -141,7 +141,7 @@ START_TEST(closed_output_guards_refuse_the_answer_and_leave_the_prompts_alone)
 		"%s", text);
 	free(text);
 	ck_assert(harness_usage(s, "output_tokens") <= 0);
-	harness_guard(&force_h, "output/b.rules", "block X /\x01/\n");
+	harness_guard(&force_h, "output/b.rules", "block X /\\x01/\n");
 	ck_assert_int_eq(harness_say(s, "hello"), 0);
 	free(harness_read(s, &status));
 	ck_assert_int_eq(status, 0);

@@ -133,38 +133,6 @@ START_TEST(calls_never_take_more_than_half_of_the_descriptors)
 }
 END_TEST
 
-START_TEST(sets_of_authorities_share_the_half_of_the_descriptors)
-{
-	enum { N = 100, FILES = 80, HANDLES = 5 };
-	static struct fetch f[N];
-	struct http_ca *sets[HANDLES] = {NULL};
-	struct rlimit few;
-	for (int i = 1; i < HANDLES; i++) {
-		sets[i] = http_ca_new("", 0);
-		ck_assert_ptr_nonnull(sets[i]);
-	}
-	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &few), 0);
-	few.rlim_cur = FILES;
-	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
-	for (int i = 0; i < N; i++) {
-		fetch_make(&f[i], "pace=100");
-		f[i].q.ca = sets[i % HANDLES];
-		fetch_on_loop(fetch_begin, &f[i]);
-	}
-	fetch_assert_counts(N, FILES / 2);
-	for (int i = 0; i < N; i++) {
-		size_t running, connections;
-		fetch_wait(&f[i]);
-		ck_assert_msg(f[i].fault == HTTP_OK, "%s", f[i].sentence);
-		http_count(fetch_http, &running, &connections);
-		ck_assert_uint_le(connections, FILES / 2);
-		fetch_drop(&f[i]);
-	}
-	for (int i = 1; i < HANDLES; i++)
-		http_ca_put(sets[i]);
-}
-END_TEST
-
 START_TEST(when_to_come_again_is_read_in_each_form)
 {
 	struct fetch f;
@@ -361,7 +329,6 @@ int main(void)
 	tcase_add_test(c, one_connection_serves_calls_one_after_another);
 	tcase_add_test(c, many_calls_run_at_the_same_time);
 	tcase_add_test(c, calls_never_take_more_than_half_of_the_descriptors);
-	tcase_add_test(c, sets_of_authorities_share_the_half_of_the_descriptors);
 	tcase_add_test(c, when_to_come_again_is_read_in_each_form);
 	tcase_add_test(c, what_is_no_url_of_a_server_is_refused);
 	tcase_add_test(c, bad_headers_are_refused_without_a_word_of_their_value);

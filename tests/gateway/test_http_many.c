@@ -30,14 +30,29 @@ START_TEST(connections_that_nobody_uses_are_closed)
 }
 END_TEST
 
+static size_t sets;
+
+static void count_sets(struct fetch *f)
+{
+	sets = fetch_http->n_of_ca;
+}
+
+static void assert_sets(size_t n)
+{
+	fetch_on_loop(count_sets, NULL);
+	ck_assert_uint_eq(sets, n);
+}
+
 START_TEST(authorities_that_nobody_has_any_more_are_let_go_of_though_no_others_come)
 {
 	struct fetch f;
 	http_idle(fetch_http, 1);
-	fetch_make(&f, "ok");
+	fetch_make(&f, "");
+	snprintf(f.url, sizeof f.url, "https://127.0.0.1:%d/", fetch_server.closed);
 	f.q.ca = http_ca_new("", 0);
 	fetch_run(&f);
 	fetch_drop(&f);
+	assert_sets(1);
 	ck_assert_int_eq(fetch_ca_files(NULL, 0), 1);
 	sleep(2); /* they are somebody's: they stay */
 	ck_assert_int_eq(fetch_ca_files(NULL, 0), 1);
@@ -46,6 +61,7 @@ START_TEST(authorities_that_nobody_has_any_more_are_let_go_of_though_no_others_c
 		usleep(10000);
 	ck_assert_int_eq(fetch_ca_files(NULL, 0), 0);
 	fetch_assert_counts(0, 0);
+	assert_sets(0);
 	fetch_make(&f, "ok");
 	fetch_run(&f);
 	ck_assert_int_eq(f.fault, HTTP_OK);

@@ -143,7 +143,7 @@ static void purse_took(void *arg, const struct money_tokens *t)
 	p->took.output += t->output;
 }
 
-static struct judge_verdict paid_verdict(struct moderation *m, const char *user)
+static struct judge_verdict paid_verdict_of(struct moderation *m, const char *user, uid_t uid)
 {
 	static const struct judge_payer payer = {purse_asked, purse_took};
 	static struct asker a;
@@ -156,6 +156,7 @@ static struct judge_verdict paid_verdict(struct moderation *m, const char *user)
 		.moderation = m,
 		.stage = GUARD_INPUT,
 		.user = t,
+		.uid = uid,
 		.done = asker_done,
 		.arg = &a,
 		.payer = &payer,
@@ -166,6 +167,33 @@ static struct judge_verdict paid_verdict(struct moderation *m, const char *user)
 	text_put(t);
 	return a.verdict;
 }
+
+static struct judge_verdict paid_verdict(struct moderation *m, const char *user)
+{
+	return paid_verdict_of(m, user, 0);
+}
+
+/* How many tokens of a text were known is told to whoever pays: only what that one has asked may
+ * show in it. */
+START_TEST(what_was_known_of_a_text_does_not_tell_what_another_user_has_asked)
+{
+	struct moderation *m = asker_moderation("model tiny\nthreshold 1");
+	char *text = asker_long_text(100);
+	purse = (struct purse){.n_left = 9};
+	ck_assert_int_eq(paid_verdict_of(m, text, 1).status, 0);
+	ck_assert_uint_eq(purse.took.cached, 0);
+	purse.took = (struct money_tokens){0};
+	ck_assert_int_eq(paid_verdict_of(m, text, 1).status, 0);
+	ck_assert_uint_gt(purse.took.cached, purse.took.prompt / 2);
+	purse.took = (struct money_tokens){0};
+	ck_assert_int_eq(paid_verdict_of(m, text, 2).status, 0);
+	ck_assert_uint_gt(purse.took.prompt, 0);
+	ck_assert_uint_eq(purse.took.cached, 0);
+	free(text);
+	moderation_put(m);
+	asker_assert_idle();
+}
+END_TEST
 
 START_TEST(each_piece_is_paid_for_before_it_is_asked_and_told_what_it_took)
 {
@@ -296,6 +324,7 @@ int main(void)
 	tcase_set_timeout(t, 280);
 	tcase_add_test(t, a_hundred_at_once_get_what_each_gets_alone);
 	tcase_add_test(t, a_user_with_one_text_does_not_wait_for_all_of_another_user);
+	tcase_add_test(t, what_was_known_of_a_text_does_not_tell_what_another_user_has_asked);
 	tcase_add_test(t, each_piece_is_paid_for_before_it_is_asked_and_told_what_it_took);
 	tcase_add_test(t, an_empty_purse_is_no_verdict_and_nothing_is_asked);
 	tcase_add_test(t, cancelled_at_any_moment_it_tells_nothing_afterwards);

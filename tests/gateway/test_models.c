@@ -234,6 +234,21 @@ START_TEST(names_and_settings_of_models_are_checked)
 }
 END_TEST
 
+START_TEST(a_model_is_not_its_own_fallback)
+{
+	struct model *m = gateway_model_find(h.g, "tiny");
+	struct err err = {{0}};
+	struct buf out = {0};
+	ck_assert_int_eq(model_setting_set(m, "fallback", "long tiny", 9, &err), -EINVAL);
+	ck_assert_str_eq(err.text, "fallback: tiny is this model itself");
+	ck_assert_int_eq(model_setting_get(m, "fallback", &out), 0);
+	ck_assert_uint_eq(out.len, 0);
+	ck_assert_int_eq(model_setting_set(m, "fallback", "long tiny2", 10, &err), 0);
+	buf_free(&out);
+	model_put(m);
+}
+END_TEST
+
 static struct session *busy_session(const char *model)
 {
 	struct session *s = harness_session(&h, "busy", "15000");
@@ -420,6 +435,7 @@ static void add_tests(TCase *t)
 	tcase_add_test(t, a_session_without_a_model_that_could_take_it_is_refused_at_the_write);
 	tcase_add_test(t, verbs_of_a_model_are_load_unload_and_reset);
 	tcase_add_test(t, names_and_settings_of_models_are_checked);
+	tcase_add_test(t, a_model_is_not_its_own_fallback);
 	tcase_add_test(t, unloading_ends_what_runs_with_ecanceled);
 	tcase_add_test(t, removing_a_model_ends_what_runs_on_it);
 	tcase_add_test(t, a_model_file_that_shrinks_fails_its_model_and_not_the_daemon);

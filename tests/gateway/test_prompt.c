@@ -51,7 +51,8 @@ START_TEST(an_empty_prompt_is_refused_and_the_old_answer_is_not_shown)
 	ck_assert_int_eq(status, -EINVAL);
 	ck_assert_str_eq(text, "");
 	ck_assert(talk_view_is(s, SESSION_STATUS, "failed\n"));
-	ck_assert(talk_view_is(s, SESSION_ERROR, "the prompt is empty\n"));
+	ck_assert(talk_view_is(
+		s, SESSION_ERROR, "the prompt is empty: there is nothing but blanks in it\n"));
 	free(text);
 	session_put(s);
 }

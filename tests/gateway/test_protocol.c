@@ -118,7 +118,7 @@ START_TEST(what_is_not_openai_is_a_broken_protocol)
 		int result;
 		const char *says;
 	} bad[] = {
-		{"", -EPROTO, "before it was complete"},
+		{"", -EPROTO, "without a word"},
 		{SAY("a"), -EPROTO, "before it was complete"},
 		{SAY("a") "data: {\"choices\": [{\"del", -EPROTO, "not JSON"},
 		{"<html>\nno events here\n\n", -EPROTO, "before it was complete"},
@@ -138,12 +138,48 @@ START_TEST(what_is_not_openai_is_a_broken_protocol)
 		reading_assert_bad(&g, bad[i].result, bad[i].says);
 		buf_free(&g.text);
 	}
+	static const char *const pages[] = {"text/html", "text/plain", ""};
+	for (size_t i = 0; i < sizeof pages / sizeof *pages; i++) {
+		struct reading g;
+		reading_all(&g, OPENAI, &reading_plain, pages[i],
+			"\r\n<!doctype html>\n<title>secret</title>\n\n");
+		reading_assert_bad(&g, -EPROTO, "a page of HTML");
+		ck_assert_ptr_null(strstr(g.err.text, "secret"));
+		buf_free(&g.text);
+	}
 	static const char *const bodies[] = {
 		"", "{", "[]", "{}", "{\"choices\":[]}", "{\"choices\":[{}]} x"};
 	for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
 		struct reading g;
 		reading_all(&g, OPENAI, &reading_plain, "application/json", bodies[i]);
 		reading_assert_bad(&g, -EPROTO, "");
+		buf_free(&g.text);
+	}
+}
+END_TEST
+
+START_TEST(a_stream_of_nothing_but_comments_is_silent_and_nothing_else_is)
+{
+	static const struct {
+		const char *type, *bytes;
+		bool silent;
+	} cases[] = {
+		{"text/event-stream", "", true},
+		{"text/event-stream", "\r\n\n\r", true},
+		{"text/event-stream", ": ping\r\n\r\n: data: x\n", true},
+		{"text/event-stream", ":", true},
+		{"text/event-stream", "retry: 10\n\n", false},
+		{"text/event-stream", ": ping\n <html>\n", false},
+		{"text/event-stream", "no events here", false},
+		{"text/event-stream", SAY("a"), false},
+		{"application/json", "", false},
+		{"text/plain", "", false},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct reading g;
+		reading_all(&g, OPENAI, &reading_plain, cases[i].type, cases[i].bytes);
+		reading_assert_bad(&g, -EPROTO, cases[i].silent ? "without a word" : "");
+		ck_assert_msg(g.answer.silent == cases[i].silent, "%zu", i);
 		buf_free(&g.text);
 	}
 }
@@ -358,6 +394,34 @@ START_TEST(a_fault_does_not_tell_a_key)
 }
 END_TEST
 
+START_TEST(our_own_words_end_before_those_of_the_server)
+{
+	static const struct {
+		const char *sentence;
+		const char *own; /* NULL: all of it */
+	} cases[] = {{"HTTP 500, the server failed: the prompt", "HTTP 500, the server failed"},
+		{"models/m: 127.0.0.1:9: HTTP 401, the key was not accepted: x: y: z",
+			"models/m: 127.0.0.1:9: HTTP 401, the key was not accepted"},
+		{"models/m: is it HTTP ?: HTTP 400, the request was refused: HTTP 500, a: b",
+			"models/m: is it HTTP ?: HTTP 400, the request was refused"},
+		{"HTTP 503, overloaded", NULL}, {"cannot connect: Connection refused", NULL},
+		{"what it sends is not HTTP", NULL}, {"HTTP 12", NULL}, {"HTTP ", NULL},
+		{"", NULL}};
+	static const long statuses[] = {302, 400, 401, 403, 404, 408, 413, 418, 429, 500, 503, 529};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		ck_assert_msg(protocol_own_words(cases[i].sentence) ==
+				      strlen(cases[i].own ? cases[i].own : cases[i].sentence),
+			"%s", cases[i].sentence);
+	for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++) {
+		struct err err = {0};
+		protocol_fault(statuses[i], "a: secret", strlen("a: secret"), NULL, &err);
+		const char *said = strstr(err.text, ": a: secret");
+		ck_assert_ptr_nonnull(said);
+		ck_assert_uint_eq(protocol_own_words(err.text), said - err.text);
+	}
+}
+END_TEST
+
 START_TEST(an_estimate_is_near_what_tokenizers_say)
 {
 	static const struct {
@@ -404,6 +468,7 @@ int main(void)
 	tcase_add_test(c, thoughts_are_no_part_of_the_answer);
 	tcase_add_test(c, one_body_instead_of_a_stream_is_read);
 	tcase_add_test(c, what_is_not_openai_is_a_broken_protocol);
+	tcase_add_test(c, a_stream_of_nothing_but_comments_is_silent_and_nothing_else_is);
 	tcase_add_test(c, an_error_in_the_stream_is_what_it_says);
 	tcase_add_test(c, what_is_not_json_is_not_repeated);
 	tcase_add_test(c, a_body_is_no_longer_than_an_answer_that_was_asked_for);
@@ -414,6 +479,7 @@ int main(void)
 	c = tcase_create("common");
 	tcase_add_test(c, a_status_means_what_the_table_says);
 	tcase_add_test(c, a_fault_does_not_tell_a_key);
+	tcase_add_test(c, our_own_words_end_before_those_of_the_server);
 	tcase_add_test(c, an_estimate_is_near_what_tokenizers_say);
 	tcase_add_test(c, protocols_are_found_by_name);
 	suite_add_tcase(s, c);

@@ -214,6 +214,29 @@ START_TEST(signs_multiply_and_the_lowest_is_named)
 }
 END_TEST
 
+START_TEST(a_verdict_multiplies_and_is_named_where_it_is_the_lowest)
+{
+	double x = estimate(good);
+	near(quality_judged(x, 0.9, &why), 0.9);
+	ck_assert_str_eq(why.why, "judged");
+	near(why.judge, 0.9);
+	x = estimate(good);
+	near(quality_judged(x, 1, &why), 1);
+	ck_assert_str_eq(why.why, "ok");
+	answer.was_cut = true;
+	x = estimate(good);
+	near(why.judge, 1); /* none */
+	near(quality_judged(x, 0.8, &why), 0.7 * 0.8);
+	ck_assert_str_eq(why.why, "cut");
+	x = estimate(good);
+	near(quality_judged(x, 0.25, &why), 0.7 * 0.25);
+	ck_assert_str_eq(why.why, "judged");
+	near(quality_judged(x, -1, &why), 0);
+	near(quality_judged(x, 7, &why), x);
+	near(quality_judged(x, NAN, &why), 0);
+}
+END_TEST
+
 START_TEST(any_bytes_give_a_number_between_0_and_1)
 {
 	unsigned seed = 5;
@@ -253,6 +276,7 @@ int main(void)
 	tcase_add_test(t, tokens_that_were_guessed_are_held_against_it);
 	tcase_add_test(t, json_that_was_wanted_must_be_json);
 	tcase_add_test(t, signs_multiply_and_the_lowest_is_named);
+	tcase_add_test(t, a_verdict_multiplies_and_is_named_where_it_is_the_lowest);
 	tcase_add_test(t, any_bytes_give_a_number_between_0_and_1);
 	suite_add_tcase(suite, t);
 	return run_suite(suite);

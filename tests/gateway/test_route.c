@@ -122,6 +122,18 @@ static const struct {
 	{"a \xFF", -EINVAL, "names below"},
 };
 
+START_TEST(a_fallback_text_has_its_names_and_no_parts_of_them)
+{
+	static const char text[] = "ab b\n\tcde";
+	ck_assert(route_fallback_has(text, strlen(text), "ab"));
+	ck_assert(route_fallback_has(text, strlen(text), "b"));
+	ck_assert(route_fallback_has(text, strlen(text), "cde"));
+	ck_assert(!route_fallback_has(text, strlen(text), "a"));
+	ck_assert(!route_fallback_has(text, strlen(text), "cdef"));
+	ck_assert(!route_fallback_has("", 0, "a"));
+}
+END_TEST
+
 START_TEST(a_fallback_text_is_taken_or_refused)
 {
 	struct err err = {0};
@@ -209,6 +221,7 @@ int main(void)
 	tcase_add_test(t, a_model_alone_is_a_route);
 	tcase_add_test(t, a_fallback_that_cannot_be_read_is_an_error);
 	tcase_add_test(t, a_decision_is_a_route_in_its_order);
+	tcase_add_test(t, a_fallback_text_has_its_names_and_no_parts_of_them);
 	tcase_add_loop_test(
 		t, a_fallback_text_is_taken_or_refused, 0, (int)(sizeof values / sizeof *values));
 	tcase_add_test(t, steps_are_shown_as_json_in_their_order);

@@ -111,6 +111,46 @@ START_TEST(balanced_shuns_models_that_are_busy_or_cold)
 }
 END_TEST
 
+START_TEST(one_that_failed_lately_is_behind_those_that_did_not)
+{
+	struct buf out = {0};
+	choice_ask_for(choice_complex);
+	choice_facts[BIG].failed_lately = true;
+	strcpy(choice_facts[BIG].why, "cannot connect: Connection refused");
+	static const char *const policies[] = {"cost", "quality", "latency", "balanced"};
+	static const char *const orders[] = {
+		"small mid big", "mid small big", "mid small big", "mid small big"};
+	for (size_t i = 0; i < 4; i++) {
+		choice_set("policy", policies[i]);
+		choice_expect(orders[i]);
+	}
+	choice_facts[SMALL].failed_lately = true; /* and among those as ever */
+	choice_expect("mid big small");
+	choice_facts[MID].failed_lately = true;
+	choice_expect("big mid small");
+	struct router_decision *d = choice_decided(N_MODELS);
+	ck_assert_int_eq(router_decision_json(d, &out), 0);
+	ck_assert_msg(strstr(out.data, "\"failed\": \"cannot connect: Connection refused\"}"), "%s",
+		out.data);
+	ck_assert_ptr_nonnull(strstr(out.data, "\"failed\": \"it failed\"}"));
+	buf_free(&out);
+	router_decision_free(d);
+}
+END_TEST
+
+START_TEST(a_cascade_ends_with_its_best_model_whichever_failed_lately)
+{
+	choice_ask_for(choice_complex);
+	choice_ask.model = ROUTER_CASCADE;
+	for (int failed = 0; failed < 8; failed++) {
+		choice_facts[SMALL].failed_lately = failed & 1;
+		choice_facts[MID].failed_lately = failed & 2;
+		choice_facts[BIG].failed_lately = failed & 4;
+		choice_expect("small mid big");
+	}
+}
+END_TEST
+
 START_TEST(weights_and_classes_are_in_force_at_once)
 {
 	choice_ask_for(choice_simple);
@@ -303,14 +343,15 @@ START_TEST(a_sentence_that_cannot_hold_all_reasons_counts_the_others)
 		snprintf(many[i].name, sizeof many[i].name, "model-%02d", i);
 		memset(many[i].why, 'x', sizeof many[i].why); /* not even terminated */
 	}
-	memcpy(many[0].why + 125, "\xE2\x82\xAC", 3);
-	memcpy(many[1].why + 126, "\xE2\x82", 2); /* cut inside a character */
+	const size_t room = sizeof many[0].why;
+	memcpy(many[0].why + room - 3, "\xE2\x82\xAC", 3);
+	memcpy(many[1].why + room - 2, "\xE2\x82", 2); /* cut inside a character */
 	ck_assert_int_eq(router_decide(choice_router, &choice_ask, many, 20, &d, &choice_err),
 		-EHOSTUNREACH);
 	ck_assert_msg(strstr(choice_err.text, "; and 19 more"), "%s", choice_err.text);
 	ck_assert_uint_eq(d->n_dropped, 20);
-	ck_assert_uint_eq(strlen(d->dropped[0].why), 6 + 128);
-	ck_assert_uint_eq(strlen(d->dropped[1].why), 6 + 126);
+	ck_assert_uint_eq(strlen(d->dropped[0].why), 6 + room);
+	ck_assert_uint_eq(strlen(d->dropped[1].why), 6 + room - 2);
 	router_decision_free(d);
 }
 END_TEST
@@ -336,6 +377,47 @@ START_TEST(words_of_capabilities_are_read_and_others_refused)
 }
 END_TEST
 
+/* ---- a model that says the class ---- */
+
+START_TEST(the_class_that_a_model_says_counts_and_without_one_that_of_the_rules)
+{
+	struct router_opinion o = {.model = "clever", .has_class = true, .class = CLASSIFY_COMPLEX};
+	choice_ask_for(choice_simple);
+	choice_ask.opinion = &o;
+	choice_expect("big mid small"); /* as balanced_weighs_quality... has it of a complex one */
+	struct router_decision *d = choice_decided(N_MODELS);
+	ck_assert_int_eq(d->class, CLASSIFY_COMPLEX);
+	ck_assert_int_eq(d->classified.class, CLASSIFY_SIMPLE);
+	choice_near(choice_candidate(d, "big")->score, 0.388);
+	router_decision_free(d);
+	o.has_class = false;
+	choice_expect("small mid big");
+	d = choice_decided(N_MODELS);
+	ck_assert_int_eq(d->class, CLASSIFY_SIMPLE);
+	ck_assert_str_eq(d->opinion.model, "clever");
+	router_decision_free(d);
+}
+END_TEST
+
+START_TEST(who_is_asked_and_for_how_long_is_what_the_files_say)
+{
+	char name[TEXT_NAME_SIZE] = "before";
+	ck_assert_uint_eq(router_classifier(choice_router, name), 0);
+	ck_assert_uint_eq(router_cascade_judge(choice_router, name), 0);
+	ck_assert_str_eq(name, "before");
+	choice_set("classifier_model", "small");
+	choice_set("cascade_judge", "# the good one\nbig");
+	ck_assert_uint_eq(router_classifier(choice_router, name), 2000);
+	ck_assert_str_eq(name, "small");
+	ck_assert_uint_eq(router_cascade_judge(choice_router, name), 10000);
+	ck_assert_str_eq(name, "big");
+	choice_set("classifier_timeout_ms", "7");
+	choice_set("cascade_judge_timeout_ms", "8");
+	ck_assert_uint_eq(router_classifier(choice_router, name), 7);
+	ck_assert_uint_eq(router_cascade_judge(choice_router, name), 8);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("router");
@@ -347,6 +429,8 @@ int main(void)
 	tcase_add_test(t, balanced_weighs_quality_against_cost_by_the_class);
 	tcase_add_test(t, balanced_counts_time_only_where_speed_matters);
 	tcase_add_test(t, balanced_shuns_models_that_are_busy_or_cold);
+	tcase_add_test(t, one_that_failed_lately_is_behind_those_that_did_not);
+	tcase_add_test(t, a_cascade_ends_with_its_best_model_whichever_failed_lately);
 	tcase_add_test(t, weights_and_classes_are_in_force_at_once);
 	tcase_add_test(t, equals_are_ordered_by_cost_quality_state_load_and_name);
 	tcase_add_test(t, what_is_decided_does_not_depend_on_the_order_of_the_facts);
@@ -357,6 +441,8 @@ int main(void)
 	tcase_add_test(t, when_nobody_remains_the_sentence_has_the_reasons);
 	tcase_add_test(t, a_sentence_that_cannot_hold_all_reasons_counts_the_others);
 	tcase_add_test(t, words_of_capabilities_are_read_and_others_refused);
+	tcase_add_test(t, the_class_that_a_model_says_counts_and_without_one_that_of_the_rules);
+	tcase_add_test(t, who_is_asked_and_for_how_long_is_what_the_files_say);
 	suite_add_tcase(suite, t);
 	return run_suite(suite);
 }

@@ -42,7 +42,27 @@ static const struct {
 	{"classes", "size 1", -EINVAL, "classes: line 1: there is no size; there are length"},
 	{"classes", "moderate 3", -EINVAL, "classes: moderate (3) must be below complex (0.7)"},
 	{"classes", "length \xFF", -EINVAL, "classes: must be UTF-8"},
-	{"no_such", "1", -ENOENT, "there are policy, weights, classes and threshold"},
+	{"cascade_judge", "big", 0, ""},
+	{"cascade_judge", "# none\n", 0, ""},
+	{"cascade_judge", "# the good one\nbig-7.b # here", 0, ""},
+	{"cascade_judge", "auto", -EINVAL,
+		"cascade_judge: must be a model, and none of the router's"},
+	{"cascade_judge", "cascade", -EINVAL, "none of the router's own"},
+	{"cascade_judge", "a b", -EINVAL, "cascade_judge: must be the name of a model"},
+	{"cascade_judge", "a/b", -EINVAL, "must be the name of a model"},
+	{"cascade_judge", "..", -EINVAL, "must be the name of a model"},
+	{"cascade_judge_timeout_ms", "1", 0, ""},
+	{"cascade_judge_timeout_ms", "600000", 0, ""},
+	{"cascade_judge_timeout_ms", "0", -EINVAL,
+		"cascade_judge_timeout_ms: must be milliseconds"},
+	{"cascade_judge_timeout_ms", "600001", -EINVAL, "from 1 to 600000"},
+	{"classifier_model", "small", 0, ""},
+	{"classifier_model", "auto", -EINVAL, "classifier_model: must be a model, and none"},
+	{"classifier_timeout_ms", "250", 0, ""},
+	{"classifier_timeout_ms", "fast", -EINVAL, "classifier_timeout_ms: must be milliseconds"},
+	{"no_such", "1", -ENOENT,
+		"there are policy, weights, classes, threshold, cascade_judge, "
+		"cascade_judge_timeout_ms, classifier_model and classifier_timeout_ms"},
 };
 
 START_TEST(a_value_is_taken_or_refused_with_what_is_allowed)
@@ -75,9 +95,11 @@ START_TEST(every_default_is_shown_spelled_out_and_would_be_taken)
 	for (const char *const *file = router_setting_names(); *file; file++) {
 		struct buf out = {0};
 		ck_assert_int_eq(router_setting_get(choice_router, *file, &out), 0);
-		ck_assert_uint_gt(out.len, 0);
-		ck_assert(out.data[out.len - 1] != '\n');
-		choice_set(*file, out.data);
+		bool is_name =
+			!strcmp(*file, "cascade_judge") || !strcmp(*file, "classifier_model");
+		ck_assert_int_eq(out.len == 0, is_name); /* the default is no model */
+		ck_assert(!out.len || out.data[out.len - 1] != '\n');
+		choice_set(*file, out.len ? out.data : "");
 		buf_free(&out);
 	}
 	router_config(choice_router, &after);
@@ -96,6 +118,10 @@ START_TEST(the_empty_text_brings_the_default_back)
 	choice_set("threshold", "0.1");
 	choice_set("weights", "load 5");
 	choice_set("classes", "length 5");
+	choice_set("cascade_judge", "big");
+	choice_set("cascade_judge_timeout_ms", "5");
+	choice_set("classifier_model", "small");
+	choice_set("classifier_timeout_ms", "6");
 	for (const char *const *file = router_setting_names(); *file; file++)
 		choice_set(*file, "");
 	router_config(choice_router, &after);
@@ -106,7 +132,9 @@ END_TEST
 START_TEST(the_identity_is_that_of_the_settings_and_changes_with_each_of_them)
 {
 	static const char *const changes[][2] = {{"policy", "cost"}, {"threshold", "0.1"},
-		{"weights", "load 5"}, {"classes", "length 5"}};
+		{"weights", "load 5"}, {"classes", "length 5"}, {"cascade_judge", "big"},
+		{"cascade_judge_timeout_ms", "5"}, {"classifier_model", "big"},
+		{"classifier_timeout_ms", "5"}};
 	struct buf first = {0}, was = {0};
 	for (const char *const *file = router_setting_names(); *file; file++)
 		choice_set(*file, "");
@@ -218,6 +246,40 @@ START_TEST(the_explanation_has_each_candidate_with_its_terms_and_each_dropped_wi
 }
 END_TEST
 
+START_TEST(the_explanation_says_who_decided_on_the_class_and_what_both_said)
+{
+	struct router_opinion o = {.model = "clever",
+		.has_class = true,
+		.class = CLASSIFY_COMPLEX,
+		.share = {0.25, 0.25, 0.5}};
+	choice_ask_for(choice_simple);
+	json_t *j = explained(N_MODELS);
+	ck_assert_ptr_null(json_object_get(j, "classifier")); /* nobody was asked */
+	ck_assert_ptr_null(json_object_get(j, "class_by"));
+	json_decref(j);
+	choice_ask.opinion = &o;
+	j = explained(N_MODELS);
+	ck_assert_str_eq(string_at(j, "class"), "complex");
+	ck_assert_str_eq(string_at(j, "class_by"), "model");
+	ck_assert_str_eq(string_at(j, "class_by_rules"), "simple");
+	const json_t *c = json_object_get(j, "classifier");
+	ck_assert_str_eq(string_at(c, "model"), "clever");
+	ck_assert_str_eq(string_at(c, "class"), "complex");
+	ck_assert(json_is_false(json_object_get(c, "remembered")));
+	choice_near(json_number_value(json_array_get(json_object_get(c, "shares"), 2)), 0.5);
+	json_decref(j);
+	o.has_class = false;
+	strcpy(o.why, "it says \"hm\"\n");
+	j = explained(N_MODELS);
+	ck_assert_str_eq(string_at(j, "class"), "simple");
+	ck_assert_str_eq(string_at(j, "class_by"), "rules");
+	c = json_object_get(j, "classifier");
+	ck_assert(json_is_null(json_object_get(c, "class")));
+	ck_assert_str_eq(string_at(c, "why"), o.why);
+	json_decref(j);
+}
+END_TEST
+
 START_TEST(the_explanation_is_json_when_nobody_remains_and_for_cascade_and_split)
 {
 	json_t *j = explained(0);
@@ -251,6 +313,7 @@ int main(void)
 	tcase_add_test(t, a_decision_sees_a_value_as_a_whole_while_another_thread_changes_it);
 	tcase_add_test(
 		t, the_explanation_has_each_candidate_with_its_terms_and_each_dropped_with_why);
+	tcase_add_test(t, the_explanation_says_who_decided_on_the_class_and_what_both_said);
 	tcase_add_test(t, the_explanation_is_json_when_nobody_remains_and_for_cascade_and_split);
 	suite_add_tcase(suite, t);
 	return run_suite(suite);

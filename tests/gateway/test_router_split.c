@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sessions split between models by weight, and cascades from the cheapest upwards. */
 #include <check.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -74,13 +75,74 @@ START_TEST(a_split_falls_back_in_the_order_of_balanced)
 	choice_facts[SMALL].weight = 1;
 	choice_facts[MID].weight = choice_facts[BIG].weight = 0;
 	choice_expect("small big mid");
-	choice_facts[MID].weight = 1;
-	choice_facts[SMALL].health = ROUTER_DOWN;
-	choice_expect("mid big");
-	choice_facts[MID].weight = 0; /* nobody takes part: as balanced */
+	choice_facts[SMALL].health = ROUTER_DOWN; /* the arm, but who answers is as balanced */
+	choice_expect("big mid");
+	choice_facts[SMALL].weight = 0; /* nobody takes part */
 	choice_expect("big mid");
 	struct router_decision *d = choice_decided(N_MODELS);
 	ck_assert_str_eq(d->arm, "");
+	router_decision_free(d);
+}
+END_TEST
+
+START_TEST(a_session_keeps_its_arm_while_that_is_down_or_cannot_take_the_request)
+{
+	unsigned of_small = 0;
+	choice_set("policy", "split");
+	for (int i = 0; i < N_MODELS; i++)
+		choice_facts[i].weight = 1;
+	for (int s = 0; s < 300; s++) {
+		char session[24], arm[TEXT_NAME_SIZE];
+		snprintf(session, sizeof session, "s%d", s);
+		choice_ask.session = session;
+		struct router_decision *d = choice_decided(N_MODELS);
+		snprintf(arm, sizeof arm, "%s", d->arm);
+		router_decision_free(d);
+		of_small += !strcmp(arm, "small");
+		for (int is_long = 0; is_long < 2; is_long++) {
+			choice_facts[SMALL].health = is_long ? ROUTER_READY : ROUTER_DOWN;
+			choice_facts[SMALL].context_tok = is_long ? 1 : 0;
+			d = choice_decided(N_MODELS);
+			ck_assert_str_eq(d->arm, arm);
+			ck_assert_uint_eq(d->n, 2);
+			ck_assert_str_ne(d->tried[0].name, "small");
+			if (strcmp(arm, "small") != 0)
+				ck_assert_str_eq(d->tried[0].name, arm);
+			router_decision_free(d);
+		}
+		choice_facts[SMALL].context_tok = choice_three[SMALL].context_tok;
+	}
+	ck_assert_uint_gt(of_small, 60);
+	ck_assert_uint_lt(of_small, 140);
+}
+END_TEST
+
+START_TEST(a_model_that_is_not_able_to_do_what_is_asked_is_no_arm)
+{
+	choice_set("policy", "split");
+	choice_facts[SMALL].weight = 1000000;
+	choice_facts[SMALL].capabilities = ROUTER_EMBED;
+	choice_facts[MID].weight = 1;
+	choice_facts[BIG].weight = 0;
+	struct router_decision *d = choice_decided(N_MODELS);
+	ck_assert_str_eq(d->arm, "mid");
+	ck_assert_str_eq(d->tried[0].name, "mid");
+	router_decision_free(d);
+}
+END_TEST
+
+START_TEST(a_request_that_no_model_can_take_is_still_of_its_arm)
+{
+	struct router_decision *d = NULL;
+	choice_set("policy", "split");
+	choice_facts[MID].weight = 1;
+	choice_facts[SMALL].weight = choice_facts[BIG].weight = 0;
+	for (int i = 0; i < N_MODELS; i++)
+		choice_facts[i].health = ROUTER_DOWN;
+	ck_assert_int_eq(
+		router_decide(choice_router, &choice_ask, choice_facts, N_MODELS, &d, &choice_err),
+		-EHOSTUNREACH);
+	ck_assert_str_eq(d->arm, "mid");
 	router_decision_free(d);
 }
 END_TEST
@@ -129,6 +191,9 @@ int main(void)
 	tcase_add_checked_fixture(t, choice_open, choice_close);
 	tcase_add_test(t, ten_thousand_sessions_are_split_by_the_weights);
 	tcase_add_test(t, a_split_falls_back_in_the_order_of_balanced);
+	tcase_add_test(t, a_session_keeps_its_arm_while_that_is_down_or_cannot_take_the_request);
+	tcase_add_test(t, a_model_that_is_not_able_to_do_what_is_asked_is_no_arm);
+	tcase_add_test(t, a_request_that_no_model_can_take_is_still_of_its_arm);
 	tcase_add_test(t, a_cascade_goes_from_the_cheapest_upwards_whatever_the_policy);
 	tcase_add_test(t, a_cascade_may_pay_for_all_of_its_steps);
 	suite_add_tcase(suite, t);

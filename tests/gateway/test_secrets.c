@@ -228,6 +228,46 @@ START_TEST(references_are_told_from_secrets)
 }
 END_TEST
 
+/* How many copies succeed before one fails; < 0: all do. */
+static int copies_left = -1;
+
+char *__real_strdup(const char *text);
+char *__wrap_strdup(const char *text);
+
+char *__wrap_strdup(const char *text)
+{
+	if (copies_left == 0)
+		return NULL;
+	copies_left -= copies_left > 0;
+	return __real_strdup(text);
+}
+
+static size_t count(char **names)
+{
+	size_t n = 0;
+	for (; names && names[n]; n++)
+		free(names[n]);
+	free(names);
+	return n;
+}
+
+START_TEST(all_names_are_told_or_none)
+{
+	ck_assert_int_eq(set("a", "sk-a"), 0);
+	ck_assert_int_eq(set("b", "sk-b"), 0);
+	ck_assert_int_eq(set("c", "sk-c"), 0);
+	for (int succeed = 0; succeed < 3; succeed++) {
+		copies_left = succeed;
+		ck_assert_ptr_null(secrets_names(secrets));
+		ck_assert_int_eq(copies_left, 0);
+	}
+	copies_left = 3;
+	ck_assert_uint_eq(count(secrets_names(secrets)), 3);
+	copies_left = -1;
+	ck_assert_uint_eq(count(secrets_names(secrets)), 3);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("secrets");
@@ -242,6 +282,7 @@ int main(void)
 	tcase_add_test(t, links_and_files_of_others_among_the_keys_are_none);
 	tcase_add_test(t, what_a_crash_left_half_written_is_no_key_and_goes_away);
 	tcase_add_test(t, references_are_told_from_secrets);
+	tcase_add_test(t, all_names_are_told_or_none);
 	suite_add_tcase(s, t);
 	return run_suite(s);
 }

@@ -30,7 +30,7 @@ static const struct fault faults[] = {
 	{"404", -EHOSTUNREACH, true, "", "404", 0},
 	{"408", -ETIMEDOUT, true, "", "408", 1},
 	{"400", -EPROTO, false, "", "400", 0},
-	{"context", -EMSGSIZE, false, "", "context", 0},
+	{"context", -EMSGSIZE, true, "", "context", 0}, /* elsewhere */
 	{"401", -EACCES, true, "", "models/m/key", 0},
 	{"403", -EACCES, true, "", "models/m/key", 0},
 	{"429=2", -EBUSY, true, "", "429", 0},
@@ -40,6 +40,9 @@ static const struct fault faults[] = {
 	{"garbage-shape", -EPROTO, true, "", "models/m", 1},
 	{"close", -EPROTO, true, "", "127.0.0.1", 1},
 	{"close-headers", -EPROTO, true, "", "127.0.0.1", 1},
+	{"silent", -EPROTO, true, "", "without a word: the prompt may be longer",
+		0}, /* elsewhere */
+	{"silent=2", -EPROTO, true, "", "models/m/context", 0},
 	{"error-first", -EHOSTUNREACH, true, "", "fell over", 1},
 	{"hang-first", -ETIMEDOUT, true, "", "127.0.0.1", 1},
 	{"hang-headers", -ETIMEDOUT, true, "", "127.0.0.1", 1},
@@ -75,7 +78,8 @@ static void expect_fault(const struct fault *f, const struct protocol *protocol)
 	ck_assert_uint_eq(a.n_ended, 1);
 	ck_assert(a.status == 0 || *f->text || !a.usage.output_tok);
 	upstream_provider.info(ask_ups.handle, &info);
-	snprintf(failures, sizeof failures, "\"failures_in_a_row\": %u}", f->failures);
+	snprintf(failures, sizeof failures, "\"failures_in_a_row\": %u%s", f->failures,
+		f->failures ? ", \"last_failure\": \"" : "}");
 	ck_assert_msg(strstr(info.data, failures), "%s: %s", f->behaviour, info.data);
 	ck_assert_msg(strstr(info.data, "\"outstanding\": 0,"), "%s", info.data);
 	buf_free(&info);
@@ -101,7 +105,7 @@ START_TEST(an_error_that_blames_the_request_is_no_failure_of_its_server)
 		int status;
 		bool retryable; /* elsewhere */
 	} errors[] = {{"invalid_request_error", -EPROTO, false},
-		{"request_too_large", -EMSGSIZE, false}, {"authentication_error", -EACCES, true},
+		{"request_too_large", -EMSGSIZE, true}, {"authentication_error", -EACCES, true},
 		{"not_found_error", -EHOSTUNREACH, true}};
 	ask_ups.config.retries = 4;
 	ask_ups.config.breaker_failures = 1;
@@ -241,6 +245,36 @@ START_TEST(what_is_wrong_with_the_request_is_not_tried_again)
 }
 END_TEST
 
+START_TEST(an_answer_without_a_word_is_not_asked_for_again_and_opens_no_breaker)
+{
+	struct err why = {0};
+	ask_ups.config.retries = 4;
+	ask_ups.config.breaker_failures = 1;
+	ask_load();
+	server_control(&ask_server, "{\"default\": \"silent\"}");
+	for (int i = 0; i < 10; i++) {
+		ask_for(-EPROTO);
+		ck_assert_str_eq(ask_health(&why), "ready");
+	}
+	ck_assert_uint_eq(ask_count(), 10);
+	server_control(&ask_server, "{\"default\": \"ok\"}");
+	ask_well();
+	/* Nor does it close one: whoever tries whether it is back has learnt nothing. */
+	ask_ups.config.retries = 0;
+	ask_ups.config.breaker_open_ms = 50;
+	ask_ups.config.breaker_successes = 1;
+	upstream_provider.unload(ask_ups.handle);
+	ups_load(&ask_ups);
+	server_control(&ask_server, "{\"next\": [\"500\", \"silent\"]}");
+	ask_for(-EHOSTUNREACH);
+	usleep(60000);
+	ask_for(-EPROTO);
+	ck_assert_str_eq(ask_health(&why), "half-open");
+	ask_well();
+	ck_assert_str_eq(ask_health(&why), "ready");
+}
+END_TEST
+
 START_TEST(retry_after_is_waited_for_or_said_when_it_is_too_long)
 {
 	struct asked a;
@@ -331,6 +365,7 @@ int main(void)
 	tcase_add_test(t, what_fails_before_the_first_byte_is_tried_again_and_given_once);
 	tcase_add_test(t, what_fails_after_the_first_byte_is_not_tried_again);
 	tcase_add_test(t, what_is_wrong_with_the_request_is_not_tried_again);
+	tcase_add_test(t, an_answer_without_a_word_is_not_asked_for_again_and_opens_no_breaker);
 	tcase_add_test(t, retry_after_is_waited_for_or_said_when_it_is_too_long);
 	tcase_add_test(t, when_to_come_again_binds_all_requests);
 	tcase_add_test(t, tries_again_are_bounded_by_the_budget);

@@ -190,7 +190,13 @@ START_TEST(state_is_the_breakers_and_reset_closes_it)
 	expect_state("ready");
 	expect_failure(s, "go\n", -EHOSTUNREACH, "500");
 	expect_state("open");
-	expect_failure(s, "go\n", -EHOSTUNREACH, "has failed 2 times; it is tried again in 30 s");
+	expect_failure(s, "go\n", -EHOSTUNREACH,
+		"has failed 2 times (HTTP 500, the server failed); it is tried again in 30 s");
+	status = view(m, MODEL_INFO);
+	ck_assert_msg(
+		strstr(status, "\"last_failure\": \"HTTP 500, the server failed\"}"), "%s", status);
+	ck_assert_msg(strstr(status, "\"retries_made\": 0,"), "%s", status);
+	free(status);
 	status = harness_whole(&h, GATEWAY_PROMETHEUS);
 	ck_assert_ptr_nonnull(strstr(status, "llm_circuit_breaker_state{provider=\"far\""));
 	ck_assert_ptr_nonnull(strstr(status, "/v1\"} 2\n"));
@@ -202,6 +208,51 @@ START_TEST(state_is_the_breakers_and_reset_closes_it)
 	expect_state("ready");
 	expect_failure(s, "go\n", -EHOSTUNREACH, "500");
 	session_put(s);
+}
+END_TEST
+
+static void expect_without(char *text, const char *secret)
+{
+	ck_assert_ptr_nonnull(text);
+	ck_assert_msg(!strstr(text, secret), "%s", text);
+	free(text);
+}
+
+/* All that others than the asker may read. */
+static void expect_nobody_reads(const char *secret)
+{
+	for (enum model_view v = MODEL_STATE; v <= MODEL_METRICS; v++)
+		expect_without(view(m, v), secret);
+	for (enum gateway_view v = GATEWAY_STATUS; v <= GATEWAY_CACHE_STATS; v++)
+		expect_without(harness_whole(&h, v), secret);
+	struct model_facts f;
+	model_facts(m, &f);
+	ck_assert_msg(!strstr(f.why.text, secret), "%s", f.why.text);
+}
+
+START_TEST(what_a_server_says_of_a_prompt_is_told_to_who_asked_only)
+{
+	static const char secret[] = "hunter2", *const paths[] = {"/b/quote=500/v1",
+							"/b/quote=503/v1", "/b/quote=400/v1",
+							"/b/quote=401/v1", "/b/quote=504/v1"};
+	static const int codes[] = {-EHOSTUNREACH, -EHOSTUNREACH, -EPROTO, -EACCES, -ETIMEDOUT};
+	struct session *ann = session("ann"), *bob = session("bob");
+	set(m, "retries", "0");
+	set(m, "breaker_failures", "2");
+	for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+		set_endpoint(paths[i]);
+		expect_failure(ann, "hunter2 is my password\n", codes[i], secret);
+		expect_nobody_reads(secret); /* has failed lately */
+		expect_failure(ann, "hunter2 is my password\n", codes[i], secret);
+		expect_nobody_reads(secret); /* or its breaker is open */
+		expect_failure(bob, "and I?\n", codes[i] == -ETIMEDOUT ? -EHOSTUNREACH : codes[i],
+			i < 2 || i == 4 ? "has failed 2 times (HTTP 50" : "cannot parse: and I?");
+		expect_without(harness_view(bob, SESSION_ERROR), secret);
+		expect_without(harness_view(bob, SESSION_TRACE), secret);
+		expect_without(harness_view(bob, SESSION_EVENTS), secret);
+	}
+	session_put(ann);
+	session_put(bob);
 }
 END_TEST
 
@@ -488,6 +539,7 @@ int main(void)
 	tcase_add_test(t, an_answer_of_fewer_tokens_than_were_counted_ends);
 	tcase_add_test(t, an_answer_that_breaks_off_has_what_was_there_and_an_errno);
 	tcase_add_test(t, state_is_the_breakers_and_reset_closes_it);
+	tcase_add_test(t, what_a_server_says_of_a_prompt_is_told_to_who_asked_only);
 	tcase_add_test(t, info_has_the_servers_and_whether_there_is_a_key);
 	tcase_add_test(t, a_key_is_in_force_with_the_next_request_and_goes_with_its_model);
 	tcase_add_test(

@@ -25,7 +25,9 @@ START_TEST(five_failures_open_the_breaker_and_three_probes_close_it)
 		ask_for(-EHOSTUNREACH);
 	}
 	ck_assert_str_eq(ask_health(&why), "open");
-	ck_assert_ptr_nonnull(strstr(why.text, "has failed 5 times; it is tried again in 1 s"));
+	ck_assert_msg(strstr(why.text, "has failed 5 times (HTTP 500, the server failed); it is "
+				       "tried again in 1 s"),
+		"%s", why.text);
 	ck_assert_int_eq(ups_ask(&ask_ups, &a), -EHOSTUNREACH);
 	ck_assert(a.retryable && a.retry_after_ms > 0 && a.retry_after_ms <= 1000);
 	ck_assert_ptr_nonnull(strstr(a.sentence, "models/m: its server 127.0.0.1:"));
@@ -47,6 +49,34 @@ START_TEST(five_failures_open_the_breaker_and_three_probes_close_it)
 }
 END_TEST
 
+static int health(void)
+{
+	const char *word = NULL;
+	struct err why = {0};
+	return upstream_provider.health(ask_ups.handle, &word, &why);
+}
+
+START_TEST(one_that_failed_lately_says_so_until_it_answers_or_time_has_passed)
+{
+	struct err why = {0};
+	const char *word = NULL;
+	ask_ups.config.breaker_open_ms = 300;
+	ask_load();
+	ck_assert_int_eq(health(), 0);
+	server_control(&ask_server, "{\"next\": [\"500\", \"ok\", \"500\"]}");
+	ask_for(-EHOSTUNREACH);
+	ck_assert_int_eq(upstream_provider.health(ask_ups.handle, &word, &why), 2);
+	ck_assert_str_eq(word, "ready");
+	ck_assert_ptr_nonnull(strstr(why.text, "500"));
+	ask_well();
+	ck_assert_int_eq(health(), 0);
+	ask_for(-EHOSTUNREACH);
+	ck_assert_int_eq(health(), 2);
+	usleep(310000);
+	ck_assert_int_eq(health(), 0);
+}
+END_TEST
+
 START_TEST(while_one_probe_is_under_way_there_is_no_other)
 {
 	struct asked probe, other;
@@ -57,11 +87,13 @@ START_TEST(while_one_probe_is_under_way_there_is_no_other)
 	server_control(&ask_server, "{\"next\": [\"500\", \"slow=400\"]}");
 	ask_for(-EHOSTUNREACH);
 	usleep(60000);
+	ck_assert_int_eq(health(), 1);
 	ups_begin(&ask_ups, &probe, "are you well?", NULL);
 	ups_begin(&ask_ups, &other, "and I?", NULL);
 	ups_wait(&other);
 	ck_assert_int_eq(other.status, -EHOSTUNREACH);
 	ck_assert_ptr_nonnull(strstr(other.sentence, "being tried again now"));
+	ck_assert_int_eq(health(), -EHOSTUNREACH); /* nobody else may */
 	ups_wait(&probe);
 	ck_assert_int_eq(probe.status, 0);
 	ck_assert_uint_eq(ask_count(), 2);
@@ -123,6 +155,48 @@ START_TEST(while_one_of_three_lives_no_request_fails)
 	ck_assert_str_eq(ask_health(&why), "ready");
 	/* Its breaker opened after five. */
 	ck_assert_uint_eq(server_count(&ask_server, "\"behaviour\": \"500\""), 5);
+}
+END_TEST
+
+START_TEST(a_server_without_a_word_has_failed_where_another_one_answers)
+{
+	struct err why = {0};
+	ask_ups.config.retries = 4;
+	ups_endpoint(&ask_ups, ask_server.port, "/b/silent/v1", 1);
+	ups_endpoint(&ask_ups, ask_server.port, "/b/ok/v1", 1);
+	ups_load(&ask_ups);
+	for (int i = 0; i < 30; i++) {
+		struct asked a;
+		char prompt[32];
+		snprintf(prompt, sizeof prompt, "question %d", i);
+		ups_begin(&ask_ups, &a, prompt, NULL);
+		ups_wait(&a);
+		ck_assert_msg(a.status == 0, "%s", a.sentence);
+		asked_free(&a);
+	}
+	/* Its breaker opened after five. */
+	ck_assert_uint_eq(server_count(&ask_server, "\"behaviour\": \"silent\""), 5);
+	struct buf info = {0};
+	upstream_provider.info(ask_ups.handle, &info);
+	ck_assert_msg(strstr(info.data, "\"it ended an answer without a word"), "%s", info.data);
+	buf_free(&info);
+	ck_assert_str_eq(ask_health(&why), "ready");
+}
+END_TEST
+
+START_TEST(where_no_server_has_a_word_each_is_asked_once_and_none_has_failed)
+{
+	struct err why = {0};
+	ask_ups.config.retries = 9;
+	ask_ups.config.breaker_failures = 1;
+	ups_endpoint(&ask_ups, ask_server.port, "/b/silent/v1", 1);
+	ups_endpoint(&ask_ups, ask_server.port, "/b/silent=1/v1", 1);
+	ups_load(&ask_ups);
+	for (size_t i = 1; i <= 4; i++) {
+		ask_for(-EPROTO);
+		ck_assert_uint_eq(ask_count(), 2 * i);
+		ck_assert_str_eq(ask_health(&why), "ready");
+	}
 }
 END_TEST
 
@@ -188,9 +262,12 @@ int main(void)
 	tcase_add_checked_fixture(t, ask_open, ask_close);
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, five_failures_open_the_breaker_and_three_probes_close_it);
+	tcase_add_test(t, one_that_failed_lately_says_so_until_it_answers_or_time_has_passed);
 	tcase_add_test(t, while_one_probe_is_under_way_there_is_no_other);
 	tcase_add_test(t, an_open_breaker_fails_fast);
 	tcase_add_test(t, while_one_of_three_lives_no_request_fails);
+	tcase_add_test(t, a_server_without_a_word_has_failed_where_another_one_answers);
+	tcase_add_test(t, where_no_server_has_a_word_each_is_asked_once_and_none_has_failed);
 	tcase_add_test(t, replicas_have_work_by_their_weights);
 	tcase_add_test(t, a_conversation_stays_where_its_beginning_is);
 	tcase_add_test(t, a_server_that_fails_its_checks_is_left_out_until_it_passes_one);

@@ -151,6 +151,26 @@ def why_an_ask_failed_is_in_ask_error_until_one_goes_well(m):
 
 
 @claim()
+def a_prompt_that_is_closed_unread_is_given_up_and_the_error_of_its_channel_says_so(m):
+    for channel, error in (("models/short/ask", "models/short/ask_error"),
+                           ("guards/test", "guards/test_error"),
+                           ("router/explain", "router/explain_error"),
+                           ("cache/lookup", "cache/lookup_error")):
+        name, said = os.path.basename(channel), lambda: read(m(*error.split("/")))
+        equal(m.sh("echo hi > %s; cat %s" % (channel, channel)).stdout, "")
+        wait_for(lambda: said().startswith(name + ": the prompt was given up"), error, 10, said)
+        assert said().endswith("exec 3<>%s\n" % name), said()
+        m.sh("exec 3<>%s; printf '\\377' >&3" % channel)  # of a refusal the reason stays
+        time.sleep(0.2)
+        assert "UTF-8" in said(), said()
+    m.sh("exec 3<>models/short/ask; echo hi >&3; cat <&3; echo again >&3", check=True)
+    wait_for(lambda: "given up" in read(m("models", "short", "ask_error")), "the second one")
+    m.sh("exec 3<>models/short/ask; echo hi >&3; cat <&3", check=True)
+    time.sleep(0.2)
+    equal(read(m("models", "short", "ask_error")), "")
+
+
+@claim()
 def a_refused_write_says_why_in_ask_error(m):
     done = m.sh("exec 3<>models/short/ask; printf '\\377' >&3; cat models/short/ask_error")
     equal(done.stdout, "ask: the prompt is not UTF-8 (byte 1)\n")

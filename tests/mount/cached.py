@@ -256,6 +256,23 @@ def lookup_says_what_would_be_served(m):
 
 
 @claim(own=True)
+def what_is_not_looked_for_is_told_with_the_reason_and_in_the_same_shape(Mount):
+    with Mount() as m:
+        wait_for(lambda: read(m("models", "tiny", "state")) == "ready\n", "loaded model")
+        shape = list(looked_up(m, "hello"))
+        assert "no_vector" in shape, shape
+        wanted = ["not_looked_for" if x == "no_vector" else x for x in shape]
+        for target, why in (("gone", "models/default names no model that is there"),
+                            ("short", "the model short is not loaded")):
+            os.unlink(m("models", "default"))
+            os.symlink(target, m("models", "default"))
+            found = looked_up(m, "hello")
+            equal(list(found), wanted)
+            equal((found["exact"], found["nearest"], found["outcome"]), (None, [], "miss"))
+            assert found["not_looked_for"].startswith(why), found
+
+
+@claim(own=True)
 def what_was_stored_is_there_after_a_restart_and_a_kill(Mount):
     with Mount() as m, models(m, far=server.url()):
         far(m).ask("to be remembered")

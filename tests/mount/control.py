@@ -116,6 +116,100 @@ def retry_with_nothing_to_retry_is_refused(m):
     assert "retry" in read(s("error"))
 
 
+def without_bombs(f):
+    """The claim has a guard that blocks bombs."""
+    def claimed(m):
+        rules = m("guards", "input", "bombs.rules")
+        write(rules, "block bomb /bomb/\n")
+        try:
+            f(m, rules)
+        finally:
+            os.unlink(rules)
+    claimed.__name__ = f.__name__
+    return claim()(claimed)
+
+
+@without_bombs
+def retry_sends_a_prompt_again_that_was_refused_at_its_write(m, rules):
+    s = m.session()
+    for shell in ("bash", "dash", "busybox sh"):
+        if not harness.shutil.which(shell.split()[0]):
+            continue
+        run = "echo 'a bomb of %s' > $S/in; echo retry > $S/ctl; echo $?; cat $S/error" % shell[:4]
+        done = m.sh("%s -c \"$RUN\"" % shell, S=s.path, RUN=run)
+        code, said = done.stdout.splitlines()
+        assert code != "0" and said.startswith("blocked by the input guard bomb"), done
+        equal(s.status(), "blocked")
+        write(rules, "warn bomb /bomb/\n")
+        m.sh("%s -c 'echo retry > $S/ctl && cat $S/out'" % shell, check=True, S=s.path)
+        equal(s.status(), "done")
+        equal(read(s("error")), "")
+        equal(s.prompts()[-1], "a bomb of %s" % shell[:4])
+        write(rules, "block bomb /bomb/\n")
+    equal(len(s.prompts()), 1 + sum(map(bool, map(harness.shutil.which, ("dash", "busybox")))))
+
+
+@without_bombs
+def retry_sends_again_what_python_writes_twice(m, rules):
+    s = m.session()
+    with refused(errno.EPERM):
+        with open(s("in"), "w") as f:
+            f.write("a bomb")
+    write(rules, "warn bomb /bomb/\n")
+    write(s("ctl"), "retry\n")
+    assert read(s("out"))
+    equal(s.prompts(), ["a bomb"])
+
+
+@without_bombs
+def retry_says_how_many_bytes_it_sends_as_a_program_may_have_stopped_early(m, rules):
+    for script, retried in (("echo a bomb > $S/in", "a bomb"),
+                            ("{ echo a bomb && echo and more; } > $S/in", "a bomb"),
+                            ("{ echo a bomb; echo and more; } > $S/in", None),
+                            ("{ echo first; echo a bomb; } > $S/in", None)):
+        write(rules, "block bomb /bomb/\n")
+        s = m.session()
+        assert "not permitted" in m.sh(script, S=s.path).stderr, script
+        write(rules, "warn bomb /bomb/\n")
+        if not retried:
+            with refused(errno.ENOENT):
+                write(s("ctl"), "retry\n")
+            equal(s.messages(), [])
+            continue
+        write(s("ctl"), "retry\n")
+        assert read(s("out"))
+        equal(s.prompts(), [retried])
+        said = [e for e in map(json.loads, read(s("events")).splitlines()) if e["event"] == "retried"]
+        equal([e["bytes"] for e in said], [len(retried) + 1])
+
+
+@without_bombs
+def retry_does_not_send_half_of_a_refused_prompt(m, rules):
+    s = m.session()
+    done = m.sh("echo 'a bomb\nand more' > $S/in; echo retry > $S/ctl", S=s.path)
+    assert "No such file" in done.stderr, done
+    said = read(s("error"))
+    assert "write it again" in said and "input guard bomb" in said, said
+    write(os.path.join(m.top, "long"), "a bomb" + "." * 200000)
+    m.sh("cat %s/long > $S/in" % m.top, S=s.path)
+    with refused(errno.ENOENT):
+        write(s("ctl"), "retry\n")
+    write(rules, "warn bomb /bomb/\n")
+    with refused(errno.ENOENT):
+        write(s("ctl"), "retry\n")
+    equal(s.messages(), [])
+
+
+@claim()
+def an_obeyed_verb_ends_the_complaint_about_another(m):
+    s = m.session()
+    with refused(errno.EEXIST):
+        write(s("ctl"), "fork main\n")
+    assert "main" in read(s("error"))
+    write(s("ctl"), "cancel\n")
+    equal(read(s("error")), "")
+
+
 @claim()
 def an_unanswered_turn_is_replaced_by_the_next_prompt(m):
     s = m.session()

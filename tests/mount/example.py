@@ -87,6 +87,42 @@ def the_router_gives_no_prompt_to_the_judge(_):
         assert "chat" in decision["dropped"][0]["why"], decision
 
 
+def said(text):
+    """The words of each line, without remarks."""
+    return [words for line in text.splitlines() if (words := line.partition("#")[0].split())]
+
+
+@claim(own=True, limit=60)
+def a_setting_that_ships_returns_to_its_default_when_it_is_removed(_):
+    with mounted() as m:
+        for part in ("router", "cache"):
+            for file in sorted(os.listdir(os.path.join(EXAMPLE, part))):
+                tree = os.path.join(m.tree, part, file)
+                equal(read(m(part, file)), read(tree))
+                os.unlink(m(part, file))
+                assert not os.path.exists(tree), tree
+                equal((file, said(read(m(part, file)))),
+                      (file, said(read(os.path.join(EXAMPLE, part, file)))))
+                os.unlink(m(part, file))  # there is nothing more to reset
+        equal(read(m("status")), "ok\n")
+
+
+@claim(own=True, limit=60)
+def what_is_configured_goes_into_an_archive_without_keys_and_verbs(_):
+    with mounted() as m:
+        harness.write(m("models", "guide", "key"), "sk-nobody-reads-me\n")
+        done = m.sh("tar -cf $M/../all.tar models")
+        assert done.returncode == 2, done
+        assert "models/guide/key: Cannot open: Permission denied" in done.stderr, done.stderr
+        done = m.sh("tar --exclude=key --exclude=ctl -cf $M/../mount.tar models router cache guards")
+        equal((done.returncode, done.stderr), (0, ""))
+        listed = m.sh("tar -tf $M/../mount.tar", check=True).stdout.split()
+        for file in ("models/guide/path", "router/weights", "cache/ttl", "guards/input/pii.rules"):
+            assert file in listed, listed
+        for name in ("all.tar", "mount.tar"):
+            assert b"nobody-reads-me" not in harness.read_bytes(os.path.join(m.top, name)), name
+
+
 @claim(own=True, limit=120)
 def every_line_of_the_readme_works_in_the_order_it_is_in(_):
     with mounted() as m:
@@ -98,8 +134,10 @@ def every_line_of_the_readme_works_in_the_order_it_is_in(_):
                 continue
             line = line.replace("/path/to/model.gguf", harness.MODEL)
             done = m.sh(line, HOME=m.top)
-            if "retry" in line:  # there is nothing to retry, and it says so
+            if line.startswith("echo retry"):  # all was answered, and it says so
                 assert done.returncode != 0 and "No such file" in done.stderr, done
+                equal(read(m("sessions", "main", "error")),
+                      "nothing to retry: the last answer is complete\n")
                 continue
             if "refused: not permitted" in comment:
                 assert done.returncode != 0 and "not permitted" in done.stderr, (line, done)

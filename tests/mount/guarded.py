@@ -11,7 +11,7 @@ import threading
 import time
 
 import harness
-from harness import claim, equal, quick, read, read_bytes, refused, wait_for, write
+from harness import claim, equal, exists, quick, read, read_bytes, refused, wait_for, write
 from programs import follower
 
 INPUT = """# for the tests
@@ -327,6 +327,28 @@ def a_directory_of_rules_that_is_a_symlink_closes_its_stage(Mount):
         wait_for(lambda: read(m("status")) == "ok\n", "status", 5, lambda: read(m("status")))
         assert m.session().ask("hello")
         equal(verdict(m, "a zebra")["verdict"], "block")
+
+
+@claim()
+def a_name_that_is_no_rule_files_is_refused_with_a_sentence(m):
+    with refused(errno.EINVAL):
+        write(m("guards", "input", "bad name.rules"), "block giraffe /giraffe/\n")
+    equal(read(m("guards", "error")), "input/bad name.rules: not a name of a file of rules, and not in "
+          "force: at most 64 of A-Z a-z 0-9 . _ -, NAME.rules\n")
+    equal(exists(m("guards", "input", "bad name.rules")), False)
+    rules(m, "input/f.rules", "# none\n")
+    equal(read(m("guards", "error")), "")
+    remove(m, "input/f.rules")
+
+
+@claim()
+def a_backspace_that_echo_made_is_a_fault(m):
+    m.expects("guards/input/f.rules")
+    m.sh("echo 'block giraffe /\\bgiraffe\\b/' > guards/input/f.rules", shell="dash")
+    assert "input/f.rules:1:16: the control character 0x08: did the echo of sh" in read(m("guards", "status"))
+    m.sh("printf '%s\\n' 'block giraffe /\\bgiraffe\\b/' > guards/input/f.rules", shell="dash", check=True)
+    equal(verdict(m, "a giraffe")["input"]["verdict"], "block")
+    remove(m, "input/f.rules")
 
 
 @claim()

@@ -397,7 +397,7 @@ def the_judges_file_is_edited_like_rules(m):
 
 @claim()
 def every_file_of_guards_is_there_and_only_the_daemons_user_may_write(m):
-    equal(set(os.listdir(m("guards"))), {"input", "output", "error", "status", "audit", "test"})
+    equal(set(os.listdir(m("guards"))), {"input", "output", "error", "status", "audit", "test", "test_error"})
     with rules(m) as (path, _):
         equal(os.stat(path).st_mode & 0o7777, 0o644)
         write(m("guards", "moderation"), "")

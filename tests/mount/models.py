@@ -72,6 +72,44 @@ def mkdir_makes_a_model_and_rmdir_removes_it(m):
 
 
 @claim()
+def a_default_that_answers_no_prompts_is_refused_and_its_error_says_why(m):
+    name = make(m, MODEL, load=False)
+    write(m("models", name, "capabilities"), "json\n")
+    done = m.sh("ln -sfn %s models/default" % name)
+    assert done.returncode and "Invalid argument" in done.stderr, done
+    equal((os.readlink(m("models", "default")), read(m("status"))), ("tiny", "ok\n"))
+    equal(read(m("models", name, "error")),
+          "default: the model %s does not chat: chat is none of its capabilities\n" % name)
+    os.unlink(m("models", name, "capabilities"))
+    m.sh("ln -sfn %s models/default" % name, check=True)
+    equal(read(m("models", name, "error")), "")
+    # What TREE says is in force all the same, and in status.
+    write(os.path.join(m.tree, "models", name, "capabilities"), "json\n")
+    wait_for(lambda: "models/default points to %s: " % name in read(m("status")), "degraded")
+    m.sh("ln -sfn tiny models/default", check=True)
+    equal(read(m("status")), "ok\n")
+    os.rmdir(m("models", name))
+
+
+@claim()
+def a_fallback_may_be_made_later_and_is_none_of_the_routers(m):
+    name = make(m, MODEL, load=False)
+    write(m("models", name, "fallback"), "later tiny\n")
+    equal(read(m("status")), "degraded: models/%s/fallback: there is no model later\n" % name)
+    for routers in ("auto", "tiny cascade"):
+        with refused(errno.EINVAL):
+            write(m("models", name, "fallback"), routers + "\n")
+        assert "is the router's" in read(m("models", name, "error"))
+    equal(read(m("models", name, "fallback")), "later tiny\n")
+    os.mkdir(m("models", "later"))
+    assert "model later has no path" in read(m("status")), read(m("status"))
+    write(m("models", "later", "path"), MODEL + "\n")
+    equal(read(m("status")), "ok\n")
+    for one in (name, "later"):
+        os.rmdir(m("models", one))
+
+
+@claim()
 def rm_r_removes_a_model(m):
     m.sh("mkdir models/old && echo %s > models/old/path && rm -r models/old" % MODEL, check=True)
     assert not exists(m("models", "old"))

@@ -19,6 +19,10 @@ SETTINGS = {
         "weights": ([], ["nonsense"]),
         "classes": ([], []),
         "threshold": (["0.6", "1", "0"], ["high", "-1"]),
+        "cascade_judge": (["tiny", "# none"], ["auto", "tiny short", "no/name"]),
+        "cascade_judge_timeout_ms": (["500", "10000"], ["0", "600001", "soon"]),
+        "classifier_model": (["short"], ["cascade", "a b", "../x"]),
+        "classifier_timeout_ms": (["1", "2000"], ["0", "600001", "-1"]),
     },
     "cache": {
         "enabled": (["0", "1"], ["yes", "2x"]),
@@ -31,8 +35,8 @@ SETTINGS = {
         "max_disk": (["1048576"], ["-1", "lots"]),
     },
 }
-LIVE = {"router": {"explain": 0o666, "error": 0o400},
-        "cache": {"stats": 0o444, "ctl": 0o200, "lookup": 0o666, "error": 0o400}}
+LIVE = {"router": {"explain": 0o666, "explain_error": 0o444, "error": 0o400},
+        "cache": {"stats": 0o444, "ctl": 0o200, "lookup": 0o666, "lookup_error": 0o444, "error": 0o400}}
 EDITED = [("cache/ttl", "600", "700"), ("router/threshold", "0.6", "0.7")]
 
 
@@ -90,7 +94,9 @@ def what_was_never_set_shows_its_default_and_is_not_in_tree(m):
     for file, value in (("cache/enabled", "1\n"), ("cache/ttl", "86400\n"), ("cache/scope", "user\n"),
                         ("cache/threshold", "0.95\n"), ("cache/embedding_model", ""),
                         ("cache/max_memory", "67108864\n"), ("cache/max_entries", "100000\n"),
-                        ("cache/max_disk", "1073741824\n"), ("router/policy", "balanced\n")):
+                        ("cache/max_disk", "1073741824\n"), ("router/policy", "balanced\n"),
+                        ("router/cascade_judge", ""), ("router/cascade_judge_timeout_ms", "10000\n"),
+                        ("router/classifier_model", ""), ("router/classifier_timeout_ms", "2000\n")):
         equal((file, read(m(file))), (file, value))
         equal(os.stat(m(file)).st_size, len(value))
         assert not exists(in_tree(m, file))
@@ -109,6 +115,25 @@ def a_good_value_comes_back_and_is_in_tree_and_unlink_resets(m):
         os.unlink(m(file))
         equal((file, read(m(file))), (file, default))
         assert not exists(in_tree(m, file))
+    equal(read(m("status")), "ok\n")
+
+
+@claim(limit=60)
+def the_empty_text_resets_in_the_mount_as_in_tree_and_what_is_in_force_is_shown(m):
+    for file, good, _ in each():
+        default = read(m(file))
+        for value in good[:1]:
+            for truncate in (": > $F", "cp /dev/null $F", "truncate -s 0 $F"):
+                write(m(file), value + "\n")
+                m.sh(truncate, F=m(file), check=True)
+                # The kernel tells of the last close, and waits for nobody.
+                soon(lambda: read(m(file)) == default, "default of " + file, lambda: read(m(file)))
+                assert not exists(in_tree(m, file))
+            write(m(file), value + "\n")
+            write(in_tree(m, file), "")
+            assert read(m(file)) in (value + "\n", default), file  # never nothing
+            soon(lambda: read(m(file)) == default, "default of " + file, lambda: read(m(file)))
+            os.unlink(in_tree(m, file))
     equal(read(m("status")), "ok\n")
 
 
@@ -355,6 +380,29 @@ def explain_and_lookup_are_channels_that_say_json_again_and_again(m):
         equal(len(os.listdir(m("sessions"))), before)
         with open(m(file), "rb", buffering=0) as f:
             equal(f.read(), b"")
+
+
+@claim()
+def why_a_channel_refused_is_in_a_file_beside_it_until_one_goes_well(m):
+    for file in ("router/explain", "cache/lookup", "guards/test"):
+        word, why = file.split("/")[1], m(file + "_error")
+        equal(read(why), "")
+        done = m.sh("exec 3<>%s; printf '\\377' >&3; cat %s_error" % (file, file))
+        equal(done.stdout, "%s: the prompt is not UTF-8 (byte 1)\n" % word)
+        equal(os.stat(why).st_size, len(read(why)))
+        equal(stat.S_IMODE(os.stat(why).st_mode), 0o444)
+        m.sh("exec 3<>%s; head -c 70000 /dev/zero | tr '\\0' x >&3" % file)
+        equal(read(why), "%s: the prompt is longer than 65536 bytes\n" % word)
+        m.sh("exec 3<>%s; echo hi >&3; cat <&3" % file, check=True)
+        equal(read(why), "")
+
+
+@claim(root=True)
+def why_a_channel_refused_is_another_text_for_each_user(m):
+    for file in ("router/explain", "cache/lookup", "guards/test"):
+        m.sh("exec 3<>%s; printf '\\377' >&3" % file)
+        equal(m.sh("cat %s_error" % file, user=12345, check=True).stdout, "")
+        assert "UTF-8" in read(m(file + "_error"))
 
 
 @claim(root=True)

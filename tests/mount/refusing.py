@@ -3,7 +3,10 @@
 """interface.md 2: a refusal reaches a person at a shell: prompts too long or not UTF-8, a second
 write that is refused, full queues, names and numbers of sessions."""
 import errno
+import json
 import os
+import shutil
+import subprocess
 
 import harness
 from harness import claim, equal, exists, read, read_bytes, refused, write
@@ -72,6 +75,137 @@ def a_prompt_that_ends_inside_a_character_is_refused_by_close(m):
     with refused(errno.EILSEQ):
         os.close(fd)
     broken(s, errno.EILSEQ)
+
+
+SHELLS = [shell for shell in (["bash"], ["dash"], ["busybox", "sh"]) if shutil.which(shell[0])]
+
+
+def run(m, shell, script, s):
+    """In that shell; what it waits for must come."""
+    done = subprocess.run(shell + ["-c", script], stdin=subprocess.DEVNULL, capture_output=True,
+                          timeout=20 * harness.slow(), env=dict(os.environ, S=s.path))
+    return done.stdout.decode(), done.stderr.decode()
+
+
+def told(m, shell, s, script, *words):
+    """A fault that only the close can find, of which the shell says nothing: a reader of out gets
+    its error and not an older answer, and status and error say it."""
+    for name in ("out", "status", "error"):
+        script += "; cat $S/%s" % name
+    out, complaints = run(m, shell, script, s)
+    status, said = out.splitlines()
+    assert complaints.startswith("cat: ") and "Invalid argument" in complaints, (shell, complaints)
+    equal((shell, status), (shell, "failed"))
+    for word in words:
+        assert word in said, (shell, said)
+
+
+@claim()
+def a_prompt_of_blanks_is_told_by_out_status_and_error_in_every_shell(m):
+    for shell in SHELLS:
+        s = m.session()
+        for script in ("echo", "echo '  '", "printf ' \\n\\t\\n'", "{ echo; echo; }", "printf ' '"):
+            s.ask("hello")
+            before = s.messages()
+            told(m, shell, s, script + " > $S/in", "the prompt is empty", "blanks")
+            equal(s.messages(), before)
+
+
+@claim()
+def a_prompt_of_blanks_is_no_error_of_close_as_more_may_come(m):
+    s = m.session()
+    for text in (b"\n", b" \t\n\n"):
+        write(s("in"), text)
+        with refused(errno.EINVAL):
+            read_bytes(s("out"))
+    fd = os.open(s("in"), os.O_WRONLY)
+    other = os.dup(fd)
+    os.write(fd, b"\n")
+    os.close(other)
+    os.write(fd, b"after a blank line")
+    os.close(fd)
+    assert read_bytes(s("out"))
+    equal(s.prompts(), ["\nafter a blank line"])
+
+
+@claim()
+def programs_that_end_after_a_blank_line_do_not_fail(m):
+    for program in ("mkdir -p $S", "date >/dev/null", "true | cat"):
+        s = m.session()
+        m.sh("set -e; { echo; %s; echo more; } > $S/in" % program, check=True, S=s.path)
+        assert read_bytes(s("out"))
+        equal(s.prompts(), ["\nmore"])
+
+
+@claim()
+def json_that_no_text_can_end_well_is_the_error_of_the_write_in_every_shell(m):
+    for shell in SHELLS:
+        s = m.session()
+        for text in ('[{"role" "user"', '[{"role": "user", "content": "x', '[nonsense',
+                     '[{"role": "user", "content": "x"}} '):
+            out, complaints = run(m, shell, "echo '%s' > $S/messages.json || echo refused; "
+                                            "cat $S/error" % text, s)
+            assert out.startswith("refused\nmessages.json: line 1, column "), (shell, text, out, complaints)
+            equal(s.status(), "idle")
+
+
+@claim()
+def json_that_ends_too_early_is_told_by_out_status_and_error_in_every_shell(m):
+    for shell in SHELLS:
+        s = m.session()
+        for text in ('[{"role": "user", "content": "x"}', "[", '[\n{"role":\n"user",', " "):
+            s.ask("hello")
+            before = s.messages()
+            told(m, shell, s, "echo '%s' > $S/messages.json" % text, "line ", "expected")
+            equal(s.messages(), before)
+        s.ask("and now?")
+        equal(len(s.messages()), len(before) + 2)
+        equal(read(s("error")), "")
+
+
+@claim()
+def json_that_goes_on_after_a_close_has_not_failed_in_between(m):
+    s = m.session()
+    s.ask("hello")
+    fd = os.open(s("messages.json"), os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, b"[\n")
+    with refused(errno.EINVAL):  # more may come: a program that a shell began has ended, say
+        os.close(os.dup(fd))
+    equal(s.status(), "done")
+    assert read_bytes(s("out"))
+    os.write(fd, b'{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]\n')
+    os.close(fd)
+    equal([x["content"] for x in s.messages()], ["x", "y"])
+    equal((s.status(), read(s("error"))), ("idle", ""))
+
+
+@claim()
+def json_that_ends_too_early_while_an_answer_is_under_way_does_not_fail_it(m):
+    s = m.session()
+    s.begin()
+    with refused(errno.EINVAL):
+        write(s("messages.json"), "[\n")
+    for _ in range(20):
+        equal(s.status(), "generating")
+    assert read(s("error")).startswith("messages.json: line 2, "), read(s("error"))
+    with open(s("out"), "rb", buffering=0) as f:
+        assert f.read(16)
+    s.cancel()
+    equal(s.status(), "cancelled")
+
+
+@claim()
+def a_conversation_written_line_by_line_is_taken(m):
+    talk = [{"role": r, "content": "text %d" % i} for i in range(40) for r in ("user", "assistant")]
+    for indent in (1, 0):
+        lines = json.dumps(talk, indent=indent).splitlines()
+        for shell in SHELLS:
+            s = m.session()
+            out, complaints = run(m, shell, "{ %s; } > $S/messages.json" % "; ".join(
+                "echo '%s'" % line for line in lines), s)
+            equal(complaints, "")
+            equal(s.messages(), talk)
+            equal(read(s("error")), "")
 
 
 @claim()

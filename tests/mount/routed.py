@@ -7,21 +7,14 @@ import errno
 import json
 import os
 import pwd
+import re
 
 import harness
-from harness import claim, equal, read, read_bytes, refused, shown, write
+from harness import claim, equal, read, read_bytes, refused, shown, wait_for, write
+from routed_parts import decision, explain
 from servers import ANSWER, Server, models, without_local_models
 
 server = Server()
-
-
-def explain(m, prompt):
-    with open(m("router", "explain"), "r+b", buffering=0) as f:
-        f.write(prompt.encode())
-        out = b""
-        while piece := f.read(65536):
-            out += piece
-    return json.loads(out)
 
 
 def policy(m, word):
@@ -65,6 +58,28 @@ def what_is_dropped_has_its_reason(m):
         d = explain(m, "hello")
         why = {x["model"]: x["why"] for x in d["dropped"]}
         assert "down" in why and "down" in why["down"], d
+
+
+@claim()
+def a_model_that_has_just_failed_is_behind_the_others_and_explain_says_why(m):
+    policy(m, "quality")
+    with models(m, dead={"endpoint": "http://127.0.0.1:9/v1", "quality": 1, "retries": 0}):
+        equal(explain(m, "hello")["chosen"], "dead")  # nobody knows yet
+        s = m.session(model="auto")
+        assert s.ask("hello")
+        d = explain(m, "hello")
+        equal([c["model"] for c in d["candidates"]][-1], "dead")
+        equal([c["model"] for c in d["candidates"] if "failed" in c], ["dead"])
+        assert "cannot connect" in d["candidates"][-1]["failed"], d
+        s = m.session(model="dead")
+        for _ in range(4):
+            s.submit("hello")
+            with refused(errno.EHOSTUNREACH):
+                read_bytes(s("out"))
+        why = {x["model"]: x["why"] for x in explain(m, "hello")["dropped"]}
+        assert "has failed 5 times (cannot connect" in why["dead"], why
+        assert "has failed 5 times (cannot connect" in read(m("status")), read(m("status"))
+    policy(m, "")
 
 
 @claim(limit=120)
@@ -135,11 +150,9 @@ def a_split_keeps_sessions_on_their_arm(m):
             for _ in range(24):
                 s = m.session(model="auto", cache="off")
                 s.ask("hello")
-                first = read(s("trace"))
-                arm = json.JSONDecoder().raw_decode(first[first.index('{"model"'):])[0]["arm"]
+                arm = decision(s)["arm"]
                 s.ask("hello again")
-                again = read(s("trace"))
-                equal(json.JSONDecoder().raw_decode(again[again.index('{"model"'):])[0]["arm"], arm)
+                equal(decision(s)["arm"], arm)
                 arms[arm] += 1
             equal(set(arms) <= {"a", "b"}, True)
             assert arms["a"] > arms["b"], arms
@@ -148,6 +161,55 @@ def a_split_keeps_sessions_on_their_arm(m):
                 if harness.exists(m("models", name)):
                     write(m("models", name, "weight"), "")
             policy(m, "")
+
+
+def arms_of(m):
+    """What metrics say by arm: {name of the value: {labels: number}}."""
+    out = collections.defaultdict(dict)
+    for line in read(m("metrics", "prometheus")).splitlines():
+        if line.startswith("llm_router_arm_"):
+            name, labels, value = re.fullmatch(r"(\w+)\{(.*)\} (.*)", line).groups()
+            out[name[len("llm_router_arm_"):]][labels] = float(value)
+    return out
+
+
+@claim(limit=200)
+def results_of_a_split_are_in_metrics_by_arm(m):
+    policy(m, "split")
+    server.reset()
+    with without_local_models(m), models(
+            m, dear={"endpoint": server.url(), "weight": 1, "price_output": 10, "retries": 0},
+            free={"endpoint": server.url("500"), "weight": 1, "retries": 0, "breaker_failures": 1000}):
+        equal(any("dear" in x or "free" in x for x in arms_of(m)["requests_total"]), False)
+        arms = collections.Counter()
+        spent = collections.Counter()
+        for _ in range(14):
+            s = m.session(model="auto", cache="off")
+            s.ask("hello")
+            arms[decision(s)["arm"]] += 1
+            spent[decision(s)["arm"]] += s.usage("cost")
+        server.control(default="503")  # now nobody answers: that is a failure of the arm
+        failed = collections.Counter()
+        while len(failed) < 2:
+            s = m.session(model="auto", cache="off")
+            s.submit("hello")
+            s.wait("failed")
+            failed[decision(s)["arm"]] += 1
+        equal(set(arms), {"dear", "free"})
+        wait_for(lambda: sum(v for k, v in arms_of(m)["requests_total"].items()
+                             if "dear" in k or "free" in k) == 14 + sum(failed.values()), "the last")
+        now = arms_of(m)
+        for arm in arms:
+            for status, n in (("done", arms[arm]), ("failed", failed[arm]), ("blocked", 0)):
+                equal(now["requests_total"]['arm="%s",status="%s"' % (arm, status)], n)
+            # Those of `free` were answered by `dear`, and paid: that is a result of their arm.
+            assert abs(now["cost_dollars"]['arm="%s"' % arm] - spent[arm]) < 1e-8, (now, spent)
+            assert now["tokens_total"]['arm="%s",direction="output"' % arm] >= arms[arm]
+            equal(now["latency_seconds_count"]['arm="%s"' % arm], arms[arm])
+            equal(now["first_token_seconds_count"]['arm="%s"' % arm], arms[arm])
+            assert now["latency_seconds_sum"]['arm="%s"' % arm] > 0
+    server.reset()
+    policy(m, "")
 
 
 QUESTION = "Explain in a few sentences what a fox and a dog did, and why."

@@ -52,6 +52,19 @@ def every_setting_is_there(m):
     equal(set(GOOD) - set(os.listdir(s.path)), set())
 
 
+@claim()
+def a_carriage_return_before_the_newline_is_no_part_of_a_value(m):
+    s = m.session()
+    for name, value in (("temperature", "0.7"), ("system", "Be brief."), ("stop", "END"), ("cache", "off")):
+        write(s(name), value + "\r\n")
+        equal(read(s(name)), value + "\n")
+    write(m("router", "policy"), "cost\r\n")
+    equal(read(m("router", "policy")), "cost\n")
+    write(m("router", "policy"), "")
+    write(s("temperature"), "\r\n")
+    equal(read(s("temperature")), read(m.session()("temperature")))
+
+
 @claim(limit=60)
 def a_good_value_comes_back_with_a_newline(m):
     s = m.session()

@@ -3,6 +3,7 @@
 """How a mount begins: options, errors with a sentence and a status, two daemons, a TREE that
 another user can write, fstab's form."""
 import os
+import re
 import resource
 import shutil
 import signal
@@ -73,6 +74,71 @@ def a_daemon_started_in_the_background_returns_once_the_mount_works(Mount):
     harness.WARDEN.say(daemon=pid)
     assert m.session(tokens=3).ask("hello")
     subprocess.run(["fusermount3", "-u", m.path], check=True)
+    wait_for(lambda: not exists("/proc/%d" % pid), "the end of the daemon")
+    harness.WARDEN.say(ended=pid)
+    m.close()
+
+
+def spoil(tree):
+    """A fault of each kind; what is said of each."""
+    def put(path, text):
+        path = os.path.join(tree, path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        write(path, text)
+    put("models/near/endpoint", "http://127.0.0.1:9/v1\n")
+    put("models/near/protocol", "grpc\n")
+    put("models/near/fallback", "nobody tiny\n")
+    put("models/near/key", "sk-a-secret\n")
+    put("guards/input/bent.rules", "block it /(/\n")
+    put("guards/input/my own.rules", "block it /x/\n")
+    put("guards/moderation", "model nowhere\n")
+    put("router/policy", "luck\n")
+    put("router/cascade_judge", "# that one:\nnobody\n")
+    put("cache/embedding_model", "nobody\n")
+    put("budgets/bent/limit", "much\n")
+    os.symlink("near", os.path.join(tree, "models", "linked"))
+    os.unlink(os.path.join(tree, "models", "default"))
+    os.symlink("gone", os.path.join(tree, "models", "default"))
+    return ["models/near/protocol in TREE: protocol: must be openai",
+            "models/near/fallback: there is no model nobody",
+            "models/near/key: a secret does not belong in TREE",
+            "guards/input/bent.rules:1:", "guards/input/my own.rules in TREE: not a name",
+            "guards/moderation: there is no model nowhere", "router/policy in TREE: ",
+            "router/cascade_judge: there is no model nobody",
+            "cache/embedding_model: there is no model nobody", "budgets/bent/limit in TREE: ",
+            "models/linked/ in TREE: a symlink", "models/default points to gone"]
+
+
+def check_told(m, log, said):
+    """Each fault once, as status has it, and nothing else."""
+    told = re.findall(r"^llmfs: warning: (.*)$", log, re.M)
+    for words in said:
+        equal(len([line for line in told if line.startswith(words)]), 1)
+    equal(sorted(told), sorted(line.replace("degraded: ", "", 1)
+                               for line in read(m("status")).splitlines()))
+    equal(len(told), len(said))
+
+
+@claim(own=True)
+def a_start_tells_each_fault_of_the_tree_and_mounts_all_the_same(Mount):
+    m = Mount(start=False, allow=["."])
+    said = spoil(m.tree)
+    with m.start():
+        wait_for(lambda: exists(m("sessions", "main", "in")), "a mount")
+        check_told(m, m.log_text(), said)
+
+
+@claim(own=True)
+def a_start_in_the_background_tells_the_faults_on_the_terminal(Mount):
+    m = Mount(start=False)
+    said = spoil(m.tree)
+    p = run(*m.command(foreground=False)[len(harness.WRAP) + 1:])
+    equal(p.returncode, 0)
+    pid = int(subprocess.run(["pgrep", "-f", m.path], stdout=subprocess.PIPE).stdout.split()[0])
+    harness.WARDEN.say(daemon=pid)
+    check_told(m, p.stderr, said)
+    assert "sk-a-secret" not in p.stderr
+    os.kill(pid, signal.SIGTERM)
     wait_for(lambda: not exists("/proc/%d" % pid), "the end of the daemon")
     harness.WARDEN.say(ended=pid)
     m.close()
@@ -167,7 +233,7 @@ def root_refuses_a_tree_that_others_can_write(Mount):
 
 @claim(own=True, root=True)
 def root_takes_no_setting_from_a_file_that_others_can_write(Mount):
-    m = Mount(start=False, allow=["models/tiny/path .*writ"])
+    m = Mount(start=False, allow=["models/tiny/path .*writ", "models/default points to tiny"])
     os.chmod(os.path.join(m.tree, "models", "tiny", "path"), 0o666)
     with m.start():
         assert "models/tiny/path" in read(m("status")), read(m("status"))

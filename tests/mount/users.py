@@ -5,7 +5,8 @@ import os
 import stat
 
 import harness
-from harness import claim, equal, exists, read
+from harness import claim, equal, exists, read, write
+from servers import Server, models
 
 A, B = 12345, 23456
 
@@ -47,6 +48,38 @@ def ask_error_is_another_text_for_each_user(m):
     equal(m.sh(show, user=A, check=True).stdout, own + "%d\n" % len(own))
     equal(m.sh("ls -l models/short >/dev/null; " + show, user=A, check=True).stdout,
           own + "%d\n" % len(own))
+
+
+@claim(root=True, limit=60)
+def what_a_server_says_of_a_prompt_is_told_to_who_wrote_it_only(m):
+    """A server whose errors quote what it was asked: they are in files that all may read as ours."""
+    everything = ("find status models metrics trace router cache guards budgets -type f ! -name ask ! -name embed "
+                  "! -name explain ! -name lookup ! -name test -exec grep -l hunter2 {} +; true")
+    ask = "mkdir -p $S; echo far > $S/model; echo \"$P\" > $S/in; cat $S/out; cat $S/error"
+    with Server() as server:
+        far = {"endpoint": server.url("quote=500"), "retries": 0, "breaker_failures": 2}
+        with models(m, far=far, vec=dict(far, breaker_failures=9)):
+            write(m("cache", "embedding_model"), "vec\n")
+            write(m("cache", "enabled"), "1\n")
+            try:
+                for i in range(2):
+                    told = m.sh(ask, user=A, S="sessions/quoted%d" % i, P="my password is hunter2")
+                    assert "cannot parse: my password is hunter2" in told.stdout, told
+                    equal(m.sh(everything, user=B).stdout, "")
+                    equal(m.sh("ls sessions/quoted%d" % i, user=B).stdout, "")
+                told = m.sh(ask, user=B, S="sessions/bystander", P="and I?")
+                assert "has failed 2 times (HTTP 500, the server failed); it is tried" in told.stdout, told
+                told = m.sh("cat sessions/bystander/*; exec 3<>router/explain; echo hello >&3; cat <&3", user=B)
+                assert '"dropped": [{"model": "far", "why": "down: ' in told.stdout, told
+                assert "hunter2" not in told.stdout, told
+                status = m.sh("cat status", user=B).stdout
+                assert "(HTTP 500, the server failed)" in status, status
+                assert "cache/embedding_model: " in status, status
+                equal(m.sh(everything).stdout, "")  # and root
+            finally:
+                m.sh("rm -rf sessions/quoted? sessions/bystander")
+                write(m("cache", "enabled"), "0\n")
+                write(m("cache", "embedding_model"), "")
 
 
 @claim(root=True)

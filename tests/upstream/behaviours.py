@@ -22,12 +22,14 @@ Behaviours, with their argument where they take one (":" is written "%3A" or "="
   hang-first        never answers
   hang-headers      a head, and nothing more
   hang-middle       two pieces, and nothing more
+  silent=PINGS      an event stream without an event: so many comments (default 0), and its end
   garbage           what is not HTTP
   garbage-sse       an event stream whose lines are no events
   garbage-json      an event whose data is broken JSON
   garbage-body      a JSON body that is broken
   garbage-shape     good JSON that is not this protocol
   status=N          this status with an error object; N alone will do: 400 401 404 500 503 529 ...
+  quote=N           this status with an error object that has the prompt in it
   html=N            this status with a page
   429=S             too many requests; retry-after: S seconds
   429-date=S        retry-after: a date, in S seconds
@@ -298,6 +300,13 @@ class Answer:
         await self.body(status, {"error": {"message": f"a fault of kind {status}",
                                            "type": "invalid_request_error", "code": None}})
 
+    async def do_quote(self):
+        """As a server that says in its error what it was sent."""
+        asked = self.request.json
+        text = asked["messages"][-1]["content"] if "messages" in asked else asked["input"][-1]
+        await self.body(int(self.argument or "500"),
+                        {"error": {"message": f"cannot parse: {text}", "type": "server_error", "code": None}})
+
     async def do_html(self):
         page = b"<html><head><title>Bad gateway</title></head><body>nginx</body></html>"
         await self.head(int(self.argument or "502"), "text/html", len(page))
@@ -356,6 +365,12 @@ class Answer:
         self.keep = False
         await self.part()
         await self.bytes(b'data: {"choices": [{"del')
+
+    async def do_silent(self):
+        await self.head()
+        for _ in range(int(self.number(0))):
+            await self.bytes(b": ping\r\n\r\n")
+        await self.finish()
 
     async def do_no_end(self):
         await self.part()

@@ -240,7 +240,8 @@ def convert(source, file_type):
             raise Fault(f"model.safetensors: {there} has the shape {shape}, not {[sizes[x] for x in letters]}")
         if letters == "CE":
             shape, values = [context, shape[1]], values[: 4 * context * shape[1]]
-        kind = F16 if file_type == F16 and len(shape) == 2 else F32
+        # llama.cpp adds these two to others as they are, and adds only what is float32.
+        kind = F16 if file_type == F16 and len(shape) == 2 and letters not in ("CE", "TE") else F32
         values = halves(values) if kind == F16 else bytes(values)
         described += text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *reversed(shape), kind, at)
         data += [values, bytes(-len(values) % ALIGNMENT)]
