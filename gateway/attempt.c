@@ -16,7 +16,6 @@
 
 #include "base/clock.h"
 #include "gateway/caching.h"
-#include "gateway/cascade.h"
 #include "gateway/outlet.h"
 #include "gateway/paying.h"
 #include "gateway/rendering.h"

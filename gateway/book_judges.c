@@ -7,9 +7,8 @@
  * While a prompt is written nobody knows what its judges will take: an estimate is set aside with
  * the claim. Before a judge is asked it is known, and must be covered: by what is set aside, or by
  * more. A vector, or an opinion, is never paid with what is set aside for judges: it can be done
- * without. So the
- * sum of what is spent and reserved never passes a limit here either. What a judge has had stays
- * reserved until the request ends, and is charged then, in a line of its own.
+ * without. So the sum of what is spent and reserved never passes a limit here either. What a judge
+ * has had stays reserved until the request ends, and is charged then, in a line of its own.
  *
  * A judge that was asked and never answered (it was cancelled, or too slow) is charged for what it
  * was asked: that was computed, or as good as.

@@ -16,7 +16,6 @@
 
 struct cache_flight {
 	struct cache_flight *next; /* of the same bucket */
-	struct cache_id id;
 	uint64_t serial;
 	struct cache_flyer *leads;
 	struct answer *answer;
@@ -52,7 +51,7 @@ static struct cache_flight *find(
 	struct cache_flights *f, const struct cache_key *key, uint64_t not_before)
 {
 	struct cache_flight *flight = *bucket(f, &key->id);
-	while (flight && !(flight->id.b == key->id.b && cache_key_is_same(key, flight->key)))
+	while (flight && !(flight->key->id.b == key->id.b && cache_key_is_same(key, flight->key)))
 		flight = flight->next;
 	return flight && flight->serial >= not_before ? flight : NULL;
 }
@@ -75,7 +74,6 @@ int cache_flight_board(struct cache_flights *f, struct cache_flyer *flyer,
 		return -ENOMEM;
 	struct cache_flight **at = bucket(f, &key->id);
 	*flight = (struct cache_flight){.next = *at,
-		.id = key->id,
 		.serial = serial,
 		.leads = flyer,
 		.answer = answer_ref(answer),
@@ -97,7 +95,7 @@ size_t cache_flight_leave(struct cache_flights *f, struct cache_flyer *flyer)
 		flight->n--;
 		return 0;
 	}
-	struct cache_flight **at = bucket(f, &flight->id);
+	struct cache_flight **at = bucket(f, &flight->key->id);
 	while (*at != flight)
 		at = &(*at)->next;
 	*at = flight->next;

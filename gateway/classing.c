@@ -114,12 +114,15 @@ bool classing_begin(struct request *r, void (*go_on)(struct request *r))
 	int e = make_question(r, &err);
 	if (e == 0) {
 		const struct opinions_key key = key_of(r);
-		if (opinions_find(r->g->opinions, &key, now_ms(), r->opinion))
+		if (opinions_find(r->g->opinions, &key, now_ms(), r->opinion)) {
+			r->class_question = text_put(r->class_question);
 			return false;
+		}
 		e = ask(r, timeout_ms, &err);
 	}
 	if (e < 0) {
 		r->judge = NULL;
+		r->class_question = text_put(r->class_question);
 		say_why(r->opinion, &err);
 	}
 	return e == 0;

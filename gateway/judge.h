@@ -95,8 +95,8 @@ struct judge_job {
  * the payer said (unpaid).
  *
  * Of a question: -EIO also when what it writes is none of the words; -EMSGSIZE: the context is too
- * short for the question. A no is told as soon as its remark is there, and without one when the
- * time is over.
+ * short for the question. A no is told when the answer has ended, with its remark, and without one
+ * when the time is over.
  *
  * 0; -ESHUTDOWN; -EBUSY: too many wait; -EINVAL: this stage is not judged; -ENOMEM. Then done does
  * not come and *out is NULL.

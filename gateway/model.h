@@ -67,8 +67,8 @@ struct model_facts { /* a copy of what is known of a model now */
 	bool configured; /* it has a path or an endpoint */
 	bool upstream;
 	bool loaded; /* a handle is there: always of upstreams, but for keys in files */
-	/* As provider_limits, of what is loaded or was last; !is_known: it never was: true, false.
-	 */
+	/* As provider_limits, of what is loaded or was last; !is_known (it never was, or its path
+	 * has changed since): true, false. */
 	bool is_known, answers, embeds;
 	/* As provider.h's health: 0 and "ready", "unloaded", "loading"; 1 and "half-open"; 2;
 	 * -EHOSTUNREACH and why not ("open", "failed", ...). A failed one would be loaded again by

@@ -247,7 +247,7 @@ static void loading_done(struct model *m, struct loaded *l)
 {
 	m->state = MODEL_READY;
 	m->loaded = l;
-	m->is_known = l->provider == &local_provider;
+	m->is_known = l->provider == &local_provider && !m->outdated; /* of the file that is set */
 	m->answers = l->limits.answers;
 	m->embeds = l->limits.embeds;
 	m->used_ns = clock_mono_ns();

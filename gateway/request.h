@@ -130,7 +130,7 @@ struct request {
 			      key */
 	bool serves_best;  /* what the outlet has is all there is: nothing of a provider counts any
 			      more */
-	bool held_is_good; /* cascade_weigh has said so */
+	bool held_is_good; /* cascade.h has said so */
 	struct request_weighed weighed;
 	/* What a model said of the prompt's class, NULL: none was asked; and classing.c's. */
 	struct router_opinion *opinion;

@@ -148,8 +148,8 @@ unsigned router_cascade_judge(struct router *r, char model[TEXT_NAME_SIZE]);
  *	classifier_timeout_ms     how long it has, 1 to 600000; 2000
  *
  * A model is a name below models/, none of the router's own. In the files of one value, too, blank
- *lines and lines that begin with # say nothing. What a table does not name has its default; "" is
- *the default of every file.
+ * lines and lines that begin with # say nothing. What a table does not name has its default; "" is
+ * the default of every file.
  *
  * cost      the one that is cheapest for this request (prompt and expected answer).
  * quality   the one with the highest quality.
@@ -158,12 +158,12 @@ unsigned router_cascade_judge(struct router *r, char model[TEXT_NAME_SIZE]);
  *           request has a max_latency_ms, − load × requests there, − cold.
  * split     one by its weight and the session, of those with the capabilities that are asked for:
  *           the session's arm, also while it is down or cannot take a request; behind it, or
- *without it then, the others as in `balanced`.
+ *           without it then, the others as in `balanced`.
  *
  * Of equals the cheaper one, then the better, the one that is loaded, the one with fewer requests,
  * the first by name. A cascade's order is by cost whatever the policy; of models that cost the same
  * the one of less quality is before the better one, or a cascade of free models would have no
- *steps.
+ * steps.
  *
  * One whose last requests failed a moment ago is behind all that did not fail, whatever its score;
  * but a split's arm stays what it is.

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/utf8.h"
+#include "gateway/model.h"
 #include "gateway/numbers.h"
 #include "gateway/router_parts.h"
 
@@ -96,7 +97,7 @@ static int read_name(char name[TEXT_NAME_SIZE], const char *value, size_t len, s
 	if (!text_is_name(word, n))
 		return err_set(err, -EINVAL, "must be the name of a model in models/");
 	memcpy(name, word, n);
-	if (!strcmp(name, "auto") || !strcmp(name, "cascade"))
+	if (model_name_is_virtual(name))
 		return err_set(err, -EINVAL, "must be a model, and none of the router's own");
 	return 0;
 }

@@ -115,7 +115,8 @@ money worst_router(struct gateway *g, struct model *m, size_t prompt_bytes, uint
 	if (!model_is_virtual(m))
 		return 0;
 	bool cascades = !strcmp(model_name(m), "cascade");
-	return money_add(worst_class(g, prompt_bytes),
+	bool counts = router_counts_class(g->router, cascades ? ROUTER_CASCADE : ROUTER_AUTO);
+	return money_add(counts ? worst_class(g, prompt_bytes) : 0,
 		cascades ? worst_cascade(g, prompt_bytes, output_tok) : 0);
 }
 

@@ -20,8 +20,9 @@ void worst_estimate(struct book_worst *out, const struct session *s,
 money worst_judges(
 	struct gateway *g, enum guard_stage stage, size_t prompt_bytes, uint64_t output_tok);
 /* What the models may cost that router/ names, asked for a request to that model: for the class of
- * its prompt, where the model is virtual and classifier_model says one, and about an answer, where
- * it is a cascade's. An estimate, paid as that of judges. Without locks. */
+ * its prompt, where the model is virtual, classifier_model says one and the class may change the
+ * choice, and about an answer, where it is a cascade's. An estimate; it can be done without
+ * (worst_claim). Without locks. */
 money worst_router(struct gateway *g, struct model *m, size_t prompt_bytes, uint64_t output_tok);
 /* Each alone, whatever the model. */
 money worst_class(struct gateway *g, size_t prompt_bytes);
