@@ -168,18 +168,12 @@ static int add_embedding_model(struct status *s)
 static int add_asked(struct status *s, const char *key, const char *name)
 {
 	struct err why = {0};
-	struct model_facts can;
 	struct model *m = *name ? gateway_model_find(s->g, name) : NULL;
 	int r = 0;
 	if (*name && !m)
 		r = say(s, "%s: there is no model %s", key, name);
-	else if (m && model_is_virtual(m)) /* by way of the default's name */
-		r = say(s, "%s: %s is the router's: it is not asked", key, model_name(m));
-	else if (m && model_check(m, &why) < 0)
+	else if (m && model_judges(m, &why) < 0) /* a router's by way of the default's name */
 		r = say(s, "%s: %s", key, why.text);
-	else if (m && (model_facts(m, &can), !can.answers))
-		r = say(s, "%s: the model %s gives no answers: it is for embeddings", key,
-			model_name(m));
 	model_put(m);
 	return r;
 }

@@ -189,16 +189,12 @@ void guards_missing_judge(struct guards *gs, char *sentence, size_t size)
 		memcpy(name, f->moderation->model, sizeof name);
 	pthread_mutex_unlock(&gs->lock);
 	struct model *m = *name ? gateway_model_find(gs->g, name) : NULL;
-	struct model_facts can = {.answers = true};
+	struct err why;
 	*sentence = '\0';
-	if (m && !model_is_virtual(m))
-		model_facts(m, &can);
 	if (*name && !m)
 		snprintf(sentence, size, "guards/moderation: there is no model %s", name);
-	else if (!can.answers)
-		snprintf(sentence, size,
-			"guards/moderation: the model %s gives no answers: it is for embeddings",
-			name);
+	else if (m && model_judges(m, &why) < 0)
+		snprintf(sentence, size, "guards/moderation: %s", why.text);
 	model_put(m);
 }
 

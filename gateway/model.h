@@ -86,8 +86,10 @@ bool model_is_offered(struct model *m, struct money_price *price);
 
 /* Whether it can be named for that, as far as is known by its settings and what was loaded: to
  * answer who named none (`default`, a `fallback`), which one without the capability chat does not;
- * to give vectors. 0, also when nobody knows; -ENOTSUP and the sentence. */
+ * to give vectors; to judge, or say a class, which none of the router's own does, nor one without a
+ * path and an endpoint (as model_check). 0, also when nobody knows; -ENOTSUP and the sentence. */
 int model_answers(struct model *m, struct err *err);
+int model_judges(struct model *m, struct err *err);
 int model_embeds(struct model *m, struct err *err);
 
 /* Its own: no other model of this daemon has it, nor a later one of the same name. Not 0. */

@@ -83,15 +83,33 @@ int model_powers(int (*get)(void *arg, const char *file, struct buf *out), void 
 	return r;
 }
 
+static int gives_answers(const struct model_facts *f, struct err *err)
+{
+	return f->answers ? 0
+			  : err_set(err, -ENOTSUP,
+				    "the model %s gives no answers: it is for embeddings", f->name);
+}
+
+int model_judges(struct model *m, struct err *err)
+{
+	struct model_facts f;
+	if (model_is_virtual(m))
+		return err_set(err, -ENOTSUP, "%s is the router's: it is not asked", model_name(m));
+	int r = model_check(m, err);
+	if (r < 0)
+		return r;
+	model_facts(m, &f);
+	return gives_answers(&f, err);
+}
+
 int model_answers(struct model *m, struct err *err)
 {
 	struct model_facts f;
 	if (model_is_virtual(m))
 		return 0;
 	model_facts(m, &f);
-	if (!f.answers)
-		return err_set(err, -ENOTSUP, "the model %s gives no answers: it is for embeddings",
-			f.name);
+	if (gives_answers(&f, err) < 0)
+		return -ENOTSUP;
 	if (!has_chat(f.capabilities, strlen(f.capabilities)))
 		return err_set(err, -ENOTSUP,
 			"the model %s does not chat: chat is none of its capabilities", f.name);

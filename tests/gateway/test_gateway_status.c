@@ -270,6 +270,26 @@ START_TEST(a_judge_that_gives_no_answers_is_in_status_and_in_that_of_the_guards)
 }
 END_TEST
 
+START_TEST(a_judge_that_cannot_be_asked_is_in_status)
+{
+	make("soon", "endpoint", "http://127.0.0.1:9/v1");
+	harness_guard(&talk, "moderation", "model soon\n");
+	status_is("ok\n");
+	set("soon", "endpoint", "");
+	char *have = harness_whole(&talk, GATEWAY_STATUS);
+	ck_assert_msg(strstr(have, "guards/moderation: model soon has no path and no endpoint"),
+		"%s", have);
+	free(have);
+	harness_guard(&talk, "moderation", "model default\n");
+	status_is("ok\n");
+	ck_assert_int_eq(gateway_default_set(talk.g, "auto", NULL), 0);
+	have = harness_whole(&talk, GATEWAY_STATUS);
+	ck_assert_msg(strstr(have, "guards/moderation: auto is the router's: it is not asked"),
+		"%s", have);
+	free(have);
+}
+END_TEST
+
 START_TEST(reports_stand_in_the_order_in_which_they_came)
 {
 	gateway_report(talk.g, "a", "first");
@@ -300,6 +320,7 @@ int main(void)
 	tcase_add_test(t, an_embedding_model_that_gives_no_vectors_is_in_status_until_it_does);
 	tcase_add_test(t, a_model_for_the_router_that_cannot_be_asked_is_in_status_until_it_can);
 	tcase_add_test(t, a_judge_that_gives_no_answers_is_in_status_and_in_that_of_the_guards);
+	tcase_add_test(t, a_judge_that_cannot_be_asked_is_in_status);
 	tcase_add_test(t, reports_stand_in_the_order_in_which_they_came);
 	suite_add_tcase(suite, t);
 	return run_suite(suite);

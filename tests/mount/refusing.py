@@ -104,7 +104,8 @@ def told(m, shell, s, script, *words):
 def a_prompt_of_blanks_is_told_by_out_status_and_error_in_every_shell(m):
     for shell in SHELLS:
         s = m.session()
-        for script in ("echo", "echo '  '", "printf ' \\n\\t\\n'", "{ echo; echo; }", "printf ' '"):
+        for script in ("echo", "echo '  '", "printf ' \\n\\t\\n'", "{ echo; echo; }", "printf ' '",
+                       "printf '\\000'", "printf '\\302\\240 \\342\\200\\213\\n'"):
             s.ask("hello")
             before = s.messages()
             told(m, shell, s, script + " > $S/in", "the prompt is empty", "blanks")
