@@ -115,7 +115,9 @@ def main():
                 write(m("models", "tried", "path"), os.path.abspath(name) + "\n")
                 name = "tried"
             judge(m, server, name, pairs)
-            classes(m, name)
+            # It is asked only where there is a choice.
+            with models(m, one={"endpoint": server.url()}, two={"endpoint": server.url()}):
+                classes(m, name)
 
 
 harness.slow()
