@@ -1,164 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Read-only file mappings and the SIGBUS handler that keeps them harmless.
- *
- * A page of a mapped file can vanish: someone truncates the file, or the disk fails. The kernel
- * then sends SIGBUS to the thread that reads it. The handler looks the address up among our
- * mappings; when it is ours it maps zeros over that page and all pages behind it (one fault a
- * mapping, not one a page), sets the mapping's flag, and the read goes on with zeros. Whoever
- * computes with the bytes asks mapping_damaged() afterwards and throws the result away. Any other
- * SIGBUS goes to the handler that was there before us, or, when there was none, kills the process
- * as it would have without us.
- *
- * The handler may run at any instruction of any thread, so it takes no lock and allocates nothing:
- * the registry is a list of slots that only grows (slots are used again, never freed), and each
- * slot has a sequence number, odd while it is being changed, by which the handler recognises a
- * half-changed one. Writers hold `registry_lock`, which is a leaf: nothing is called under it but
- * sigaction.
+ * Read-only file mappings. A page that vanishes reads as zeros (base/bus_guard.h). Whoever computes
+ * with the bytes asks mapping_damaged() afterwards and throws the result away.
  */
 #include "engine/mapping.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
-#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct slot {
-	struct slot *next; /* set before the slot is published, then constant */
-	atomic_uint sequence;
-	_Atomic(uintptr_t) base; /* 0: the slot is free */
-	_Atomic(size_t) size;
-	atomic_bool damaged;
-};
+#include "base/bus_guard.h"
 
 struct mapping {
 	void *bytes; /* NULL when size is 0 */
 	size_t size;
-	struct slot *slot; /* NULL when size is 0 */
+	struct bus_guard *guard; /* NULL when size is 0 */
 };
-
-static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
-static _Atomic(struct slot *) registry;
-static struct sigaction previous;
-static bool handler_installed; /* under registry_lock */
-static size_t page_size;       /* written before the handler is installed */
-
-/* The slot whose mapping holds the address, or NULL. */
-static struct slot *slot_of(uintptr_t address, uintptr_t *end)
-{
-	for (struct slot *s = atomic_load(&registry); s; s = s->next) {
-		unsigned before = atomic_load(&s->sequence);
-		uintptr_t base = atomic_load(&s->base);
-		size_t size = atomic_load(&s->size);
-
-		if ((before & 1) || before != atomic_load(&s->sequence))
-			continue; /* being changed: nobody may read its bytes now */
-		if (base && address >= base && address - base < size) {
-			*end = base + size;
-			return s;
-		}
-	}
-	return NULL;
-}
-
-static void hand_on(int signal_number, siginfo_t *info, void *context)
-{
-	if (previous.sa_flags & SA_SIGINFO)
-		previous.sa_sigaction(signal_number, info, context);
-	else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN)
-		previous.sa_handler(signal_number);
-	else /* the faulting instruction runs again and meets the default: the end, core dump
-		included */
-		signal(SIGBUS, SIG_DFL);
-}
-
-static void on_sigbus(int signal_number, siginfo_t *info, void *context)
-{
-	int saved_errno = errno;
-	uintptr_t address = (uintptr_t)info->si_addr;
-	uintptr_t end = 0;
-	struct slot *s = info->si_code > 0 ? slot_of(address, &end) : NULL;
-
-	if (s) {
-		uintptr_t from = address & ~(uintptr_t)(page_size - 1);
-		/* Not through the library, so that the thread sanitizer does not take it for a
-		 * write that races with the readers, which it is not: they read nothing so far. */
-		long got = syscall(SYS_mmap, from, end - from, PROT_READ,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0L);
-
-		atomic_store(&s->damaged, true);
-		if (got == -1)
-			s = NULL;
-	}
-	if (!s)
-		hand_on(signal_number, info, context);
-	errno = saved_errno;
-}
-
-static int install_handler(void)
-{
-	struct sigaction action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_ONSTACK};
-
-	if (handler_installed)
-		return 0;
-	page_size = (size_t)sysconf(_SC_PAGESIZE);
-	sigemptyset(&action.sa_mask);
-	if (sigaction(SIGBUS, NULL, &previous) || sigaction(SIGBUS, &action, NULL))
-		return -errno;
-	handler_installed = true;
-	return 0;
-}
-
-static void slot_set(struct slot *s, uintptr_t base, size_t size)
-{
-	atomic_fetch_add(&s->sequence, 1);
-	atomic_store(&s->base, base);
-	atomic_store(&s->size, size);
-	atomic_store(&s->damaged, false);
-	atomic_fetch_add(&s->sequence, 1);
-}
-
-/* borrows a slot, taken until slot_set(slot, 0, 0). */
-static int slot_take(struct slot **out, uintptr_t base, size_t size)
-{
-	int r;
-
-	pthread_mutex_lock(&registry_lock);
-	r = install_handler();
-	struct slot *s = atomic_load(&registry);
-	while (s && atomic_load(&s->base))
-		s = s->next;
-	if (r == 0 && s) {
-		slot_set(s, base, size);
-	} else if (r == 0) {
-		s = calloc(1, sizeof(*s));
-		if (s) {
-			slot_set(s, base, size);
-			s->next = atomic_load(&registry);
-			atomic_store(&registry, s);
-		} else {
-			r = -ENOMEM;
-		}
-	}
-	pthread_mutex_unlock(&registry_lock);
-	*out = r ? NULL : s;
-	return r;
-}
-
-static void slot_release(struct slot *s)
-{
-	pthread_mutex_lock(&registry_lock);
-	slot_set(s, 0, 0);
-	pthread_mutex_unlock(&registry_lock);
-}
 
 static int check_kind(const struct stat *st, const char *path, dev_t forbidden, struct err *err)
 {
@@ -219,7 +79,7 @@ int mapping_open(struct mapping **out, const char *path, dev_t forbidden_device,
 	}
 	close(fd);
 	if (r == 0 && m->size > 0) {
-		r = slot_take(&m->slot, (uintptr_t)m->bytes, m->size);
+		r = bus_guard_new(&m->guard, m->bytes, m->size, PROT_READ);
 		if (r)
 			r = err_set(err, r, "%.200s cannot be guarded against truncation", path);
 	}
@@ -233,8 +93,7 @@ struct mapping *mapping_close(struct mapping *m)
 {
 	if (!m)
 		return NULL;
-	if (m->slot)
-		slot_release(m->slot);
+	bus_guard_free(m->guard);
 	if (m->bytes)
 		munmap(m->bytes, m->size);
 	free(m);
@@ -264,5 +123,5 @@ void mapping_forget(const struct mapping *m, const void *bytes, size_t n)
 
 bool mapping_damaged(const struct mapping *m)
 {
-	return m->slot && atomic_load(&m->slot->damaged);
+	return bus_guard_hit(m->guard);
 }

@@ -305,7 +305,7 @@ static void run(struct loop_work *work)
 		buf_free(&box.text);
 	}
 	request_put(r);
-	store_end(store);
+	store_end_and_tell(store);
 }
 
 void stages_init(struct request *r)

@@ -3,10 +3,12 @@
 #define GATEWAY_STORE_H
 
 /*
- * What survives kill -9: LevelDB in STATE/store, written by a thread of its own.
+ * What survives kill -9: LevelDB in STATE/store, written by a thread of its own, and before it
+ * STATE/journal, which has what waits for that thread.
  *
  * Keys
- *   version              "1"; another one is refused
+ *   version              "2"; another one is refused, but for 1
+ *   journal              up to where the database has what is in the journal (store_journal.h)
  *   s/SESSION            a session: JSON (owner, mode, times, settings, sums)
  *   t/SESSION/SERIAL     a turn of its conversation; SERIAL: 16 hexadecimal digits, in order
  *   c/SESSION/FILE       a setting of it
@@ -43,25 +45,30 @@ int store_scan_from(
 	struct store *s, const char *prefix, const char *from, store_entry_fn *entry, void *arg);
 
 /* Queues a change; copied; never waits. Changes are written in the order in which they were queued,
- * those that wait together in one atomic group. */
+ * those that wait together in one atomic group; of one key only the last of them. Within a second;
+ * at once where there is no journal. */
 void store_put(struct store *s, const char *key, const char *value, size_t value_len);
 void store_delete(struct store *s, const char *key);
 /* A put that nobody waits for: its place in the order is the same, but the thread is not woken for
- * it. Written together with what is queued next, or within a second. */
+ * it, journal or not. Written together with what is queued next, or within a second. */
 void store_put_later(struct store *s, const char *key, const char *value, size_t value_len);
 
 /* What is queued between the two goes into one group: all of it is written, or nothing. Short:
  * others wait for their writing meanwhile. May nest, also between threads. */
 void store_begin(struct store *s);
 void store_end(struct store *s);
+/* And tells those who wait, where they need not any more. Without locks, as store_after. */
+void store_end_and_tell(struct store *s);
 
-/* done(arg, status), on the store's thread and without locks, once everything queued so far is
- * written (it survives a kill -9 then; the disk is told to keep it soon after), or could not be:
- * -ENOSPC, -EIO. Must not block. */
+/* done(w, status), once everything queued so far survives a kill -9 (a second later it is on the
+ * disk, too), or could not be written: -ENOSPC, -EIO. Without the store's lock; on its thread, or
+ * from within store_after or store_end_and_tell, of the caller's or of somebody else's. Must not
+ * block. */
 struct store_waiter {
 	struct store_waiter *next;
 	void (*done)(struct store_waiter *w, int status);
 };
+/* Without locks that a waiter's done may take. */
 void store_after(struct store *s, struct store_waiter *w);
 
 /*

@@ -19,7 +19,7 @@
 #include "base/log.h"
 #include "gateway/compaction.h"
 
-#define STORE_VERSION "1"
+#define STORE_VERSION "2" /* 1 had no journal, and is read as it is */
 
 /* The database is nobody else's to read, also when the state directory was made by others with
  * other bits. */
@@ -64,12 +64,13 @@ static int check_version(struct store_database *b, struct err *err)
 	leveldb_readoptions_destroy(options);
 	if (message)
 		return explain(b, message, err);
-	if (!value) {
+	bool older = !value || (n == 1 && *value == '1');
+	bool ours = value && n == 1 && *value == *STORE_VERSION;
+	leveldb_free(value);
+	if (older) {
 		leveldb_put(b->db, b->synced, "version", 7, STORE_VERSION, 1, &message);
 		return message ? explain(b, message, err) : 0;
 	}
-	bool ours = n == 1 && *value == *STORE_VERSION;
-	leveldb_free(value);
 	return ours ? 0
 		    : err_set(err, -ENOTSUP,
 			      "state directory %s was written by another version of llmfs",

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/background.h"
@@ -168,17 +169,36 @@ START_TEST(a_database_that_cannot_be_opened_says_why_and_the_next_one_is_the_fir
 }
 END_TEST
 
-START_TEST(of_a_gateway_the_thread_that_nobody_waits_for_is_behind_and_no_other)
+static struct gateway *open_gateway(void)
 {
-	struct gateway *g;
+	struct gateway *g = NULL;
 	struct err err = {0};
 	struct gateway_options options = {.state_dir = dir, .daemon_uid = getuid()};
 	ck_assert_msg(gateway_open(&g, &options, &err) == 0, "%s", err.text);
+	return g;
+}
+
+START_TEST(of_a_gateway_the_threads_that_nobody_waits_for_are_behind_and_no_other)
+{
+	struct gateway *g = open_gateway();
 	ck_assert(is_batch(thread_called("compaction")));
 	assert_becomes_behind("cache");
-	ck_assert(is_ordinary(thread_called("store")));
+	assert_becomes_behind("store");
 	ck_assert(is_ordinary(thread_called("gateway")));
 	ck_assert(is_ordinary(thread_called("texts")));
+	gateway_free(g);
+}
+END_TEST
+
+START_TEST(a_store_without_a_journal_is_waited_for)
+{
+	char path[80];
+	snprintf(path, sizeof path, "%s/journal", dir);
+	ck_assert_int_eq(mkdir(path, 0700), 0);
+	struct gateway *g = open_gateway();
+	assert_becomes_behind("cache");
+	usleep(100000); /* long enough, mostly, for one that would do so, too */
+	ck_assert(is_ordinary(thread_called("store")));
 	gateway_free(g);
 }
 END_TEST
@@ -191,7 +211,8 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, leveldb_has_one_thread_which_preempts_nobody_and_keeps_its_share);
 	tcase_add_test(t, a_database_that_cannot_be_opened_says_why_and_the_next_one_is_the_first);
-	tcase_add_test(t, of_a_gateway_the_thread_that_nobody_waits_for_is_behind_and_no_other);
+	tcase_add_test(t, of_a_gateway_the_threads_that_nobody_waits_for_are_behind_and_no_other);
+	tcase_add_test(t, a_store_without_a_journal_is_waited_for);
 	suite_add_tcase(suite, t);
 	return run_suite(suite);
 }

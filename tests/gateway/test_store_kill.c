@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What was told as stored is there after a kill -9 at any moment: by the journal, past it when it
+ * is full, and without one. */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "gateway/store.h"
+#include "tests/run_suite.h"
+
+enum { WRITERS = 3, KILLS = 40 };
+
+static char dir[64];
+
+/* What the child has been told, shared with it. */
+static struct told {
+	atomic_uint n[WRITERS];
+	atomic_uint others; /* told on another thread than the caller's */
+	atomic_int status;
+} * told;
+
+static void setup(void)
+{
+	strcpy(dir, "/tmp/llmfs-kill-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ck_assert(told != MAP_FAILED);
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	return remove(path);
+}
+
+static void teardown(void)
+{
+	munmap(told, sizeof *told);
+	umount2(dir, MNT_DETACH); /* of the small disk */
+	nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static struct store *open_store(void)
+{
+	struct store *s = NULL;
+	struct err err = {0};
+	int r = store_open(&s, dir, &err);
+	ck_assert_msg(r == 0, "%s", err.text);
+	return s;
+}
+
+/* ---- who writes ---- */
+
+struct after {
+	struct store_waiter w;
+	sem_t told;
+	pthread_t caller;
+	int status;
+};
+
+static void done(struct store_waiter *w, int status)
+{
+	struct after *a = (struct after *)w;
+	a->status = status;
+	told->others += !pthread_equal(a->caller, pthread_self());
+	sem_post(&a->told);
+}
+
+static int wait_stored(struct store *s)
+{
+	struct after a = {.w = {.done = done}, .caller = pthread_self()};
+	sem_init(&a.told, 0, 0);
+	store_after(s, &a.w);
+	while (sem_wait(&a.told) < 0)
+		;
+	sem_destroy(&a.told);
+	return a.status;
+}
+
+struct writer {
+	struct store *s;
+	unsigned i;
+	size_t len; /* of the longest value */
+};
+
+/* Two entries in a group, which are the same or one is torn; and one that is there in between only:
+ * when a group is whole there is none. */
+static void write_group(const struct writer *w, unsigned n)
+{
+	char key[32], *value = malloc(w->len + 16);
+	int len = snprintf(value, 16, "%u ", n);
+	memset(value + len, 'x', w->len);
+	store_begin(w->s);
+	size_t all = (size_t)len + w->len - n % (w->len / 2);
+	snprintf(key, sizeof key, "a/%u", w->i);
+	store_put(w->s, key, value, all);
+	snprintf(key, sizeof key, "t/%u", w->i);
+	store_put(w->s, key, "", 0);
+	snprintf(key, sizeof key, "b/%u", w->i);
+	store_put(w->s, key, value, all);
+	snprintf(key, sizeof key, "t/%u", w->i);
+	store_delete(w->s, key);
+	store_end(w->s);
+	free(value);
+}
+
+static void *write_on(void *arg)
+{
+	struct writer *w = arg;
+	for (unsigned n = told->n[w->i] + 1;; n++) {
+		write_group(w, n);
+		int r = wait_stored(w->s);
+		if (r < 0)
+			told->status = r;
+		if (r < 0)
+			return NULL;
+		told->n[w->i] = n;
+	}
+}
+
+/* A child that writes until it is killed. */
+static pid_t start_writers(size_t len)
+{
+	pid_t child = fork();
+	if (child)
+		return child;
+	struct store *s = NULL;
+	struct err err;
+	struct writer writers[WRITERS];
+	pthread_t threads[WRITERS];
+	if (store_open(&s, dir, &err) < 0)
+		_exit(1);
+	for (unsigned i = 0; i < WRITERS; i++) {
+		writers[i] = (struct writer){s, i, len};
+		pthread_create(&threads[i], NULL, write_on, &writers[i]);
+	}
+	for (;;)
+		pause();
+}
+
+static void await(atomic_uint *n, unsigned least)
+{
+	for (int i = 0; i < 60000 && *n < least; i++)
+		usleep(1000);
+	ck_assert_uint_ge(*n, least);
+}
+
+static void end(pid_t child)
+{
+	int status;
+	ck_assert_int_eq(kill(child, SIGKILL), 0);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert(WIFSIGNALED(status));
+}
+
+/* ---- what is there ---- */
+
+struct found {
+	unsigned n[2][WRITERS]; /* of a/ and b/ */
+	size_t len[2][WRITERS];
+	unsigned others;
+};
+
+static int note(void *arg, const char *key, size_t key_len, const char *value, size_t value_len)
+{
+	struct found *f = arg;
+	unsigned kind = *key == 'a' ? 0 : 1, i = (unsigned)key[2] - '0';
+	if (key_len != 3 || (*key != 'a' && *key != 'b') || i >= WRITERS) {
+		f->others += memcmp(key, "version", key_len < 7 ? key_len : 7) != 0 &&
+			     memcmp(key, "journal", key_len < 7 ? key_len : 7) != 0;
+		return 0;
+	}
+	f->n[kind][i] = (unsigned)strtoul(value, NULL, 10);
+	f->len[kind][i] = value_len;
+	return 0;
+}
+
+/* All that was told, whole groups, and nothing else. */
+static void check_all(void)
+{
+	struct found f = {0};
+	struct store *s = open_store();
+	ck_assert_int_ge(store_scan(s, "", note, &f), 0);
+	for (unsigned i = 0; i < WRITERS; i++) {
+		ck_assert_uint_ge(f.n[0][i], told->n[i]);
+		ck_assert_uint_le(f.n[0][i], told->n[i] + 1);
+		ck_assert_uint_eq(f.n[0][i], f.n[1][i]);
+		ck_assert_uint_eq(f.len[0][i], f.len[1][i]);
+	}
+	ck_assert_uint_eq(f.others, 0);
+	store_free(s);
+}
+
+static void kill_often(size_t len, unsigned kills)
+{
+	for (unsigned k = 0; k < kills; k++) {
+		pid_t child = start_writers(len);
+		await(&told->n[0], told->n[0] + 1);
+		usleep(k * 997 % 30000);
+		end(child);
+		check_all();
+	}
+}
+
+START_TEST(a_kill_at_any_moment_leaves_whole_groups_and_all_that_was_told)
+{
+	kill_often(300, KILLS);
+}
+END_TEST
+
+START_TEST(what_the_journal_has_is_told_by_the_one_who_asks)
+{
+	struct store *s = open_store();
+	struct writer w = {s, 0, 300};
+	for (unsigned n = 1; n <= 50; n++) {
+		write_group(&w, n);
+		ck_assert_int_eq(wait_stored(s), 0);
+	}
+	ck_assert_uint_eq(told->others, 0);
+	told->n[0] = 50;
+	store_free(s);
+	check_all();
+}
+END_TEST
+
+START_TEST(groups_that_fill_the_journal_go_past_it)
+{
+	kill_often(400000, 10);
+	ck_assert_uint_gt(told->others, 0);
+}
+END_TEST
+
+START_TEST(a_group_larger_than_the_journal_is_told_when_the_database_has_it)
+{
+	kill_often(6 << 20, 4);
+	ck_assert_uint_gt(told->others, 0);
+}
+END_TEST
+
+START_TEST(without_a_journal_those_who_wait_wait_for_the_database)
+{
+	char path[80];
+	snprintf(path, sizeof path, "%s/journal", dir);
+	ck_assert_int_eq(mkdir(path, 0700), 0);
+	kill_often(300, 5);
+	ck_assert_uint_gt(told->others, 0);
+}
+END_TEST
+
+START_TEST(what_the_journal_has_is_in_the_database_a_second_later)
+{
+	char path[80];
+	pid_t child = start_writers(300);
+	snprintf(path, sizeof path, "%s/journal", dir);
+	await(&told->n[0], 1);
+	unsigned before = told->n[0];
+	bool there = false;
+	/* In time, if the machine has any for its thread. */
+	for (unsigned ms = 2000; ms < 30000 && !there; ms *= 2) {
+		usleep(ms * 1000);
+		end(child);
+		ck_assert_int_eq(unlink(path), 0); /* what only it had is lost */
+		struct found f = {0};
+		struct store *s = open_store();
+		ck_assert_int_ge(store_scan(s, "", note, &f), 0);
+		store_free(s);
+		there = f.n[0][0] >= before;
+		for (unsigned i = 0; i < WRITERS; i++)
+			ck_assert_uint_eq(f.n[0][i], f.n[1][i]);
+		child = start_writers(300);
+	}
+	end(child);
+	ck_assert(there);
+}
+END_TEST
+
+START_TEST(a_journal_that_is_cut_off_under_it_costs_nothing_but_time)
+{
+	char path[80];
+	snprintf(path, sizeof path, "%s/journal", dir);
+	pid_t child = start_writers(300);
+	await(&told->n[0], 10);
+	ck_assert_int_eq(truncate(path, 0), 0);
+	unsigned cut = told->n[0];
+	await(&told->n[0], cut + 1000);
+	for (unsigned i = 0; i < WRITERS; i++) /* a group since then: the database has all before */
+		await(&told->n[i], told->n[i] + 10);
+	ck_assert_uint_gt(told->others, 0);
+	end(child);
+	check_all();
+}
+END_TEST
+
+/* The disk is full, and the thread learns of it after those who were told. */
+START_TEST(what_was_told_before_a_full_disk_was_noticed_is_kept)
+{
+	char path[80], block[4096];
+	struct err err;
+	struct found f = {0};
+	ck_assert_int_eq(mount("none", dir, "tmpfs", 0, "size=12m,mode=0700"), 0);
+	struct store *s = open_store();
+	snprintf(path, sizeof path, "%s/filler", dir);
+	memset(block, 'x', sizeof block);
+	int fd = open(path, O_CREAT | O_WRONLY, 0600);
+	while (write(fd, block, sizeof block) > 0)
+		;
+	close(fd);
+	store_free(s);
+	unlink(path);
+	pid_t child = start_writers(30000);
+	await(&told->n[0], 1);
+	fd = open(path, O_CREAT | O_WRONLY, 0600);
+	for (int i = 0; i < 60000 && !told->status; i++) {
+		while (write(fd, block, sizeof block) > 0)
+			;
+		usleep(1000);
+	}
+	close(fd);
+	ck_assert_int_eq(told->status, -ENOSPC);
+	end(child);
+	unlink(path);
+	s = open_store();
+	ck_assert_int_eq(store_state(s, &err), 0);
+	ck_assert_int_ge(store_scan(s, "", note, &f), 0);
+	for (unsigned i = 0; i < WRITERS; i++)
+		ck_assert_uint_ge(f.n[0][i], told->n[i]);
+	store_free(s);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("store_kill");
+	TCase *t = tcase_create("store_kill");
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_set_timeout(t, 200);
+	tcase_add_test(t, a_kill_at_any_moment_leaves_whole_groups_and_all_that_was_told);
+	tcase_add_test(t, what_the_journal_has_is_told_by_the_one_who_asks);
+	tcase_add_test(t, groups_that_fill_the_journal_go_past_it);
+	tcase_add_test(t, a_group_larger_than_the_journal_is_told_when_the_database_has_it);
+	tcase_add_test(t, without_a_journal_those_who_wait_wait_for_the_database);
+	tcase_add_test(t, what_the_journal_has_is_in_the_database_a_second_later);
+	tcase_add_test(t, a_journal_that_is_cut_off_under_it_costs_nothing_but_time);
+	if (geteuid() == 0) /* it mounts a small disk */
+		tcase_add_test(t, what_was_told_before_a_full_disk_was_noticed_is_kept);
+	suite_add_tcase(suite, t);
+	return run_suite(suite);
+}
