@@ -50,6 +50,10 @@ size_t utf8_decode(const char *text, size_t n, uint32_t *codepoint)
 	unsigned char low, high;
 	if (!n)
 		return 0;
+	if (t[0] < 0x80) {
+		*codepoint = t[0];
+		return 1;
+	}
 	size_t length = sequence(t[0], &low, &high);
 	if (!length || length > n || agreeing(t, n, length, low, high) < length)
 		return 0;

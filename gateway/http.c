@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libcurl's multi interface, driven by the loop: libcurl says which sockets it waits for and when
- * it wants to be called again, and is called when one of them comes. It never waits itself; names
- * are looked up on threads of its own (a libcurl that cannot is refused), and a call that ends
- * while its name is looked up does not wait for that thread (CURLOPT_QUICK_EXIT, hence
- * libcurl 7.87).
+ * libcurl's multi interface, driven by the loop: libcurl says which sockets it waits for
+ * (http_socket.c) and when it wants to be called again, and is called when one of them comes. It
+ * never waits itself; names are looked up on threads of its own (a libcurl that cannot is refused),
+ * and a call that ends while its name is looked up does not wait for that thread
+ * (CURLOPT_QUICK_EXIT, hence libcurl 7.87).
  *
  * Calls are http_call.c's. What they may not ask of libcurl while it is inside a callback waits on
  * two lists, and `settle` deals with it as soon as libcurl is out. A multi handle whose
@@ -20,15 +20,10 @@
  */
 #include "gateway/http.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "gateway/http_parts.h"
@@ -39,96 +34,6 @@ enum {
 	SWEEP_S = 15,
 };
 #define LIBCURL_LEAST 0x075700 /* 7.87.0 */
-
-struct socket { /* one that libcurl waits for */
-	struct loop_fd f;
-	struct http *http;
-	struct list link;
-	uint64_t
-		cookie; /* the kernel's name for it, as long as it is no connection; 0: not asked */
-};
-
-static void act(struct http *http, curl_socket_t fd, int mask);
-
-static void socket_ready(struct loop_fd *f, uint32_t events)
-{
-	struct socket *s = (struct socket *)(void *)f;
-	int mask = 0;
-	if (events & EPOLLIN)
-		mask |= CURL_CSELECT_IN;
-	if (events & EPOLLOUT)
-		mask |= CURL_CSELECT_OUT;
-	if (events & (EPOLLERR | EPOLLHUP))
-		mask |= CURL_CSELECT_ERR;
-	act(s->http, f->fd, mask);
-}
-
-static bool is_connection(const struct http *http, int fd)
-{
-	return (size_t)fd < http->n_known && http->known[fd];
-}
-
-static uint64_t cookie_of(int fd)
-{
-	uint64_t cookie = 0;
-	socklen_t len = sizeof cookie;
-	return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) == 0 ? cookie : 0;
-}
-
-static struct socket *socket_new(struct http *http, int fd)
-{
-	struct socket *s = NULL;
-	if (list_empty(&http->spare)) {
-		s = calloc(1, sizeof *s);
-		if (!s)
-			return NULL;
-		list_init(&s->link);
-	} else {
-		s = list_entry(http->spare.next, struct socket, link);
-		list_remove(&s->link);
-	}
-	s->http = http;
-	s->f = (struct loop_fd){.fd = fd, .ready = socket_ready};
-	s->cookie = is_connection(http, fd) ? 0 : cookie_of(fd);
-	return s;
-}
-
-/* A connect that is given up: libcurl closes the socket first, and then says that it waits for it
- * no more. By then the number may be the descriptor of another thread's file. */
-static bool was_closed(const struct socket *s)
-{
-	return s->cookie && cookie_of(s->f.fd) != s->cookie;
-}
-
-static int on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *watched)
-{
-	struct http *http = arg;
-	struct socket *s = watched;
-	if (what == CURL_POLL_REMOVE) {
-		if (s) {
-			if (was_closed(s))
-				loop_forget(http->loop, &s->f);
-			else
-				loop_unwatch(http->loop, &s->f);
-			list_append(&http->spare, &s->link);
-			curl_multi_assign(http->multi, fd, NULL);
-		}
-		return 0;
-	}
-	uint32_t events = 0;
-	if (what & CURL_POLL_IN)
-		events |= EPOLLIN;
-	if (what & CURL_POLL_OUT)
-		events |= EPOLLOUT;
-	if (!s) {
-		s = socket_new(http, fd);
-		if (s)
-			curl_multi_assign(http->multi, fd, s);
-	}
-	if (!s || loop_watch(http->loop, &s->f, events) < 0)
-		http_call_fail_later(easy);
-	return 0;
-}
 
 static int on_timer(CURLM *multi, long timeout_ms, void *arg)
 {
@@ -143,7 +48,7 @@ static int on_timer(CURLM *multi, long timeout_ms, void *arg)
 
 static void run_timer(struct loop_timer *t)
 {
-	act(list_entry(t, struct http, timer), CURL_SOCKET_TIMEOUT, 0);
+	http_act(list_entry(t, struct http, timer), CURL_SOCKET_TIMEOUT, 0);
 }
 
 /* Time between two sweeps. */
@@ -152,44 +57,12 @@ static uint64_t sweep_ns(const struct http *http)
 	return (uint64_t)(http->idle_s < SWEEP_S ? http->idle_s : SWEEP_S) * 1000 * HTTP_MS;
 }
 
-/* libcurl closes a socket that never became a connection without a word (of two addresses that are
- * tried, the one that loses), so what counts as one is what a request was sent on. */
-void http_connected(struct http *http, int fd)
-{
-	if ((size_t)fd >= http->n_known) {
-		size_t n = (size_t)fd + 64;
-		bool *known = realloc(http->known, n * sizeof *known);
-		if (!known)
-			return;
-		memset(known + http->n_known, 0, (n - http->n_known) * sizeof *known);
-		http->known = known;
-		http->n_known = n;
-	}
-	if (http->known[fd])
-		return;
-	http->known[fd] = true;
-	atomic_fetch_add(&http->first->all_connections, 1);
-	http->n_connections++;
-	http_sweep_later(http);
-}
-
 void http_sweep_later(struct http *http)
 {
 	if (http->will_sweep)
 		return;
 	http->will_sweep = true;
 	loop_arm(http->loop, &http->sweep, clock_mono_ns() + sweep_ns(http));
-}
-
-static int on_close(void *arg, curl_socket_t fd)
-{
-	struct http *http = arg;
-	if (is_connection(http, fd)) {
-		http->known[fd] = false;
-		http->n_connections--;
-		atomic_fetch_sub(&http->first->all_connections, 1);
-	}
-	return close(fd);
 }
 
 /* libcurl is out: what had to wait for that. `done` may begin and cancel calls, so each list is
@@ -222,7 +95,7 @@ static void settle(struct http *http)
 		http_call_add(list_entry(http->starting.next, struct http_call, link));
 }
 
-static void act(struct http *http, curl_socket_t fd, int mask)
+void http_act(struct http *http, curl_socket_t fd, int mask)
 {
 	int running;
 	http->inside = http->at_work = true;
@@ -232,28 +105,6 @@ static void act(struct http *http, curl_socket_t fd, int mask)
 	http->at_work = false;
 }
 
-/* What all calls have in common. */
-CURL *http_easy_new(struct http *http)
-{
-	CURL *e = curl_easy_init();
-	if (!e)
-		return NULL;
-	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L);
-	curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
-	curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
-	curl_easy_setopt(e, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
-	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
-	curl_easy_setopt(e, CURLOPT_TCP_NODELAY, 1L);
-	curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
-	curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, http->idle_s);
-	curl_easy_setopt(e, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-	curl_easy_setopt(e, CURLOPT_USERAGENT, "llmfs");
-	curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, on_close);
-	curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, http);
-	return e;
-}
-
 static curl_socket_t on_open_nowhere(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
 {
 	return CURL_SOCKET_BAD;
@@ -261,7 +112,7 @@ static curl_socket_t on_open_nowhere(void *arg, curlsocktype purpose, struct cur
 
 static CURL *broom_new(struct http *http)
 {
-	CURL *e = http_easy_new(http);
+	CURL *e = http_easy_bare(http);
 	if (!e)
 		return NULL;
 	curl_easy_setopt(e, CURLOPT_URL, "http://127.0.0.1:1/");
@@ -371,7 +222,7 @@ int http_make(struct http **out, struct loop *loop, struct err *err)
 
 void http_drive(struct http *http)
 {
-	curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+	curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, http_socket_watch);
 	curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
 	curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timer);
 	curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
@@ -413,17 +264,11 @@ struct http *http_free(struct http *http)
 	if (http->sweeping)
 		curl_multi_remove_handle(http->multi, http->broom);
 	curl_easy_cleanup(http->broom);
-	while (http->n_pool)
-		curl_easy_cleanup(http->pool[--http->n_pool]);
+	http_easy_end(http);
 	curl_multi_cleanup(http->multi);
 	loop_disarm(http->loop, &http->timer);
 	loop_disarm(http->loop, &http->sweep);
-	while (!list_empty(&http->spare)) {
-		struct socket *s = list_entry(http->spare.next, struct socket, link);
-		list_remove(&s->link);
-		free(s);
-	}
-	free(http->known);
+	http_socket_end(http);
 	free(http);
 	return NULL;
 }
@@ -433,8 +278,7 @@ void http_idle(struct http *http, unsigned seconds)
 	for (size_t i = 0; i < http->n_of_ca; i++)
 		http_idle(http->of_ca[i], seconds);
 	http->idle_s = (long)seconds;
-	while (http->n_pool)
-		curl_easy_cleanup(http->pool[--http->n_pool]);
+	http_easy_end(http);
 	curl_easy_setopt(http->broom, CURLOPT_MAXAGE_CONN, http->idle_s);
 	if (http->will_sweep)
 		loop_arm(http->loop, &http->sweep, clock_mono_ns() + sweep_ns(http));

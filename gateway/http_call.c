@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One call: one block of memory with the object, its headers and, unless it is lent, its body. Its
- * easy handle comes from a small pool, has what all calls share set already, and is told what
- * differs.
+ * easy handle (http_easy.c) knows where it goes, and is told here what differs from the call
+ * before.
  *
  * While libcurl is inside one of the callbacks here (http->inside), it may not be asked to add or
  * remove a handle: calls that begin, end or fail there are put on a list, and http.c deals with
@@ -26,13 +26,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "gateway/http_parts.h"
 
 #define HEADERS_MAX 64
 #define BYTES_MAX ((size_t)64 << 20)
-enum { CA_KEPT_S = 24 * 60 * 60, TOTAL_LATE_MS = 1000 };
+enum { TOTAL_LATE_MS = 1000 };
 
 /* ---- what libcurl calls ---- */
 
@@ -64,7 +65,7 @@ static int on_connected(void *arg, char *ip, char *local_ip, int port, int local
 	call->connected_ns = clock_mono_ns();
 	for (unsigned i = 0; i < HTTP_OPENED_MAX && i < call->n_opened; i++)
 		if (has_port(call->opened[i], local_port))
-			http_connected(call->http, call->opened[i]);
+			http_socket_connected(call->http, call->opened[i]);
 	call->n_opened = 0;
 	uint64_t first_ms = call->limit_ms[HTTP_TIMEOUT_FIRST];
 	if (first_ms)
@@ -76,7 +77,7 @@ static int on_connected(void *arg, char *ip, char *local_ip, int port, int local
 static size_t on_header(char *line, size_t size, size_t n, void *arg)
 {
 	struct http_call *call = arg;
-	http_head_line(&call->head, line, size * n, (int64_t)(clock_real_ns() / (1000 * HTTP_MS)));
+	http_head_line(&call->head, line, size * n, time(NULL));
 	return size * n;
 }
 
@@ -92,7 +93,7 @@ static void cancel_later(struct http_call *call)
  * be closed, and the server stops. */
 static size_t leave(struct http_call *call)
 {
-	curl_easy_setopt(call->easy, CURLOPT_FORBID_REUSE, 1L);
+	curl_easy_setopt(call->easy->curl, CURLOPT_FORBID_REUSE, 1L);
 	return CURL_WRITEFUNC_ERROR;
 }
 
@@ -117,6 +118,14 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
 	return call->cancelled ? leave(call) : len;
 }
 
+void http_call_listen(CURL *curl)
+{
+	curl_easy_setopt(curl, CURLOPT_PREREQFUNCTION, on_connected);
+	curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
+	curl_easy_setopt(curl, CURLOPT_OPENSOCKETFUNCTION, on_open);
+}
+
 /* The call ends with HTTP_MEMORY as soon as libcurl is out. */
 void http_call_fail_later(CURL *easy)
 {
@@ -131,22 +140,6 @@ void http_call_fail_later(CURL *easy)
 
 /* ---- the end of calls ---- */
 
-static void give_easy_back(struct http *http, CURL *easy)
-{
-	if (!easy)
-		return;
-	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 0L);
-	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, NULL);
-	curl_easy_setopt(easy, CURLOPT_POSTFIELDS, NULL);
-	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, NULL);
-	curl_easy_setopt(easy, CURLOPT_PRIVATE, NULL);
-	curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, NULL);
-	if (http->n_pool < HTTP_POOL_MAX && !http->ending)
-		http->pool[http->n_pool++] = easy;
-	else
-		curl_easy_cleanup(easy);
-}
-
 /* Out of libcurl, the timers and the lists; only the memory is left. */
 static void detach(struct http_call *call)
 {
@@ -159,9 +152,9 @@ static void detach(struct http_call *call)
 	if (call->added && !call->over)
 		leave(call);
 	if (call->added)
-		curl_multi_remove_handle(http->multi, call->easy);
+		curl_multi_remove_handle(http->multi, call->easy->curl);
 	call->added = false;
-	give_easy_back(http, call->easy);
+	http_easy_give(http, call->easy);
 	call->easy = NULL;
 	http->n_running--;
 	atomic_fetch_sub(&http->first->all_running, 1);
@@ -177,13 +170,14 @@ static void free_call(struct http_call *call)
 		released(arg);
 }
 
-/* What `done` is told; the call is gone after it. words: what happened to the host. */
+/* What `done` is told; the call is gone after it. words: what happened to the host, or NULL. */
 static void finish(struct http_call *call, enum http_fault fault, const char *words)
 {
-	char sentence[HTTP_HOST_SIZE + 192];
-	snprintf(sentence, sizeof sentence, "%s: %s", call->host, words);
+	char sentence[HTTP_HOST_SIZE + 192] = "";
+	if (words)
+		snprintf(sentence, sizeof sentence, "%s: %s", call->easy->host, words);
 	detach(call);
-	call->done(call->arg, fault, &call->head, fault == HTTP_OK ? "" : sentence);
+	call->done(call->arg, fault, &call->head, sentence);
 	free_call(call);
 }
 
@@ -236,13 +230,16 @@ static void ring(struct loop_timer *t)
 static void finish_unread(struct http_call *call)
 {
 	const struct http_ca *ca = call->http->ca;
+	const char *systems = call->http->first->ca_file;
 	char words[160];
 	if (ca && !atomic_load(&ca->emptied) && !http_ca_opens(ca)) {
 		finish(call, HTTP_MEMORY, "no descriptor left to read certificates with");
 		return;
 	}
 	snprintf(words, sizeof words, "no secure connection: the certificates of %s cannot be read",
-		call->ca_of);
+		call->easy->own_ca ? "ca_file"
+		: systems          ? systems
+				   : "the system");
 	finish(call, HTTP_CONNECT, words);
 }
 
@@ -264,11 +261,15 @@ void http_call_end(struct http_call *call, CURLcode code)
 		finish(call, HTTP_TOO_LONG, words);
 		return;
 	}
+	if (code == CURLE_OK) {
+		finish(call, HTTP_OK, NULL);
+		return;
+	}
 	if (code == CURLE_SSL_CACERT_BADFILE) {
 		finish_unread(call);
 		return;
 	}
-	curl_easy_getinfo(call->easy, CURLINFO_OS_ERRNO, &os_error);
+	curl_easy_getinfo(call->easy->curl, CURLINFO_OS_ERRNO, &os_error);
 	if (code == CURLE_COULDNT_CONNECT && call->socket_errno)
 		os_error = call->socket_errno;
 	http_fault_words(code, call->detail, os_error, words, sizeof words);
@@ -281,7 +282,7 @@ static void keep_to_connect_time(struct http_call *call)
 	uint64_t ms = call->limit_ms[HTTP_TIMEOUT_CONNECT];
 	uint64_t gone_ms = (clock_mono_ns() - call->begun_ns) / HTTP_MS;
 	if (ms && gone_ms)
-		curl_easy_setopt(call->easy, CURLOPT_CONNECTTIMEOUT_MS,
+		curl_easy_setopt(call->easy->curl, CURLOPT_CONNECTTIMEOUT_MS,
 			gone_ms < ms ? (long)(ms - gone_ms) : 1L);
 }
 
@@ -291,7 +292,7 @@ void http_call_add(struct http_call *call)
 	list_remove(&call->link);
 	list_append(&http->calls, &call->link);
 	keep_to_connect_time(call);
-	if (curl_multi_add_handle(http->multi, call->easy) == CURLM_OK)
+	if (curl_multi_add_handle(http->multi, call->easy->curl) == CURLM_OK)
 		call->added = true;
 	else
 		finish(call, HTTP_MEMORY, "out of memory");
@@ -322,33 +323,11 @@ struct http_call *http_cancel(struct http_call *call)
 
 /* ---- the beginning of calls ---- */
 
-/* Certificates are read once and kept, but only where they are a file, the system's or http_ca.c's,
- * and not a folder, nor bytes. */
-static CURLcode set_ca(struct http_call *call, const struct http_request *q)
-{
-	const struct http *http = call->http;
-	bool as_bytes = q->ca && !http->ca;
-	const char *file = http->ca ? http->ca->path : q->ca ? NULL : http->ca_file;
-	const char *proxys = http->ca && !q->ca ? file : http->ca_file;
-	const char *systems = http->first->ca_file;
-	call->ca_of = q->ca ? "ca_file" : systems ? systems : "the system";
-	curl_easy_setopt(call->easy, CURLOPT_CAINFO, file);
-	curl_easy_setopt(call->easy, CURLOPT_CAPATH, file || q->ca ? NULL : http->ca_path);
-	curl_easy_setopt(call->easy, CURLOPT_PROXY_CAINFO, proxys);
-	curl_easy_setopt(call->easy, CURLOPT_PROXY_CAPATH, proxys ? NULL : http->ca_path);
-	/* A set never changes; the system's file may. */
-	curl_easy_setopt(call->easy, CURLOPT_CA_CACHE_TIMEOUT, http->ca ? -1L : (long)CA_KEPT_S);
-	if (!as_bytes)
-		return CURLE_OK;
-	struct curl_blob blob = {q->ca->pem, q->ca->len, CURL_BLOB_NOCOPY};
-	return curl_easy_setopt(call->easy, CURLOPT_CAINFO_BLOB, &blob);
-}
-
+/* What the handle does not know of where the request goes. */
 static CURLcode set_up(struct http_call *call, const struct http_request *q)
 {
-	CURL *e = call->easy;
+	CURL *e = call->easy->curl;
 	struct curl_slist *headers = call->headers;
-	CURLcode r = curl_easy_setopt(e, CURLOPT_URL, q->url);
 	curl_easy_setopt(e, CURLOPT_PRIVATE, call);
 	curl_easy_setopt(e, CURLOPT_PREREQDATA, call);
 	curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, call);
@@ -360,19 +339,11 @@ static CURLcode set_up(struct http_call *call, const struct http_request *q)
 	/* Should not come to it: see `ring`. */
 	curl_easy_setopt(
 		e, CURLOPT_TIMEOUT_MS, q->total_ms ? (long)(q->total_ms + TOTAL_LATE_MS) : 0L);
-	if (r == CURLE_OK)
-		r = set_ca(call, q);
-	curl_easy_setopt(e, CURLOPT_NOPROXY, q->proxy ? "" : NULL);
-	if (r == CURLE_OK)
-		r = curl_easy_setopt(e, CURLOPT_PROXY, q->proxy);
-	if (!strcmp(q->method, "POST")) {
-		curl_easy_setopt(e, CURLOPT_POST, 1L);
-		curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->body_len);
-		curl_easy_setopt(e, CURLOPT_POSTFIELDS, call->body);
-	} else {
-		curl_easy_setopt(e, CURLOPT_HTTPGET, 1L);
-	}
-	return r;
+	if (strcmp(q->method, "POST"))
+		return curl_easy_setopt(e, CURLOPT_HTTPGET, 1L);
+	curl_easy_setopt(e, CURLOPT_POST, 1L);
+	curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->body_len);
+	return curl_easy_setopt(e, CURLOPT_POSTFIELDS, call->body);
 }
 
 static int check(
@@ -407,7 +378,6 @@ static void fill(struct http_call *call, const struct http_request *q, size_t n_
 	call->body = q->released ? q->body : at;
 	if (q->body_len && !q->released)
 		memcpy(at, q->body, q->body_len);
-	http_url_host(q->url, call->host);
 	call->max_bytes = q->max_bytes ? q->max_bytes : BYTES_MAX;
 	call->limit_ms[HTTP_TIMEOUT_CONNECT] = q->connect_ms;
 	call->limit_ms[HTTP_TIMEOUT_FIRST] = q->first_ms;
@@ -416,20 +386,6 @@ static void fill(struct http_call *call, const struct http_request *q, size_t n_
 	call->data = q->data;
 	call->done = q->done;
 	call->arg = q->arg;
-}
-
-static CURL *take_easy(struct http *http)
-{
-	if (http->n_pool)
-		return http->pool[--http->n_pool];
-	CURL *e = http_easy_new(http);
-	if (!e)
-		return NULL;
-	curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_connected);
-	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
-	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
-	curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, on_open);
-	return e;
 }
 
 int http_begin(
@@ -442,9 +398,9 @@ int http_begin(
 	http = http_ca_handle(http, q);
 	size_t fixed = sizeof(struct http_call) + (n_headers + 1) * sizeof(struct curl_slist);
 	struct http_call *call = malloc(fixed + secret_len + (q->released ? 0 : q->body_len) + 1);
-	CURL *easy = take_easy(http);
+	struct http_easy *easy = http_easy_take(http, q);
 	if (!call || !easy) {
-		give_easy_back(http, easy);
+		http_easy_give(http, easy);
 		free(call);
 		return err_set(err, -ENOMEM, "out of memory");
 	}
@@ -465,7 +421,7 @@ int http_begin(
 		r = -ENOMEM;
 	else if (http->inside || http->reading)
 		list_append(&http->starting, &call->link);
-	else if (curl_multi_add_handle(http->multi, easy) != CURLM_OK)
+	else if (curl_multi_add_handle(http->multi, easy->curl) != CURLM_OK)
 		r = -ENOMEM;
 	else
 		call->added = true;

@@ -29,6 +29,15 @@ struct http_ca {
 	char pem[]; /* [len], then a NUL */
 };
 
+struct http_easy {
+	CURL *curl;
+	char *url;     /* where it is set up to go; NULL: it is to be set up each time */
+	CURLU *parsed; /* NULL: libcurl can make nothing of it, and will say so */
+	bool direct;   /* its request's proxy is "", and not NULL */
+	bool own_ca;   /* its request has authorities of its own */
+	char host[HTTP_HOST_SIZE]; /* as http_url_host has it */
+};
+
 struct http {
 	struct loop *loop;
 	CURLM *multi;
@@ -40,14 +49,14 @@ struct http {
 	struct list calls;    /* struct http_call, all that are not on another list */
 	struct list starting; /* begun while inside, or reading */
 	struct list dying;    /* cancelled or failed while inside */
-	struct list spare;    /* struct socket */
+	struct list spare;    /* struct socket, of http_socket.c */
 	struct loop_timer timer, sweep;
-	CURL *pool[HTTP_POOL_MAX];
+	struct http_easy *pool[HTTP_POOL_MAX]; /* the one that was used last is the last */
 	size_t n_pool;
-	CURL *broom;               /* the request to nowhere */
-	bool sweeping, will_sweep; /* it is under way; its timer is armed */
-	bool *known;               /* [n_known] by descriptor: it is a connection */
-	size_t n_known;
+	CURL *broom;                 /* the request to nowhere */
+	bool sweeping, will_sweep;   /* it is under way; its timer is armed */
+	struct http_socket *sockets; /* [n_sockets] by descriptor */
+	size_t n_sockets;
 	const char *ca_file, *ca_path; /* static: what libcurl was built with */
 	struct http_ca *ca;            /* instead: a reference */
 	struct loop_work read_work;    /* they are read, then: they have been */
@@ -69,7 +78,7 @@ struct http {
 struct http_call {
 	struct http *http;
 	struct list link;
-	CURL *easy;
+	struct http_easy *easy;
 	struct loop_timer timer;
 	bool added;     /* to the multi handle */
 	bool cancelled; /* no callback comes any more */
@@ -84,24 +93,20 @@ struct http_call {
 	uint64_t limit_ms[HTTP_TIMEOUT_TOTAL + 1]; /* by the fault that passing it is; 0: none */
 	size_t bytes, max_bytes;
 	struct http_response head;
-	const char *ca_of; /* static: the file that has its certificates, for sentences */
 	bool (*data)(void *arg, const struct http_response *head, const char *bytes, size_t len);
 	void (*done)(void *arg, enum http_fault fault, const struct http_response *head,
 		const char *sentence);
 	void (*released)(void *arg);
 	void *arg;
 	const char *body; /* [body_len] in room, or lent */
-	char host[HTTP_HOST_SIZE];
 	char detail[CURL_ERROR_SIZE];
 	size_t secret_len;           /* bytes of headers in room */
 	char *room;                  /* headers, then a body that is not lent; in this block */
 	struct curl_slist headers[]; /* [HEADERS_MAX at most] in this block */
 };
 
-/* http.c: a new easy handle that has what all calls have in common. */
-CURL *http_easy_new(struct http *http);
-/* A request is sent on this socket: it is a connection until libcurl closes it. */
-void http_connected(struct http *http, int fd);
+/* http.c: libcurl is called, for a socket or CURL_SOCKET_TIMEOUT, and what follows is done. */
+void http_act(struct http *http, curl_socket_t fd, int mask);
 /* It takes one of so many equal parts of what all may have of connections; as soon as libcurl can
  * be told. */
 void http_limit(struct http *http, size_t parts);
@@ -111,6 +116,22 @@ int http_make(struct http **out, struct loop *loop, struct err *err);
 void http_drive(struct http *http);
 /* It has something that may have to go: is looked at again and again as long as that is so. */
 void http_sweep_later(struct http *http);
+
+/* http_socket.c: libcurl's callbacks, with an http as their argument. */
+int http_socket_watch(CURL *easy, curl_socket_t fd, int what, void *arg, void *watched);
+int http_socket_close(void *arg, curl_socket_t fd);
+/* A request is sent on this socket: it is a connection until libcurl closes it. */
+void http_socket_connected(struct http *http, int fd);
+void http_socket_end(struct http *http);
+
+/* http_easy.c: a new easy handle of libcurl that has what all requests have in common. */
+CURL *http_easy_bare(struct http *http);
+/* new: one that is set up to go where this request goes, of http itself. NULL: memory is out. */
+struct http_easy *http_easy_take(struct http *http, const struct http_request *request);
+/* Steals it. libcurl has let go of it. Accepts NULL. */
+void http_easy_give(struct http *http, struct http_easy *easy);
+/* Those that were given are freed. */
+void http_easy_end(struct http *http);
 
 /* http_ca.c: where such a call goes: to one that remembers its authorities, or to http itself. */
 struct http *http_ca_handle(struct http *http, const struct http_request *request);
@@ -137,7 +158,9 @@ void http_ca_read_look(struct http *http);
 /* Of the first one: ends the thread. The loop is closed. */
 void http_ca_read_end(struct http *http);
 
-/* http_call.c: gives it to libcurl, which is not inside. */
+/* http_call.c: its callbacks, for a handle that calls are made with. */
+void http_call_listen(CURL *curl);
+/* Gives it to libcurl, which is not inside. */
 void http_call_add(struct http_call *call);
 /* It ends, and is gone: as libcurl says; for want of memory; wordlessly. libcurl is not inside. */
 void http_call_end(struct http_call *call, CURLcode code);

@@ -14,6 +14,7 @@
  */
 #include "gateway/protocol_chunk.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <string.h>
 
@@ -67,26 +68,53 @@ static bool take_word(struct chunk *c, const char *word)
 	return true;
 }
 
+/* The first byte from `at` on that does not simply mean itself: a quote, a backslash, a control
+ * character, a piece of a longer character; or the end. Eight at a time: the highest bit of a byte
+ * is set where it was, where subtracting 0x20 takes it below 0, or where one that was the quote or
+ * the backslash has become 0 and 1 is subtracted. What is borrowed for that spoils only bytes
+ * behind the first one found. */
+static const char *past_plain(const char *at, const char *end)
+{
+	static const uint64_t ones = 0x0101010101010101;
+	uint64_t w;
+	for (; (size_t)(end - at) >= sizeof w; at += sizeof w) {
+		memcpy(&w, at, sizeof w);
+		w = le64toh(w);
+		uint64_t quote = (w ^ ones * '"') - ones, backslash = (w ^ ones * '\\') - ones;
+		uint64_t found = (w | (w - ones * ' ') | quote | backslash) & ones * 0x80;
+		if (found)
+			return at + (size_t)__builtin_ctzll(found) / 8;
+	}
+	while (at < end && *at >= ' ' && *at != '"' && *at != '\\' && !(*at & 0x80))
+		at++;
+	return at;
+}
+
 static bool take_string(struct chunk *c, struct string *s)
 {
 	bool ascii = true;
 	if (!take(c, '"'))
 		return false;
-	*s = (struct string){.at = c->at};
-	for (; c->at < c->end && *c->at != '"'; c->at++) {
-		unsigned char byte = (unsigned char)*c->at;
-		if (byte < 0x20)
+	const char *at = c->at, *end = c->end;
+	*s = (struct string){.at = at};
+	for (;; at++) {
+		at = past_plain(at, end);
+		if (at == end || (unsigned char)*at < ' ')
 			return false;
-		ascii = ascii && byte < 0x80;
-		if (byte != '\\')
+		if (*at == '"')
+			break;
+		if (*at != '\\') {
+			ascii = false;
 			continue;
+		}
 		s->escaped = true;
-		c->at++;
-		if (c->at == c->end || !*c->at || !strchr("\"\\/bfnrt", *c->at))
+		at++;
+		if (at == end || !*at || !strchr("\"\\/bfnrt", *at))
 			return false;
 	}
-	s->len = (size_t)(c->at - s->at);
-	return take(c, '"') && (ascii || utf8_valid_prefix(s->at, s->len) == s->len);
+	c->at = at + 1;
+	s->len = (size_t)(at - s->at);
+	return ascii || utf8_valid_prefix(s->at, s->len) == s->len;
 }
 
 static size_t take_digits(struct chunk *c)

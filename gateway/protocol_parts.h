@@ -31,7 +31,7 @@ struct protocol_reader {
 	int (*body)(
 		struct protocol_reader *r, const json_t *object, const struct protocol_sink *to);
 	enum { PROTOCOL_UNKNOWN, PROTOCOL_STREAM, PROTOCOL_BODY } kind;
-	bool is_page; /* no stream, though read as one: it begins as HTML does */
+	bool begun, is_page; /* a byte came that is no space; it was that of a page of HTML */
 	struct sse sse;
 	struct buf whole;      /* a JSON body so far */
 	bool looked_for_words; /* candidates: the position where the answer begins has passed */

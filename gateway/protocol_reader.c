@@ -22,6 +22,8 @@ enum {
 	WHOLE_MAX = 4 << 20,
 };
 #define FLAGS (JSON_ALLOW_NUL)
+#define IS_PAGE                                                                                    \
+	"what it sends is no answer: it begins with <, as a page of HTML does; look at endpoint"
 
 static size_t whole_most(const struct provider_request *q)
 {
@@ -157,11 +159,18 @@ static void listen_to(struct protocol_reader *r, const char *bytes, size_t len)
 			r->said = bytes[i] == ':' ? PROTOCOL_COMMENT : PROTOCOL_SPOKEN;
 }
 
-/* By the first byte. */
-static void take_kind(struct protocol_reader *r, char first)
+/* Looks at the first byte that is no space. It says that what came is a page of HTML, whatever the
+ * server calls it, and what it is, where the server did not say. */
+static void look_at_first(struct protocol_reader *r, const char *bytes, size_t len)
 {
-	r->kind = first == '{' ? PROTOCOL_BODY : PROTOCOL_STREAM;
-	r->is_page = first == '<';
+	for (size_t i = 0; i < len && !r->begun; i++) {
+		if (bytes[i] && strchr(" \t\r\n", bytes[i]))
+			continue;
+		r->begun = true;
+		r->is_page = bytes[i] == '<';
+		if (r->kind == PROTOCOL_UNKNOWN)
+			r->kind = bytes[i] == '{' ? PROTOCOL_BODY : PROTOCOL_STREAM;
+	}
 }
 
 int protocol_reader_feed(struct protocol_reader *r, const char *bytes, size_t len, struct buf *text,
@@ -173,14 +182,19 @@ int protocol_reader_feed(struct protocol_reader *r, const char *bytes, size_t le
 	if (r->failed)
 		return err_set(err, r->failed, "its answer was broken off");
 	listen_to(r, bytes, len);
-	for (size_t i = 0; i < len && r->kind == PROTOCOL_UNKNOWN; i++)
-		if (!strchr(" \t\r\n", bytes[i]) || !bytes[i])
-			take_kind(r, bytes[i]);
+	look_at_first(r, bytes, len);
 	if (r->kind == PROTOCOL_BODY)
 		r->failed = feed_body(r, bytes, len, &to);
 	else
 		r->failed = feed_stream(r, bytes, len, &to);
 	return r->failed;
+}
+
+static int end_body(struct protocol_reader *r, const struct protocol_sink *to)
+{
+	if (r->is_page)
+		return err_set(to->err, -EPROTO, IS_PAGE);
+	return read_json(r, r->whole.data ? r->whole.data : "", r->whole.len, to, r->body);
 }
 
 int protocol_reader_end(struct protocol_reader *r, struct buf *text, struct protocol_answer *answer,
@@ -192,8 +206,7 @@ int protocol_reader_end(struct protocol_reader *r, struct buf *text, struct prot
 	if (r->failed)
 		return err_set(err, r->failed, "its answer was broken off");
 	if (r->kind == PROTOCOL_BODY) {
-		r->failed = read_json(
-			r, r->whole.data ? r->whole.data : "", r->whole.len, &to, r->body);
+		r->failed = end_body(r, &to);
 		answer->complete = r->failed == 0;
 		return r->failed;
 	}
@@ -207,10 +220,7 @@ int protocol_reader_end(struct protocol_reader *r, struct buf *text, struct prot
 	if (r->failed == 0 && answer->silent)
 		r->failed = err_set(err, -EPROTO, "its answer ended without a word");
 	else if (r->failed == 0 && !answer->complete && r->is_page)
-		r->failed = err_set(err, -EPROTO,
-			"what it sends is no answer: it begins with <, as a page of HTML does; "
-			"look "
-			"at endpoint");
+		r->failed = err_set(err, -EPROTO, IS_PAGE);
 	else if (r->failed == 0 && !answer->complete)
 		r->failed = err_set(err, -EPROTO,
 			"its answer ended before it was complete (there was no end of the stream)");

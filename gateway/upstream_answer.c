@@ -289,7 +289,7 @@ static void chat_done(struct upstream_call *c, const struct http_response *head)
 		take_silence(c, &err);
 	else
 		take_broken(c, r, c->answer.refused, &err);
-	upstream_call_failed(c);
+	upstream_try_failed(c);
 }
 
 static void embed_done(struct upstream_call *c)
@@ -303,7 +303,7 @@ static void embed_done(struct upstream_call *c)
 		c->embed.n, &vectors, &dim, &usage, &retryable, &err);
 	if (r < 0) {
 		take_broken(c, r, !retryable, &err);
-		upstream_call_failed(c);
+		upstream_try_failed(c);
 		return;
 	}
 	atomic_store(&c->u->embedding_dim, (uint_least32_t)dim);
@@ -323,10 +323,10 @@ void upstream_answer_done(
 		upstream_call_done(c);
 	} else if (fault != HTTP_OK && (fault == HTTP_MEMORY || head->status < 400)) {
 		take_fault(c, fault, sentence);
-		upstream_call_failed(c);
+		upstream_try_failed(c);
 	} else if (head->status != 200) { /* of which not all may have come */
 		take_status(c, head);
-		upstream_call_failed(c);
+		upstream_try_failed(c);
 	} else if (c->embeds) {
 		embed_done(c);
 	} else {

@@ -4,17 +4,16 @@
  *
  *	submit -> try -> (no byte of the answer: wait -> try ...) -> end
  *
- * It is made on any thread and carried on the loop's. What other threads want of it (that it
- *begins, that it is cancelled) is a flag and posted work; so are ends that are found inside a
- *callback of http, where no other request may be begun. The table of calls holds a reference until
- *the end is told, and each posted work another, so that work that is still queued then finds memory
- *and sees `over`.
+ * It is made on any thread and carried on the loop's, by upstream_try.c. What other threads want of
+ * it (that it begins, that it is cancelled) is a flag and posted work; so are ends that are found
+ * inside a callback of http, where no other request may be begun. The table of calls holds a
+ * reference until the end is told, and each posted work another, so that work that is still queued
+ * then finds memory and sees `over`.
  *
  * Telling the end is the last thing that a call does with its handle: whoever hears it may let go
- *of the handle.
+ * of the handle.
  */
 #include <errno.h>
-#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,10 +21,7 @@
 #include "base/clock.h"
 #include "gateway/upstream_call.h"
 
-enum {
-	CALLS_MAX = 100000,
-	MAX_CANDIDATES = 4,
-};
+enum { CALLS_MAX = 100000 };
 
 /* ---- the object ---- */
 
@@ -57,14 +53,6 @@ void upstream_call_post(struct upstream_call *c)
 static struct list *chain_of(struct upstream *u, uint64_t id)
 {
 	return &u->calls[id % UPSTREAM_CHAINS];
-}
-
-static uint64_t draw(struct upstream *u)
-{
-	u->random ^= u->random << 13;
-	u->random ^= u->random >> 7;
-	u->random ^= u->random << 17;
-	return u->random >> 11;
 }
 
 /* ---- the end ---- */
@@ -124,43 +112,6 @@ void upstream_call_tell(struct upstream_call *c, enum provider_event_kind kind)
 	tell(c, kind, NULL);
 }
 
-/* Gives the replica back. hold_ms: it asked all to leave it alone for so long. */
-static void leave_replica(
-	struct upstream_call *c, const struct upstream_ending *how, uint64_t hold_ms)
-{
-	struct upstream *u = c->u;
-	struct upstream_server *s = &u->servers[c->pick.replica];
-	if (!c->picked)
-		return;
-	c->picked = false;
-	pthread_mutex_lock(&u->lock);
-	uint64_t now = clock_mono_ns();
-	replicas_done(&u->replicas, &c->pick, how->end, now);
-	if (hold_ms)
-		replicas_hold(&u->replicas, c->pick.replica, now + hold_ms * 1000000);
-	s->outcomes[how->outcome]++;
-	if (how->end == BREAKER_FAILURE)
-		memcpy(s->failure, how->reason, sizeof s->failure);
-	u->n_flying--;
-	pthread_mutex_unlock(&u->lock);
-}
-
-static void no_answer(struct upstream_call *c)
-{
-	c->answer = (struct protocol_answer){.finish = ""};
-	for (size_t i = 0; i < MAX_CANDIDATES; i++)
-		c->answer.candidate_p[i] = NAN;
-}
-
-static void drop_try(struct upstream_call *c)
-{
-	c->http = http_cancel(c->http);
-	c->reader = c->u->protocol->reader_free(c->reader);
-	c->broke = false;
-	buf_clear(&c->text);
-	buf_clear(&c->reply);
-}
-
 /* Out of the table: nobody finds it any more. */
 static void unlist(struct upstream_call *c)
 {
@@ -179,8 +130,8 @@ static void end_call(struct upstream_call *c, const struct upstream_ending *end,
 		return;
 	c->over = true;
 	loop_disarm(c->u->loop, &c->timer);
-	leave_replica(c, end, 0);
-	drop_try(c);
+	upstream_try_leave(c, end, 0);
+	upstream_try_drop(c);
 	unlist(c);
 	if (c->embeds)
 		c->embed.done(c->embed.arg, end->code, end->err.text, vectors, dim,
@@ -234,166 +185,6 @@ void upstream_call_done(struct upstream_call *c)
 	upstream_call_finish(c, &end);
 }
 
-/* ---- failures ---- */
-
-/* Whether a server that this request was not sent to could take it. */
-static bool has_another(const struct upstream_call *c, uint64_t now)
-{
-	const struct replicas *r = &c->u->replicas;
-	for (size_t i = 0; i < r->n; i++)
-		if (!(c->tried & 1u << i) && replicas_can_take(&r->list[i], now))
-			return true;
-	return false;
-}
-
-/* 0 and when; or why not: < 0 with a sentence, or without one. */
-static int may_retry(struct upstream_call *c, uint64_t *wait_ms, struct err *why)
-{
-	struct upstream *u = c->u;
-	uint64_t now = clock_mono_ns();
-	uint64_t left_ms = c->deadline_ns == UINT64_MAX ? UINT64_MAX
-			   : c->deadline_ns > now       ? (c->deadline_ns - now) / 1000000
-							: 0;
-	int r = -ECANCELED;
-	if (!(c->last.retryable || c->last.another) || c->text_bytes || c->n_retries >= u->retries)
-		return r;
-	pthread_mutex_lock(&u->lock);
-	bool another = has_another(c, now);
-	/* Of one whose breaker has just opened there is no use, nor in waiting once more as long
-	 * for the same server. */
-	uint64_t then = now + c->last.retry_after_ms * 1000000;
-	bool same = c->last.retryable && c->last.outcome != UPSTREAM_TIMEOUT;
-	if (another || (same && replicas_can(&u->replicas, then)))
-		r = retry_wait(c->n_retries, draw(u), another ? 0 : c->last.retry_after_ms, left_ms,
-			wait_ms, why);
-	if (r == 0 && !retry_budget_take(&u->budget, now))
-		r = err_set(why, -EBUSY, "too many requests are being tried again already");
-	if (r == 0)
-		u->n_retries++;
-	pthread_mutex_unlock(&u->lock);
-	return r;
-}
-
-/* This try has failed, as c->last says. */
-void upstream_call_failed(struct upstream_call *c)
-{
-	uint64_t wait_ms = 0;
-	struct err why = {0}, sentence = c->last.err;
-	uint64_t hold_ms = c->last.retryable ? c->last.retry_after_ms : 0;
-	leave_replica(c, &c->last, hold_ms < RETRY_AFTER_MAX_MS ? hold_ms : RETRY_AFTER_MAX_MS);
-	drop_try(c);
-	if (may_retry(c, &wait_ms, &why) == 0) {
-		c->n_retries++;
-		no_answer(c);
-		if (loop_arm(c->u->loop, &c->timer, clock_mono_ns() + wait_ms * 1000000))
-			return;
-		err_set(&why, 0, "llmfs is stopping");
-	}
-	if (*why.text)
-		err_set(&c->last.err, 0, "%s; %s", sentence.text, why.text);
-	upstream_call_finish(c, &c->last);
-}
-
-/* ---- trying ---- */
-
-static uint64_t left_ms(const struct upstream_call *c)
-{
-	uint64_t now = clock_mono_ns();
-	if (c->deadline_ns == UINT64_MAX)
-		return 0;
-	return c->deadline_ns > now + 1000000 ? (c->deadline_ns - now) / 1000000 : 1;
-}
-
-static void body_released(void *arg)
-{
-	upstream_call_put(arg);
-}
-
-static int begin_http(struct upstream_call *c, struct err *err)
-{
-	const struct upstream *u = c->u;
-	const struct upstream_server *s = &u->servers[c->pick.replica];
-	const struct http_request q = {
-		.url = c->embeds ? s->embed_url : s->chat_url,
-		.method = "POST",
-		.headers = u->headers,
-		.body = c->body.data,
-		.body_len = c->body.len,
-		.released = body_released,
-		.connect_ms = u->connect_ms,
-		.first_ms = u->first_ms,
-		.idle_ms = u->idle_ms,
-		.total_ms = left_ms(c),
-		.max_bytes = upstream_answer_most(c),
-		.proxy = u->proxy,
-		.ca = u->ca,
-		.data = upstream_answer_data,
-		.done = upstream_answer_done,
-		.arg = c,
-	};
-	int r = http_begin(&c->http, u->http, &q, err);
-	if (r == 0) /* its body is lent; longer than the call may be */
-		upstream_call_ref(c);
-	return r;
-}
-
-/* No server can be asked: what the last try said, if there was one. */
-static void nobody(struct upstream_call *c, int code, uint64_t wait_ms, const struct err *why)
-{
-	if (!c->last.code) {
-		upstream_answer_set_last(c, code,
-			code == -EBUSY ? UPSTREAM_BUSY : UPSTREAM_UNREACHABLE, BREAKER_NEITHER,
-			true);
-		c->last.retry_after_ms = wait_ms;
-		c->last.err = *why;
-	}
-	upstream_call_finish(c, &c->last);
-}
-
-static void try(struct upstream_call *c)
-{
-	struct upstream *u = c->u;
-	struct err err = {0};
-	uint64_t now = clock_mono_ns(), wait_ms = 0;
-	int r = 0;
-	pthread_mutex_lock(&u->lock);
-	c->picked = replicas_choose(&u->replicas, c->affinity, c->tried, now, &c->pick) == 0;
-	if (c->picked)
-		u->n_flying++;
-	else
-		r = upstream_why_not(u, now, &wait_ms, &err);
-	pthread_mutex_unlock(&u->lock);
-	if (!c->picked) {
-		nobody(c, r, wait_ms, &err);
-		return;
-	}
-	c->tried |= 1u << c->pick.replica;
-	r = begin_http(c, &err);
-	if (r < 0) { /* of ours: a URL that is none, no memory, no descriptors */
-		c->http = NULL;
-		upstream_answer_set_last(c, r == -ENOMEM ? r : -EHOSTUNREACH, UPSTREAM_UNREACHABLE,
-			BREAKER_NEITHER, false);
-		c->last.elsewhere = r != -ENOMEM;
-		err_set(&c->last.err, 0, "models/%s: %s", u->model, err.text);
-		upstream_call_finish(c, &c->last);
-		return;
-	}
-	if (!c->started && !c->embeds)
-		upstream_call_tell(c, PROVIDER_STARTED);
-	c->started = true;
-}
-
-static void begin(struct upstream_call *c)
-{
-	uint64_t now = clock_mono_ns();
-	c->begun = true;
-	c->deadline_ns = c->u->total_ms ? now + c->u->total_ms * 1000000 : UINT64_MAX;
-	pthread_mutex_lock(&c->u->lock);
-	retry_budget_request(&c->u->budget, now);
-	pthread_mutex_unlock(&c->u->lock);
-	try(c);
-}
-
 static void run(struct loop_work *work)
 {
 	struct upstream_call *c = list_entry(work, struct upstream_call, work);
@@ -405,9 +196,9 @@ static void run(struct loop_work *work)
 		if (cancelled)
 			finish_cancelled(c);
 		else if (!c->begun)
-			begin(c);
+			upstream_try_first(c);
 		else if (c->broke)
-			upstream_call_failed(c);
+			upstream_try_failed(c);
 		else if (c->cut)
 			upstream_call_done(c);
 	}
@@ -422,7 +213,7 @@ static void timer_is_due(struct loop_timer *timer)
 	if (c->answer.complete)
 		upstream_call_done(c);
 	else
-		try(c);
+		upstream_try(c);
 	upstream_call_put(c);
 }
 
@@ -440,7 +231,7 @@ static struct upstream_call *make(struct upstream *u)
 	c->work.run = run;
 	list_init(&c->timer.link);
 	c->timer.run = timer_is_due;
-	no_answer(c);
+	upstream_try_clear(c);
 	return c;
 }
 

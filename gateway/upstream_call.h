@@ -2,8 +2,8 @@
 #ifndef GATEWAY_UPSTREAM_CALL_H
 #define GATEWAY_UPSTREAM_CALL_H
 
-/* A call under way, for upstream_call.c (its tries and its end) and upstream_answer.c (what comes
- * back of one try). */
+/* A call under way, for upstream_call.c (how it is made, found and ended), upstream_try.c (its
+ * tries) and upstream_answer.c (what comes back of one). */
 
 #include "gateway/upstream_parts.h"
 
@@ -60,8 +60,6 @@ void upstream_call_finish(struct upstream_call *c, const struct upstream_ending 
 /* The end of embeddings. */
 void upstream_call_give(
 	struct upstream_call *c, const float *vectors, size_t dim, const struct trace_usage *usage);
-/* This try has failed as c->last says: another one, or the end. Not inside http's `data`. */
-void upstream_call_failed(struct upstream_call *c);
 /* It has ended well. */
 void upstream_call_done(struct upstream_call *c);
 /* STARTED, CANDIDATES or TEXT. */
@@ -70,6 +68,21 @@ void upstream_call_tell(struct upstream_call *c, enum provider_event_kind kind);
 void upstream_call_post(struct upstream_call *c);
 struct upstream_call *upstream_call_ref(struct upstream_call *c);
 void upstream_call_put(struct upstream_call *c);
+
+/* upstream_try.c. All on the loop, but for upstream_try_clear. */
+
+/* The first one, and each one after that: sends the request to a server, or ends the call. */
+void upstream_try_first(struct upstream_call *c);
+void upstream_try(struct upstream_call *c);
+/* This one has failed as c->last says: another one, or the end. Not inside http's `data`. */
+void upstream_try_failed(struct upstream_call *c);
+/* Gives the server back, if it has one. hold_ms: it asked all to leave it alone for so long. */
+void upstream_try_leave(
+	struct upstream_call *c, const struct upstream_ending *how, uint64_t hold_ms);
+/* Closes what is open of it, and forgets what was read. */
+void upstream_try_drop(struct upstream_call *c);
+/* There is no answer, nor a part of one. */
+void upstream_try_clear(struct upstream_call *c);
 
 /* upstream_answer.c: http's callbacks, with a call as their argument; the longest body that it may
  * have. */

@@ -121,7 +121,7 @@ START_TEST(what_is_not_openai_is_a_broken_protocol)
 		{"", -EPROTO, "without a word"},
 		{SAY("a"), -EPROTO, "before it was complete"},
 		{SAY("a") "data: {\"choices\": [{\"del", -EPROTO, "not JSON"},
-		{"<html>\nno events here\n\n", -EPROTO, "before it was complete"},
+		{"html\nno events here\n\n", -EPROTO, "before it was complete"},
 		{"data: {\"choices\":[{\"delta\":{\"content\":\n\n", -EPROTO, "not JSON"},
 		{"data: [1]\n\n", -EPROTO, "no JSON object"},
 		{"data: hello\n\n", -EPROTO, "not JSON"},
@@ -138,15 +138,6 @@ START_TEST(what_is_not_openai_is_a_broken_protocol)
 		reading_assert_bad(&g, bad[i].result, bad[i].says);
 		buf_free(&g.text);
 	}
-	static const char *const pages[] = {"text/html", "text/plain", ""};
-	for (size_t i = 0; i < sizeof pages / sizeof *pages; i++) {
-		struct reading g;
-		reading_all(&g, OPENAI, &reading_plain, pages[i],
-			"\r\n<!doctype html>\n<title>secret</title>\n\n");
-		reading_assert_bad(&g, -EPROTO, "a page of HTML");
-		ck_assert_ptr_null(strstr(g.err.text, "secret"));
-		buf_free(&g.text);
-	}
 	static const char *const bodies[] = {
 		"", "{", "[]", "{}", "{\"choices\":[]}", "{\"choices\":[{}]} x"};
 	for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
@@ -155,6 +146,29 @@ START_TEST(what_is_not_openai_is_a_broken_protocol)
 		reading_assert_bad(&g, -EPROTO, "");
 		buf_free(&g.text);
 	}
+}
+END_TEST
+
+START_TEST(a_page_of_html_is_named_as_one_whatever_its_server_calls_it)
+{
+	static const char *const types[] = {
+		"text/html", "text/plain", "", "text/event-stream", "application/json"};
+	static const char *const pages[] = {"\r\n<!doctype html>\n<title>secret</title>\n\n",
+		"<html>\nsecret: no events here\n\n", "<"};
+	for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+		for (size_t k = 0; k < sizeof pages / sizeof *pages; k++) {
+			struct reading g;
+			reading_all(&g, OPENAI, &reading_plain, types[i], pages[k]);
+			reading_assert_bad(&g, -EPROTO, "as a page of HTML does; look at endpoint");
+			ck_assert_ptr_null(strstr(g.err.text, "secret"));
+			ck_assert(!g.answer.silent);
+			buf_free(&g.text);
+		}
+	/* A stream that begins with a line which is no field, and goes on as one, is an answer. */
+	struct reading g;
+	reading_stream(&g, OPENAI, "<?\n" SAY("a") OK_CHUNK("{}", "\"stop\"") DONE);
+	reading_assert_good(&g, "a", "stop");
+	buf_free(&g.text);
 }
 END_TEST
 
@@ -468,6 +482,7 @@ int main(void)
 	tcase_add_test(c, thoughts_are_no_part_of_the_answer);
 	tcase_add_test(c, one_body_instead_of_a_stream_is_read);
 	tcase_add_test(c, what_is_not_openai_is_a_broken_protocol);
+	tcase_add_test(c, a_page_of_html_is_named_as_one_whatever_its_server_calls_it);
 	tcase_add_test(c, a_stream_of_nothing_but_comments_is_silent_and_nothing_else_is);
 	tcase_add_test(c, an_error_in_the_stream_is_what_it_says);
 	tcase_add_test(c, what_is_not_json_is_not_repeated);

@@ -189,6 +189,46 @@ START_TEST(a_chunk_with_any_fault_means_what_the_library_says)
 }
 END_TEST
 
+/* A chunk whose content is n times `a`, but for two bytes at a place. */
+static void read_content(size_t n, size_t at, unsigned char one, unsigned char other, bool plain)
+{
+	static const char head[] = "{\"choices\":[{\"delta\":{\"content\":\"", tail[] = "\"}}]}";
+	size_t len = sizeof head - 1 + n + sizeof tail - 1;
+	char *text = malloc(len); /* so that a sanitizer sees what is read behind it */
+	if (!text)
+		abort();
+	memcpy(text, head, sizeof head - 1);
+	memset(text + sizeof head - 1, 'a', n);
+	memcpy(text + sizeof head - 1 + n, tail, sizeof tail - 1);
+	if (at < n)
+		text[sizeof head - 1 + at] = (char)one;
+	if (at + 1 < n)
+		text[sizeof head + at] = (char)other;
+	struct reading g;
+	if (plain && (take(&g, text, len) != 1 || g.text.len != n))
+		ck_abort_msg("%zu, %zu: %02x %02x is not taken", n, at, one, other);
+	if (plain)
+		buf_free(&g.text);
+	reads_the_same(text, len);
+	free(text);
+}
+
+START_TEST(a_byte_anywhere_in_a_string_means_what_the_library_says)
+{
+	static const unsigned char some[] = {
+		0, 1, 0x1f, ' ', '!', '"', '#', '[', '\\', ']', 'b', 'n', 0x7f, 0x80, 0xc3, 0xff};
+	for (size_t n = 0; n < 18; n++)
+		for (size_t at = 0; at <= n; at++) {
+			for (int byte = 0; byte < 256; byte++)
+				read_content(n, at, (unsigned char)byte, 'a',
+					byte >= ' ' && byte < 0x80 && byte != '"' && byte != '\\');
+			for (size_t i = 0; i < sizeof some; i++)
+				for (size_t k = 0; k < sizeof some; k++)
+					read_content(n, at, some[i], some[k], false);
+		}
+}
+END_TEST
+
 START_TEST(too_deep_a_chunk_is_left_to_the_library)
 {
 	char text[4096];
@@ -212,6 +252,7 @@ int main(void)
 	tcase_add_test(t, what_servers_send_is_taken_but_for_coded_characters);
 	tcase_add_test(t, of_what_is_not_usual_nothing_is_taken);
 	tcase_add_loop_test(t, a_chunk_with_any_fault_means_what_the_library_says, 0, N_USUAL);
+	tcase_add_test(t, a_byte_anywhere_in_a_string_means_what_the_library_says);
 	tcase_add_test(t, too_deep_a_chunk_is_left_to_the_library);
 	suite_add_tcase(s, t);
 	return run_suite(s);
