@@ -6,6 +6,7 @@
  */
 #include "fs/change.h"
 
+#include "fs/again.h"
 #include "fs/attr.h"
 #include "fs/collection.h"
 #include "fs/faults.h"
@@ -194,9 +195,10 @@ void change_op_create(
 		return;
 	}
 	struct fuse_entry_param entry;
-	attr_entry(fs, &node, fuse_req_ctx(req)->uid, &entry);
+	attr_entry(fs, &node, who->uid, &entry);
 	node_looked_up(fs->nodes, &node);
 	node_put(fs->nodes, &node);
+	h->pid = who->pid;
 	fi->fh = (uintptr_t)h;
 	fi->direct_io = h->ops->direct;
 	if (fuse_reply_create(req, &entry, fi) < 0) {
@@ -205,7 +207,48 @@ void change_op_create(
 	}
 }
 
-static int remove_file(struct fs *fs, const struct node *dir, const char *name)
+/* What is there again at once is unlinked as often as anybody likes, but see again.c. */
+static int removed(pid_t pid, const struct node *node, int r)
+{
+	return r == 0 && again_unlinked(pid, node_ino(node)) ? -ENOENT : r;
+}
+
+static bool has(struct model *m, const char *file)
+{
+	struct buf value = {0};
+	bool is = model_setting_get(m, file, &value) == 0 && value.len;
+	buf_free(&value);
+	return is;
+}
+
+/* `rm -r` of the model that serves when none is named fails at the directory, and too late: what
+ * makes it a model would be gone by then. -EBUSY. */
+static int keeps_default(struct fs *fs, const struct node *node)
+{
+	const char *file = node->row->name, *other = NULL;
+	struct buf name = {0};
+	if (node->row->place == TABLE_MODEL && !strcmp(file, "path"))
+		other = "endpoint";
+	else if (node->row->place == TABLE_MODEL && !strcmp(file, "endpoint"))
+		other = "path";
+	if (!other)
+		return 0;
+	struct model *m = node->object->model;
+	bool needed = gateway_default(fs->gateway, &name) == 0 && name.len &&
+		      !strcmp(name.data, model_name(m)) && has(m, file) && !has(m, other);
+	buf_free(&name);
+	if (!needed)
+		return 0;
+	struct err err = {{0}};
+	int r = err_set(&err, -EBUSY,
+		"%s: models/default points to %s, which would be no model without it: turn that "
+		"first",
+		file, model_name(m));
+	faults_note(fs, node, r, &err);
+	return r;
+}
+
+static int remove_file(struct fs *fs, const struct node *dir, const char *name, pid_t pid)
 {
 	struct node node;
 	int r = node_child(fs->nodes, dir, name, &node);
@@ -225,14 +268,15 @@ static int remove_file(struct fs *fs, const struct node *dir, const char *name)
 		r = sync_default_set(fs, NULL, NULL);
 		break;
 	case TABLE_KEY:
-		r = keys_set(fs, node.object->model, "", 0, NULL);
+		r = removed(pid, &node, keys_set(fs, node.object->model, "", 0, NULL));
 		break;
 	case TABLE_SETTING:
-		r = setting_reset(fs, &node);
+		r = keeps_default(fs, &node);
+		r = r ? r : removed(pid, &node, setting_reset(fs, &node));
 		notify_inode(fs->notify, node_ino(&node));
 		break;
 	default:
-		r = node.object->kind != OBJECT_FIXED ? 0 : -EPERM;
+		r = node.object->kind != OBJECT_FIXED ? removed(pid, &node, 0) : -EPERM;
 		break;
 	}
 	node_put(fs->nodes, &node);
@@ -245,7 +289,7 @@ void change_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct node dir;
 	int r = node_of_ino(fs->nodes, parent, &dir);
 	if (r == 0) {
-		r = remove_file(fs, &dir, name);
+		r = remove_file(fs, &dir, name, fuse_req_ctx(req)->pid);
 		node_put(fs->nodes, &dir);
 	}
 	fuse_reply_err(req, -r);

@@ -10,10 +10,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/utf8.h"
@@ -305,6 +307,16 @@ static bool is_a_tree(struct check *k)
 	return is;
 }
 
+/* Its files look like a TREE's, but are not: of each model there is a key that cannot be read. */
+static bool is_a_mount(struct check *k)
+{
+	struct statfs fs;
+	struct stat st;
+	return fstatfs(tree_fd(k->tree), &fs) == 0 && fs.f_type == FUSE_SUPER_MAGIC &&
+	       fstatat(tree_fd(k->tree), "sessions", &st, 0) == 0 &&
+	       fstatat(tree_fd(k->tree), "version", &st, 0) == 0;
+}
+
 /* auto and cascade are always there. */
 static char **models_there_are(struct tree *tree)
 {
@@ -326,10 +338,17 @@ int check_tree(const char *path, FILE *out)
 	int r = tree_open(&k.tree, path, &err);
 	if (r == 0) {
 		k.models = models_there_are(k.tree);
-		r = k.models ? 0 : err_set(&err, -EIO, "models/ cannot be read");
+		r = k.models ? 0 : err_set(&err, -EIO, "%s: models/ cannot be read", path);
+	}
+	if (r == 0 && is_a_mount(&k)) {
+		names_free(k.models);
+		r = err_set(&err, -EINVAL,
+			"%s is a mount of llmfs, and its TREE is elsewhere: findmnt -n -o SOURCE "
+			"-T %s",
+			path, path);
 	}
 	if (r < 0) {
-		fprintf(out, "%s: %s\n", path, err.text);
+		fprintf(out, "%s\n", err.text);
 		tree_free(k.tree);
 		return r;
 	}

@@ -58,12 +58,33 @@ static bool is_there(struct check *k, const char *name)
 	return is;
 }
 
+static bool is_the_routers(const char *name)
+{
+	return !strcmp(name, "auto") || !strcmp(name, "cascade");
+}
+
+/* Somebody has begun to make it. */
+static bool is_nothing(struct check *k, const char *name)
+{
+	struct one one = {k, name, false};
+	struct buf path = {0}, endpoint = {0};
+	bool is = value_of(&one, "path", &path) == 0 &&
+		  value_of(&one, "endpoint", &endpoint) == 0 && !path.len && !endpoint.len;
+	buf_free(&path);
+	buf_free(&endpoint);
+	return is;
+}
+
 void check_models_file(struct check *k, const char *name)
 {
 	char path[COLLECTION_PATH];
 	struct model_powers powers;
 	struct err err = {{0}};
 	struct one one = {k, name, false};
+	if (!is_the_routers(name) && is_nothing(k, name)) {
+		snprintf(path, sizeof path, "models/%s", name);
+		check_say(k, path, 1, "has neither path nor endpoint");
+	}
 	if (!is_there(k, name) || model_powers(value_of, &one, &powers, &err) == 0 || one.has_fault)
 		return;
 	collection_path(&collection_models, name, "path", path);
@@ -85,11 +106,6 @@ static bool is_known(struct check *k, const char *path, const char *name)
 	return is;
 }
 
-static bool is_the_routers(const char *name)
-{
-	return !strcmp(name, "auto") || !strcmp(name, "cascade");
-}
-
 /* Whether there is one of that name, and something is known of it. Of `default`, wherever it
  * points, nothing is said: that has a fault of its own. */
 static bool look(struct check *k, const char *path, const char *name, struct model_powers *can)
@@ -98,7 +114,7 @@ static bool look(struct check *k, const char *path, const char *name, struct mod
 		!powers_of(k, name, can))
 		return false;
 	if (!can->is_set)
-		check_say(k, path, 1, "the model %s has no path and no endpoint", name);
+		check_say(k, path, 1, "the model %s has neither path nor endpoint", name);
 	return can->is_set;
 }
 

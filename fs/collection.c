@@ -70,6 +70,7 @@ const struct collection collection_models = {
 	.is_configured = models_is_configured,
 	.is_fixed = models_is_fixed,
 	.check = model_setting_check,
+	.hopeless = model_setting_is_hopeless,
 	.set = models_set,
 	.get = models_get,
 };
@@ -127,6 +128,7 @@ const struct collection collection_budgets = {
 	.names = gateway_account_names,
 	.is_configured = budgets_is_configured,
 	.check = account_setting_check,
+	.hopeless = account_setting_is_hopeless,
 	.set = budgets_set,
 	.get = budgets_get,
 	.fail = budgets_fail,
@@ -162,6 +164,10 @@ static bool parts_is_configured(void *it)
 	{                                                                                          \
 		return gateway_part_setting_check(what, file, value, len, err);                    \
 	}                                                                                          \
+	static bool which##_hopeless(const char *file, const char *value, size_t len)              \
+	{                                                                                          \
+		return gateway_part_setting_is_hopeless(what, file, value, len);                   \
+	}                                                                                          \
 	static int which##_set(                                                                    \
 		void *it, const char *file, const char *value, size_t len, struct err *err)        \
 	{                                                                                          \
@@ -187,6 +193,7 @@ static bool parts_is_configured(void *it)
 		.name = parts_name,                                                                \
 		.is_configured = parts_is_configured,                                              \
 		.check = which##_check,                                                            \
+		.hopeless = which##_hopeless,                                                      \
 		.set = which##_set,                                                                \
 		.get = which##_get,                                                                \
 		.fail = which##_fail,                                                              \

@@ -48,6 +48,8 @@ struct collection {
 	 * NULL: none is like that. */
 	bool (*is_fixed)(void *it);
 	int (*check)(const char *file, const char *value, size_t len, struct err *err);
+	/* As session_setting_is_hopeless. */
+	bool (*hopeless)(const char *file, const char *value, size_t len);
 	int (*set)(void *it, const char *file, const char *value, size_t len, struct err *err);
 	int (*get)(void *it, const char *file, struct buf *out);
 	/* What its file in TREE holds is no value. NULL: nothing follows. */

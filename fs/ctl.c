@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ctl of sessions, models, budgets and the cache: a verb a line, carried out by the write that
- * completes the line; a last line without a newline by the close. A refused verb poisons the
- * handle: what follows in the same open was meant to come after it.
+ * completes the line; a last line without a newline by the close, unless it is the beginning of no
+ * verb: then the write itself is refused, as shells say nothing of a close. A refused verb poisons
+ * the handle: what follows in the same open was meant to come after it.
  */
 #include "fs/faults.h"
 #include "fs/handle.h"
@@ -37,13 +38,27 @@ static int verb(struct handle *h, const char *line, size_t n)
 	return r;
 }
 
+static bool is_hopeless(const struct handle *h, const char *line, size_t n)
+{
+	switch (h->node.row->place) {
+	case TABLE_MODEL:
+		return model_ctl_is_hopeless(line, n);
+	case TABLE_ACCOUNT:
+		return account_ctl_is_hopeless(line, n);
+	case TABLE_CACHE:
+		return gateway_cache_ctl_is_hopeless(line, n);
+	default:
+		return session_ctl_is_hopeless(line, n);
+	}
+}
+
 /* Carries out the whole lines of h->text, with `all` also what stands behind them. */
 static int verbs(struct handle *h, bool all)
 {
 	int r = 0;
 	while (r == 0 && h->text.len) {
 		const char *end = memchr(h->text.data, '\n', h->text.len);
-		if (!end && !all)
+		if (!end && !all && !is_hopeless(h, h->text.data, h->text.len))
 			return h->text.len > MAX_LINE ? -EINVAL : 0;
 		size_t n = end ? (size_t)(end - h->text.data) : h->text.len;
 		r = verb(h, h->text.data, n);

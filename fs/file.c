@@ -2,10 +2,13 @@
 /* From libfuse's requests to the operations of a kind. */
 #include "fs/file.h"
 
+#include "fs/again.h"
 #include "fs/handle.h"
 #include "fs/park.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
 
 static struct handle *handle_of(const struct fuse_file_info *fi)
 {
@@ -19,6 +22,7 @@ void file_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct node node;
 	struct handle *h = NULL;
 	int r = node_of_ino(fs->nodes, ino, &node);
+	again_opened(ino);
 	if (r == 0) {
 		r = handle_open(&h, fs, &node, fi->flags, who->uid, who->gid);
 		node_put(fs->nodes, &node);
@@ -27,6 +31,7 @@ void file_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fuse_reply_err(req, -r);
 		return;
 	}
+	h->pid = who->pid;
 	fi->fh = (uintptr_t)h;
 	fi->direct_io = h->ops->direct;
 	fi->noflush = !handle_writes(h);
@@ -66,10 +71,27 @@ void file_op_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t siz
 		fuse_reply_write(req, size);
 }
 
+/* Whether the close is that of another process than the one that opened the file, while that one is
+ * still there to close it as well. What cannot be found out is the opener's own. */
+static bool is_heir(const struct handle *h, pid_t pid)
+{
+	char path[64];
+	if (pid == h->pid || pid <= 0 || h->pid <= 0)
+		return false;
+	snprintf(path, sizeof path, "/proc/%d", (int)h->pid);
+	if (access(path, F_OK) < 0)
+		return false;
+	snprintf(path, sizeof path, "/proc/%d/task/%d", (int)h->pid, (int)pid);
+	return access(path, F_OK) < 0;
+}
+
 void file_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct handle *h = handle_of(fi);
-	int r = handle_writes(h) && h->ops->flush ? h->ops->flush(h) : 0;
+	int (*flush)(struct handle *) = h->ops->flush;
+	if (h->ops->flush_heir && is_heir(h, fuse_req_ctx(req)->pid))
+		flush = h->ops->flush_heir;
+	int r = handle_writes(h) && flush ? flush(h) : 0;
 	fuse_reply_err(req, -r);
 }
 

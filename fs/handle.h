@@ -71,6 +71,9 @@ struct file_ops {
 	int (*write)(struct handle *h, uint64_t offset, const char *bytes, size_t n);
 	/* A descriptor was closed. NULL: 0. */
 	int (*flush)(struct handle *h);
+	/* It was closed by a process that had it from the one that opened the file, and that one is
+	 * still there: `{ cat a; cat b; } > file`. More may come. NULL: as flush. */
+	int (*flush_heir)(struct handle *h);
 	/* NULL: 0, there is nothing that could be stored (a prompt is not yet one). */
 	int (*fsync)(struct handle *h);
 	/* ftruncate, and h NULL for truncate(2) by name. NULL: accepted, without effect. */
@@ -89,6 +92,7 @@ struct handle {
 	uid_t uid; /* of the open: RELEASE carries none */
 	gid_t gid;
 	int flags; /* of the open */
+	pid_t pid; /* the thread that opened it, as the kernel counts for us; 0: not known */
 
 	struct list link;      /* of all handles */
 	struct list link_kind; /* of a list of the kind */

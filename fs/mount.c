@@ -171,13 +171,28 @@ static int open_gateway(struct mount *m, const struct options *o, struct err *er
 	}
 }
 
+/* The mount's source is TREE, as a line of fstab has it: so `mount -a` knows what is mounted, and
+ * findmnt(8) where the configuration is. */
+static int add_source(struct fuse_args *args, const char *tree)
+{
+	char *source = NULL, *escaped = NULL;
+	int r = asprintf(&source, "fsname=%s", tree) < 0 ? -1 : 0;
+	r = r ? r : fuse_opt_add_opt_escaped(&escaped, source);
+	r = r ? r : fuse_opt_add_arg(args, "-o");
+	r = r ? r : fuse_opt_add_arg(args, escaped);
+	free(escaped);
+	free(source);
+	return r;
+}
+
 static int open_session(struct mount *m, const struct options *o, struct err *err)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
 	int r = 0;
 	/* fsname first, so that the user's own is the one that counts. */
 	r |= fuse_opt_add_arg(&args, "llmfs");
-	r |= fuse_opt_add_arg(&args, "-ofsname=llmfs,subtype=llmfs,default_permissions");
+	r |= fuse_opt_add_arg(&args, "-osubtype=llmfs,default_permissions");
+	r |= add_source(&args, o->tree);
 	for (int i = 1; i < o->args.argc; i++)
 		r |= fuse_opt_add_arg(&args, o->args.argv[i]);
 	if (o->debug)

@@ -274,7 +274,9 @@ void options_help(void)
 	     "\n"
 	     "    -f                  stay in the foreground, log to standard error\n"
 	     "    -d                  print each request; implies -f\n"
-	     "    -o state=DIR        where conversations are kept\n"
+	     "    -o state=DIR        where conversations, keys and cached answers are kept "
+	     "(below\n"
+	     "                        ~/.local/state/llmfs; of root: /var/lib/llmfs)\n"
 	     "    -o allow_other      let other users in; mode bits decide what they see\n"
 	     "    -o max_threads=N    threads that serve requests (10)\n"
 	     "    -o max_sessions=N   sessions a user may have (1000)\n"
@@ -285,5 +287,6 @@ void options_help(void)
 	     "    --files             print the table of files, and exit\n"
 	     "    --help, --version\n"
 	     "\n"
+	     "    cat MOUNTPOINT/README        a tour; llmfs(1) and llmfs-files(7) say all of it\n"
 	     "    fusermount3 -u MOUNTPOINT    unmounts");
 }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A setting is written whole. The handle gathers what is written; as soon as that is a whole value
- * (a line that has ended, JSON whose last bracket has closed) it is judged and put in force by that
+ * (a line that has ended, JSON whose last bracket has closed), or can become none by more bytes
+ * ("hot" as a temperature, JSON that is wrong up to here), it is judged and put in force by that
  * very write, because shells ignore errors of close; what is not whole by then, at the close. A
- * write that is refused poisons its handle and changes nothing. JSON that can become right no more
- * is refused by the write, too. Where more was missing the close finds it, but perhaps it was that
- * of a program which a shell had begun meanwhile, and more comes: readers of `out` wait. After the
- * last close it is, as nobody may have heard it, the session's newest request: `out` fails with it.
+ * write that is refused poisons its handle and changes nothing. Where more was missing the close
+ * finds it. That of a program which a shell has begun meanwhile says nothing, as more comes, and
+ * readers of `out` wait; only whoever has opened the file hears it. After the last close it is, as
+ * nobody may have heard it, the session's newest request: `out` fails with it.
  *
  * Settings of one line ignore offsets: `>>` replaces. Those of several lines and messages.json are
  * edited as files are: what is not truncated stays.
@@ -219,6 +220,18 @@ static int place(struct handle *h, uint64_t offset, const char *bytes, size_t n)
 	return r;
 }
 
+/* Whether a value that has no end yet cannot become right by more bytes: "hot" is the beginning of
+ * no number. Paths may begin with anything: where they lead is not known before their end. */
+static bool lost(struct handle *h)
+{
+	const struct collection *c;
+	const char *file = h->node.row->name;
+	void *it;
+	c = owner_of(h->fs, &h->node, &it);
+	return c ? c->hopeless(file, h->text.data, h->text.len)
+		 : session_setting_is_hopeless(it, file, h->text.data, h->text.len);
+}
+
 /* Whether messages.json, up to the end of a line, is wrong whatever comes after it. Long texts come
  * in whole pages, and short pieces of one are looked through when it is twice as long as at the
  * last time: together that is O(n). */
@@ -238,7 +251,7 @@ static bool whole(struct handle *h, size_t n)
 	if (h->text.len == 0)
 		return false;
 	if (!setting_is_messages(h->node.row))
-		return h->text.data[h->text.len - 1] == '\n';
+		return h->text.data[h->text.len - 1] == '\n' || lost(h);
 	/* Only a text that ends with a bracket is read through: not each of many small writes. */
 	const char *text = h->text.data;
 	size_t first = strspn(text, " \t\r\n"), last = h->text.len;
@@ -318,6 +331,20 @@ static int setting_flush(struct handle *h)
 	return judge(h, true);
 }
 
+/* What such a close finds too short may be the half of it. What can be in force is: no process may
+ * ever close the file again. */
+static int setting_flush_heir(struct handle *h)
+{
+	pthread_mutex_lock(&h->lock);
+	int r = h->poison;
+	if (r == 0 && h->dirty && setting_is_messages(h->node.row))
+		hold_readers(h);
+	else if (r == 0 && h->dirty)
+		apply(h);
+	pthread_mutex_unlock(&h->lock);
+	return r;
+}
+
 /* An editor learns here too what its text is worth. */
 static int setting_fsync(struct handle *h)
 {
@@ -383,6 +410,7 @@ const struct file_ops setting_ops = {
 	.read = setting_read,
 	.write = setting_write,
 	.flush = setting_flush,
+	.flush_heir = setting_flush_heir,
 	.fsync = setting_fsync,
 	.truncate = setting_truncate,
 	.release = setting_release,

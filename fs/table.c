@@ -5,6 +5,10 @@
  *
  * The bits of rows below a session are what the session's directory may grant: a directory of mode
  * 0750 gives its group r of what has r here. All other bits are taken as they are.
+ *
+ * What is only written, `in` and `ctl`, may be read, and is empty: else each copy of a session and
+ * each archive of a mount would end with a fault. A key is the exception: it is to be seen that it
+ * cannot be read.
  */
 #include "fs/table.h"
 
@@ -16,7 +20,6 @@
 
 #define VIEW (S_IFREG | 0444)
 #define SETTING (S_IFREG | 0666)
-#define WRITE_ONLY (S_IFREG | 0222)
 
 #define DIR_ROW(where, title, text, bits, inside)                                                  \
 	{                                                                                          \
@@ -121,7 +124,7 @@ const struct table_row table_rows[] = {
 	MODEL_ROW("ca_file", "certificates of the authorities they are held against"),
 	ROW(TABLE_MODEL, "error", "what was wrong with the last write", TABLE_VIEW, 0400,
 		.view = TABLE_FAULT),
-	ROW(TABLE_MODEL, "ctl", "load, unload, reset", TABLE_CTL, 0200),
+	ROW(TABLE_MODEL, "ctl", "load, unload, reset", TABLE_CTL, 0600),
 	ASK_ROW(TABLE_MODEL, "ask", "channel: a prompt and its answer", GATEWAY_ASK),
 	ASK_ROW(TABLE_MODEL, "embed", "channel: a text and its vector", GATEWAY_EMBED),
 	VIEW_ROW(TABLE_MODEL, "ask_error", "why your last ask or embed here failed",
@@ -144,7 +147,7 @@ const struct table_row table_rows[] = {
 		.mode = S_IFDIR | 0700,
 		.view = TABLE_SESSION,
 		.pattern = true},
-	SESSION_ROW("in", "write a prompt; its last close submits", TABLE_IN, WRITE_ONLY),
+	SESSION_ROW("in", "write a prompt; its last close submits", TABLE_IN, SETTING),
 	SESSION_ROW("out", "the newest answer, as it is generated", TABLE_OUT, VIEW),
 	SESSION_ROW("chat", "the conversation as text", TABLE_LOG, VIEW, .view = SESSION_CHAT),
 	SESSION_ROW("messages.json", "the conversation as JSON; writing it replaces it",
@@ -177,7 +180,7 @@ const struct table_row table_rows[] = {
 	SESSION_ROW("usage", "tokens and times", TABLE_VIEW, VIEW, .view = SESSION_USAGE),
 	SESSION_ROW("trace", "stages of the last request", TABLE_VIEW, VIEW, .view = SESSION_TRACE),
 	SESSION_ROW("events", "a JSON line per event", TABLE_LOG, VIEW, .view = SESSION_EVENTS),
-	SESSION_ROW("ctl", "submit, cancel, clear, retry, fork ID", TABLE_CTL, WRITE_ONLY),
+	SESSION_ROW("ctl", "submit, cancel, clear, retry, fork ID", TABLE_CTL, SETTING),
 
 	DIR_ROW(TABLE_GUARDS, "input", "rules for prompts", 0755, TABLE_GUARDS_INPUT),
 	DIR_ROW(TABLE_GUARDS, "output", "rules for answers", 0755, TABLE_GUARDS_OUTPUT),
@@ -220,7 +223,7 @@ const struct table_row table_rows[] = {
 	ACCOUNT_ROW("events", "a JSON line per alert", TABLE_LOG, 0400, .view = ACCOUNT_EVENTS),
 	ROW(TABLE_ACCOUNT, "error", "what was wrong with the last write", TABLE_VIEW, 0400,
 		.view = TABLE_FAULT),
-	ACCOUNT_ROW("ctl", "reset, credit DOLLARS", TABLE_CTL, 0200),
+	ACCOUNT_ROW("ctl", "reset, credit DOLLARS", TABLE_CTL, 0600),
 
 	ROUTER_ROW("policy", "what models/auto looks for"),
 	ROUTER_ROW("weights", "what quality, cost and time count for each class", .lines = true),
@@ -247,7 +250,7 @@ const struct table_row table_rows[] = {
 	VIEW_ROW(TABLE_CACHE, "stats", "hits and misses, name value lines", GATEWAY_CACHE_STATS),
 	ROW(TABLE_CACHE, "error", "what was wrong with the last write", TABLE_VIEW, 0400,
 		.view = TABLE_FAULT),
-	ROW(TABLE_CACHE, "ctl", "flush, flush USER", TABLE_CTL, 0200),
+	ROW(TABLE_CACHE, "ctl", "flush, flush USER", TABLE_CTL, 0600),
 	ASK_ROW(TABLE_CACHE, "lookup", "channel: a prompt, and the answers that are near",
 		GATEWAY_LOOKUP),
 	VIEW_ROW(TABLE_CACHE, "lookup_error", "why your last lookup failed", TABLE_ASK_FAULT),

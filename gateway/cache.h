@@ -104,6 +104,8 @@ struct cache *cache_free(struct cache *c);
  */
 const char *const *cache_setting_names(void); /* ends with NULL */
 int cache_setting_check(const char *file, const char *value, size_t len, struct err *err);
+/* As settings_is_hopeless. */
+bool cache_setting_is_hopeless(const char *file, const char *value, size_t len);
 int cache_setting_set(
 	struct cache *c, const char *file, const char *value, size_t len, struct err *err);
 int cache_setting_get(struct cache *c, const char *file, struct buf *out);

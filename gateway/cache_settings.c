@@ -8,6 +8,7 @@
 
 #include "gateway/cache.h"
 #include "gateway/money.h"
+#include "gateway/prefix.h"
 
 struct row {
 	const char *name, *standard, *allowed;
@@ -134,6 +135,26 @@ int cache_setting_check(const char *file, const char *value, size_t len, struct 
 	if (i == N_CACHE_SETTINGS)
 		return err_set(err, -ENOENT, "the cache has no setting %s", file);
 	return check(i, value, len, err);
+}
+
+bool cache_setting_is_hopeless(const char *file, const char *value, size_t len)
+{
+	static const char *const switches[] = {"0", "1", NULL}, *const scopes[] = {
+									"user", "global", NULL};
+	switch (cache_settings_find(file)) {
+	case CACHE_ENABLED:
+		return !prefix_is_word(switches, value, len);
+	case CACHE_SCOPE:
+		return !prefix_is_word(scopes, value, len);
+	case CACHE_THRESHOLD:
+		return !prefix_is_decimal(value, len, MONEY_DECIMALS, 1);
+	case CACHE_EMBEDDING_MODEL:
+		return !prefix_is_name(value, len);
+	case N_CACHE_SETTINGS:
+		return false;
+	default: /* whole numbers; the close knows the range of each */
+		return !prefix_is_integer(value, len, 1e15);
+	}
 }
 
 void cache_settings_init(struct cache_settings *s)

@@ -18,14 +18,28 @@
 
 #include "base/utf8.h"
 
+/* But for the router's, which are always there. With the gateway's lock held. */
+static bool has_models(const struct gateway *g)
+{
+	for (size_t i = 0; i < g->models.n; i++)
+		if (!model_name_is_virtual(g->models.rows[i].name))
+			return true;
+	return false;
+}
+
 static void no_default(struct gateway *g, struct err *err)
 {
 	pthread_mutex_lock(&g->lock);
 	if (*g->default_model)
 		err_set(err, 0, "models/default points to %s, which is not there",
 			g->default_model);
-	else
+	else if (has_models(g))
 		err_set(err, 0, "there is no default model: ln -s NAME models/default");
+	else
+		err_set(err, 0,
+			"there is no model: mkdir models/NAME, write a GGUF file's path to its "
+			"file path or the URL of a server to its file endpoint, then ln -s NAME "
+			"models/default");
 	pthread_mutex_unlock(&g->lock);
 }
 

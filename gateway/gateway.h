@@ -162,6 +162,7 @@ bool model_is_virtual(const struct model *m);
  * with what is allowed; -ENOENT: no such setting; -EPERM: a virtual model. */
 const char *const *model_setting_names(void); /* ends with NULL */
 int model_setting_check(const char *file, const char *value, size_t len, struct err *err);
+bool model_setting_is_hopeless(const char *file, const char *value, size_t len);
 /*
  * What a model of such settings could do, as far as that is known without loading or asking it, for
  * `llmfs --check`. get appends the value that a file has (paths absolute; nothing where there is
@@ -198,9 +199,11 @@ bool model_key_is_reference(const char *value, size_t len);
  * by itself but by requests: a front end that wants `default` loaded at its start says so here.
  * -EINVAL with the verbs; -ENOENT: has no path. */
 int model_ctl(struct model *m, const char *verb, size_t len, struct err *err);
+bool model_ctl_is_hopeless(const char *line, size_t len); /* as session_setting_is_hopeless */
 
 enum model_view {
-	MODEL_STATE,   /* "unloaded", "loading 43%", "ready", "failed: sentence"; of upstreams
+	MODEL_STATE,   /* "unset: sentence" (neither path nor endpoint), "unloaded",
+			  "loading 43%", "ready", "failed: sentence"; of upstreams
 			  "ready", "open", "half-open", "failed: sentence" (where its key is said
 			  to be there is none); of virtual ones "ready" or why not */
 	MODEL_INFO,    /* JSON object */
@@ -270,6 +273,8 @@ enum gateway_part { GATEWAY_ROUTER, GATEWAY_CACHE };
 const char *const *gateway_part_setting_names(enum gateway_part part); /* ends with NULL */
 int gateway_part_setting_check(
 	enum gateway_part part, const char *file, const char *value, size_t len, struct err *err);
+bool gateway_part_setting_is_hopeless(
+	enum gateway_part part, const char *file, const char *value, size_t len);
 int gateway_part_setting_set(struct gateway *g, enum gateway_part part, const char *file,
 	const char *value, size_t len, struct err *err);
 /* Appends the value, set or default, no newline. */
@@ -280,6 +285,7 @@ int gateway_part_setting_get(
 void gateway_part_setting_fail(struct gateway *g, enum gateway_part part, const char *file);
 /* cache/ctl: "flush", "flush USER". -EINVAL with the verbs. */
 int gateway_cache_ctl(struct gateway *g, const char *line, size_t len, struct err *err);
+bool gateway_cache_ctl_is_hopeless(const char *line, size_t len);
 
 /* ---- accounts: budgets/NAME ---- */
 
@@ -313,6 +319,7 @@ char **gateway_account_names(struct gateway *g); /* all, as gateway_session_name
  */
 const char *const *account_setting_names(void); /* ends with NULL */
 int account_setting_check(const char *file, const char *value, size_t len, struct err *err);
+bool account_setting_is_hopeless(const char *file, const char *value, size_t len);
 int account_setting_set(
 	struct account *a, const char *file, const char *value, size_t len, struct err *err);
 /* What the file of a setting holds is no value: the one before stays in force; where there is none
@@ -324,6 +331,7 @@ int account_setting_get(struct account *a, const char *file, struct buf *out);
  * windows in which a clock that went wrong has left the account are closed; the ledger says so),
  * "credit DOLLARS" (spent becomes less by so much). -EINVAL with the verbs. */
 int account_ctl(struct account *a, const char *line, size_t len, struct err *err);
+bool account_ctl_is_hopeless(const char *line, size_t len);
 
 enum account_view {
 	ACCOUNT_SPENT,     /* dollars in this window, settled */
@@ -403,6 +411,11 @@ int session_chown(struct session *s, uid_t uid, gid_t gid); /* (uid_t)-1: unchan
 const char *const *session_setting_names(void); /* ends with NULL */
 int session_setting_set(struct session *s, const char *file, const char *value, size_t len,
 	struct err *err); /* -EINVAL, -ENOENT, -EILSEQ, -EFBIG */
+/* Whether the value would be refused whatever bytes came after it, so that a front end need not
+ * wait for its end to say so; false where that is not known. The same is below for other settings.
+ */
+bool session_setting_is_hopeless(
+	struct session *s, const char *file, const char *value, size_t len);
 int session_setting_reset(struct session *s, const char *file);
 int session_setting_get(
 	struct session *s, const char *file, struct buf *out); /* appends the value, no newline; ""
@@ -421,6 +434,7 @@ int session_setting_get(
  * also what `error` shows next, until one is obeyed. */
 int session_ctl(
 	struct session *s, uid_t uid, gid_t gid, const char *line, size_t len, struct err *err);
+bool session_ctl_is_hopeless(const char *line, size_t len);
 
 /* Replaces the conversation: OpenAI's array of {"role", "content"}; a leading system message
  * becomes the setting `system`, which stays as it is when there is none. All or nothing. -EINVAL

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "gateway/book_parts.h"
+#include "gateway/prefix.h"
 
 /* ---- which there are ---- */
 
@@ -160,6 +161,12 @@ int account_setting_check(const char *file, const char *value, size_t len, struc
 	return r ? r : limits_check(i, value, len, err);
 }
 
+bool account_setting_is_hopeless(const char *file, const char *value, size_t len)
+{
+	enum limits_setting i = limits_find(file);
+	return i < N_LIMITS && limits_is_hopeless(i, value, len);
+}
+
 static bool follows_default(const struct account *a)
 {
 	return a->asked && !a->configured;
@@ -263,6 +270,12 @@ static int read_verb(struct account *a, const char *line, size_t len, money *off
 		return err_set(err, -EINVAL, "credit: the DOLLARS are missing, as in: credit 2.50");
 	return err_set(err, -EINVAL, "%.*s: not a verb; they are reset and credit DOLLARS",
 		len < 64 ? (int)len : 64, line);
+}
+
+bool account_ctl_is_hopeless(const char *line, size_t len)
+{
+	static const char *const words[] = {"reset", "credit", NULL};
+	return !prefix_is_verb(words, line, len);
 }
 
 static int ctl_locked(struct account *a, const char *line, size_t len, struct err *err)

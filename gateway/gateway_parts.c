@@ -2,6 +2,7 @@
 /* The settings of router and cache, as a front end sees them. */
 #include "gateway/cache.h"
 #include "gateway/core.h"
+#include "gateway/prefix.h"
 #include "gateway/router.h"
 
 static const char *const part_names[] = {[GATEWAY_ROUTER] = "router", [GATEWAY_CACHE] = "cache"};
@@ -16,6 +17,13 @@ int gateway_part_setting_check(
 {
 	return part == GATEWAY_ROUTER ? router_setting_check(file, value, len, err)
 				      : cache_setting_check(file, value, len, err);
+}
+
+bool gateway_part_setting_is_hopeless(
+	enum gateway_part part, const char *file, const char *value, size_t len)
+{
+	return part == GATEWAY_ROUTER ? router_setting_is_hopeless(file, value, len)
+				      : cache_setting_is_hopeless(file, value, len);
 }
 
 int gateway_part_setting_set(struct gateway *g, enum gateway_part part, const char *file,
@@ -39,6 +47,12 @@ void gateway_part_setting_fail(struct gateway *g, enum gateway_part part, const 
 {
 	if (part == GATEWAY_CACHE)
 		cache_setting_fail(g->cache, file);
+}
+
+bool gateway_cache_ctl_is_hopeless(const char *line, size_t len)
+{
+	static const char *const words[] = {"flush", NULL};
+	return !prefix_is_verb(words, line, len);
 }
 
 int gateway_cache_ctl(struct gateway *g, const char *line, size_t len, struct err *err)

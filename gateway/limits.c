@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gateway/prefix.h"
+
 struct row {
 	const char *name;
 	int (*read)(struct limits *l, enum limits_setting i, const char *value, size_t len);
@@ -194,6 +196,19 @@ static int read_value(
 	if (r == -ENOMEM)
 		return err_set(err, r, "out of memory");
 	return r ? err_set(err, -EINVAL, "%s: must be %s", row->name, row->allowed) : 0;
+}
+
+bool limits_is_hopeless(enum limits_setting i, const char *value, size_t len)
+{
+	static const char *const windows[] = {"day", "week", "month", "total", NULL};
+	const struct row *row = &rows[i];
+	if (row->read == read_limit)
+		return !prefix_is_decimal(value, len, MONEY_DECIMALS, MONEY_MOST_DOLLARS);
+	if (row->read == read_window)
+		return !prefix_is_word(windows, value, len);
+	if (row->read == read_number)
+		return !prefix_is_integer(value, len, 999999999999999);
+	return row->read == read_days && !prefix_is_integer(value, len, 99999);
 }
 
 void limits_init(struct limits *l)

@@ -58,6 +58,8 @@ enum limits_setting limits_find(const char *file);
 const char *const *limits_names(void);
 /* Whether the value is allowed: 0, -EINVAL with what is. "" is the default. */
 int limits_check(enum limits_setting i, const char *value, size_t len, struct err *err);
+/* As settings_is_hopeless. */
+bool limits_is_hopeless(enum limits_setting i, const char *value, size_t len);
 /* Checks and takes it. -ENOMEM besides. */
 int limits_set(
 	struct limits *l, enum limits_setting i, const char *value, size_t len, struct err *err);

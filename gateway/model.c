@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "gateway/model_parts.h"
+#include "gateway/prefix.h"
 #include "gateway/route.h"
 #include "gateway/routing.h"
 #include "gateway/secrets.h"
@@ -129,6 +130,12 @@ int model_setting_check(const char *file, const char *value, size_t len, struct 
 {
 	int i = find_setting(file, err);
 	return i < 0 ? i : model_settings_check((enum model_setting)i, value, len, err);
+}
+
+bool model_setting_is_hopeless(const char *file, const char *value, size_t len)
+{
+	enum model_setting i = model_settings_find(file);
+	return i < N_MODEL_SETTINGS && model_settings_is_hopeless(i, value, len);
 }
 
 /* What a handle is made from has changed: it may go well now. With the lock held. */
@@ -418,6 +425,12 @@ static int load(struct model *m, struct loaded **old, struct err *err)
 	if (model_make_current(m, old, NULL) == 1 && m->state != MODEL_LOADING)
 		model_start_loading(m);
 	return 0;
+}
+
+bool model_ctl_is_hopeless(const char *line, size_t len)
+{
+	static const char *const words[] = {"load", "unload", "reset", NULL};
+	return !prefix_is_verb(words, line, len);
 }
 
 int model_ctl(struct model *m, const char *verb, size_t len, struct err *err)

@@ -71,8 +71,8 @@ struct model_facts { /* a copy of what is known of a model now */
 	 * has changed since): true, false. */
 	bool is_known, answers, embeds;
 	/* As provider.h's health: 0 and "ready", "unloaded", "loading"; 1 and "half-open"; 2;
-	 * -EHOSTUNREACH and why not ("open", "failed", ...). A failed one would be loaded again by
-	 * the next request. word: static. */
+	 * -EHOSTUNREACH and why not ("open", "failed", "unset", ...). A failed one would be loaded
+	 * again by the next request. word: static. */
 	int health;
 	const char *word;
 	struct err why;

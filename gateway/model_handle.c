@@ -306,8 +306,8 @@ void model_load(struct loop_work *work)
 int model_unconfigured(const struct model *m, int code, struct err *err)
 {
 	return err_set(err, code,
-		"model %s has no path and no endpoint: write that of a GGUF file to its file path, "
-		"or the URL of a server to its file endpoint",
+		"model %s has neither path nor endpoint: write that of a GGUF file to its file "
+		"path, or the URL of a server to its file endpoint",
 		m->name);
 }
 

@@ -13,8 +13,10 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/utf8.h"
+#include "gateway/prefix.h"
 #include "gateway/route.h"
 #include "gateway/router.h"
 #include "gateway/upstream.h"
@@ -334,6 +336,37 @@ int model_settings_check(enum model_setting i, const char *value, size_t len, st
 	if (r < 0 && *why.text)
 		return err_set(err, -EINVAL, "%s: %s", row->name, why.text);
 	return r < 0 ? err_set(err, -EINVAL, "%s: must be %s", row->name, row->allowed) : 0;
+}
+
+/* What is left out of URLs is mostly the scheme. */
+static bool is_hopeless_endpoint(const char *value, size_t len)
+{
+	static const char *const schemes[] = {"http://", "https://", NULL};
+	size_t from = 0;
+	while (from < len && strchr(" \t\r\n", value[from]))
+		from++;
+	if (from)
+		return false;
+	for (const char *const *scheme = schemes; *scheme; scheme++) {
+		size_t n = strlen(*scheme);
+		if (!strncasecmp(value, *scheme, len < n ? len : n))
+			return false;
+	}
+	return true;
+}
+
+bool model_settings_is_hopeless(enum model_setting i, const char *value, size_t len)
+{
+	const struct row *row = &rows[i];
+	if (row->check == check_real)
+		return !prefix_is_real(value, len);
+	if (row->check == check_integer || row->check == check_interval)
+		return !prefix_is_integer(value, len, row->high);
+	if (row->check == check_dollars)
+		return !prefix_is_decimal(value, len, MONEY_DECIMALS, MONEY_MOST_DOLLARS);
+	if (row->check == check_word)
+		return !prefix_is_word(row->words, value, len);
+	return row->check == check_endpoint && is_hopeless_endpoint(value, len);
 }
 
 bool model_settings_reloads(enum model_setting i)

@@ -59,6 +59,8 @@ enum model_setting model_settings_find(const char *file); /* N_MODEL_SETTINGS: n
 const char *const *model_settings_names(void);            /* ends with NULL */
 /* 0 or -EINVAL with what is allowed. */
 int model_settings_check(enum model_setting i, const char *value, size_t len, struct err *err);
+/* As settings_is_hopeless. */
+bool model_settings_is_hopeless(enum model_setting i, const char *value, size_t len);
 /* Whether a change of it needs another handle of the provider: path, template, and all that
  * upstreams are made from. */
 bool model_settings_reloads(enum model_setting i);

@@ -25,8 +25,11 @@ static int own_health(struct model *m, const char **word, struct err *why)
 	*word = upstream && m->state == MODEL_UNLOADED ? "ready" : words[m->state];
 	if (m->retired)
 		return err_set(why, -EHOSTUNREACH, "model %s was removed", m->name);
-	if (!configured && m->state != MODEL_READY)
+	if (!configured && m->state != MODEL_READY) {
+		if (m->state != MODEL_LOADING)
+			*word = "unset";
 		return model_unconfigured(m, -EHOSTUNREACH, why);
+	}
 	if (m->state == MODEL_FAILED)
 		return err_set(why, -EHOSTUNREACH, "%s", m->failure.text);
 	return 0;
@@ -52,6 +55,8 @@ static int render_state(struct model *m, struct buf *out)
 		return buf_printf(out, "loading %u%%\n", atomic_load(&m->percent));
 	if (!strcmp(word, "failed"))
 		return buf_printf(out, "failed: %s\n", why.text);
+	if (!strcmp(word, "unset"))
+		return buf_printf(out, "unset: %s\n", why.text);
 	return buf_printf(out, "%s\n", word);
 }
 
@@ -74,6 +79,8 @@ static int render_info(struct model *m, struct buf *out)
 	pthread_mutex_unlock(&m->lock);
 	int r = buf_printf(out, "{\n  \"name\": \"%s\",\n  \"state\": \"%s\"", m->name, word);
 	r = r || upstream ? r : add_value(out, "path", path);
+	if (r == 0 && !strcmp(word, "unset"))
+		r = buf_append_str(out, ",\n  \"unset\": \"has neither path nor endpoint\"");
 	if (r == 0 && upstream && !l) /* else its provider says it */
 		r = buf_printf(out, ",\n  \"key\": %s",
 			secrets_has(m->g->secrets, m->name) ? "true" : "false");

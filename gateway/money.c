@@ -9,9 +9,9 @@
 #include <errno.h>
 #include <string.h>
 
-enum { DECIMALS = 9 };
+enum { DECIMALS = MONEY_DECIMALS };
 static const uint64_t dollar = 1000000000;
-static const uint64_t most = 1000000000ull * 1000000000ull; /* a billion dollars */
+static const uint64_t most = MONEY_MOST_DOLLARS * 1000000000ull; /* a billion dollars */
 
 int money_parse(const char *text, size_t len, money *out)
 {

@@ -12,6 +12,8 @@
 
 typedef int64_t money; /* nanodollars */
 
+#define MONEY_DECIMALS 9
+#define MONEY_MOST_DOLLARS 1000000000
 /* Of decimal text: digits, at most one point, at most nine decimals ("12", "0.000000001", ".5").
  * 0; -EINVAL; -ERANGE: more than a billion dollars. */
 int money_parse(const char *text, size_t len, money *out);

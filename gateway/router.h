@@ -175,6 +175,8 @@ unsigned router_cascade_judge(struct router *r, char model[TEXT_NAME_SIZE]);
 const char *const *router_setting_names(void); /* NULL-terminated */
 /* Whether the value is allowed. 0; -EINVAL and -EFBIG with what is; -ENOENT: no such file. */
 int router_setting_check(const char *file, const char *value, size_t len, struct err *err);
+/* As settings_is_hopeless. */
+bool router_setting_is_hopeless(const char *file, const char *value, size_t len);
 /* Checks and takes it; after an error the value before is in force. -ENOMEM besides. */
 int router_setting_set(
 	struct router *r, const char *file, const char *value, size_t len, struct err *err);

@@ -15,6 +15,7 @@
 #include "base/utf8.h"
 #include "gateway/model.h"
 #include "gateway/numbers.h"
+#include "gateway/prefix.h"
 #include "gateway/router_parts.h"
 
 struct row {
@@ -278,6 +279,28 @@ static int read_value(
 	else
 		r = len ? rows[i].read(c, value, len, err) : 0;
 	return r < 0 ? err_prefix(err, r, "%s", rows[i].name) : 0;
+}
+
+bool router_setting_is_hopeless(const char *file, const char *value, size_t len)
+{
+	int i = find(file, NULL);
+	/* Remarks and blanks may stand before the value. */
+	for (size_t k = 0; k < len; k++)
+		if (strchr(" \t\r\n#", value[k]))
+			return false;
+	switch (i) {
+	case ROUTER_SETTING_POLICY:
+		return !prefix_is_word(policies, value, len);
+	case ROUTER_SETTING_THRESHOLD:
+	case ROUTER_SETTING_CASCADE_JUDGE_TIMEOUT:
+	case ROUTER_SETTING_CLASSIFIER_TIMEOUT:
+		return !prefix_is_real(value, len);
+	case ROUTER_SETTING_CASCADE_JUDGE:
+	case ROUTER_SETTING_CLASSIFIER:
+		return !prefix_is_name(value, len);
+	default: /* weights and classes have lines */
+		return false;
+	}
 }
 
 int router_setting_check(const char *file, const char *value, size_t len, struct err *err)

@@ -51,6 +51,30 @@ static int check_model_exists(
 		err, -EINVAL, "model: there is no model %s; there are default%s", name, list);
 }
 
+/* Whether no model is there, and none is meant by "default", whose name begins so. */
+static bool is_no_models_beginning(struct session *s, const char *value, size_t len)
+{
+	bool found = strncmp("default", value, len) == 0;
+	char **names = gateway_model_names(s->g);
+	for (size_t n = 0; names && names[n]; n++) {
+		found |= strncmp(names[n], value, len) == 0;
+		free(names[n]);
+	}
+	found |= !names;
+	free(names);
+	return !found;
+}
+
+bool session_setting_is_hopeless(struct session *s, const char *file, const char *value, size_t len)
+{
+	enum setting i = settings_find(file);
+	size_t n = len && value[len - 1] == '\r' ? len - 1 : len;
+	if (i == N_SETTINGS)
+		return false;
+	return settings_is_hopeless(i, value, len) ||
+	       (i == SETTING_MODEL && is_no_models_beginning(s, value, n));
+}
+
 static uid_t owner(struct session *s)
 {
 	struct session_attr a;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "gateway/draft.h"
+#include "gateway/prefix.h"
 #include "gateway/session.h"
 #include "gateway/session_retry.h"
 
@@ -89,6 +90,14 @@ static const struct verb *find_verb(const char *line, size_t len, const char **a
 		return v;
 	}
 	return NULL;
+}
+
+bool session_ctl_is_hopeless(const char *line, size_t len)
+{
+	const char *words[sizeof verbs / sizeof *verbs + 1] = {NULL};
+	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
+		words[i] = verbs[i].name;
+	return !prefix_is_verb(words, line, len);
 }
 
 /* Why find_verb found none: what the line has is no verb, or one whose argument is missing. */

@@ -14,6 +14,7 @@
 
 #include "base/utf8.h"
 #include "gateway/money.h"
+#include "gateway/prefix.h"
 
 struct row {
 	const char *name;
@@ -259,6 +260,20 @@ int settings_check(enum setting i, const char *value, size_t len, struct err *er
 	if (row->check(row, value, len) < 0)
 		return err_set(err, -EINVAL, "%s: must be %s", row->name, row->allowed);
 	return 0;
+}
+
+bool settings_is_hopeless(enum setting i, const char *value, size_t len)
+{
+	const struct row *row = &rows[i];
+	if (row->check == check_real)
+		return !prefix_is_real(value, len);
+	if (row->check == check_integer || row->check == check_seed)
+		return !prefix_is_integer(value, len, row->high);
+	if (row->check == check_dollars)
+		return !prefix_is_decimal(value, len, MONEY_DECIMALS, MONEY_MOST_DOLLARS);
+	if (row->check == check_word)
+		return !prefix_is_word(row->words, value, len);
+	return row->check == check_name && !prefix_is_name(value, len);
 }
 
 int settings_set(struct settings *s, enum setting i, const char *value, size_t len, struct err *err)

@@ -47,6 +47,8 @@ const char *const *settings_names(void);
 /* Whether the value is allowed: 0, -EINVAL with what is, -EILSEQ, -EFBIG. Says nothing about
  * whether a model of that name exists. */
 int settings_check(enum setting i, const char *value, size_t len, struct err *err);
+/* Whether the value is not allowed, whatever bytes come after it; false where that is not known. */
+bool settings_is_hopeless(enum setting i, const char *value, size_t len);
 /* Checks and takes it. -ENOMEM besides. */
 int settings_set(
 	struct settings *s, enum setting i, const char *value, size_t len, struct err *err);

@@ -24,6 +24,24 @@ static int parse_weight(const char *word, uint32_t *out, struct err *err)
 				 WEIGHT_MAX);
 }
 
+/* What is copied from a manual often has the path of one call behind it. */
+static int check_end(const char *url, struct err *err)
+{
+	static const char *const calls[] = {"/chat/completions", "/messages"};
+	size_t len = strlen(url);
+	while (len && url[len - 1] == '/')
+		len--;
+	for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+		size_t n = strlen(calls[i]);
+		if (len > n && !memcmp(url + len - n, calls[i], n))
+			return err_set(err, -EINVAL,
+				"a URL here ends before %s, which is added to it, as in "
+				"https://api.openai.com/v1",
+				calls[i]);
+	}
+	return 0;
+}
+
 static int parse_line(char *line, struct upstream_endpoint *out, struct err *err)
 {
 	static const char blank[] = " \t\r";
@@ -33,6 +51,8 @@ static int parse_line(char *line, struct upstream_endpoint *out, struct err *err
 	*out = (struct upstream_endpoint){.url = url, .weight = 1};
 	if (r == 0 && strpbrk(url, "?#"))
 		r = err_set(err, -EINVAL, "a URL here has no ? and no #: paths come behind it");
+	if (r == 0)
+		r = check_end(url, err);
 	if (r == 0 && weight)
 		r = parse_weight(weight, &out->weight, err);
 	if (r == 0 && weight && strtok_r(NULL, blank, &rest))

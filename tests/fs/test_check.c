@@ -183,9 +183,33 @@ START_TEST(a_model_that_is_nothing_yet_is_a_fault_where_it_is_named)
 {
 	temporary_sh("rm models/?/endpoint; echo b > models/a/fallback; echo b > "
 		     "cache/embedding_model");
-	expect("models/a/fallback:1: the model b has no path and no endpoint\n"
-	       "cache/embedding_model:1: the model b has no path and no endpoint\n"
-	       "models/default:1: the model a has no path and no endpoint\n");
+	expect("models/a/fallback:1: the model b has neither path nor endpoint\n"
+	       "models/a:1: has neither path nor endpoint\n"
+	       "models/b:1: has neither path nor endpoint\n"
+	       "cache/embedding_model:1: the model b has neither path nor endpoint\n"
+	       "models/default:1: the model a has neither path nor endpoint\n");
+}
+END_TEST
+
+START_TEST(a_model_that_is_nothing_yet_is_a_fault_of_its_own)
+{
+	temporary_sh("mkdir models/auto models/half; echo 0.7 > models/half/quality; : > "
+		     "models/half/path");
+	expect("models/half:1: has neither path nor endpoint\n");
+	/* What stands there is no path; that is said, and no more. */
+	temporary_sh("echo nowhere.gguf > models/half/path");
+	int n;
+	char *text = said(&n);
+	ck_assert_int_eq(n, 1);
+	ck_assert_ptr_nonnull(strstr(text, "nowhere.gguf"));
+	free(text);
+	temporary_sh("rm models/half/path; echo nonsense > models/half/endpoint");
+	text = said(&n);
+	ck_assert_int_eq(n, 1);
+	ck_assert_ptr_nonnull(strstr(text, "models/half/endpoint:1: "));
+	free(text);
+	temporary_sh("echo http://127.0.0.1:9/v1 > models/half/endpoint");
+	expect("");
 }
 END_TEST
 
@@ -368,8 +392,10 @@ START_TEST(a_fallback_must_give_answers)
 		     "echo ../a/model.gguf > models/d/path");
 	expect("models/c/fallback:1: the model b gives no answers: it is for embeddings\n"
 	       "models/c/fallback:1: the model d does not chat: chat is none of its capabilities\n"
-	       "models/c/fallback:1: there is no model nobody\n");
-	temporary_sh("echo 'a c' > models/c/fallback");
+	       "models/c/fallback:1: there is no model nobody\n"
+	       "models/c:1: has neither path nor endpoint\n");
+	temporary_sh("echo 'a c' > models/c/fallback;"
+		     "echo ../a/model.gguf > models/c/path");
 	expect("models/c/fallback:1: c is this model itself\n");
 }
 END_TEST
@@ -423,7 +449,8 @@ START_TEST(models_that_the_router_asks_must_give_answers)
 		     "echo d > router/cascade_judge");
 	expect("");
 	temporary_sh("mkdir models/c; echo c > router/cascade_judge");
-	expect("router/cascade_judge:1: the model c has no path and no endpoint\n");
+	expect("models/c:1: has neither path nor endpoint\n"
+	       "router/cascade_judge:1: the model c has neither path nor endpoint\n");
 	temporary_sh("echo auto > router/cascade_judge; rmdir models/c");
 	expect("router/cascade_judge:1: must be a model, and none of the router's own\n");
 	/* They need not chat. */
@@ -524,9 +551,13 @@ END_TEST
 
 START_TEST(a_tree_that_is_not_there_is_an_error)
 {
-	FILE *out = fopen("/dev/null", "w");
+	char *text = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&text, &len);
 	ck_assert_int_lt(check_tree("/nowhere/at/all", out), 0);
 	fclose(out);
+	ck_assert_str_eq(text, "TREE /nowhere/at/all: No such file or directory\n");
+	free(text);
 }
 END_TEST
 
@@ -557,6 +588,7 @@ int main(void)
 	tcase_add_test(t, a_damaged_file_of_a_model_is_a_fault);
 	tcase_add_test(t, a_template_that_is_set_is_that_of_its_file);
 	tcase_add_test(t, a_model_named_for_what_it_cannot_do_is_a_fault);
+	tcase_add_test(t, a_model_that_is_nothing_yet_is_a_fault_of_its_own);
 	tcase_add_test(t, a_fallback_must_give_answers);
 	tcase_add_test(t, what_lies_astray_is_told_and_what_is_peoples_is_not);
 	tcase_add_test(t, models_that_the_router_asks_must_give_answers);

@@ -147,7 +147,7 @@ START_TEST(a_default_that_is_nothing_yet_is_in_status_and_may_be_set)
 	ck_assert_int_eq(gateway_default_set(talk.g, "soon", NULL), 0);
 	char *have = harness_whole(&talk, GATEWAY_STATUS);
 	ck_assert_ptr_nonnull(strstr(have, "degraded: models/default points to soon: model soon "
-					   "has no path and no endpoint"));
+					   "has neither path nor endpoint"));
 	free(have);
 	set("soon", "endpoint", "http://127.0.0.1:9");
 	status_is("ok\n");
@@ -227,7 +227,7 @@ START_TEST(a_model_for_the_router_that_cannot_be_asked_is_in_status_until_it_can
 		set("soon", "endpoint", "");
 		char *have = harness_whole(&talk, GATEWAY_STATUS);
 		snprintf(want, sizeof want,
-			"degraded: router/%s: model soon has no path and no endpoint", files[i]);
+			"degraded: router/%s: model soon has neither path nor endpoint", files[i]);
 		ck_assert_msg(!strncmp(have, want, strlen(want)), "%s", have);
 		free(have);
 		set_router(files[i], "# soon, but not now");
@@ -277,7 +277,7 @@ START_TEST(a_judge_that_cannot_be_asked_is_in_status)
 	status_is("ok\n");
 	set("soon", "endpoint", "");
 	char *have = harness_whole(&talk, GATEWAY_STATUS);
-	ck_assert_msg(strstr(have, "guards/moderation: model soon has no path and no endpoint"),
+	ck_assert_msg(strstr(have, "guards/moderation: model soon has neither path nor endpoint"),
 		"%s", have);
 	free(have);
 	harness_guard(&talk, "moderation", "model default\n");

@@ -168,6 +168,18 @@ START_TEST(endpoints_are_a_line_each_with_a_weight)
 	ck_assert_uint_eq(e[1].weight, 30);
 	free(copy);
 	ck_assert_int_eq(upstream_endpoints_parse(" \n", 2, &copy, e, &n, &err), -EINVAL);
+	/* What is copied from a manual has the path of a call behind it. */
+	static const char *const calls[] = {"http://a/v1/chat/completions",
+		"https://a/v1/messages/ weight=2", "http://a/v1\nhttp://b/v1/chat/completions/"};
+	for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+		ck_assert_int_eq(
+			upstream_endpoints_parse(calls[i], strlen(calls[i]), &copy, e, &n, &err),
+			-EINVAL);
+		ck_assert_msg(strstr(err.text, "a URL here ends before /") != NULL, "%s", err.text);
+	}
+	ck_assert_int_eq(
+		upstream_endpoints_parse("http://a/messages.d", 19, &copy, e, &n, &err), 0);
+	free(copy);
 	ck_assert_int_eq(upstream_endpoints_parse("http://a\0b", 10, &copy, e, &n, &err), -EINVAL);
 	for (int i = 0; i < 17; i++)
 		sprintf(many + strlen(many), "http://h%d/\n", i);

@@ -28,7 +28,7 @@ SETTINGS = {
     "ledger_days": (["1", "0", "365"], ["-1", "1.5", "ever"]),
 }
 LIVE = {"spent": 0o400, "remaining": 0o400, "ledger": 0o400, "events": 0o400, "error": 0o400,
-        "ctl": 0o200}
+        "ctl": 0o600}
 
 
 def budget(m, name):

@@ -265,6 +265,18 @@ def a_fork_shares_the_computed_prefix(m):
 
 
 @claim()
+def a_line_that_is_the_beginning_of_no_verb_is_the_error_of_its_write(m):
+    s = m.session()
+    for place, word in ((s("ctl"), "frob"), (m("models", "tiny", "ctl"), "unlaod"), (m("cache", "ctl"), "clear")):
+        done = m.sh("printf %s > $P" % word, P=place)
+        assert done.returncode and "Invalid argument" in done.stderr, (place, done)
+    assert read(s("error")).startswith("frob: not a verb; "), read(s("error"))
+    m.sh("printf cancel | dd bs=1 of=$S/ctl status=none", check=True, S=s.path)  # without a newline, too
+    m.sh("printf 'fork %s-c' | dd bs=1 of=$S/ctl status=none" % s.name, check=True, S=s.path)
+    assert exists(m("sessions", s.name + "-c"))
+
+
+@claim()
 def a_copy_of_messages_json_is_the_conversation_and_shares_its_prefix(m):
     a, b = m.session(temperature=0), m.session(temperature=0)
     a.ask("another long question " * 20)

@@ -102,7 +102,7 @@ def a_fallback_may_be_made_later_and_is_none_of_the_routers(m):
         assert "is the router's" in read(m("models", name, "error"))
     equal(read(m("models", name, "fallback")), "later tiny\n")
     os.mkdir(m("models", "later"))
-    assert "model later has no path" in read(m("status")), read(m("status"))
+    assert "model later has neither path" in read(m("status")), read(m("status"))
     write(m("models", "later", "path"), MODEL + "\n")
     equal(read(m("status")), "ok\n")
     for one in (name, "later"):
@@ -110,9 +110,51 @@ def a_fallback_may_be_made_later_and_is_none_of_the_routers(m):
 
 
 @claim()
+def a_model_of_nothing_says_so_and_does_not_degrade_the_mount(m):
+    m.sh("mkdir models/half", check=True)
+    assert state(m, "half").startswith("unset: model half has neither path nor endpoint: "), state(m, "half")
+    info = json.loads(read(m("models", "half", "info")))
+    equal((info["state"], info["unset"]), ("unset", "has neither path nor endpoint"))
+    equal(read(m("status")), "ok\n")
+    s = m.session(model="half")
+    with refused(errno.EHOSTUNREACH):
+        s.ask("hello")
+    assert "neither path nor endpoint" in read(s("error")), read(s("error"))
+    write(m("models", "half", "path"), MODEL + "\n")
+    equal(state(m, "half"), "unloaded")
+    assert "unset" not in json.loads(read(m("models", "half", "info")))
+    assert s.ask("hello")
+    m.sh("rm -r models/half", check=True)
+
+
+@claim()
 def rm_r_removes_a_model(m):
     m.sh("mkdir models/old && echo %s > models/old/path && rm -r models/old" % MODEL, check=True)
     assert not exists(m("models", "old"))
+
+
+@claim()
+def rm_r_of_the_default_model_leaves_it_a_model(m):
+    path = os.path.join(m.tree, "models", "tiny", "path")
+    before = read(path)
+    done = m.sh("rm -r models/tiny")
+    assert done.returncode and "models/tiny/path': Device or resource busy" in done.stderr, done
+    equal((read(path), read(m("models", "tiny", "path"))), (before, before))
+    with refused(errno.EBUSY):
+        os.unlink(m("models", "tiny", "path"))
+    said = read(m("models", "tiny", "error"))
+    assert said.startswith("path: models/default points to tiny"), said
+    assert m.session().ask("hello")
+    # Another path may be written, and one that has an endpoint as well may go.
+    write(m("models", "tiny", "path"), before)
+    write(m("models", "tiny", "endpoint"), "http://127.0.0.1:9/v1\n")
+    m.sh("rm models/tiny/path", check=True)
+    write(m("models", "tiny", "path"), before)
+    m.sh("rm models/tiny/endpoint", check=True)
+    make(m, MODEL, load=False)
+    m.sh("ln -sfn short models/default && rm models/tiny/path", check=True)
+    write(m("models", "tiny", "path"), before)
+    m.sh("ln -sfn tiny models/default", check=True)
 
 
 @claim()

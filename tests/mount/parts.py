@@ -36,7 +36,7 @@ SETTINGS = {
     },
 }
 LIVE = {"router": {"explain": 0o666, "explain_error": 0o444, "error": 0o400},
-        "cache": {"stats": 0o444, "ctl": 0o200, "lookup": 0o666, "lookup_error": 0o444, "error": 0o400}}
+        "cache": {"stats": 0o444, "ctl": 0o600, "lookup": 0o666, "lookup_error": 0o444, "error": 0o400}}
 EDITED = [("cache/ttl", "600", "700"), ("router/threshold", "0.6", "0.7")]
 
 

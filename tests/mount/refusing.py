@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 
 import harness
 from harness import claim, equal, exists, read, read_bytes, refused, write
@@ -178,6 +179,56 @@ def json_that_goes_on_after_a_close_has_not_failed_in_between(m):
     os.close(fd)
     equal([x["content"] for x in s.messages()], ["x", "y"])
     equal((s.status(), read(s("error"))), ("idle", ""))
+
+
+@claim()
+def json_that_several_programs_write_is_judged_at_the_end_of_all(m):
+    both = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
+    one, two = (os.path.join(m.top, name) for name in ("one", "two"))
+    write(one, json.dumps(both[0]) + ",")
+    write(two, json.dumps(both[1]) + "]")
+    for shell in SHELLS:
+        for script in ("{ echo '['; cat %s; cat %s; }", "{ /bin/echo '['; cat %s; /bin/echo; cat %s; }",
+                       "{ sh -c 'echo [; cat %s'; cat < /dev/null; cat %s | cat; }"):
+            s = m.session()
+            out, complaints = run(m, shell, "set -e; %s > $S/messages.json" % script % (one, two), s)
+            equal((out, complaints), ("", ""))
+            equal(s.messages(), both)
+            equal((s.status(), read(s("error"))), ("idle", ""))
+
+
+@claim()
+def json_that_several_programs_leave_unfinished_is_told_after_the_last_close(m):
+    for shell in SHELLS:
+        s = m.session()
+        s.ask("hello")
+        before = s.messages()
+        told(m, shell, s, "{ /bin/echo '['; /bin/echo '{\"role\": \"user\",'; } > $S/messages.json",
+             "line ", "expected")
+        equal(s.messages(), before)
+
+
+@claim()
+def a_program_that_opens_a_file_of_json_and_leaves_it_unfinished_fails_itself(m):
+    s = m.session()
+    write(os.path.join(m.top, "half"), "[")
+    done = m.sh("cp %s/half $S/messages.json" % m.top, S=s.path)
+    assert done.returncode and "Invalid argument" in done.stderr, done
+
+
+@claim()
+def a_thread_that_closes_what_another_has_opened_is_the_same_program(m):
+    s = m.session()
+    script = ("import os, threading\n"
+              "fd = os.open(%r, os.O_WRONLY | os.O_TRUNC)\n"
+              "os.write(fd, b'[')\n"
+              "def close():\n"
+              "    try: os.close(fd)\n"
+              "    except OSError as e: print(e.errno)\n"
+              "t = threading.Thread(target=close)\n"
+              "t.start(); t.join()\n" % s("messages.json"))
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True)
+    equal(done.stdout, b"%d\n" % errno.EINVAL)
 
 
 @claim()

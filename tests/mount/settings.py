@@ -122,6 +122,50 @@ def bash_and_dash_print_the_refusal(m):
 
 
 @claim()
+def a_value_that_no_more_bytes_can_mend_is_the_error_of_the_write(m):
+    for shell in ("bash", "dash"):
+        for name, value in (("temperature", "hot"), ("temperature", "0,5"), ("max_tokens", "-5"), ("top_k", "1.5"),
+                            ("format", "xml"), ("cache", "on"), ("model", "nobody"), ("max_cost", "$1")):
+            s = m.session()
+            before = read(s(name))
+            done = m.sh("printf %s '" + value + "' > $S/" + name + "; echo $?", shell, S=s.path)
+            assert done.stdout.strip() != "0" and done.stderr, (shell, name, value, done)
+            assert read(s("error")).startswith(name + ": "), read(s("error"))
+            equal(read(s(name)), before)
+
+
+@claim()
+def a_value_in_pieces_is_refused_by_the_piece_that_spoils_it(m):
+    s = m.session()
+    fd = os.open(s("temperature"), os.O_WRONLY | os.O_TRUNC)
+    for piece in (b"1", b".", b"5"):
+        os.write(fd, piece)
+    with refused(errno.EINVAL):
+        os.write(fd, b"x")
+    with refused(errno.EINVAL):
+        os.close(fd)
+    equal(read(s("temperature")), "0\n")
+
+
+@claim()
+def values_byte_by_byte_without_a_newline_are_taken(m):
+    s = m.session()
+    for name, value in (("temperature", "5e-1"), ("presence_penalty", "-1.5"), ("model", "tiny"), ("model", "default"),
+                        ("model", "auto"), ("seed", "18446744073709551615"), ("truncate", "oldest-turns"),
+                        ("max_cost", "0.000000001"), ("format", "json")):
+        m.sh("printf %%s '%s' | dd bs=1 of=$S/%s status=none" % (value, name), check=True, S=s.path)
+        equal(read(s(name)), value + "\n")
+
+
+@claim()
+def a_value_that_several_programs_write_is_one_value(m):
+    for shell in ("bash", "dash"):
+        s = m.session()
+        done = m.sh("set -e; { /bin/echo -n ti; /bin/echo ny; } > $S/model", shell, check=True, S=s.path)
+        equal((done.stderr, read(s("model")), read(s("error"))), ("", "tiny\n", ""))
+
+
+@claim()
 def a_refused_value_leaves_no_trace_in_the_next_one(m):
     s = m.session(temperature="0.5")
     m.sh("echo hot > $S/temperature; echo 3.5 >> $S/temperature", S=s.path)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a mount begins: options, errors with a sentence and a status, two daemons, a TREE that
 another user can write, fstab's form."""
+import json
 import os
 import re
 import resource
@@ -251,6 +252,30 @@ def mount_options_are_taken_as_every_fuse_program_does(Mount):
 
 
 @claim(own=True)
+def the_source_of_the_mount_is_its_tree_as_fstab_has_it(Mount):
+    """Else `mount -a` takes it for not mounted."""
+    for name in ("tree", "a tree, with\\ all"):
+        with Mount(start=False) as m:
+            there = os.path.join(m.top, name)
+            os.rename(m.tree, there)
+            m.tree = there
+            m.start()
+            found = subprocess.run(["findmnt", "-n", "-o", "SOURCE,FSTYPE", "--json", m.path], stdout=subprocess.PIPE)
+            said = json.loads(found.stdout)["filesystems"][0]
+            equal((said["source"], said["fstype"]), (os.path.realpath(there), "fuse.llmfs"))
+
+
+@claim(own=True)
+def check_of_a_mount_says_that_it_is_one(Mount):
+    with Mount() as m:
+        p = run("--check", m.path)
+        equal(p.returncode, 1)
+        equal(p.stdout, "%s is a mount of llmfs, and its TREE is elsewhere: findmnt -n -o SOURCE -T %s\n"
+              % (m.path, m.path))
+        equal(run("--check", m.tree).returncode, 0)
+
+
+@claim(own=True)
 def options_of_fstab_are_taken_in_its_order(Mount):
     """mount.fuse.llmfs TREE MOUNTPOINT -o rw,_netdev,..."""
     m = Mount(start=False)
@@ -338,7 +363,14 @@ def an_empty_tree_mounts_and_says_how_to_go_on(Mount):
     with m.start():
         with harness.refused(harness.errno.EHOSTUNREACH):
             m.session().submit("hello")
-        m.sh("mkdir models/mine && echo %s > models/mine/path && ln -sfn mine models/default"
+        said = read(m("sessions", "s1", "error"))
+        assert said.startswith("there is no model: mkdir models/NAME, "), said
+        m.sh("mkdir models/mine && cat models/mine/state", check=True)
+        with harness.refused(harness.errno.EHOSTUNREACH):
+            m.session().submit("hello")
+        said = read(m("sessions", "s2", "error"))
+        assert said.startswith("there is no default model: "), said
+        m.sh("rmdir models/mine; mkdir models/mine && echo %s > models/mine/path && ln -sfn mine models/default"
              % harness.MODEL, check=True)
         assert m.session(tokens=3).ask("hello")
 

@@ -31,7 +31,7 @@ SETTINGS = {
     **{name: (["7", "9"], ["many", "-1"]) for name in NUMBERS},
 }
 LIVE = {"error": 0o400,
-        "key": 0o200, "ctl": 0o200, "ask": 0o666, "ask_error": 0o444, "embed": 0o666, "state": 0o444,
+        "key": 0o200, "ctl": 0o600, "ask": 0o666, "ask_error": 0o444, "embed": 0o666, "state": 0o444,
         "info": 0o444, "metrics": 0o444}
 SECRET = "sk-proj-Zq83hVxTestOnly"
 SECRETS = (SECRET, "token-abc123", "correcthorsebattery", "user:correct-horse")

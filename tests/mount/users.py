@@ -108,8 +108,8 @@ def the_bits_of_files_follow_their_directory(m):
         equal(stat.S_IMODE(os.stat(s.path).st_mode), mode)
         bits = {f: stat.S_IMODE(os.stat(s(f)).st_mode) for f in os.listdir(s.path)}
         equal(oct(bits["chat"]), oct(mode & 0o444))
-        equal(oct(bits["in"]), oct(mode & 0o222))
-        equal(oct(bits["ctl"]), oct(mode & 0o222))
+        equal(oct(bits["in"]), oct(mode & 0o666))
+        equal(oct(bits["ctl"]), oct(mode & 0o666))
         equal(oct(bits["temperature"]), oct(mode & 0o666))
         equal(os.stat(s("chat")).st_uid, A)
 
