@@ -3,6 +3,10 @@
  * second. */
 #include "base/utf8.h"
 
+#include <string.h>
+
+enum { BLOCK = 32 }; /* bytes that are tried at once where some are not ASCII */
+
 /* Length of the sequence that `first` begins, and the range of its second byte; 0 when no sequence
  * begins so. */
 static size_t sequence(unsigned char first, unsigned char *low, unsigned char *high)
@@ -65,20 +69,91 @@ size_t utf8_decode(const char *text, size_t n, uint32_t *codepoint)
 	return length;
 }
 
+/*
+ * The same table as an automaton of nine states, of which one is the number of bits by which a row
+ * is shifted: a step is a load and a shift, without a branch that text could mislead.
+ */
+enum {
+	WHOLE = 0,
+	WRONG = 6, /* for ever */
+	ONE_MORE = 12,
+	TWO_MORE = 18,
+	THREE_MORE = 24,
+	AFTER_E0 = 30,
+	AFTER_ED = 36,
+	AFTER_F0 = 42,
+	AFTER_F4 = 48,
+};
+
+#define AT(state, next) ((uint64_t)(next) << (state))
+/* The next states behind a whole character, and within one. */
+#define ROW(whole, one, two, three, e0, ed, f0, f4)                                                \
+	(AT(WHOLE, whole) | AT(WRONG, WRONG) | AT(ONE_MORE, one) | AT(TWO_MORE, two) |             \
+		AT(THREE_MORE, three) | AT(AFTER_E0, e0) | AT(AFTER_ED, ed) | AT(AFTER_F0, f0) |   \
+		AT(AFTER_F4, f4))
+#define BEGINS(next) ROW(next, WRONG, WRONG, WRONG, WRONG, WRONG, WRONG, WRONG)
+#define GOES_ON(e0, ed, f0, f4) ROW(WRONG, WHOLE, ONE_MORE, TWO_MORE, e0, ed, f0, f4)
+
+static const uint64_t rows[256] = {
+	[0x00 ... 0x7F] = BEGINS(WHOLE),
+	[0x80 ... 0x8F] = GOES_ON(WRONG, ONE_MORE, WRONG, TWO_MORE),
+	[0x90 ... 0x9F] = GOES_ON(WRONG, ONE_MORE, TWO_MORE, WRONG),
+	[0xA0 ... 0xBF] = GOES_ON(ONE_MORE, WRONG, TWO_MORE, WRONG),
+	[0xC0 ... 0xC1] = BEGINS(WRONG),
+	[0xC2 ... 0xDF] = BEGINS(ONE_MORE),
+	[0xE0] = BEGINS(AFTER_E0),
+	[0xE1 ... 0xEC] = BEGINS(TWO_MORE),
+	[0xED] = BEGINS(AFTER_ED),
+	[0xEE ... 0xEF] = BEGINS(TWO_MORE),
+	[0xF0] = BEGINS(AFTER_F0),
+	[0xF1 ... 0xF3] = BEGINS(THREE_MORE),
+	[0xF4] = BEGINS(AFTER_F4),
+	[0xF5 ... 0xFF] = BEGINS(WRONG),
+};
+
+static unsigned state_after(const unsigned char *t, size_t n)
+{
+	uint64_t state = WHOLE;
+
+	for (size_t i = 0; i < n; i++)
+		state = rows[t[i]] >> (state & 63);
+	return state & 63;
+}
+
+static size_t skip_ascii(const unsigned char *t, size_t i, size_t n)
+{
+	for (uint64_t w; n - i >= 8; i += 8) {
+		memcpy(&w, t + i, 8);
+		if (w & UINT64_C(0x8080808080808080))
+			return i;
+	}
+	while (i < n && t[i] < 0x80)
+		i++;
+	return i;
+}
+
 size_t utf8_valid_prefix(const char *text, size_t n)
 {
-	size_t i = 0;
-	while (i < n) {
-		if ((unsigned char)text[i] < 0x80) {
-			i++;
-			continue;
-		}
-		uint32_t c;
-		size_t length = utf8_decode(text + i, n - i, &c);
-		if (!length)
+	const unsigned char *t = (const unsigned char *)text;
+	size_t i = 0, length;
+	uint32_t c;
+
+	while ((i = skip_ascii(t, i, n)) < n) {
+		size_t end = n - i < BLOCK ? n : i + BLOCK;
+		unsigned state = state_after(t + i, end - i);
+		if (state == WRONG)
 			break;
-		i += length;
+		i = end;
+		if (state == WHOLE)
+			continue;
+		do /* back to the beginning of the character that is not whole */
+			i--;
+		while (t[i] < 0xC0);
+		if (end == n)
+			return i;
 	}
+	while (i < n && (length = utf8_decode(text + i, n - i, &c)))
+		i += length;
 	return i;
 }
 

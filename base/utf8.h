@@ -20,4 +20,10 @@ size_t utf8_decode(const char *text, size_t n, uint32_t *codepoint);
 /* Writes a code point (<= 0x10FFFF) as UTF-8; the length (1-4). */
 size_t utf8_encode(uint32_t codepoint, char out[4]);
 
+/* Whether a byte is one of a sequence, but not its first. */
+static inline bool utf8_is_inside(char byte)
+{
+	return ((unsigned char)byte & 0xC0) == 0x80;
+}
+
 #endif

@@ -16,6 +16,9 @@
 #include "fs/scratch.h"
 #include "fs/setting.h"
 #include "fs/view.h"
+#include "gateway/gateway_accounts.h"
+#include "gateway/gateway_models.h"
+#include "gateway/gateway_sessions.h"
 
 #include <errno.h>
 #include <string.h>

@@ -21,7 +21,8 @@
 #include "fs/tree.h"
 #include "fs/tree_guards.h"
 
-#include "gateway/gateway.h"
+#include "gateway/gateway_models.h"
+#include "gateway/gateway_sessions.h"
 
 #include <errno.h>
 #include <string.h>

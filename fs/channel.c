@@ -8,6 +8,8 @@
  */
 #include "fs/handle.h"
 #include "fs/out.h"
+#include "gateway/gateway_models.h"
+#include "gateway/gateway_sessions.h"
 
 #include <errno.h>
 #include <string.h>

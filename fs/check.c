@@ -25,7 +25,7 @@
 #include "fs/tree.h"
 #include "fs/tree_file.h"
 #include "fs/tree_guards.h"
-#include "gateway/gateway.h"
+#include "gateway/gateway_guards.h"
 
 /* Names are of any bytes, and sentences quote them: a line is one line, and nothing in it speaks to
  * a terminal. */

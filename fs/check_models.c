@@ -10,7 +10,7 @@
 
 #include "fs/check_parts.h"
 #include "fs/names.h"
-#include "gateway/gateway.h"
+#include "gateway/gateway_models.h"
 
 struct one {
 	struct check *k;

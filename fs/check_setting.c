@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "fs/check_parts.h"
-#include "gateway/gateway.h"
+#include "gateway/gateway_models.h"
 
 enum { LINES_MOST = 256 /* that are looked at one by one */, FAULTS_MOST = 100 /* of a file */ };
 

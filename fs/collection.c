@@ -6,7 +6,9 @@
  */
 #include "fs/collection.h"
 
-#include "gateway/gateway.h"
+#include "gateway/gateway_accounts.h"
+#include "gateway/gateway_models.h"
+#include "gateway/gateway_parts.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -7,6 +7,10 @@
  */
 #include "fs/faults.h"
 #include "fs/handle.h"
+#include "gateway/gateway_accounts.h"
+#include "gateway/gateway_models.h"
+#include "gateway/gateway_parts.h"
+#include "gateway/gateway_sessions.h"
 
 #include <errno.h>
 #include <string.h>

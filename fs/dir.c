@@ -13,7 +13,7 @@
 #include "fs/node.h"
 #include "fs/scratch.h"
 
-#include "gateway/gateway.h"
+#include "gateway/gateway_sessions.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -30,7 +30,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "gateway/gateway.h"
+#include "gateway/gateway_guards.h"
 
 #include <errno.h>
 #include <pthread.h>

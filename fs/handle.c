@@ -4,6 +4,8 @@
  * by the gateway's thread while the kernel releases the file.
  */
 #include "fs/handle.h"
+#include "gateway/gateway_accounts.h"
+#include "gateway/gateway_sessions.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -6,6 +6,7 @@
  * last close, submits. The user is who opened the file.
  */
 #include "fs/handle.h"
+#include "gateway/gateway_sessions.h"
 
 #include <errno.h>
 

@@ -12,6 +12,7 @@
 #include "fs/handle.h"
 #include "fs/keys.h"
 #include "fs/tree.h"
+#include "gateway/gateway_models.h"
 
 #include <errno.h>
 #include <string.h>

@@ -35,7 +35,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "gateway/gateway.h"
+#include "gateway/gateway_models.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -26,6 +26,7 @@
 #include "fs/tree.h"
 
 #include "base/log.h"
+#include "gateway/gateway_models.h"
 
 #include <errno.h>
 #include <fcntl.h>

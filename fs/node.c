@@ -20,7 +20,8 @@
 #include "fs/scratch.h"
 
 #include "base/clock.h"
-#include "gateway/gateway.h"
+#include "gateway/gateway_models.h"
+#include "gateway/gateway_sessions.h"
 
 #include <errno.h>
 #include <stdlib.h>

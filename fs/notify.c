@@ -14,7 +14,7 @@
 #include "fs/node.h"
 
 #include "base/queue.h"
-#include "gateway/gateway.h"
+#include "gateway/gateway_sessions.h"
 
 #include <pthread.h>
 #include <stdlib.h>

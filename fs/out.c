@@ -6,6 +6,7 @@
  */
 #include "fs/handle.h"
 #include "fs/out.h"
+#include "gateway/gateway_sessions.h"
 
 #include <errno.h>
 

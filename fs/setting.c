@@ -23,6 +23,7 @@
 #include "fs/handle.h"
 #include "fs/sync.h"
 #include "fs/tree.h"
+#include "gateway/gateway_sessions.h"
 
 #include <errno.h>
 #include <string.h>

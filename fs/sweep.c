@@ -19,7 +19,7 @@
 #include "base/background.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "gateway/gateway.h"
+#include "gateway/gateway_guards.h"
 
 #include <errno.h>
 #include <poll.h>

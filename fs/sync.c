@@ -20,7 +20,7 @@
 #include "fs/tree_file.h"
 
 #include "base/log.h"
-#include "gateway/gateway.h"
+#include "gateway/gateway_models.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -12,7 +12,9 @@
  */
 #include "fs/table.h"
 
-#include "gateway/gateway.h"
+#include "gateway/gateway_accounts.h"
+#include "gateway/gateway_models.h"
+#include "gateway/gateway_sessions.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -10,7 +10,7 @@
 #include "fs/names.h"
 #include "fs/tree_file.h"
 
-#include "gateway/gateway.h"
+#include "gateway/gateway_guards.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -17,6 +17,9 @@
 #include "fs/tree.h"
 
 #include "base/clock.h"
+#include "gateway/gateway_accounts.h"
+#include "gateway/gateway_models.h"
+#include "gateway/gateway_sessions.h"
 
 #include <errno.h>
 #include <string.h>

@@ -2,7 +2,7 @@
 #ifndef GATEWAY_ANSWER_H
 #define GATEWAY_ANSWER_H
 
-/* The producer's side of an answer; the readers' side is in gateway.h. */
+/* The producer's side of an answer; the readers' side is in gateway_sessions.h. */
 
 #include "gateway/core.h"
 

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "gateway/gateway.h"
+#include "gateway/gateway_sessions.h"
 
 struct cache_flight {
 	struct cache_flight *next; /* of the same bucket */

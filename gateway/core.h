@@ -19,7 +19,11 @@
 #include <stdbool.h>
 
 #include "gateway/gate.h"
-#include "gateway/gateway.h"
+#include "gateway/gateway_accounts.h"
+#include "gateway/gateway_guards.h"
+#include "gateway/gateway_models.h"
+#include "gateway/gateway_parts.h"
+#include "gateway/gateway_sessions.h"
 #include "gateway/loop.h"
 #include "gateway/metrics.h"
 #include "gateway/question.h"

@@ -2,7 +2,7 @@
 #ifndef GATEWAY_DRAFT_H
 #define GATEWAY_DRAFT_H
 
-/* The drafts of a session, for its verbs. The rest is in gateway.h. */
+/* The drafts of a session, for its verbs. The rest is in gateway_sessions.h. */
 
 #include "gateway/session.h"
 

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Whether a text is one JSON value (RFC 8259), by its grammar alone: numbers may have any size and
- * names may come twice, because who asks for JSON asks for what a parser will take. Values may be
- * nested 128 deep.
+ * Rules that are not patterns: of the length of a text, and of its form.
+ *
+ * Whether a text is one JSON value (RFC 8259) is judged by its grammar alone: numbers may have any
+ * size and names may come twice, because who asks for JSON asks for what a parser will take. Values
+ * may be nested 128 deep.
  */
 #include <string.h>
 
+#include "base/utf8.h"
 #include "gateway/guard_parts.h"
+#include "gateway/guard_schema.h"
 
 enum { DEPTH_MAX = 128 };
 
@@ -142,7 +146,7 @@ static bool value(struct json *j)
 	}
 }
 
-bool guard_format_is_json(const char *text, size_t n)
+static bool is_json(const char *text, size_t n)
 {
 	struct json j = {text, text + n, 0};
 
@@ -150,4 +154,47 @@ bool guard_format_is_json(const char *text, size_t n)
 		return false;
 	space(&j);
 	return j.p == j.end;
+}
+
+int guard_format_count(const struct guard_set *set, const char *text, size_t offset, size_t n,
+	uint64_t *n_chars, struct guard_hits *hits)
+{
+	uint64_t before = *n_chars;
+	int r = 0;
+
+	for (size_t i = 0; i < n; i++)
+		*n_chars += !utf8_is_inside(text[i]);
+	for (size_t k = 0; k < set->n && r == 0; k++) {
+		const struct guard_rule *rule = set->rules[k];
+		uint64_t chars = before;
+		size_t i = 0;
+		if (rule->kind != GUARD_MAX_CHARS || before > rule->max_chars ||
+			*n_chars <= rule->max_chars)
+			continue;
+		for (; i < n; i++)
+			if (!utf8_is_inside(text[i]) && chars++ == rule->max_chars)
+				break;
+		r = guard_hits_add(
+			hits, &(struct guard_hit){rule, k, offset + i, offset + (n > i ? i + 1 : i),
+				      "too long", rule->action == GUARD_BLOCK});
+	}
+	return r;
+}
+
+int guard_format_judge(
+	const struct guard_set *set, const char *text, size_t n, struct guard_hits *hits)
+{
+	int r = 0;
+
+	for (size_t k = 0; k < set->n && r == 0; k++) {
+		const struct guard_rule *rule = set->rules[k];
+		if (rule->kind == GUARD_JSON && is_json(text, n))
+			continue;
+		if (rule->kind == GUARD_SCHEMA && guard_schema_accepts(rule->schema, text, n))
+			continue;
+		if (rule->kind == GUARD_JSON || rule->kind == GUARD_SCHEMA)
+			r = guard_hits_add(
+				hits, &(struct guard_hit){rule, k, 0, n, "invalid", true});
+	}
+	return r;
 }

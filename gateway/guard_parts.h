@@ -30,13 +30,21 @@ enum guard_check { GUARD_CHECK_NONE, GUARD_CHECK_LUHN, GUARD_CHECK_IBAN };
 
 /* ---- a pattern as a tree, where we understand it ---- */
 
+#define GUARD_CLASS_FEW 8
+
 /* Which characters one place of a pattern may match; a superset where `exact` is false. */
 struct guard_class {
 	uint64_t ascii[2];
-	uint64_t beyond;      /* first bytes of others that may match too: bit 0 is c0 */
-	bool kelvin, long_s;  /* U+212A and U+017F too, as cases of k and s */
-	bool cased, cyrillic; /* while it is built: others with cases are in it */
-	bool exact;           /* the ASCII part is neither more nor less than what matches */
+	uint64_t beyond; /* first bytes of others that may match too: bit 0 is c0 */
+	/* All those others, where they are not `many`; each range of one length in bytes. */
+	struct guard_class_range {
+		uint32_t first, last;
+	} few[GUARD_CLASS_FEW];
+	unsigned n_few;
+	bool many;
+	bool kelvin, long_s; /* U+212A and U+017F too, as cases of k and s */
+	bool cased;          /* while it is built: others are in it whose cases we do not know */
+	bool exact;          /* the ASCII part is neither more nor less than what matches */
 };
 
 enum guard_node_kind {
@@ -71,10 +79,29 @@ struct guard_node {
 
 void guard_class_add_range(struct guard_class *c, uint32_t first, uint32_t last); /* code points */
 void guard_class_add_everything(struct guard_class *c);
+void guard_class_add_beyond(struct guard_class *c); /* all that are not ASCII */
 /* \d \w \s \h \v and their negations. False: not one of them. */
 bool guard_class_add_kind(struct guard_class *c, char kind, uint32_t flags);
 /* After everything was added: cases, and whether it is [^...]. */
 void guard_class_finish(struct guard_class *c, bool negated, uint32_t flags);
+
+/* ---- guard_chars.c: characters as a pattern writes them ---- */
+
+/* A place in a pattern, and PCRE2's options there: CASELESS DOTALL MULTILINE EXTENDED UCP. */
+struct guard_chars {
+	const char *p, *end;
+	uint32_t flags;
+};
+
+/* One character as it stands, p on it. */
+uint32_t guard_chars_plain(struct guard_chars *c);
+/* Of an escape, in and outside a set, that stands for one character; p behind its letter. False: it
+ * is none, or not understood. */
+bool guard_chars_escape(struct guard_chars *c, char letter, uint32_t *out);
+/* Skips the rest of \p{...} \P{...} \pL, p behind the p. False: it has no end. */
+bool guard_chars_property(struct guard_chars *c);
+/* A set in brackets, p on the opening one. False: not understood; p is anywhere. */
+bool guard_chars_set(struct guard_chars *c, struct guard_class *out);
 
 /* ---- guard_syntax.c ---- */
 
@@ -182,6 +209,25 @@ struct guard_rules {
  * told otherwise. Not for use while threads parse. */
 void guard_rules_use_filters(bool on);
 
+/* ---- guard_line.c: one line of a rule file ---- */
+
+/* Filled by the caller, p at the beginning; fault is filled where it is refused. */
+struct guard_line {
+	const char *begin, *p, *end;
+	unsigned number; /* from 1 */
+	struct guard_fault *fault;
+};
+
+/* Notes where it is wrong, and why. -EINVAL. */
+__attribute__((format(printf, 3, 4))) int guard_line_refuse(
+	struct guard_line *l, const char *at, const char *format, ...);
+/* 0: a rule begins at p; 1: the line says nothing; -EINVAL. */
+int guard_line_begin(struct guard_line *l);
+/* Reads that rule, which is zeroed but for its file, beside those before it. 0; -EINVAL, -ENOMEM,
+ * with what was read in it. */
+int guard_line_rule(struct guard_line *l, const struct guard_rules *rules, bool filters,
+	struct guard_rule *rule);
+
 /* ---- guard_compile.c: one pattern ---- */
 
 size_t guard_compile_bytes(const struct guard_rule *rule); /* of its code */
@@ -194,15 +240,6 @@ int guard_compile_pattern(struct guard_rule *rule, const char *pattern, size_t l
 /* ---- guard_check.c ---- */
 
 bool guard_check_passes(enum guard_check check, const char *text, size_t n);
-
-/* ---- guard_format.c, guard_schema.c ---- */
-
-bool guard_format_is_json(const char *text, size_t n);
-/* new *out. -EINVAL with the reason and the offset in the text; -ENOMEM. */
-int guard_schema_new(
-	struct guard_schema **out, const char *text, size_t n, char reason[200], size_t *offset);
-struct guard_schema *guard_schema_free(struct guard_schema *s); /* accepts NULL, returns NULL */
-bool guard_schema_accepts(const struct guard_schema *s, const char *text, size_t n);
 
 /* ---- guard_scan.c: one search with PCRE2 ---- */
 
@@ -231,21 +268,37 @@ struct guard_scan_sum {
 };
 struct guard_scan_sum guard_scan_sum(void);
 
-/* ---- guard_prefilter.c: where windows of many rules fit ---- */
+/* ---- guard_buckets.c: which windows are looked for together ---- */
 
-struct guard_prefilter;
+#define GUARD_BUCKETS 64
 
-/* What a pass found: lists of places in ascending order. One a thread. */
+/* A bucket for each of n windows, no two of them equal: bucket[i] < GUARD_BUCKETS. The higher the
+ * number, the more often it is met in ordinary text. */
+void guard_buckets_fill(const struct guard_window *const *windows, size_t n, uint32_t *bucket);
+
+/* ---- guard_places.c: lists of places ---- */
+
+#define GUARD_PLACES_MAX 8192 /* in all lists together */
+
 struct guard_places {
 	struct guard_place {
 		uint32_t at, next; /* next: index in `place`, 0 is the end */
 	} * place;
-	uint32_t *head,
-		*tail; /* [lists]: of rule i, 2 * i: start windows, 2 * i + 1: needed ones */
+	uint32_t *head, *tail; /* [lists] */
 	uint32_t n;
 	size_t n_lists;
 	size_t full_from; /* from there on nothing was noted: every place counts */
 };
+
+/* borrows the thread's, empty, with room for n lists, until the next call; NULL: no memory. */
+struct guard_places *guard_places_for(size_t n);
+/* Adds a place at the end of a list, not before those in it; once, however often it is said. Not
+ * when GUARD_PLACES_MAX are there: the caller sets full_from. */
+void guard_places_note(struct guard_places *p, uint32_t list, uint32_t at);
+
+/* ---- guard_prefilter.c: where windows of many rules fit ---- */
+
+struct guard_prefilter;
 
 enum guard_prefilter_kind {
 	GUARD_PREFILTER_STARTS, /* start windows only */
@@ -256,8 +309,9 @@ enum guard_prefilter_kind {
 struct guard_prefilter *guard_prefilter_new(
 	const struct guard_rule *const *rules, size_t n, enum guard_prefilter_kind kind);
 struct guard_prefilter *guard_prefilter_free(struct guard_prefilter *p);
-/* Notes the places in text[from..n), judged by what is there; `first`: text[0] is the first byte
- * of the whole text. from > 0 unless first. Borrows the thread's places; NULL: no memory. */
+/* Notes the places in text[from..n), judged by what is there: of rule i in list 2 * i those of its
+ * start windows, in 2 * i + 1 those of the needed ones. `first`: text[0] is the first byte of the
+ * whole text. from > 0 unless first. Borrows the thread's places; NULL: no memory. */
 const struct guard_places *guard_prefilter_run(
 	const struct guard_prefilter *p, const char *text, size_t from, size_t n, bool first);
 /* The same for few bytes: sets bit i of hit[] for rule i where it fits anywhere, and at[i] to the
@@ -293,6 +347,8 @@ struct guard_view {
 	bool ended;
 };
 
+/* ---- guard_hits.c: what was found, and what is told of it ---- */
+
 struct guard_hit {
 	const struct guard_rule *rule;
 	size_t rank; /* of the rule in its set */
@@ -307,6 +363,42 @@ struct guard_hits {
 };
 
 int guard_hits_add(struct guard_hits *h, const struct guard_hit *hit); /* 0; -ENOMEM */
+/* borrows: the first of those that block, by place and rank; or NULL. */
+const struct guard_hit *guard_hits_blocking(const struct guard_hits *h);
+
+/* Findings in the order in which they are told. */
+struct guard_told {
+	struct guard_finding *finding;
+	size_t n, cap;
+};
+
+struct guard_finding guard_hits_finding(const struct guard_hit *hit, bool block);
+/* Takes those off the hits that begin before `until`, and tells them. 0; -ENOMEM. */
+int guard_hits_tell(struct guard_hits *h, size_t until, struct guard_told *t);
+/* Some hit blocks: tells all others, and the first that blocks as the last. 1; -ENOMEM. */
+int guard_hits_tell_block(struct guard_hits *h, struct guard_told *t);
+
+/* ---- guard_carry.c: whole characters out of pieces ---- */
+
+struct guard_carry {
+	char bytes[4]; /* the beginning of a character */
+	size_t n;
+};
+
+/* Takes the next run of whole characters off the front of the piece: *run, *len, which borrows the
+ * piece or the carry until the next call. 0, with *len 0 when the piece is used up; -EILSEQ. */
+int guard_carry_next(
+	struct guard_carry *c, const char **text, size_t *n, const char **run, size_t *len);
+
+/* ---- guard_format.c: rules that are not patterns ---- */
+
+/* Counts the characters of text[0..n), whole ones at that offset, into *n_chars; adds a hit for
+ * each rule of max_chars that they are the first too many for. 0; -ENOMEM. */
+int guard_format_count(const struct guard_set *set, const char *text, size_t offset, size_t n,
+	uint64_t *n_chars, struct guard_hits *hits);
+/* Adds a hit for each rule of json or schema that the whole text text[0..n) breaks. 0; -ENOMEM. */
+int guard_format_judge(
+	const struct guard_set *set, const char *text, size_t n, struct guard_hits *hits);
 
 /* ---- guard_release.c: what may be seen of a text ---- */
 

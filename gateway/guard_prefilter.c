@@ -2,9 +2,9 @@
 /*
  * One pass over a text that says where the windows of many rules fit.
  *
- * Windows that several rules have are one, with a list of rules. Windows share 64 buckets, those
- * together that make each other's bucket least frequent. Five tables say for a byte, and for each
- * of the first four places of a window and the byte before it, the buckets that accept it there;
+ * Windows that several rules have are one, with a list of rules. Windows share 64 buckets
+ * (guard_buckets.c). Five tables say for a byte, and for each of the first four places of a window
+ * and the byte before it, the buckets that accept it there;
  * the conjunction of five look-ups is the set of buckets at a place, mostly none. Where one is
  * left, the same is done with the windows themselves, a bit each, so what is noted is exact. Before
  * all that, two look-ups of pairs of bytes, for groups of up to three buckets, end most places.
@@ -12,13 +12,12 @@
  *
  * Immutable after guard_prefilter_new; what a pass notes belongs to the thread.
  */
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "gateway/guard_parts.h"
 
-enum { PREV = GUARD_WINDOW, BUCKETS = 64, PLACES_MAX = 8192, BATCH = 256 };
+enum { PREV = GUARD_WINDOW, BUCKETS = GUARD_BUCKETS, BATCH = 256 };
 
 /* A window of a rule, while the filter is built. */
 struct entry {
@@ -72,75 +71,28 @@ static int by_bucket(const void *a, const void *b)
 	return by_window(a, b);
 }
 
-/* How often a bucket is met, and how often with one more window. */
-struct bucket {
-	struct guard_window united;
-	double weight[4], frequency;
-};
-
-static double frequency_with(const struct bucket *b, const struct guard_window *w, double weight[4])
+/* Gives every window a bucket. The entries are sorted by window; *n_windows of them differ. False:
+ * no memory. */
+static bool fill_buckets(struct entry *entries, size_t n, size_t *n_windows)
 {
-	double product = 1;
+	const struct guard_window **windows = calloc(n + 1, sizeof(*windows));
+	uint32_t *buckets = calloc(n + 1, sizeof(*buckets));
+	bool ok = windows && buckets;
+	size_t k = 0;
 
-	for (unsigned i = 0; i < 4; i++) {
-		uint64_t more[4];
-		for (unsigned j = 0; j < 4; j++)
-			more[j] = w->byte[i][j] & ~b->united.byte[i][j];
-		weight[i] = b->weight[i] + guard_filter_weight(more);
-		product *= weight[i] / 1e6;
+	for (size_t i = 0; ok && i < n; i++) {
+		if (i == 0 || compare_windows(entries[i].window, entries[i - 1].window) != 0)
+			windows[k++] = entries[i].window;
+		entries[i].bucket = (uint32_t)k - 1; /* of which window, until that has one */
 	}
-	return product;
-}
-
-static void put_into(struct bucket *b, const struct guard_window *w)
-{
-	b->frequency = frequency_with(b, w, b->weight);
-	for (unsigned i = 0; i < 4; i++)
-		for (unsigned j = 0; j < 4; j++)
-			b->united.byte[i][j] |= w->byte[i][j];
-}
-
-/* Numbers the buckets by how often they are met, so that those that often are come together. */
-static void sort_buckets(const struct bucket *buckets, struct entry *entries, size_t n)
-{
-	uint32_t number[BUCKETS] = {0};
-
-	for (unsigned a = 0; a < BUCKETS; a++)
-		for (unsigned b = 0; b < BUCKETS; b++)
-			number[a] += buckets[b].frequency < buckets[a].frequency ||
-				     (buckets[b].frequency == buckets[a].frequency && b < a);
-	for (size_t i = 0; i < n; i++)
-		entries[i].bucket = number[entries[i].bucket];
-}
-
-/* Gives every window a bucket. The entries are sorted by window. */
-static void fill_buckets(struct entry *entries, size_t n)
-{
-	struct bucket buckets[BUCKETS];
-	uint32_t used = 0;
-
-	memset(buckets, 0, sizeof(buckets));
-	for (size_t i = 0; i < n; i++) {
-		double least = 1e300, weight[4];
-		uint32_t best = used;
-		if (i > 0 && compare_windows(entries[i].window, entries[i - 1].window) == 0) {
-			entries[i].bucket = entries[i - 1].bucket;
-			continue;
-		}
-		for (uint32_t b = 0; b < used; b++) {
-			double more = frequency_with(&buckets[b], entries[i].window, weight) -
-				      buckets[b].frequency;
-			if (more < least) {
-				least = more;
-				best = b;
-			}
-		}
-		if (least > 0 && used < BUCKETS)
-			best = used++;
-		put_into(&buckets[best], entries[i].window);
-		entries[i].bucket = best;
-	}
-	sort_buckets(buckets, entries, n);
+	if (ok)
+		guard_buckets_fill(windows, k, buckets);
+	for (size_t i = 0; ok && i < n; i++)
+		entries[i].bucket = buckets[entries[i].bucket];
+	*n_windows = k;
+	free(windows);
+	free(buckets);
+	return ok;
 }
 
 static void fill_tables(
@@ -253,15 +205,6 @@ static bool fill_pairs(struct guard_prefilter *p)
 	return true;
 }
 
-static size_t count_distinct(const struct entry *entries, size_t n)
-{
-	size_t distinct = n > 0;
-
-	for (size_t i = 1; i < n; i++)
-		distinct += compare_windows(entries[i].window, entries[i - 1].window) != 0;
-	return distinct;
-}
-
 /* All windows of the kind, with their lists. */
 static size_t gather(struct entry *entries, const struct guard_rule *const *rules, size_t n,
 	enum guard_prefilter_kind kind)
@@ -295,9 +238,9 @@ struct guard_prefilter *guard_prefilter_new(
 		goto fail;
 	gather(entries, rules, n, kind);
 	qsort(entries, total, sizeof(*entries), by_window);
-	fill_buckets(entries, total);
+	if (!fill_buckets(entries, total, &p->n_windows))
+		goto fail;
 	p->n_lists = kind == GUARD_PREFILTER_WHOLE ? 2 * n : n;
-	p->n_windows = count_distinct(entries, total);
 	p->n_words = p->n_windows / 64 + 1;
 	p->exact = calloc((PREV + 1) * (GUARD_MARK_TEXT_START + 1) * p->n_words, sizeof(*p->exact));
 	p->first = calloc(p->n_windows + 2, sizeof(*p->first));
@@ -328,80 +271,6 @@ struct guard_prefilter *guard_prefilter_free(struct guard_prefilter *p)
 }
 
 /* ---- a pass ---- */
-
-static pthread_key_t key;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static bool has_key;
-static _Thread_local struct guard_places *mine;
-
-static void places_free(void *places)
-{
-	struct guard_places *p = places;
-
-	free(p->place);
-	free(p->head);
-	free(p->tail);
-	free(p);
-	mine = NULL;
-}
-
-static void make_key(void)
-{
-	has_key = pthread_key_create(&key, places_free) == 0;
-}
-
-static struct guard_places *places_new(void)
-{
-	struct guard_places *p = calloc(1, sizeof(*p));
-
-	if (!p)
-		return NULL;
-	pthread_once(&once, make_key);
-	p->place = malloc((PLACES_MAX + 1) * sizeof(*p->place));
-	if (!p->place || !has_key || pthread_setspecific(key, p)) {
-		places_free(p);
-		return NULL;
-	}
-	return p;
-}
-
-/* Empty, with room for n lists. */
-static struct guard_places *places_for(size_t n)
-{
-	if (!mine)
-		mine = places_new();
-	if (mine && mine->n_lists < n) {
-		free(mine->head);
-		free(mine->tail);
-		mine->head = malloc(n * sizeof(*mine->head));
-		mine->tail = malloc(n * sizeof(*mine->tail));
-		mine->n_lists = mine->head && mine->tail ? n : 0;
-	}
-	if (!mine || mine->n_lists < n)
-		return NULL;
-	if (n)
-		memset(mine->head, 0, n * sizeof(*mine->head));
-	mine->n = 0;
-	mine->full_from = SIZE_MAX;
-	return mine;
-}
-
-static void note(struct guard_places *p, uint32_t list, uint32_t at)
-{
-	uint32_t next = p->n + 1;
-
-	if (p->head[list] && p->place[p->tail[list]].at == at)
-		return;
-	if (next > PLACES_MAX)
-		return;
-	p->place[next] = (struct guard_place){at, 0};
-	if (p->head[list])
-		p->place[p->tail[list]].next = next;
-	else
-		p->head[list] = next;
-	p->tail[list] = next;
-	p->n = next;
-}
 
 /* The buckets at a place with fewer than four bytes behind it. */
 static uint64_t buckets_at_end(
@@ -462,7 +331,7 @@ static inline void compare(const struct guard_prefilter *p, uint64_t buckets,
 
 static void note_found(void *arg, uint32_t list, uint32_t at)
 {
-	note(arg, list, at);
+	guard_places_note(arg, list, at);
 }
 
 /* Notes what fits at i. False: no room for more. */
@@ -470,7 +339,7 @@ static bool look(const struct guard_prefilter *p, uint64_t buckets, const unsign
 	size_t i, size_t n, unsigned prev, struct guard_places *out)
 {
 	compare(p, buckets, t, i, n, prev, note_found, out);
-	if (out->n < PLACES_MAX)
+	if (out->n < GUARD_PLACES_MAX)
 		return true;
 	out->full_from = i; /* some of this place may be missing */
 	return false;
@@ -521,7 +390,7 @@ const struct guard_places *guard_prefilter_run(
 	const struct guard_prefilter *p, const char *text, size_t from, size_t n, bool first)
 {
 	const unsigned char *t = (const unsigned char *)text;
-	struct guard_places *out = places_for(p->n_lists);
+	struct guard_places *out = guard_places_for(p->n_lists);
 	uint32_t at[BATCH];
 	uint64_t buckets[BATCH];
 	size_t i = from;

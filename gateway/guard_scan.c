@@ -17,6 +17,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "base/utf8.h"
 #include "gateway/guard_parts.h"
 
 struct scanner {
@@ -120,7 +121,7 @@ static enum guard_scan_result run(const pcre2_code *code, bool jit, const char *
 	if (*a < from || *b < *a || *b > n) /* what \K could do; it is refused */
 		return GUARD_SCAN_LIMIT;
 	/* Compiled code that has run past `last` may try what is inside of the next character. */
-	if (*a < n && ((unsigned char)text[*a] & 0xC0) == 0x80)
+	if (*a < n && utf8_is_inside(text[*a]))
 		return GUARD_SCAN_NONE;
 	if (r == PCRE2_ERROR_PARTIAL)
 		return GUARD_SCAN_PARTIAL; /* perhaps at n: a look-behind has seen the end */

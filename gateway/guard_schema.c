@@ -2,54 +2,20 @@
 /*
  * A subset of JSON Schema that can be told on one page: type, properties, required,
  * additionalProperties (true or false), items, enum, const, minimum, maximum, minLength, maxLength,
- * minItems, maxItems, pattern. A schema with any other keyword that constrains is refused where it
- * is read, because a constraint that is not checked is worse than none; $schema, title,
+ * minItems, maxItems, pattern. A schema with any other keyword that constrains is refused here,
+ * where it is read, because a constraint that is not checked is worse than none; $schema, title,
  * description, default and examples constrain nothing.
  *
- * Values are read with jansson, which refuses integers beyond 64 bits and reals beyond a double;
- * such a text fails. A name that comes twice in an object fails too: two readers would see two
- * values.
- *
- * Immutable after guard_schema_new.
+ * Immutable after guard_schema_new. What it says of a value is in guard_schema_accepts.c.
  */
 #include <errno.h>
-#include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "gateway/guard_parts.h"
+#include "gateway/guard_schema.h"
 
 enum { DEPTH_MAX = 32 };
-
-enum {
-	T_NULL = 1,
-	T_BOOLEAN = 2,
-	T_OBJECT = 4,
-	T_ARRAY = 8,
-	T_NUMBER = 16,
-	T_STRING = 32,
-	T_INTEGER = 64
-};
-
-struct property {
-	char *name;
-	struct guard_schema *schema;
-};
-
-struct guard_schema {
-	unsigned types; /* 0: any */
-	struct property *properties;
-	size_t n_properties;
-	bool closed; /* additionalProperties: false */
-	json_t *required, *one_of, *constant;
-	struct guard_schema *items;
-	bool has_minimum, has_maximum;
-	double minimum, maximum;
-	size_t min_length, max_length, min_items, max_items;
-	pcre2_code *pattern;
-};
 
 /* While a schema is read. */
 struct reading {
@@ -79,13 +45,13 @@ static const struct {
 	const char *name;
 	unsigned bit;
 } types[] = {
-	{"null", T_NULL},
-	{"boolean", T_BOOLEAN},
-	{"object", T_OBJECT},
-	{"array", T_ARRAY},
-	{"number", T_NUMBER | T_INTEGER},
-	{"string", T_STRING},
-	{"integer", T_INTEGER},
+	{"null", GUARD_SCHEMA_NULL},
+	{"boolean", GUARD_SCHEMA_BOOLEAN},
+	{"object", GUARD_SCHEMA_OBJECT},
+	{"array", GUARD_SCHEMA_ARRAY},
+	{"number", GUARD_SCHEMA_NUMBER | GUARD_SCHEMA_INTEGER},
+	{"string", GUARD_SCHEMA_STRING},
+	{"integer", GUARD_SCHEMA_INTEGER},
 };
 
 static unsigned type_bit(const json_t *v)
@@ -133,7 +99,7 @@ static void read_properties(struct reading *r, struct guard_schema *s, const cha
 	}
 	json_object_foreach(v, name, one)
 	{
-		struct property *p = &s->properties[s->n_properties++];
+		struct guard_schema_property *p = &s->properties[s->n_properties++];
 		p->name = strdup(name);
 		p->schema = p->name ? read_schema(r, name, one) : NULL;
 		if (!p->name)
@@ -349,159 +315,4 @@ struct guard_schema *guard_schema_free(struct guard_schema *s)
 	pcre2_code_free(s->pattern);
 	free(s);
 	return NULL;
-}
-
-/* ---- judging ---- */
-
-static bool same(const json_t *a, const json_t *b);
-
-static bool same_object(const json_t *a, const json_t *b)
-{
-	void *i = json_object_iter((json_t *)(uintptr_t)a);
-
-	if (json_object_size(a) != json_object_size(b))
-		return false;
-	for (; i; i = json_object_iter_next((json_t *)(uintptr_t)a, i)) {
-		const json_t *other = json_object_get(b, json_object_iter_key(i));
-		if (!other || !same(json_object_iter_value(i), other))
-			return false;
-	}
-	return true;
-}
-
-/* As JSON Schema has it: 1 and 1.0 are the same. */
-static bool same(const json_t *a, const json_t *b)
-{
-	if (json_is_integer(a) && json_is_integer(b))
-		return json_integer_value(a) == json_integer_value(b);
-	if (json_is_number(a) && json_is_number(b))
-		return json_number_value(a) == json_number_value(b);
-	if (json_is_object(a) && json_is_object(b))
-		return same_object(a, b);
-	if (!json_is_array(a) || !json_is_array(b))
-		return json_equal(a, b);
-	if (json_array_size(a) != json_array_size(b))
-		return false;
-	for (size_t i = 0; i < json_array_size(a); i++)
-		if (!same(json_array_get(a, i), json_array_get(b, i)))
-			return false;
-	return true;
-}
-
-static unsigned type_of(const json_t *v)
-{
-	double d = json_number_value(v);
-
-	switch (json_typeof(v)) {
-	case JSON_OBJECT:
-		return T_OBJECT;
-	case JSON_ARRAY:
-		return T_ARRAY;
-	case JSON_STRING:
-		return T_STRING;
-	case JSON_INTEGER:
-		return T_INTEGER;
-	case JSON_REAL:
-		return isfinite(d) && d == floor(d) ? T_INTEGER : T_NUMBER;
-	case JSON_NULL:
-		return T_NULL;
-	default:
-		return T_BOOLEAN;
-	}
-}
-
-static bool accepts(const struct guard_schema *s, json_t *v);
-
-static bool accepts_object(const struct guard_schema *s, json_t *v)
-{
-	const char *name;
-	json_t *one;
-	size_t i;
-
-	json_array_foreach(
-		s->required, i, one) if (!json_object_get(v, json_string_value(one))) return false;
-	json_object_foreach(v, name, one)
-	{
-		for (i = 0; i < s->n_properties; i++)
-			if (strcmp(s->properties[i].name, name) == 0)
-				break;
-		if (i == s->n_properties ? s->closed : !accepts(s->properties[i].schema, one))
-			return false;
-	}
-	return true;
-}
-
-static bool accepts_array(const struct guard_schema *s, json_t *v)
-{
-	size_t n = json_array_size(v);
-
-	if (n < s->min_items || n > s->max_items)
-		return false;
-	for (size_t i = 0; s->items && i < n; i++)
-		if (!accepts(s->items, json_array_get(v, i)))
-			return false;
-	return true;
-}
-
-/* Anything but a match, a limit too, is a no. */
-/* The loop waits for it: what takes too long is not valid. */
-enum { SCHEMA_STEP_MAX = 2000, SCHEMA_TEXT_MAX = 64 << 10 };
-
-static bool fits_pattern(const pcre2_code *code, const char *text, size_t n)
-{
-	pcre2_match_data *found = pcre2_match_data_create(1, NULL);
-	pcre2_match_context *limits = pcre2_match_context_create(NULL);
-	bool ok = false;
-
-	if (found && limits && n <= SCHEMA_TEXT_MAX) {
-		pcre2_set_match_limit(limits, SCHEMA_STEP_MAX);
-		ok = pcre2_match(code, (PCRE2_SPTR)text, n, 0, PCRE2_NO_UTF_CHECK, found, limits) >=
-		     0;
-	}
-	pcre2_match_data_free(found);
-	pcre2_match_context_free(limits);
-	return ok;
-}
-
-static bool accepts_string(const struct guard_schema *s, const json_t *v)
-{
-	const char *text = json_string_value(v);
-	size_t n = json_string_length(v), chars = 0;
-
-	for (size_t i = 0; i < n; i++)
-		chars += ((unsigned char)text[i] & 0xC0) != 0x80;
-	if (chars < s->min_length || chars > s->max_length)
-		return false;
-	return !s->pattern || fits_pattern(s->pattern, text, n);
-}
-
-static bool accepts(const struct guard_schema *s, json_t *v)
-{
-	bool listed = !s->one_of;
-
-	if (s->types && !(s->types & type_of(v)))
-		return false;
-	for (size_t i = 0; !listed && i < json_array_size(s->one_of); i++)
-		listed = same(json_array_get(s->one_of, i), v);
-	if (!listed || (s->constant && !same(s->constant, v)))
-		return false;
-	if (json_is_number(v))
-		return !(s->has_minimum && json_number_value(v) < s->minimum) &&
-		       !(s->has_maximum && json_number_value(v) > s->maximum);
-	if (json_is_object(v))
-		return accepts_object(s, v);
-	if (json_is_array(v))
-		return accepts_array(s, v);
-	return json_is_string(v) ? accepts_string(s, v) : true;
-}
-
-bool guard_schema_accepts(const struct guard_schema *s, const char *text, size_t n)
-{
-	json_error_t error;
-	json_t *v = json_loadb(
-		text, n, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
-	bool ok = v && accepts(s, v);
-
-	json_decref(v);
-	return ok;
 }

@@ -13,9 +13,6 @@
  * any more text too), releases what the prefix without its last character released, and stops.
  * Slices, like pieces, are therefore invisible.
  *
- * Findings are told in the order of where they begin (of equals: of the rules), each once no rule
- * can find anything before it; a block comes last. So their order does not depend on pieces either.
- *
  * One thread at a time. It does not judge what redaction has left: json and schema see the text as
  * it came.
  */
@@ -26,15 +23,14 @@
 #include "base/utf8.h"
 #include "gateway/guard_parts.h"
 
-enum { SLICE = 16384, FEW = 48, FINDINGS_MAX = 10000, SLACK = 4096 };
+enum { SLICE = 16384, FEW = 48, SLACK = 4096 };
 
 struct guard_stream {
 	struct guard_set *set;
 	struct buf text;
 	size_t base, end; /* offsets of text.data[0] and of what is behind it all */
 	uint64_t n_chars; /* counted only if a rule asks */
-	char carry[4];    /* the beginning of a character */
-	size_t n_carry;
+	struct guard_carry carry;
 	size_t *p, *p_before; /* [set->n_patterns] */
 	struct guard_cost *cost, *cost_before;
 	bool counted; /* some cost is not nothing */
@@ -43,8 +39,7 @@ struct guard_stream {
 	struct guard_hits hits; /* certain, not yet told */
 	struct guard_hits peeked;
 	struct guard_release release;
-	struct guard_finding *findings;
-	size_t n_findings, cap_findings;
+	struct guard_told told;
 	int state; /* 0; 1: blocked; -errno */
 	bool ended;
 };
@@ -90,7 +85,7 @@ struct guard_stream *guard_stream_free(struct guard_stream *s)
 	free(s->hits.hit);
 	free(s->peeked.hit);
 	free(s->release.cuts);
-	free(s->findings);
+	free(s->told.finding);
 	if (!atomic_compare_exchange_strong(&set->spare, &none, s))
 		free(s);
 	guard_set_put(set);
@@ -135,35 +130,6 @@ static int track(struct guard_stream *s, size_t i, const struct guard_view *view
 		s->set->patterns[i], s->set->rank[i], view, &s->p[i], cost, places, i, &s->hits);
 
 	s->counted |= cost->spent || cost->retry;
-	return r;
-}
-
-static bool is_inside(char byte)
-{
-	return ((unsigned char)byte & 0xC0) == 0x80;
-}
-
-/* Counts the characters from offset `from` on, and finds those that are too many. */
-static int count_chars(struct guard_stream *s, size_t from)
-{
-	uint64_t before = s->n_chars;
-	int r = 0;
-
-	for (size_t i = from; i < s->end; i++)
-		s->n_chars += !is_inside(s->text.data[i - s->base]);
-	for (size_t k = 0; k < s->set->n && r == 0; k++) {
-		const struct guard_rule *rule = s->set->rules[k];
-		uint64_t n = before;
-		size_t i = from;
-		if (rule->kind != GUARD_MAX_CHARS || before > rule->max_chars ||
-			s->n_chars <= rule->max_chars)
-			continue;
-		for (; i < s->end; i++)
-			if (!is_inside(s->text.data[i - s->base]) && n++ == rule->max_chars)
-				break;
-		r = guard_hits_add(&s->hits, &(struct guard_hit){rule, k, i, s->end > i ? i + 1 : i,
-						     "too long", rule->action == GUARD_BLOCK});
-	}
 	return r;
 }
 
@@ -236,62 +202,14 @@ static int take(struct guard_stream *s, const char *text, size_t len)
 		return r;
 	s->end += len;
 	if (s->set->counts)
-		r = count_chars(s, from);
+		r = guard_format_count(
+			s->set, s->text.data + (from - s->base), from, len, &s->n_chars, &s->hits);
 	if (r == 0)
 		r = len > FEW ? track_whole(s, from) : track_few(s, from);
 	return r;
 }
 
 /* ---- what comes of it ---- */
-
-static int add_finding(struct guard_stream *s, const struct guard_hit *h, bool block)
-{
-	if (s->n_findings >= FINDINGS_MAX && !block)
-		return 0; /* the first of so many say enough */
-	if (s->n_findings == s->cap_findings) {
-		size_t cap = s->cap_findings ? 2 * s->cap_findings : 4;
-		struct guard_finding *f = realloc(s->findings, cap * sizeof(*f));
-		if (!f)
-			return -ENOMEM;
-		s->findings = f;
-		s->cap_findings = cap;
-	}
-	s->findings[s->n_findings++] = (struct guard_finding){
-		.action = block ? GUARD_BLOCK : h->rule->action,
-		.file = h->rule->file,
-		.rule = h->rule->name,
-		.why = h->why,
-		.offset = h->a,
-		.len = h->b - h->a,
-	};
-	return 0;
-}
-
-static int by_place(const void *x, const void *y)
-{
-	const struct guard_hit *a = x, *b = y;
-
-	if (a->a != b->a)
-		return a->a < b->a ? -1 : 1;
-	return (a->rank > b->rank) - (a->rank < b->rank);
-}
-
-/* Tells what begins before `until`, in order. */
-static int tell(struct guard_stream *s, size_t until)
-{
-	struct guard_hits *h = &s->hits;
-	size_t n = 0;
-	int r = 0;
-
-	if (!h->n)
-		return 0;
-	qsort(h->hit, h->n, sizeof(*h->hit), by_place);
-	for (; n < h->n && h->hit[n].a < until && r == 0; n++)
-		r = add_finding(s, &h->hit[n], false);
-	h->n -= n;
-	memmove(h->hit, h->hit + n, h->n * sizeof(*h->hit));
-	return r;
-}
 
 /* Forgets text that nobody looks at any more; `least` is the least p. */
 static void trim(struct guard_stream *s, size_t least)
@@ -301,7 +219,7 @@ static void trim(struct guard_stream *s, size_t least)
 	if (keep < s->base + s->set->context + SLACK)
 		return;
 	keep -= s->set->context;
-	while (keep > s->base && is_inside(s->text.data[keep - s->base]))
+	while (keep > s->base && utf8_is_inside(s->text.data[keep - s->base]))
 		keep--;
 	buf_consume(&s->text, keep - s->base);
 	s->base = keep;
@@ -325,39 +243,10 @@ static int settle(struct guard_stream *s, size_t first, struct buf *out)
 	if (r == 0)
 		r = guard_release_run(&s->release, &view, safe, out);
 	if (r == 0)
-		r = tell(s, s->ended ? SIZE_MAX : least);
+		r = guard_hits_tell(&s->hits, s->ended ? SIZE_MAX : least, &s->told);
 	if (r == 0)
 		trim(s, least);
 	return r;
-}
-
-/* The first of the hits that block, or NULL. */
-static const struct guard_hit *blocking(const struct guard_hits *h)
-{
-	const struct guard_hit *first = NULL;
-
-	for (size_t i = 0; i < h->n; i++)
-		if (h->hit[i].blocks && (!first || by_place(&h->hit[i], first) < 0))
-			first = &h->hit[i];
-	return first;
-}
-
-/* Tells all that is certain, and the block as the last. 1, or < 0. */
-static int block(struct guard_stream *s)
-{
-	struct guard_hits *h = &s->hits;
-	struct guard_hit last = *blocking(h);
-	size_t n = 0;
-	int r;
-
-	for (size_t i = 0; i < h->n; i++)
-		if (!h->hit[i].blocks)
-			h->hit[n++] = h->hit[i];
-	h->n = n;
-	r = tell(s, SIZE_MAX);
-	if (r == 0)
-		r = add_finding(s, &last, true);
-	return r < 0 ? r : 1;
 }
 
 /* ---- pieces ---- */
@@ -366,7 +255,7 @@ static size_t next_char(const char *text, size_t i, size_t n)
 {
 	do
 		i++;
-	while (i < n && is_inside(text[i]));
+	while (i < n && utf8_is_inside(text[i]));
 	return i;
 }
 
@@ -380,14 +269,14 @@ static int take_free(struct guard_stream *s, const char *text, size_t len, size_
 	save(s, &m);
 	while (next_char(text, low, len) < high) {
 		size_t mid = (high - low) / 2 < step ? (low + high) / 2 : low + step;
-		while (mid > low && is_inside(text[mid]))
+		while (mid > low && utf8_is_inside(text[mid]))
 			mid--;
 		if (mid == low)
 			mid = next_char(text, low, len);
 		int r = take(s, text + low, mid - low);
 		if (r < 0)
 			return r;
-		if (blocking(&s->hits)) {
+		if (guard_hits_blocking(&s->hits)) {
 			restore(s, &m);
 			high = mid;
 		} else {
@@ -410,9 +299,9 @@ static int feed_slice(struct guard_stream *s, const char *text, size_t len, stru
 	r = take(s, text, len);
 	if (r < 0)
 		return r;
-	if (!blocking(&s->hits))
+	if (!guard_hits_blocking(&s->hits))
 		return settle(s, m.n_hits, out);
-	const struct guard_hit whole = *blocking(&s->hits);
+	const struct guard_hit whole = *guard_hits_blocking(&s->hits);
 	restore(s, &m);
 	r = take_free(s, text, len, &free_of_it);
 	if (r == 0)
@@ -420,28 +309,9 @@ static int feed_slice(struct guard_stream *s, const char *text, size_t len, stru
 	if (r == 0)
 		r = take(s, text + free_of_it, next_char(text, free_of_it, len) - free_of_it);
 	/* What was seen in the whole and is not seen now would be a fault of ours: it blocks. */
-	if (r == 0 && !blocking(&s->hits))
+	if (r == 0 && !guard_hits_blocking(&s->hits))
 		r = guard_hits_add(&s->hits, &whole);
-	return r < 0 ? r : block(s);
-}
-
-/* The leading bytes of text that are whole characters: as utf8_valid_prefix, faster on ASCII. */
-static size_t valid_prefix(const char *text, size_t n)
-{
-	size_t i = 0;
-	uint32_t c;
-
-	for (;;) {
-		for (uint64_t w; i + 8 <= n; i += 8) {
-			memcpy(&w, text + i, 8);
-			if (w & UINT64_C(0x8080808080808080))
-				break;
-		}
-		size_t one = utf8_decode(text + i, n - i, &c);
-		if (!one)
-			return i;
-		i += one;
-	}
+	return r < 0 ? r : guard_hits_tell_block(&s->hits, &s->told);
 }
 
 static int feed_valid(struct guard_stream *s, const char *text, size_t n, struct buf *out)
@@ -450,7 +320,7 @@ static int feed_valid(struct guard_stream *s, const char *text, size_t n, struct
 
 	while (n > 0 && r == 0) {
 		size_t len = n < SLICE ? n : SLICE;
-		while (len < n && is_inside(text[len]))
+		while (len < n && utf8_is_inside(text[len]))
 			len--;
 		r = feed_slice(s, text, len, out);
 		text += len;
@@ -459,43 +329,17 @@ static int feed_valid(struct guard_stream *s, const char *text, size_t n, struct
 	return r;
 }
 
-/* Completes the character that was begun. Takes bytes off the front of the piece. */
-static int feed_carry(struct guard_stream *s, const char **text, size_t *n, struct buf *out)
-{
-	uint32_t c;
-
-	while (s->n_carry && *n) {
-		s->carry[s->n_carry++] = *(*text)++;
-		--*n;
-		if (utf8_decode(s->carry, s->n_carry, &c)) {
-			size_t len = s->n_carry;
-			s->n_carry = 0;
-			return feed_slice(s, s->carry, len, out);
-		}
-		if (s->n_carry > 3 || !utf8_is_partial(s->carry, s->n_carry))
-			return -EILSEQ;
-	}
-	return 0;
-}
-
 int guard_stream_feed(struct guard_stream *s, const char *text, size_t len, struct buf *out)
 {
-	size_t whole;
+	const char *run;
+	size_t n;
 
-	if (s->state)
-		return s->state;
-	s->state = feed_carry(s, &text, &len, out);
-	if (s->state || !len)
-		return s->state;
-	whole = valid_prefix(text, len);
-	s->state = feed_valid(s, text, whole, out);
-	if (s->state || whole == len)
-		return s->state;
-	if (len - whole > 3 || !utf8_is_partial(text + whole, len - whole))
-		return s->state = -EILSEQ;
-	s->n_carry = len - whole;
-	memcpy(s->carry, text + whole, s->n_carry);
-	return 0;
+	while (s->state == 0 && len > 0) {
+		s->state = guard_carry_next(&s->carry, &text, &len, &run, &n);
+		if (s->state == 0)
+			s->state = feed_valid(s, run, n, out);
+	}
+	return s->state;
 }
 
 /* Rules of patterns on a text that ends here; hits to *hits, p as it is if `keep`. */
@@ -527,38 +371,19 @@ static int track_end(struct guard_stream *s, struct guard_hits *hits, bool keep)
 	return r;
 }
 
-/* Rules of json and schema. Their text is here from its first byte on. */
-static int judge_formats(struct guard_stream *s)
-{
-	const char *text = s->text.data ? s->text.data : "";
-	int r = 0;
-
-	for (size_t k = 0; k < s->set->n && r == 0; k++) {
-		const struct guard_rule *rule = s->set->rules[k];
-		struct guard_hit hit = {rule, k, 0, s->end, "invalid", true};
-		if (rule->kind == GUARD_JSON && guard_format_is_json(text, s->end))
-			continue;
-		if (rule->kind == GUARD_SCHEMA && guard_schema_accepts(rule->schema, text, s->end))
-			continue;
-		if (rule->kind == GUARD_JSON || rule->kind == GUARD_SCHEMA)
-			r = guard_hits_add(&s->hits, &hit);
-	}
-	return r;
-}
-
 int guard_stream_end(struct guard_stream *s, struct buf *out)
 {
 	size_t first = s->hits.n;
 
 	if (s->state || s->ended)
 		return s->state;
-	if (s->n_carry)
+	if (s->carry.n)
 		return s->state = -EILSEQ;
 	s->state = track_end(s, &s->hits, false);
-	if (s->state == 0)
-		s->state = judge_formats(s);
-	if (s->state == 0 && blocking(&s->hits))
-		return s->state = block(s);
+	if (s->state == 0) /* where it matters the text is here from its first byte on */
+		s->state = guard_format_judge(s->set, view_of(s, true).bytes, s->end, &s->hits);
+	if (s->state == 0 && guard_hits_blocking(&s->hits))
+		return s->state = guard_hits_tell_block(&s->hits, &s->told);
 	s->ended = true;
 	if (s->state == 0)
 		s->state = settle(s, first, out);
@@ -571,28 +396,27 @@ int guard_stream_peek(struct guard_stream *s, struct guard_finding *finding)
 	int r;
 
 	if (s->state == 1) {
-		*finding = s->findings[s->n_findings - 1];
+		*finding = s->told.finding[s->told.n - 1];
 		return 1;
 	}
 	if (s->state < 0 || s->ended)
 		return s->state;
 	s->peeked.n = 0;
 	r = track_end(s, &s->peeked, true);
-	h = blocking(&s->peeked);
+	h = guard_hits_blocking(&s->peeked);
 	if (r < 0 || !h)
 		return r;
-	*finding = (struct guard_finding){
-		GUARD_BLOCK, h->rule->file, h->rule->name, h->why, h->a, h->b - h->a};
+	*finding = guard_hits_finding(h, true);
 	return 1;
 }
 
 const struct guard_finding *guard_stream_findings(const struct guard_stream *s, size_t *n)
 {
-	*n = s->n_findings;
-	return s->findings;
+	*n = s->told.n;
+	return s->told.finding;
 }
 
 size_t guard_stream_held(const struct guard_stream *s)
 {
-	return s->end + s->n_carry - s->release.until;
+	return s->end + s->carry.n - s->release.until;
 }

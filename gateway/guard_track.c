@@ -24,40 +24,21 @@
  * refute without touching the end (guard_filter.c).
  */
 #include <errno.h>
-#include <stdlib.h>
 
+#include "base/utf8.h"
 #include "gateway/guard_parts.h"
-
-int guard_hits_add(struct guard_hits *h, const struct guard_hit *hit)
-{
-	if (h->n == h->cap) {
-		size_t cap = h->cap ? 2 * h->cap : 16;
-		struct guard_hit *p = realloc(h->hit, cap * sizeof(*p));
-		if (!p)
-			return -ENOMEM;
-		h->hit = p;
-		h->cap = cap;
-	}
-	h->hit[h->n++] = *hit;
-	return 0;
-}
-
-static bool is_inside(char byte)
-{
-	return ((unsigned char)byte & 0xC0) == 0x80;
-}
 
 /* The first character at or behind i of n bytes. */
 static size_t round_up(const char *text, size_t i, size_t n)
 {
-	while (i < n && is_inside(text[i]))
+	while (i < n && utf8_is_inside(text[i]))
 		i++;
 	return i;
 }
 
 static size_t round_down(const char *text, size_t i, size_t n)
 {
-	while (i < n && i > 0 && is_inside(text[i]))
+	while (i < n && i > 0 && utf8_is_inside(text[i]))
 		i--;
 	return i;
 }

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "gateway/guard_parts.h"
 
 enum { WAYS_MAX = 512 };
@@ -95,24 +96,73 @@ static void apply_boundary(uint64_t prev[5], const uint64_t ascii[2])
 		prev[4] = 0;
 }
 
+/* Characters of one length, and perhaps more, as sets of bytes in a row. */
+struct chars {
+	uint64_t byte[4][4];
+	unsigned n;
+};
+
+/* A range of characters of one length: behind the first byte that differs, any. */
+static void chars_of_range(struct chars *out, uint32_t first, uint32_t last)
+{
+	char low[4], high[4];
+	bool same = true;
+
+	*out = (struct chars){.n = (unsigned)utf8_encode(first, low)};
+	utf8_encode(last, high);
+	for (unsigned i = 0; i < out->n; i++) {
+		unsigned a = same ? (unsigned char)low[i] : 0x80;
+		unsigned b = same ? (unsigned char)high[i] : 0xbf;
+		for (unsigned c = a; c <= b; c++)
+			out->byte[i][c >> 6] |= UINT64_C(1) << (c & 63);
+		same &= a == b;
+	}
+}
+
+/* The characters of a class that are not ASCII; those with the same first bytes together, so that
+ * there are fewer ways. Their number. */
+static unsigned chars_of_class(struct chars out[GUARD_CLASS_FEW], const struct guard_class *c)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < c->n_few; i++) {
+		unsigned k = 0;
+		chars_of_range(&out[n], c->few[i].first, c->few[i].last);
+		while (k < n && memcmp(out[k].byte[0], out[n].byte[0], sizeof(out[n].byte[0])) != 0)
+			k++;
+		for (unsigned j = 1; k < n && j < 4; j++)
+			for (unsigned word = 0; word < 4; word++)
+				out[k].byte[j][word] |= out[n].byte[j][word];
+		n += k == n;
+	}
+	return n;
+}
+
 /* The way with the bytes of one character; it goes on if there is room. */
-static void walk_bytes(
-	struct walk *k, const struct way *in, const char *bytes, size_t n, struct ways *out)
+static void walk_chars(
+	struct walk *k, const struct way *in, const struct chars *c, struct ways *out)
 {
 	struct way way = *in;
 
-	for (size_t i = 0; i < n && way.w.n < k->width; i++) {
-		unsigned char c = (unsigned char)bytes[i];
-		uint64_t *set = way.w.byte[way.w.n++];
-		memset(set, 0, sizeof(way.w.byte[0]));
-		set[c >> 6] = UINT64_C(1) << (c & 63);
-	}
+	for (unsigned i = 0; i < c->n && way.w.n < k->width; i++)
+		memcpy(way.w.byte[way.w.n++], c->byte[i], sizeof(c->byte[i]));
 	add(k, way.w.n == k->width ? &k->done : out, &way);
+}
+
+static void walk_char(struct walk *k, const struct way *in, uint32_t c, struct ways *out)
+{
+	struct chars one;
+
+	chars_of_range(&one, c, c);
+	walk_chars(k, in, &one, out);
 }
 
 static void walk_class(
 	struct walk *k, const struct ways *in, const struct guard_class *c, struct ways *out)
 {
+	struct chars few[GUARD_CLASS_FEW];
+	unsigned n_few = c->many ? 0 : chars_of_class(few, c);
+
 	for (size_t i = 0; i < in->n && !stopped(k); i++) {
 		struct way way = in->way[i], beyond = way;
 		uint64_t *set = way.w.byte[way.w.n++];
@@ -124,10 +174,12 @@ static void walk_class(
 		if (c->ascii[0] | c->ascii[1])
 			add(k, way.w.n == k->width ? &k->done : out, &way);
 		if (c->kelvin)
-			walk_bytes(k, &in->way[i], "\xe2\x84\xaa", 3, out);
+			walk_char(k, &in->way[i], 0x212a, out);
 		if (c->long_s)
-			walk_bytes(k, &in->way[i], "\xc5\xbf", 2, out);
-		if (!c->beyond)
+			walk_char(k, &in->way[i], 0x17f, out);
+		for (unsigned j = 0; j < n_few && !stopped(k); j++)
+			walk_chars(k, &in->way[i], &few[j], out);
+		if (!c->many)
 			continue;
 		set = beyond.w.byte[beyond.w.n++];
 		memset(set, 0, sizeof(beyond.w.byte[0]));
@@ -254,7 +306,7 @@ static double ways_behind(const struct guard_node *n, double before, double *pas
 static void walk_end(struct walk *k, const struct ways *in, struct ways *out)
 {
 	for (size_t i = 0; i < in->n && !stopped(k); i++)
-		walk_bytes(k, &in->way[i], "\n", 1, &k->done);
+		walk_char(k, &in->way[i], '\n', &k->done);
 	add_all(k, out, in);
 }
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "gateway/gateway.h"
+#include "gateway/gateway_guards.h"
 #include "gateway/guard.h"
 #include "gateway/moderation.h"
 

@@ -2,7 +2,8 @@
 #ifndef GATEWAY_SESSION_EDIT_H
 #define GATEWAY_SESSION_EDIT_H
 
-/* Texts that come to a session by another way than its prompts. The rest is in gateway.h. */
+/* Texts that come to a session by another way than its prompts. The rest is in gateway_sessions.h.
+ */
 
 #include "gateway/session.h"
 

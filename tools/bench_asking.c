@@ -14,6 +14,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "gateway/gateway_models.h"
+#include "gateway/gateway_guards.h"
+#include "gateway/gateway_accounts.h"
 
 void bench_asking_check(int r, const struct err *err, const char *what)
 {

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "gateway/gateway.h"
+#include "gateway/gateway_sessions.h"
 
 /* Ends the program with a sentence when r is < 0. */
 void bench_asking_check(int r, const struct err *err, const char *what);

@@ -20,6 +20,8 @@
 #include <unistd.h>
 
 #include "bench_asking.h"
+#include "gateway/gateway_models.h"
+#include "gateway/gateway_accounts.h"
 
 enum { ROUNDS = 4, REQUESTS = 250, MANY = 64 };
 

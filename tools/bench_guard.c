@@ -3,9 +3,10 @@
  * What guards cost: rules of the files given, all in one set, over English prose and program text
  * (and the same sprinkled with addresses, numbers and keys), made here.
  *
- * usage: bench-guard [-i] [-p] [-f] [-m MiB] [-t TEXT] FILE.rules ...
+ * usage: bench-guard [-i] [-p] [-f] [-u] [-m MiB] [-t TEXT] FILE.rules ...
  *
  * -t: this text instead of one made here, repeated to its length.
+ * -u: also texts of German, Russian, Chinese, and English with emoji.
  * -i: the files are of the input stage; -p: without the prefilter; -f: also each rule alone.
  * Prints MB/s of whole texts (of processor time, the best of five), microseconds for 2 KB,
  * nanoseconds for a token of 4 bytes. Warnings and redactions only: rules that block are turned
@@ -92,6 +93,60 @@ static void make_text(struct buf *b, size_t bytes, bool with_personal)
 		if (!dice(40))
 			buf_append_str(b, "Überraschung naïve café — 東京 ");
 	}
+}
+
+/* Other languages: their most frequent words (Chinese: characters), what stands between two of
+ * them, and what ends a sentence. */
+static const struct language {
+	const char *name, *words, *between, *end;
+} languages[] = {
+	{"German",
+		"der die und in den von zu das mit sich des auf für ist im dem nicht ein eine als "
+		"auch es an werden aus er hat dass sie nach wird bei einer um am sind noch wie "
+		"einem "
+		"über so zum war haben nur oder aber vor zur bis mehr durch man sein wurde Straße "
+		"Größe müssen hätte natürlich schön früher Gespräch Änderung überprüfen Schlüssel "
+		"Antwort Frage größer ähnlich",
+		" ", ". "},
+	{"Russian",
+		"и в не на я быть он с что а по это она этот к но они мы весь который из у то за "
+		"свой от так о для ты же все тот мочь вы человек такой его сказать только или ещё "
+		"бы "
+		"себя один как уже до время если сам когда другой вот говорить наш мой знать стать",
+		" ", ". "},
+	{"Chinese",
+		"的 一 是 不 了 在 人 有 我 他 这 个 们 中 来 上 大 为 和 国 地 到 以 说 时 要 就 "
+		"出 会 可 也 "
+		"你 对 生 能 而 子 那 得 于 着 下 自 之 年 过 发 后 作 里 用 道 行 所 然 家 种 事 "
+		"成 方 多 经 么 去 "
+		"法 学 如 都 同 现 当 没 动 面 起 看 定 天 分 还 进 好 小 部 其 些 主 样 理 心 她 "
+		"本 前 开 但 因 只 "
+		"从 想 实 指 令 示 视 忽 略",
+		"", "。"},
+	{"emoji",
+		"the of and a to in is you that it he was for on are as with his they at be this "
+		"have from or one had by word but not 😀 😂 🙏 👍 🎉 🔥 🤔 🇩🇪 "
+		"✅ "
+		"🚀",
+		" ", " 😀🎉 "},
+};
+
+static void make_language(struct buf *b, size_t bytes, const struct language *l)
+{
+	char *list = strdup(l->words), *word[256], *rest;
+	unsigned n = 0;
+
+	if (!list)
+		fail("no memory");
+	for (char *w = strtok_r(list, " ", &rest); w && n < 256; w = strtok_r(NULL, " ", &rest))
+		word[n++] = w;
+	*b = (struct buf){.max = bytes + 65536};
+	while (b->len < bytes)
+		for (unsigned i = 5 + dice(14); i > 0; i--) {
+			buf_append_str(b, word[dice(n)]);
+			buf_append_str(b, i > 1 ? l->between : l->end);
+		}
+	free(list);
 }
 
 /* ---- rules ---- */
@@ -260,18 +315,20 @@ int main(int argc, char **argv)
 	struct guard_rules *files[64];
 	enum guard_stage stage = GUARD_OUTPUT;
 	size_t n = 0, mib = 8;
-	bool each = false;
+	bool each = false, others = false;
 	const char *path = NULL;
 	struct buf text, sprinkled;
 	int c;
 
-	while ((c = getopt(argc, argv, "ipfm:t:")) != -1) {
+	while ((c = getopt(argc, argv, "ipfum:t:")) != -1) {
 		if (c == 'i')
 			stage = GUARD_INPUT;
 		else if (c == 'p')
 			guard_rules_use_filters(false);
 		else if (c == 'f')
 			each = true;
+		else if (c == 'u')
+			others = true;
 		else if (c == 't')
 			path = optarg;
 		else if (c == 'm')
@@ -282,7 +339,7 @@ int main(int argc, char **argv)
 	for (; optind < argc && n < 64; optind++)
 		files[n++] = parse(argv[optind], stage);
 	if (!n || !mib)
-		fail("usage: bench-guard [-i] [-p] [-f] [-m MiB] [-t TEXT] FILE.rules ...");
+		fail("usage: bench-guard [-i] [-p] [-f] [-u] [-m MiB] [-t TEXT] FILE.rules ...");
 	uint64_t begin = clock_mono_ns();
 	struct guard_set *set = guard_set_new(files, n);
 	double ms = (double)(clock_mono_ns() - begin) / 1e6;
@@ -297,6 +354,12 @@ int main(int argc, char **argv)
 	make_text(&sprinkled, mib << 20, true);
 	measure(set, &text, "plain");
 	measure(set, &sprinkled, "personal");
+	for (size_t i = 0; others && i < N(languages); i++) {
+		struct buf other;
+		make_language(&other, mib << 20, &languages[i]);
+		measure(set, &other, languages[i].name);
+		buf_free(&other);
+	}
 	if (each)
 		measure_each(set, &text);
 	for (size_t i = 0; i < n; i++)

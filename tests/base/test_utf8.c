@@ -46,6 +46,53 @@ START_TEST(bad_sequences_are_refused_where_they_begin)
 }
 END_TEST
 
+/* What decoding one sequence after the other accepts. */
+static size_t decoded_prefix(const char *text, size_t n)
+{
+	size_t i = 0, length;
+	uint32_t c;
+
+	while (i < n && (length = utf8_decode(text + i, n - i, &c)))
+		i += length;
+	return i;
+}
+
+/* Texts of all lengths up to a few blocks, with a fault of each kind at each place. */
+START_TEST(the_valid_prefix_is_what_decoding_accepts)
+{
+	static const char *const parts[] = {"plain ascii, some of it", "a", "\xC3\xA9",
+		"\xE2\x82\xAC", "\xF0\x9F\x98\x80", "\xE0\xA0\x80\xED\x9F\xBF",
+		"\xF4\x8F\xBF\xBF\xF0\x90\x80\x80"};
+	char text[128];
+	uint64_t seed = 5;
+	unsigned wrong = 0;
+
+	for (unsigned k = 0; k < 3000; k++) {
+		size_t n = 0, len;
+		for (;;) {
+			seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+			const char *part = parts[(seed >> 33) % (sizeof parts / sizeof *parts)];
+			len = strlen(part);
+			if (n + len > sizeof text)
+				break;
+			memcpy(text + n, part, len);
+			n += len;
+		}
+		ck_assert_uint_eq(utf8_valid_prefix(text, n), n);
+		for (size_t i = 0; i < n; i++) {
+			static const unsigned char faults[] = {0x20, 0x80, 0x9F, 0xBF, 0xC1, 0xC3,
+				0xE0, 0xE2, 0xED, 0xF0, 0xF4, 0xF5, 0xFF};
+			char was = text[i];
+			wrong += utf8_valid_prefix(text, i) != decoded_prefix(text, i);
+			text[i] = (char)faults[(k + i) % sizeof faults];
+			wrong += utf8_valid_prefix(text, n) != decoded_prefix(text, n);
+			text[i] = was;
+		}
+	}
+	ck_assert_uint_eq(wrong, 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("base/utf8");
@@ -53,6 +100,7 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, every_code_point_survives_the_round_trip);
 	tcase_add_test(t, bad_sequences_are_refused_where_they_begin);
+	tcase_add_test(t, the_valid_prefix_is_what_decoding_accepts);
 	suite_add_tcase(s, t);
 	return run_suite(s);
 }

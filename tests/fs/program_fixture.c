@@ -11,6 +11,7 @@
 #include "fs/scratch.h"
 #include "fs/tree.h"
 #include "fs/tree_file.h"
+#include "gateway/gateway_guards.h"
 #include "tests/fs/temporary.h"
 
 struct fs program_fs;

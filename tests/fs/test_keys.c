@@ -7,7 +7,7 @@
 #include "fs/sync.h"
 #include "fs/tree.h"
 
-#include "gateway/gateway.h"
+#include "gateway/gateway_models.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -4,7 +4,7 @@
 #include "fs/scratch.h"
 
 #include "fs/names.h"
-#include "gateway/gateway.h"
+#include "gateway/gateway_sessions.h"
 
 #include <errno.h>
 

@@ -8,6 +8,7 @@
 #include "fs/names.h"
 #include "fs/tree.h"
 #include "fs/tree_file.h"
+#include "gateway/gateway_guards.h"
 #include "tests/fs/program_fixture.h"
 #include "tests/fs/temporary.h"
 #include "tests/run_suite.h"

@@ -9,7 +9,9 @@
 #include "fs/tree_file.h"
 
 #include "base/clock.h"
-#include "gateway/gateway.h"
+#include "gateway/gateway_accounts.h"
+#include "gateway/gateway_models.h"
+#include "gateway/gateway_parts.h"
 
 #include <errno.h>
 

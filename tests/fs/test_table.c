@@ -3,7 +3,7 @@
 
 #include "fs/collection.h"
 
-#include "gateway/gateway.h"
+#include "gateway/gateway_sessions.h"
 
 #include <string.h>
 #include <sys/stat.h>

@@ -8,7 +8,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "gateway/gateway.h"
+#include "gateway/gateway_accounts.h"
+#include "gateway/gateway_guards.h"
+#include "gateway/gateway_models.h"
+#include "gateway/gateway_parts.h"
+#include "gateway/gateway_sessions.h"
 
 struct harness {
 	char dir[64], state[96], model[96], long_model[96];

@@ -7,7 +7,7 @@
 
 #include "base/utf8.h"
 #include "gateway/ask_errors.h"
-#include "gateway/gateway.h"
+#include "gateway/gateway_sessions.h"
 #include "tests/run_suite.h"
 
 static struct ask_errors *a;

@@ -31,7 +31,8 @@ static unsigned dice(unsigned n)
 /* ---- patterns ---- */
 
 static const char *const words[] = {"a", "b", "c", "ab", "abc", "key", "k", "s", "1", "12", " ",
-	"-", "\xc3\xa9", "\xe2\x82\xac", "\n", "K", "Key", "you", "aaaa"};
+	"-", "\xc3\xa9", "\xe2\x82\xac", "\n", "K", "Key", "you", "aaaa", "\u0414", "\u0434",
+	"\u1c81", "\u00e4", "\u00c4", "\u524d", "\u524e", "\u3044"};
 
 static void add_sequence(struct buf *b, unsigned depth);
 
@@ -39,7 +40,8 @@ static void add_atom(struct buf *b, unsigned depth)
 {
 	static const char *const atoms[] = {"a", "b", "c", "k", "s", "1", "-", "ab", "key", "you ",
 		"[ab]", "[a-c]", "[^a]", "[^b\\n]", "\\w", "\\d", "\\s", ".", "\\W", "\xc3\xa9",
-		"[\xc3\xa9\xe2\x82\xac]"};
+		"[\xc3\xa9\xe2\x82\xac]", "\u0414", "[\u0434\u00c4b]", "\u524d", "[\u3042-\u3046]",
+		"[^\u00e4]"};
 	static const char *const groups[] = {"(?:", "(", "(?>", "(?:"};
 
 	if (depth == 0 || dice(4)) {

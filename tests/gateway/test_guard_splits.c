@@ -107,6 +107,22 @@ static const struct sample {
 	{"((?:ab)?c){2,3}d", "", 0, "ab|c|d|abc|cc|x"},
 	{"\\bthe (?:quick|slow) (?<who>fox|dog)\\b", "i", 0,
 		"the |quick |slow |fox|dog|s|The |THE"},
+	/* Letters of two and three bytes, their cases, and those of other lengths. */
+	{"\u0434\u043e\u043b\u0433", "i", 0,
+		"\u0434\u043e\u043b\u0433|\u0414|\u041e|\u041b\u0413|\u0434\u043e|\u1c81|"
+		"\u1c82\u043b|"
+		"\u0433| |\u0414\u041e\u041b\u0413|\u0432"},
+	{"\u00fcb[\u00e5\u00e4]ng", "i", 0,
+		"\u00fcb\u00e5ng|\u00dcB\u00c4NG|\u00fc|b|\u212bng|\u00dcb|\u00e4|ng|\u00e5| "},
+	{"(?:\u5ffd\u7565|\u65e0\u89c6)[^\\n\u3002]{0,3}?[\u4ee5\u4e4b\u5148]\u524d", "", 0,
+		"\u5ffd\u7565|\u65e0\u89c6|\u5ffd|\u7565|\u4ee5|\u524d|\u4e4b\u524d|\u5148|\u3002|"
+		"\u524e|x"},
+	{"[\u07f0-\u0810]-[\uffff-\U00010001]", "", 0,
+		"\u07ff|\u0800|-|\u07ff-|\U00010000|\uffff|\u0811|\U00010002|x| "},
+	{"[\U0001f600\u2764\ufe0f\u00a9\u00ae\u2122\u00b0\u00b1\u00b2\u2713]{2}!", "i", 0,
+		"\U0001f600|\u2764|\ufe0f|\u00a9|!|\u2713!|x|\u2122|\u2714"},
+	/* An octal escape as the last of a set. */
+	{"[a\\7]b", "", 0, "a|b|\a|ab|\ab|x"},
 };
 
 #define N_SAMPLES (sizeof(samples) / sizeof(samples[0]))

@@ -202,6 +202,86 @@ START_TEST(a_rule_at_its_step_limit_fails_closed)
 }
 END_TEST
 
+START_TEST(a_long_text_is_not_cut_inside_of_a_character)
+{
+	struct guard_set *set = outcome_rules(GUARD_OUTPUT, "redact r /x./");
+	struct long_outcome o;
+	struct buf text = {0};
+
+	for (size_t n = 16370; n < 16390; n++) {
+		buf_clear(&text);
+		for (size_t i = 0; i < n; i++)
+			buf_append_str(&text, "y");
+		buf_append_str(&text, "x\xe2\x82\xacz");
+		outcome_run_long(&o, set, &text, 1u << 30);
+		ck_assert_int_eq(o.r, 0);
+		ck_assert_uint_eq(o.n, 1);
+		ck_assert_uint_eq(o.findings[0].len, 4);
+		ck_assert_uint_eq(o.out.len, n + 4);
+		ck_assert_mem_eq(o.out.data + n, "[r]z", 4);
+		outcome_free_long(&o);
+	}
+	guard_set_put(set);
+	buf_free(&text);
+}
+END_TEST
+
+/* One rule begins at every place, so that a slice has more places than are noted; two others at one
+ * place, somewhere about that for which there is no room any more; the last one behind it. */
+START_TEST(places_that_there_is_no_room_for_are_not_lost)
+{
+	static const unsigned most[] = {1u << 30, 100};
+	struct guard_set *set = outcome_rules(GUARD_OUTPUT,
+		"warn often /a{8,12}!/\nwarn once /(?<=b)a{9}/\nwarn too /(?<=b)a{10}/\n"
+		"warn q /QQQ/");
+	struct long_outcome o;
+	struct buf text = {0};
+
+	for (size_t at = 8150; at < 8260; at++) {
+		buf_clear(&text);
+		for (size_t i = 0; i < 12000; i++)
+			buf_append_str(&text, i + 1 == at ? "b" : "a");
+		buf_append_str(&text, " QQQ aaaaaaaaa! ");
+		for (unsigned k = 0; k < 2; k++) {
+			outcome_run_long(&o, set, &text, most[k]);
+			ck_assert_uint_eq(o.n, 4);
+			ck_assert_uint_eq(o.findings[0].offset, at);
+			ck_assert_uint_eq(o.findings[1].offset, at);
+			ck_assert_uint_eq(o.findings[2].offset, 12001);
+			ck_assert_uint_eq(o.findings[3].offset, 12005);
+			outcome_free_long(&o);
+		}
+	}
+	guard_set_put(set);
+	buf_free(&text);
+}
+END_TEST
+
+START_TEST(of_very_many_findings_the_block_is_told)
+{
+	struct guard_set *set = outcome_rules(GUARD_OUTPUT, "warn w /a/\nblock b /secret/");
+	struct guard_stream *s = guard_stream_new(set);
+	struct buf text = {0}, out = {0};
+	size_t n;
+
+	for (unsigned i = 0; i < 12000; i++)
+		buf_append_str(&text, "a");
+	ck_assert_int_eq(guard_stream_feed(s, text.data, text.len, &out), 0);
+	guard_stream_findings(s, &n);
+	ck_assert_uint_eq(n, 10000);
+	ck_assert_int_eq(guard_stream_feed(s, " secret", 7, &out), 1);
+	const struct guard_finding *f = guard_stream_findings(s, &n);
+	ck_assert_uint_eq(n, 10001);
+	ck_assert_uint_eq(f[9999].offset, 9999);
+	ck_assert_int_eq(f[10000].action, GUARD_BLOCK);
+	ck_assert_uint_eq(f[10000].offset, 12001);
+	guard_stream_free(s);
+	guard_set_put(set);
+	buf_free(&text);
+	buf_free(&out);
+}
+END_TEST
+
 START_TEST(characters_too_many_are_not_released)
 {
 	must_give("block m max_chars 3\n", "abc", 0, "abc");
@@ -328,6 +408,9 @@ static Suite *suite(void)
 	tcase_add_test(c, what_is_held_too_long_blocks_unless_it_only_warns);
 	tcase_add_test(c, the_hold_limit_is_reached_at_exactly_its_bytes);
 	tcase_add_test(c, a_rule_at_its_step_limit_fails_closed);
+	tcase_add_test(c, a_long_text_is_not_cut_inside_of_a_character);
+	tcase_add_test(c, places_that_there_is_no_room_for_are_not_lost);
+	tcase_add_test(c, of_very_many_findings_the_block_is_told);
 	tcase_add_test(c, characters_too_many_are_not_released);
 	tcase_add_test(c, what_is_not_utf_8_ends_the_stream);
 	tcase_add_test(c, peek_says_what_an_end_would_and_changes_nothing);
