@@ -148,7 +148,7 @@ static void look_after(struct loop_work *work)
 {
 	struct session *s = list_entry(work, struct session, work);
 	struct store *store = s->g->store;
-	store_begin(store); /* its turn, its claim: one write, one wake */
+	store_begin(store); /* its turn, its claim: one group */
 	pthread_mutex_lock(&s->lock);
 	struct request *r = next_request(s);
 	unsigned flags = s->flags;
@@ -161,7 +161,7 @@ static void look_after(struct loop_work *work)
 		stages_start(r);
 	request_put(r);
 	session_put(s);
-	store_end(store);
+	store_end_and_tell(store); /* one that the cache knows has ended already */
 }
 
 /* ---- what others of this folder do to it ---- */

@@ -224,8 +224,8 @@ static void set_state(struct store *s, int state, const char *sentence)
 }
 
 /* Writes the group, together with one that was stuck before. Steals group. sync: waits for the
- * disk. */
-static int commit(struct store *s, leveldb_writebatch_t *group, bool sync)
+ * disk. since_ns: when the oldest of it was queued. */
+static int commit(struct store *s, leveldb_writebatch_t *group, bool sync, uint64_t since_ns)
 {
 	struct err err = {0};
 	if (s->stuck) {
@@ -241,8 +241,8 @@ static int commit(struct store *s, leveldb_writebatch_t *group, bool sync)
 		leveldb_writebatch_destroy(group);
 		if (sync)
 			s->unsynced_since_ns = 0;
-		else if (!s->unsynced_since_ns)
-			s->unsynced_since_ns = clock_mono_ns();
+		else if (!s->unsynced_since_ns || since_ns < s->unsynced_since_ns)
+			s->unsynced_since_ns = since_ns;
 	}
 	set_state(s, r, err.text);
 	return r;
@@ -326,7 +326,9 @@ static void write_pending(struct store *s)
 	while (s->n_open)
 		pthread_cond_wait(&s->filled, &s->lock);
 	s->awaits_groups = s->hurry = false;
-	bool sync = is_late(s);
+	/* What is stuck is late: a second has passed, or nearly. */
+	bool sync = is_late(s) || s->stuck;
+	uint64_t since_ns = s->any_pending ? s->pending_since_ns : clock_mono_ns();
 	leveldb_writebatch_t *all = s->pending, *group = leveldb_writebatch_create();
 	struct store_waiter *waiters = s->waiters;
 	store_journal_take(&s->journal, &mark);
@@ -340,7 +342,7 @@ static void write_pending(struct store *s)
 	pthread_mutex_unlock(&s->lock);
 	store_group_latest(group, all);
 	leveldb_writebatch_clear(all);
-	int r = commit(s, group, sync);
+	int r = commit(s, group, sync, since_ns);
 	store_journal_prepare(&s->journal, mark.at);
 	pthread_mutex_lock(&s->lock);
 	if (r == 0)
@@ -360,7 +362,7 @@ static void sweep(struct store *s, struct store_sweep *w)
 	store_database_find_old(&s->database, w, group);
 	if (!w->n) {
 		leveldb_writebatch_destroy(group);
-	} else if (commit(s, group, false) <
+	} else if (commit(s, group, false, clock_mono_ns()) <
 		   0) { /* it is stuck, and will be written: but not now */
 		w->n = 0;
 		*w->last = '\0';
@@ -423,7 +425,7 @@ static void *store_main(void *arg)
 	pthread_mutex_unlock(&s->lock);
 	drop_sweeps(sweeps);
 	if (s->stuck)
-		commit(s, leveldb_writebatch_create(), false);
+		commit(s, leveldb_writebatch_create(), false, clock_mono_ns());
 	if (s->unsynced_since_ns)
 		sync_now(s);
 	return NULL;
@@ -469,7 +471,9 @@ static void put(struct store *s, const char *key, const char *value, size_t valu
 {
 	size_t key_len = strlen(key);
 	pthread_mutex_lock(&s->lock);
-	if (!s->closing) {
+	/* A group that has begun is written whole: with something pending the thread waits for its
+	 * end. */
+	if (!s->closing || (s->n_open && s->any_pending)) {
 		if (value)
 			leveldb_writebatch_put(s->pending, key, key_len, value, value_len);
 		else
@@ -478,9 +482,9 @@ static void put(struct store *s, const char *key, const char *value, size_t valu
 		if (!s->any_pending)
 			s->pending_since_ns = clock_mono_ns();
 		s->any_pending = true;
-		s->hurry |= hurry && !is_safe(s);
 		if (!s->n_open)
 			store_journal_commit(&s->journal);
+		s->hurry |= hurry && !is_safe(s);
 		s->hurry |= store_journal_fills(&s->journal);
 	}
 	unlock_and_wake(s, is_to_wake(s));

@@ -30,7 +30,8 @@ struct store;
  * pid; -EACCES, -EIO, -ENOSPC ...: it cannot be used; -ENOTSUP: written by another version. */
 int store_open(struct store **out, const char *state_dir, struct err *err);
 /* Writes what is pending (gives up at once if it cannot be written), ends the thread, unlocks the
- * directory. What is queued later is dropped. Accepts NULL. */
+ * directory. What is queued later is dropped, but for the rest of a group that is open and has
+ * something. Accepts NULL. */
 void store_close(struct store *s);
 /* Closes and frees. Accepts NULL, returns NULL. */
 struct store *store_free(struct store *s);
@@ -44,9 +45,10 @@ int store_scan(struct store *s, const char *prefix, store_entry_fn *entry, void 
 int store_scan_from(
 	struct store *s, const char *prefix, const char *from, store_entry_fn *entry, void *arg);
 
-/* Queues a change; copied; never waits. Changes are written in the order in which they were queued,
- * those that wait together in one atomic group; of one key only the last of them. Within a second;
- * at once where there is no journal. */
+/* Queues a change; copied; waits for nobody, and for the disk only where a page of the journal is
+ * to be asked for while that does not answer. Changes are written in the order in which they were
+ * queued, those that wait together in one atomic group; of one key only the last of them. Within a
+ * second; at once where there is no journal. */
 void store_put(struct store *s, const char *key, const char *value, size_t value_len);
 void store_delete(struct store *s, const char *key);
 /* A put that nobody waits for: its place in the order is the same, but the thread is not woken for
@@ -72,10 +74,10 @@ struct store_waiter {
 void store_after(struct store *s, struct store_waiter *w);
 
 /*
- * Deletes entries from the beginning of a prefix on, by the store's thread, when it has nothing to
- * write: those from the key `from` on of which old(sweep, value, len) says so, up to the first of
- * which it does not, at most `most`. Then done(sweep), without locks, also when the store is closed
- * or cannot be read or written; it is the caller's again. Both must not block.
+ * Deletes entries from the beginning of a prefix on, by the store's thread, when it has written
+ * what was queued before: those from the key `from` on of which old(sweep, value, len) says so, up
+ * to the first of which it does not, at most `most`. Then done(sweep), without locks, also when the
+ * store is closed or cannot be read or written; it is the caller's again. Both must not block.
  */
 #define STORE_KEY_SIZE 128
 struct store_sweep {

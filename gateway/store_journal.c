@@ -2,8 +2,8 @@
 /*
  * The ring has groups, each a head and then changes:
  *
- *	head	the run, the group's number, the length of its changes, a digest of them: 8 bytes
- *		each
+ *	head	the run, the group's number, the length of its changes, a digest of them, the run
+ *		and the number: 8 bytes each
  *	change	length of the key, length of the value or ~0 for a deletion: 4 bytes each; key and
  *		value; zeros up to 8 bytes
  *
@@ -11,8 +11,9 @@
  * goes on at the beginning. A group is valid whose run and number are the expected ones and whose
  * digest is right: so one that was half written when the process was killed does not count, nor
  * does what is left of an earlier lap or of an earlier journal, and after a power cut nothing that
- * the disk has only parts of. The run is random and known to the database only, so that no text of
- * a user can pass for a group.
+ * the disk has only parts of. A head may lie on two pages, of which the disk has one as it is and
+ * one of an earlier lap: so the digest is not of the changes alone. The run is random and known to
+ * the database only, so that no text of a user can pass for a group.
  *
  * The database says up to where it has the changes (store_journal_mark): what is behind that is
  * replayed at a start. So numbers must not skip a change. One that does not fit (the ring is full,
@@ -33,6 +34,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bus_guard.h"
@@ -88,12 +90,14 @@ static void ring_get(const char *ring, uint64_t at, void *bytes, size_t n)
 	memcpy((char *)bytes + first, ring, n - first);
 }
 
-static uint64_t ring_digest(const char *ring, uint64_t at, size_t n)
+/* Of the changes of that group of that run, which begin at `at`. */
+static uint64_t group_digest(const char *ring, uint64_t run, uint64_t group, uint64_t at, size_t n)
 {
 	size_t place = at % SIZE, first = n < SIZE - place ? n : SIZE - place;
+	const uint64_t odd = 0x9E3779B97F4A7C15u;
 	struct digest d;
 	digest_of(&d, ring + place, first, ring, n - first);
-	return d.a;
+	return d.a ^ run ^ group * odd;
 }
 
 /* ---- replay ---- */
@@ -143,7 +147,8 @@ static int replay(const struct reader *r, const struct store_journal_mark *m)
 		ring_get(r->ring, at, &h, sizeof h);
 		lap += sizeof h + h.len;
 		if (h.run != m->run || h.group != group || h.len > SIZE || h.len % WORD ||
-			lap > SIZE || h.digest != ring_digest(r->ring, at + sizeof h, h.len))
+			lap > SIZE ||
+			h.digest != group_digest(r->ring, h.run, group, at + sizeof h, h.len))
 			return 0;
 		int e = replay_group(r, at + sizeof h, h.len);
 		if (e < 0)
@@ -185,9 +190,9 @@ int store_journal_replay(const char *dir, const struct store_journal_mark *m,
 		e = err_set(err, -EIO, "%s cannot be read: %s", path, strerror(errno));
 	if (fd >= 0) {
 		e = read_ring(fd, r.ring);
-		if (e < 0)
-			err_set(err, e, "%s cannot be read", path);
 		e = e ? e : replay(&r, m);
+		if (e < 0)
+			err_set(err, e, "%s cannot be read: %s", path, strerror(-e));
 		close(fd);
 	}
 	free(r.ring);
@@ -217,7 +222,7 @@ static int fill(int fd)
 static int map(struct store_journal *j, const char *path)
 {
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
-	int r = fd < 0 ? -errno : fill(fd);
+	int r = fd < 0 || fchmod(fd, 0600) < 0 ? -errno : fill(fd);
 	if (r == 0) {
 		void *bytes = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 		r = bytes == MAP_FAILED ? -errno : 0;
@@ -292,7 +297,8 @@ void store_journal_commit(struct store_journal *j)
 	if (j->at <= j->end)
 		return;
 	uint64_t from = j->end + sizeof(struct head), len = j->at - from;
-	const struct head h = {j->run, j->group, len, ring_digest(j->bytes, from, len)};
+	const struct head h = {
+		j->run, j->group, len, group_digest(j->bytes, j->run, j->group, from, len)};
 	ring_put(j->bytes, j->end, &h, sizeof h);
 	if (!is_there(j)) {
 		j->refused = true;

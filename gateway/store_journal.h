@@ -39,7 +39,7 @@ struct store_journal {
 
 /* Calls entry for each change of whole groups behind the mark, in order; value NULL: a deletion.
  * None, where there is no journal of that run. An entry that returns < 0 ends it with that. -EIO,
- * -ENOMEM: it cannot be read. */
+ * -EBADMSG, -ENOMEM: it cannot be read. */
 typedef int store_journal_entry_fn(
 	void *arg, const char *key, size_t key_len, const char *value, size_t value_len);
 int store_journal_replay(const char *dir, const struct store_journal_mark *m,

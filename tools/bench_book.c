@@ -236,7 +236,8 @@ int main(int argc, char **argv)
 	int failed = open_all(argv[1]) < 0;
 	failed = failed || run(1);
 	failed = failed || run(n_threads);
-	/* The store's thread sleeps in between: each group has to wake it. */
+	/* Caches cool in between; without a journal each group would have to wake the store's
+	 * thread. */
 	pause_us = 200;
 	n_requests = n_requests < 5000 ? n_requests : 5000;
 	failed = failed || run(1);

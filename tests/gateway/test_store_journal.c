@@ -230,6 +230,63 @@ START_TEST(a_refusal_while_the_last_one_is_written_waits_for_the_next_write)
 }
 END_TEST
 
+START_TEST(what_came_while_the_last_was_written_is_not_overwritten)
+{
+	struct store_journal_mark m;
+	char *big = malloc(1 << 20);
+	memset(big, 'x', 1 << 20);
+	big[(1 << 20) - 1] = '\0';
+	store_journal_take(&j, &m);
+	for (int i = 0; i < 3; i++)
+		put_alone("big", big);
+	store_journal_written(&j);
+	put_alone("big", big); /* fits */
+	char *before = found_behind(&m);
+	for (int i = 0; i < 4; i++)
+		put_alone("big", big);
+	ck_assert(!store_journal_is_safe(&j));
+	char *found = found_behind(&m);
+	ck_assert_uint_ge(strlen(before), 3 << 20);
+	ck_assert(!strcmp(found, before));
+	free(found);
+	free(before);
+	free(big);
+}
+END_TEST
+
+/* One group that takes that many. */
+static void put_bytes(size_t bytes, char fill)
+{
+	char value[8192];
+	size_t n = bytes - 32 - 8 - 1; /* head, lengths, key */
+	memset(value, fill, n);
+	store_journal_put(&j, "k", 1, value, n);
+	store_journal_commit(&j);
+}
+
+START_TEST(the_ring_takes_groups_up_to_its_last_byte_and_not_one_word_more)
+{
+	enum { PAGE = 4096, RING = 4 << 20 };
+	for (int more = 0; more <= 64; more += 8) {
+		struct store_journal_mark m;
+		put_bytes(1000, 'a'); /* so that it is not full at its end */
+		store_journal_take(&j, &m);
+		store_journal_written(&j);
+		for (int i = 0; i < RING / PAGE - 1; i++)
+			put_bytes(PAGE, 'b');
+		ck_assert(store_journal_is_safe(&j));
+		put_bytes((size_t)(PAGE + more), 'c');
+		ck_assert_int_eq(store_journal_is_safe(&j), !more);
+		char *found = found_behind(&m);
+		size_t each = PAGE - 32 - 8 + 2; /* of all of it: =, ; */
+		ck_assert_uint_eq(strlen(found), (size_t)(RING / PAGE - (more != 0)) * each);
+		free(found);
+		store_journal_take(&j, &m);
+		store_journal_written(&j);
+	}
+}
+END_TEST
+
 static void change_byte(off_t at)
 {
 	char c;
@@ -262,6 +319,34 @@ START_TEST(behind_a_damaged_group_nothing_comes_back)
 	}
 	assert_found(&m, all);
 	free(all);
+}
+END_TEST
+
+/* After a power cut: the first half of a head is on the disk, the rest of it and its changes are
+ * there as they were a lap before, whole. */
+START_TEST(a_head_of_which_the_disk_has_half_does_not_bring_back_what_was_there_before)
+{
+	enum { PAGE = 4096, RING = 4 << 20 };
+	char page[PAGE];
+	struct store_journal_mark m;
+	int fd = open(path, O_RDWR);
+	put_bytes(PAGE - 16, 'a');
+	for (int i = 0; i < RING / PAGE; i++) { /* the first of them is on two pages */
+		put_bytes(PAGE, 'b');
+		store_journal_take(&j, &m);
+		store_journal_written(&j);
+	}
+	ck_assert_uint_eq(m.at, PAGE - 16);
+	ck_assert_int_eq(pread(fd, page, PAGE, PAGE), PAGE);
+	put_bytes(PAGE, 'c');
+	char *found = found_behind(&m);
+	ck_assert_uint_eq(found[2], 'c');
+	free(found);
+	ck_assert_int_eq(pwrite(fd, page, PAGE, PAGE), PAGE);
+	close(fd);
+	found = found_behind(&m);
+	ck_assert_uint_eq(strlen(found), 0);
+	free(found);
 }
 END_TEST
 
@@ -302,6 +387,8 @@ END_TEST
 
 int main(void)
 {
+	if (run_suite_has_one_thread())
+		return 77;
 	TCase *t = tcase_create("store_journal");
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
@@ -313,7 +400,11 @@ int main(void)
 	tcase_add_test(t, the_ring_is_used_over_and_over);
 	tcase_add_test(t, what_does_not_fit_is_refused_and_nothing_behind_it_comes_back);
 	tcase_add_test(t, a_refusal_while_the_last_one_is_written_waits_for_the_next_write);
+	tcase_add_test(t, what_came_while_the_last_was_written_is_not_overwritten);
+	tcase_add_test(t, the_ring_takes_groups_up_to_its_last_byte_and_not_one_word_more);
 	tcase_add_test(t, behind_a_damaged_group_nothing_comes_back);
+	tcase_add_test(
+		t, a_head_of_which_the_disk_has_half_does_not_bring_back_what_was_there_before);
 	tcase_add_test(t, a_file_that_is_cut_off_under_it_refuses_and_harms_nobody);
 	tcase_add_test(t, what_stands_in_its_place_is_said);
 	Suite *suite = suite_create("store_journal");
