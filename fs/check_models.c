@@ -130,28 +130,30 @@ static void check_answers(struct check *k, const char *path, const char *name, b
 			"the model %s does not chat: chat is none of its capabilities", name);
 }
 
-/* None of them may be `self`. */
-static void check_words(
-	struct check *k, const char *path, const char *self, const char *names, bool chats)
+void check_models_answers(struct check *k, const char *path, const char *model, const char *names)
 {
 	static const char blank[] = " \t\r\n";
 	char copy[4096], *save = NULL;
 	snprintf(copy, sizeof copy, "%s", names);
 	for (char *w = strtok_r(copy, blank, &save); w; w = strtok_r(NULL, blank, &save))
-		if (!strcmp(w, self))
+		if (!strcmp(w, model))
 			check_say(k, path, 1, "%s is this model itself", w);
 		else
-			check_answers(k, path, w, chats);
+			check_answers(k, path, w, true);
 }
 
-void check_models_answers(struct check *k, const char *path, const char *model, const char *names)
+/* `default` may be one of the router's, and is no judge then. */
+void check_models_judges(struct check *k, const char *path, const char *name)
 {
-	check_words(k, path, model, names, true);
-}
-
-void check_models_judges(struct check *k, const char *path, const char *names)
-{
-	check_words(k, path, "", names, false);
+	struct buf target = {0};
+	const char *who = name;
+	if (!strcmp(name, "default") && tree_default_get(k->tree, &target) == 0 && target.len)
+		who = target.data;
+	if (is_the_routers(who))
+		check_say(k, path, 1, "%s is the router's: it is not asked", who);
+	else
+		check_answers(k, path, name, false);
+	buf_free(&target);
 }
 
 /* The router's models answer and do nothing else. */

@@ -25,9 +25,9 @@ void check_setting(struct check *k, const struct collection *c, const char *name
 
 /* check_models.c. What is named must be there, and be able to do that, as far as can be known: each
  * word of a list of models to answer who did not name it (what `model` falls back to: not itself;
- * ""), or what llmfs asks; one to give embeddings. */
+ * ""); one that llmfs asks; one to give embeddings. */
 void check_models_answers(struct check *k, const char *path, const char *model, const char *names);
-void check_models_judges(struct check *k, const char *path, const char *names);
+void check_models_judges(struct check *k, const char *path, const char *name);
 void check_models_embeds(struct check *k, const char *path, const char *name);
 /* The model's own file. */
 void check_models_file(struct check *k, const char *name);

@@ -119,15 +119,17 @@ static bool make_blank(struct buf *text, size_t line)
 static int check_lines(struct check *k, const struct collection *c, const char *file,
 	const char *path, struct buf *text)
 {
-	for (int n = 0;; n++) {
+	for (int n = 1;; n++) {
 		struct err err = {{0}};
 		int r = c->check(file, text->data ? text->data : "", text->len, &err);
 		size_t line = r < 0 ? line_of(c, file, text->data, text->len, err.text) : 0;
-		if (r == 0 || (n && is_blank(text, line)))
+		if (r == 0 || (n > 1 && is_blank(text, line)))
 			return r;
 		check_say(k, path, line, "%s",
 			*err.text ? without_line(without_name(err.text, file), line)
 				  : strerror(-r));
+		if (n == FAULTS_MOST)
+			check_say(k, path, line, "there may be more behind it: mend these first");
 		if (n == FAULTS_MOST || has_one_value(c, file, err.text) || !make_blank(text, line))
 			return r;
 	}

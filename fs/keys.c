@@ -99,9 +99,10 @@ static const char *reference_of(const char *name)
 
 struct seen {
 	char *name;
-	struct tree_place in; /* where it was seen last */
-	uint64_t gone_ns;     /* when it had gone, or later: from then on its key is kept; 0: it is
-				 there */
+	dev_t dev; /* the directory that it was seen in last */
+	ino_t ino;
+	uint64_t gone_ns; /* when it had gone, or later: from then on its key is kept; 0: it is
+			     there */
 };
 static struct seen *seen;
 static size_t n_seen;
@@ -122,21 +123,21 @@ static void drop_seen(struct seen *s)
 }
 
 /* One that cannot be noted for want of memory keeps its key. */
-static void note_seen(struct fs *fs, const char *name)
+static void note_seen(const struct tree_place *in, const char *name)
 {
-	struct tree_place in;
-	if (tree_has_gone(fs->tree, models, name, &in) != 0)
+	if (tree_has_gone(in, name) != 0)
 		return; /* meanwhile */
 	struct seen *s = find_seen(name);
 	struct seen *more = s ? NULL : realloc(seen, (n_seen + 1) * sizeof *seen);
 	if (s) {
 		s->gone_ns = 0;
-		s->in = in;
+		s->dev = in->dev;
+		s->ino = in->ino;
 	}
 	if (!more)
 		return;
 	seen = more;
-	seen[n_seen] = (struct seen){.name = strdup(name), .in = in};
+	seen[n_seen] = (struct seen){.name = strdup(name), .dev = in->dev, .ino = in->ino};
 	n_seen += seen[n_seen].name != NULL;
 }
 
@@ -160,11 +161,10 @@ static void forget_key(struct fs *fs, struct seen *s)
 /* TREE is asked again: since its names were read the model may have come back, with another key.
  * Where another directory is called models now, as when one that is a mount is not mounted, nothing
  * is known. What cannot be found out or done now is due again after as long a time. */
-static void pass_gone(struct fs *fs, struct seen *s, bool has_key)
+static void pass_gone(struct fs *fs, struct seen *s, const struct tree_place *in, bool has_key)
 {
-	struct tree_place in;
-	int gone = tree_has_gone(fs->tree, models, s->name, &in);
-	if (gone > 0 && (in.dev != s->in.dev || in.ino != s->in.ino))
+	int gone = tree_has_gone(in, s->name);
+	if (gone > 0 && (in->dev != s->dev || in->ino != s->ino))
 		gone = -ESTALE;
 	if (gone > 0 && !has_key)
 		drop_seen(s);
@@ -180,14 +180,16 @@ static void pass_gone(struct fs *fs, struct seen *s, bool has_key)
 static void pass_seen(struct fs *fs, char *const *there)
 {
 	char **with_key = there ? gateway_model_key_names(fs->gateway) : NULL;
+	struct tree_place in = tree_place_open(fs->tree, models);
 	for (size_t i = 0; there && there[i]; i++)
-		note_seen(fs, there[i]);
+		note_seen(&in, there[i]);
 	for (size_t i = n_seen; i-- > 0;) {
 		if (with_key && !names_has(there, seen[i].name))
-			pass_gone(fs, &seen[i], names_has(with_key, seen[i].name));
+			pass_gone(fs, &seen[i], &in, names_has(with_key, seen[i].name));
 		else if (is_over(&seen[i]))
 			seen[i].gone_ns = clock_mono_ns();
 	}
+	tree_place_close(&in);
 	names_free(with_key);
 }
 

@@ -253,20 +253,6 @@ static void check_kernel(struct mount *m)
 	}
 }
 
-/* Each fault that was found so far, as `status` has it: on the terminal of who starts the daemon,
- * who would not look there, and in the log. */
-static void tell_faults(struct mount *m)
-{
-	static const char degraded[] = "degraded: ";
-	struct buf status = {0};
-	int r = gateway_render(m->fs.gateway, GATEWAY_STATUS, &status);
-	char *next = status.data, *line;
-	while (r == 0 && (line = strsep(&next, "\n")))
-		if (!strncmp(line, degraded, strlen(degraded)))
-			log_warn("%s", line + strlen(degraded));
-	buf_free(&status);
-}
-
 static void load_default(struct mount *m)
 {
 	struct model *model = gateway_model_find(m->fs.gateway, "default");
@@ -284,6 +270,8 @@ static int start(struct mount *m, const struct options *o, struct err *err)
 	if (r == 0)
 		r = open_session(m, o, err);
 	if (r == 0)
+		tree_sweep(m->fs.tree);
+	if (r == 0)
 		r = open_gateway(m, o, err);
 	if (r < 0)
 		return r;
@@ -300,7 +288,7 @@ static int start(struct mount *m, const struct options *o, struct err *err)
 	sync_all(&m->fs, NULL);
 	m->fs.starting = false;
 	check_kernel(m);
-	tell_faults(m);
+	gateway_tell_faults(m->fs.gateway);
 	load_default(m);
 	m->sweep = sweep_new(&m->fs);
 	if (!m->sweep || start_signals(m) < 0)

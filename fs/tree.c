@@ -123,19 +123,38 @@ int tree_dir_check(const struct tree *t, const struct collection *c)
 	return r == -ENOTDIR || r == -ELOOP || r == -EACCES ? r : 0;
 }
 
-int tree_has_gone(
-	const struct tree *t, const struct collection *c, const char *name, struct tree_place *in)
+struct tree_place tree_place_open(const struct tree *t, const struct collection *c)
 {
 	struct stat st;
-	int fd = tree_file_dir(t->fd, c->dir);
-	if (fd < 0)
-		return fd;
-	int r = fstat(fd, &st) < 0 ? -errno : 0;
-	*in = r == 0 ? (struct tree_place){st.st_dev, st.st_ino} : (struct tree_place){0};
-	if (r == 0 && fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		r = -errno == -ENOENT ? 1 : -errno;
-	close(fd);
-	return r;
+	struct tree_place in = {.fd = tree_file_dir(t->fd, c->dir)};
+	if (in.fd < 0)
+		return in;
+	if (fstat(in.fd, &st) < 0) {
+		int r = -errno;
+		close(in.fd);
+		in.fd = r;
+		return in;
+	}
+	in.dev = st.st_dev;
+	in.ino = st.st_ino;
+	return in;
+}
+
+void tree_place_close(struct tree_place *in)
+{
+	if (in->fd >= 0)
+		close(in->fd);
+	in->fd = -EBADF;
+}
+
+int tree_has_gone(const struct tree_place *in, const char *name)
+{
+	struct stat st;
+	if (in->fd < 0)
+		return in->fd;
+	if (fstatat(in->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return 0;
+	return errno == ENOENT ? 1 : -errno;
 }
 
 /* Adds an entry if it is of that type. One that went between the two looks is none. */
@@ -323,7 +342,7 @@ static int only_known(const struct collection *c, int dir)
 	int r = 0;
 	for (struct dirent *e; r == 0 && (e = readdir(d));)
 		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
-			!is_known(c, e->d_name))
+			!is_known(c, e->d_name) && !tree_file_is_beside(e->d_name))
 			r = -ENOTEMPTY;
 	closedir(d);
 	return r;
@@ -342,6 +361,8 @@ int tree_remove(const struct tree *t, const struct collection *c, const char *na
 		r = tree_file_remove(dir, settings[i]);
 	if (r == 0 && c->key)
 		r = tree_file_remove(dir, c->key);
+	if (r == 0)
+		r = tree_file_sweep(dir, true);
 	close(dir);
 	if (r < 0)
 		return r;
@@ -378,4 +399,41 @@ int tree_default_set(const struct tree *t, const char *name)
 	fsync(models);
 	close(models);
 	return r;
+}
+
+static void sweep(int at, const char *below)
+{
+	int dir = tree_file_dir(at, below);
+	if (dir < 0)
+		return;
+	tree_file_sweep(dir, false);
+	close(dir);
+}
+
+/* Each of a collection. */
+static void sweep_all(const struct tree *t, const struct collection *c)
+{
+	char **names = tree_names(t, c);
+	int all = tree_file_dir(t->fd, c->dir);
+	for (size_t i = 0; all >= 0 && names && names[i]; i++)
+		sweep(all, names[i]);
+	if (all >= 0)
+		close(all);
+	names_free(names);
+}
+
+void tree_sweep(const struct tree *t)
+{
+	for (size_t i = 0; collections[i]; i++) {
+		sweep(t->fd, collections[i]->dir);
+		if (!collections[i]->single)
+			sweep_all(t, collections[i]);
+	}
+	int guards = tree_file_dir(t->fd, "guards");
+	if (guards < 0)
+		return;
+	tree_file_sweep(guards, false);
+	sweep(guards, "input");
+	sweep(guards, "output");
+	close(guards);
 }

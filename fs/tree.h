@@ -44,20 +44,23 @@ char **tree_links(const struct tree *t, const struct collection *c);
 int tree_dir_check(const struct tree *t, const struct collection *c);
 #define TREE_NO_DIR "is not a directory (symlinks are not followed)"
 #define TREE_NO_ACCESS "cannot be read"
-/* Which directory something was looked for in: another one may have its name. */
+/* The directory of all of them, opened to look for names in it, and which one that is: another one
+ * may have its name later. */
 struct tree_place {
+	int fd; /* -errno: it cannot be read */
 	dev_t dev;
 	ino_t ino;
 };
-/* Whether the directory of all of them can be read and has nothing of that name: 1; 0: something
- * of that name is there, of whatever kind; -errno: nobody knows now. *in: the directory
- * that was asked, unless < 0. */
-int tree_has_gone(
-	const struct tree *t, const struct collection *c, const char *name, struct tree_place *in);
+struct tree_place tree_place_open(const struct tree *t, const struct collection *c);
+void tree_place_close(struct tree_place *in);
+/* Whether it can be read and has nothing of that name: 1; 0: something of that name is there, of
+ * whatever kind; -errno: nobody knows now. */
+int tree_has_gone(const struct tree_place *in, const char *name);
 /* -EEXIST: there is one; -EINVAL: not a name. */
 int tree_make(const struct tree *t, const struct collection *c, const char *name);
 /* Removes its settings, its key and its directory. -ENOTEMPTY, and nothing was removed, when there
- * are other files (a GGUF) in it: they are the user's. 0 when there was none. */
+ * are other files (a GGUF) in it: they are the user's. 0 when there was none. Temporary files
+ * (tree_file.h) are nobody's. */
 int tree_remove(const struct tree *t, const struct collection *c, const char *name);
 
 /* The length of a value without the end of its last line: a newline, and a carriage return before
@@ -87,5 +90,9 @@ int tree_resolve(const struct tree *t, const struct collection *c, const char *n
 /* Refuses (-EPERM, sentence) a file or directory below TREE, such as "models/a/path", that an
  * unprivileged user other than us could have written, or could have put into its directory. */
 int tree_trusted(const struct tree *t, const char *below, struct err *err);
+
+/* Removes the temporary files that a daemon left which was killed while it wrote. Before this one
+ * writes anything; what cannot be removed stays. */
+void tree_sweep(const struct tree *t);
 
 #endif

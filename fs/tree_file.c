@@ -2,15 +2,19 @@
 /*
  * A file is replaced by writing a temporary one beside it, fsync, rename. Temporary files begin
  * with a dot and have a name per thread, so that two writers never share one; one that a crash left
- * is overwritten or stays, and is never taken for configuration.
+ * is never taken for configuration, is in nobody's way, and goes at the next start.
  */
 #include "fs/tree_file.h"
 
 #include "base/clock.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -93,14 +97,51 @@ void tree_file_name_beside(const char *name, char beside[TREE_FILE_BESIDE])
 	snprintf(beside, TREE_FILE_BESIDE, ".%s" BESIDE_MARK "%d", name, (int)gettid());
 }
 
-bool tree_file_is_beside(const char *name)
+/* The number in the name of one; NULL: it is none. */
+static const char *writer_of(const char *name)
 {
 	/* The last one: a name may have the mark in it, too. */
 	const char *mark = NULL;
 	for (const char *at = name; (at = strstr(at, BESIDE_MARK)); at++)
 		mark = at;
 	const char *id = mark ? mark + strlen(BESIDE_MARK) : "";
-	return *name == '.' && mark > name + 1 && *id && !id[strspn(id, "0123456789")];
+	bool is = *name == '.' && mark > name + 1 && *id && !id[strspn(id, "0123456789")];
+	return is ? id : NULL;
+}
+
+bool tree_file_is_beside(const char *name)
+{
+	return writer_of(name);
+}
+
+/* Of another process than this one, which may be writing it now. */
+static bool is_anothers(const char *writer)
+{
+	char *end;
+	errno = 0;
+	long id = strtol(writer, &end, 10);
+	if (errno || id <= 0 || id > INT_MAX || tgkill(getpid(), (pid_t)id, 0) == 0)
+		return false;
+	return kill((pid_t)id, 0) == 0 || errno != ESRCH;
+}
+
+int tree_file_sweep(int dir, bool all)
+{
+	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = copy >= 0 ? fdopendir(copy) : NULL;
+	if (!d) {
+		int r = -errno;
+		if (copy >= 0)
+			close(copy);
+		return r;
+	}
+	for (struct dirent *e; (e = readdir(d));) {
+		const char *writer = writer_of(e->d_name);
+		if (writer && (all || !is_anothers(writer)))
+			unlinkat(dir, e->d_name, 0); /* no directory: those are models */
+	}
+	closedir(d);
+	return 0;
 }
 
 int tree_file_write_beside(

@@ -39,6 +39,9 @@ void tree_file_name_beside(const char *name, char beside[TREE_FILE_BESIDE]);
 /* Whether it is one, of any thread or daemon: it is there for a moment, or was left by a kill, and
  * is nothing of a person's. */
 bool tree_file_is_beside(const char *name);
+/* Removes those in a directory that belong to no process but this one, or (all) to any: where
+ * nothing is being written by this one, or what is may be lost. 0, or -errno of the listing. */
+int tree_file_sweep(int dir, bool all);
 int tree_file_write_beside(
 	int at, const char *name, const char *text, size_t len, char beside[TREE_FILE_BESIDE]);
 int tree_file_take(int at, const char *beside, const char *name);

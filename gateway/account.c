@@ -328,13 +328,13 @@ static void add_alert(struct account *a, uint64_t ppb, uint64_t now_ns)
 	const struct limits *l = account_limits(a);
 	char fraction[MONEY_TEXT_SIZE], spent[MONEY_TEXT_SIZE], limit[MONEY_TEXT_SIZE];
 	char line[LEDGER_LINE_MAX];
-	int n = snprintf(line, sizeof line,
-		"{\"time\": %" PRIu64 ".%03u, \"account\": \"%s\", \"fraction\": %s, \"spent\": "
-		"%s, \"limit\": %s, \"window\": \"%s\"}\n",
-		now_ns / second_ns, (unsigned)(now_ns % second_ns / 1000000), a->name,
-		money_text((money)ppb, fraction), money_text(account_sum(a)->spent, spent),
+	char *p = text_time(line, now_ns);
+	p += sprintf(p,
+		", \"account\": \"%s\", \"fraction\": %s, \"spent\": %s, \"limit\": %s, "
+		"\"window\": \"%s\"}\n",
+		a->name, money_text((money)ppb, fraction), money_text(account_sum(a)->spent, spent),
 		money_text(l->budget, limit), window_name(l->window));
-	ledger_add(&a->events, a->b->store, line, (size_t)n, now_ns);
+	ledger_add(&a->events, a->b->store, line, (size_t)(p - line), now_ns);
 	book_log_grew(a, &a->events);
 }
 

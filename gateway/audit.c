@@ -216,7 +216,8 @@ static int member(struct buf *out, const char *key, const char *value)
 
 static int line(struct buf *out, const struct audit_entry *e)
 {
-	int r = buf_printf(out, "{\"time\": %.3f", (double)clock_real_ns() / 1e9);
+	char time[TEXT_TIME_MAX];
+	int r = buf_append(out, time, (size_t)(text_time(time, clock_real_ns()) - time));
 	r = r ? r : member(out, "user", e->user);
 	r = r ? r : member(out, "session", e->session);
 	r = r ? r : member(out, "stage", e->stage);

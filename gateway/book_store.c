@@ -171,17 +171,6 @@ static char *add_number(char *p, const char *head, uint64_t x)
 	return text_number(stpcpy(p, head), x);
 }
 
-static char *add_time(char *p, uint64_t now_ns)
-{
-	unsigned ms = (unsigned)(now_ns % 1000000000 / 1000000);
-	p = add_number(p, "{\"time\": ", now_ns / 1000000000);
-	*p++ = '.';
-	*p++ = (char)('0' + ms / 100);
-	*p++ = (char)('0' + ms / 10 % 10);
-	*p++ = (char)('0' + ms % 10);
-	return p;
-}
-
 /* One line; more: `judge` or `embedding`, `overrun`. Not by printf: each request has one. */
 static void add_line(struct account *a, const struct book_bill *bill, uint64_t now_ns)
 {
@@ -189,7 +178,7 @@ static void add_line(struct account *a, const struct book_bill *bill, uint64_t n
 		[BOOK_EMBEDDING] = ", \"embedding\": true",
 		[BOOK_OPINION] = ", \"judge\": true",
 		[BOOK_ASIDES] = ""};
-	char line[LEDGER_LINE_MAX], room[MONEY_TEXT_SIZE], *p = add_time(line, now_ns);
+	char line[LEDGER_LINE_MAX], room[MONEY_TEXT_SIZE], *p = text_time(line, now_ns);
 	p = add_number(p, ", \"request\": ", bill->request);
 	p = add_word(p, ", \"user\": \"", bill->user, TEXT_NAME_MAX);
 	p = add_word(p, "\", \"session\": \"", bill->session, TEXT_NAME_MAX);
@@ -218,11 +207,10 @@ void book_charge(struct account *a, const struct book_bill *bill, uint64_t now_n
 void book_note(struct account *a, const char *status, money cost, uint64_t now_ns)
 {
 	char line[LEDGER_LINE_MAX], change[MONEY_TEXT_SIZE], spent[MONEY_TEXT_SIZE];
-	int n = snprintf(line, sizeof line,
-		"{\"time\": %" PRIu64 ".%03u, \"status\": \"%s\", \"cost\": %s, \"spent\": %s}\n",
-		now_ns / 1000000000, (unsigned)(now_ns % 1000000000 / 1000000), status,
+	char *p = text_time(line, now_ns);
+	p += sprintf(p, ", \"status\": \"%.32s\", \"cost\": %s, \"spent\": %s}\n", status,
 		money_text(cost, change), money_text(account_sum(a)->spent, spent));
-	ledger_add(&a->ledger, a->b->store, line, (size_t)n, now_ns);
+	ledger_add(&a->ledger, a->b->store, line, (size_t)(p - line), now_ns);
 	book_log_grew(a, &a->ledger);
 }
 

@@ -42,9 +42,7 @@ static bool read_key(const char *key, size_t len, enum cache_record_kind kind, s
 
 void cache_store_report(struct cache_disk *d, const char *sentence)
 {
-	gateway_report(d->g, "cache", sentence);
-	if (sentence)
-		log_warn("%s", sentence);
+	gateway_report_aloud(d->g, "cache", sentence);
 }
 
 static void report_aside(struct cache_disk *d)

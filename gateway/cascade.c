@@ -56,15 +56,13 @@ static void say_quality(struct request *r)
 
 static void say_verdict(struct request *r, const struct judge_verdict *v)
 {
-	char outcome[160], why[32] = "";
+	char outcome[160];
 	const struct question_said *said = &v->said;
-	if (v->status == 0 && *said->remark)
-		snprintf(why, sizeof why, " (%s)", said->remark);
 	if (v->status < 0)
 		snprintf(outcome, sizeof outcome, "no verdict: %.140s", v->err.text);
 	else
-		snprintf(outcome, sizeof outcome, "judges the answer of %s: %s%s, %.3f",
-			r->model_name, said->choice == QUESTION_YES ? "good" : "bad", why,
+		snprintf(outcome, sizeof outcome, "judges the answer of %s: %s, %.3f",
+			r->model_name, said->choice == QUESTION_YES ? "good" : "bad",
 			said->share[QUESTION_YES]);
 	step(r, r->weighed.judge, outcome);
 }

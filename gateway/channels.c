@@ -18,7 +18,6 @@
 
 #include "base/clock.h"
 #include "gateway/caching.h"
-#include "gateway/classing.h"
 #include "gateway/guards.h"
 #include "gateway/paying.h"
 #include "gateway/routing.h"
@@ -166,12 +165,10 @@ static void explain(struct request *r)
 		.max_tokens = settings_integer(&r->settings, SETTING_MAX_TOKENS),
 		.capabilities = ROUTER_CHAT,
 		.session = r->session->id,
-		.opinion = r->opinion,
 	};
-	if (routing_wants_class(r->g, &ask) && classing_begin(r, explain))
+	int e = routing_decide_for(r, &ask, explain, &d, &err);
+	if (e == 1)
 		return;
-	ask.opinion = r->opinion;
-	int e = routing_decide(r->g, &ask, &d, &err);
 	if (d)
 		e = router_decision_json(d, &out);
 	router_decision_free(d);

@@ -89,13 +89,31 @@ static int ask(struct request *r, unsigned timeout_ms, struct err *err)
 	return judge_begin(&r->judge, &job, err);
 }
 
-static int make_question(struct request *r, struct err *err)
+/* False: memory is out. */
+static bool make_question(struct request *r)
 {
 	struct buf text = {.max = QUESTION_BYTES};
-	int e = question_class(r->prompt->bytes, r->prompt->len, &text);
-	r->class_question = e == 0 ? text_new(text.data, text.len) : NULL;
+	if (r->class_question)
+		return true;
+	if (question_class(r->prompt->bytes, r->prompt->len, &text) == 0)
+		r->class_question = text_new(text.data, text.len);
 	buf_free(&text);
-	return r->class_question ? 0 : err_set(err, -ENOMEM, "out of memory");
+	return r->class_question;
+}
+
+void classing_recall(struct request *r)
+{
+	struct router_opinion o = {0};
+	if (r->opinion || !router_classifier(r->g->router, o.model) || !make_question(r))
+		return;
+	r->class_model = serial_of(r->g, o.model);
+	const struct opinions_key key = key_of(r);
+	if (!opinions_find(r->g->opinions, &key, now_ms(), &o))
+		return;
+	r->opinion = malloc(sizeof o);
+	if (r->opinion)
+		*r->opinion = o;
+	r->class_question = text_put(r->class_question);
 }
 
 bool classing_begin(struct request *r, void (*go_on)(struct request *r))
@@ -111,15 +129,8 @@ bool classing_begin(struct request *r, void (*go_on)(struct request *r))
 	*r->opinion = o;
 	r->classed = go_on;
 	r->class_model = serial_of(r->g, o.model);
-	int e = make_question(r, &err);
-	if (e == 0) {
-		const struct opinions_key key = key_of(r);
-		if (opinions_find(r->g->opinions, &key, now_ms(), r->opinion)) {
-			r->class_question = text_put(r->class_question);
-			return false;
-		}
-		e = ask(r, timeout_ms, &err);
-	}
+	int e = make_question(r) ? ask(r, timeout_ms, &err)
+				 : err_set(&err, -ENOMEM, "out of memory");
 	if (e < 0) {
 		r->judge = NULL;
 		r->class_question = text_put(r->class_question);

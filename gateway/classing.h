@@ -7,9 +7,12 @@
 
 #include "gateway/request.h"
 
-/* Where routing_wants_class. False: there is nothing to wait for, and r->opinion is what is known
+/* Before the decision: what the model said of that very prompt a while ago, where it is known, is
+ * r->opinion. */
+void classing_recall(struct request *r);
+/* Where the decision wants an opinion. False: there is nothing to wait for, and r->opinion says why
  * (NULL: no model is set). True: the model is being asked, and go_on(r) comes on the loop, unless
- * the request is over by then; it calls this again, which is then false. */
+ * the request is over by then; there the decision is made anew, with r->opinion. */
 bool classing_begin(struct request *r, void (*go_on)(struct request *r));
 /* Forgets what was asked and said: no text of it is kept with a request that is over. */
 void classing_leave(struct request *r);

@@ -4,13 +4,15 @@
  * a request under way hold the same bytes. Only the last turn can be running, and its answer's text
  * is the answer object's until it is settled.
  *
+ * `chat` is followed as a file that grows, so it keeps what it has shown: of a turn that another
+ * one takes the place of, its text stays before that one's. A model never sees it.
+ *
  * The length of `chat` is a sum kept up to date, so that a stat costs nothing however long the
  * conversation is.
  */
 #include "gateway/conversation.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,6 +70,7 @@ static void turn_free(struct turn *t)
 	text_put(t->user);
 	text_put(t->assistant);
 	text_put(t->error);
+	text_put(t->before);
 	answer_put(t->answer);
 }
 
@@ -135,6 +138,7 @@ int conversation_put_back(struct conversation *c, struct turn *t)
 	}
 	c->turns[c->n++] = *t;
 	c->settled_bytes += t->prompt_bytes + tail_bytes(t);
+	c->before_bytes += text_len(t->before);
 	*t = (struct turn){0};
 	return 0;
 }
@@ -152,6 +156,7 @@ uint64_t conversation_take_last(struct conversation *c, struct turn *out)
 	struct turn *t = &c->turns[--c->n];
 	if (t->state != TURN_RUNNING)
 		c->settled_bytes -= t->prompt_bytes + tail_bytes(t);
+	c->before_bytes -= text_len(t->before);
 	uint64_t serial = t->serial;
 	*out = *t;
 	if (c->first > c->n)
@@ -166,6 +171,12 @@ bool conversation_unanswered(const struct turn *t)
 	return t->state != TURN_RUNNING && t->state != TURN_DONE && !t->assistant;
 }
 
+void conversation_set_before(struct conversation *c, struct text *before)
+{
+	conversation_last(c)->before = before;
+	c->before_bytes += text_len(before);
+}
+
 static int copy_turns(struct conversation *to, const struct conversation *from, bool running)
 {
 	int r = reserve(to, from->n);
@@ -175,6 +186,8 @@ static int copy_turns(struct conversation *to, const struct conversation *from, 
 			continue;
 		r = conversation_add(to, t->user, t->answer, t->state, t->assistant, t->error,
 			running && t->asked);
+		if (r == 0)
+			conversation_set_before(to, text_ref(t->before));
 	}
 	to->head = from->head;
 	to->first = from->first;
@@ -196,7 +209,7 @@ void conversation_clear(struct conversation *c)
 	for (size_t i = 0; i < c->n; i++)
 		turn_free(&c->turns[i]);
 	c->n = c->head = c->first = 0;
-	c->settled_bytes = 0;
+	c->settled_bytes = c->before_bytes = 0;
 }
 
 void conversation_free(struct conversation *c)
@@ -212,10 +225,12 @@ void conversation_free(struct conversation *c)
 uint64_t conversation_chat_bytes(const struct conversation *c)
 {
 	const struct turn *t = c->n ? &c->turns[c->n - 1] : NULL;
+	uint64_t sum = c->before_bytes + c->settled_bytes;
 	if (!t || t->state != TURN_RUNNING)
-		return c->settled_bytes;
+		return sum;
 	bool ended;
-	return c->settled_bytes + t->prompt_bytes + answer_size(t->answer, &ended);
+	uint64_t answered = answer_size(t->answer, &ended);
+	return answered ? sum + t->prompt_bytes + answered : sum;
 }
 
 static int render_prompt(const struct text *user, struct buf *out)
@@ -234,27 +249,63 @@ static int render_prompt(const struct text *user, struct buf *out)
 	return r ? r : buf_append(out, "\n", 1);
 }
 
+/* One that is under way: nothing before the first byte of its answer. */
+static int render_running(const struct turn *t, struct buf *out)
+{
+	struct buf answer = {0};
+	int r = answer_copy(t->answer, &answer);
+	if (r == 0 && answer.len) {
+		r = render_prompt(t->user, out);
+		r = r ? r : buf_append(out, answer.data, answer.len);
+	}
+	buf_free(&answer);
+	return r;
+}
+
+static int render_settled(const struct turn *t, struct buf *out)
+{
+	int r = render_prompt(t->user, out);
+	if (r == 0 && t->assistant) {
+		r = buf_append(out, t->assistant->bytes, t->assistant->len);
+		r = r ? r : buf_append(out, "\n\n", 2);
+	}
+	if (r == 0 && t->state == TURN_CANCELLED)
+		r = buf_append_str(out, "[cancelled]\n\n");
+	if (r == 0 && t->state == TURN_BLOCKED)
+		r = buf_printf(
+			out, "[%s%s]\n\n", blocked_prefix(t), t->error ? t->error->bytes : "");
+	if (r == 0 && t->state == TURN_FAILED)
+		r = buf_printf(out, "[failed: %s]\n\n", t->error ? t->error->bytes : "");
+	return r;
+}
+
 int conversation_render_chat(const struct conversation *c, struct buf *out)
 {
 	int r = 0;
 	for (size_t i = 0; r == 0 && i < c->n; i++) {
 		const struct turn *t = &c->turns[i];
-		r = render_prompt(t->user, out);
-		if (r == 0 && t->state == TURN_RUNNING)
-			r = answer_copy(t->answer, out);
-		if (r == 0 && t->assistant) {
-			r = buf_append(out, t->assistant->bytes, t->assistant->len);
-			r = r ? r : buf_append(out, "\n\n", 2);
-		}
-		if (r == 0 && t->state == TURN_CANCELLED)
-			r = buf_append_str(out, "[cancelled]\n\n");
-		if (r == 0 && t->state == TURN_BLOCKED)
-			r = buf_printf(out, "[%s%s]\n\n", blocked_prefix(t),
-				t->error ? t->error->bytes : "");
-		if (r == 0 && t->state == TURN_FAILED)
-			r = buf_printf(out, "[failed: %s]\n\n", t->error ? t->error->bytes : "");
+		if (t->before)
+			r = buf_append(out, t->before->bytes, t->before->len);
+		if (r == 0)
+			r = t->state == TURN_RUNNING ? render_running(t, out)
+						     : render_settled(t, out);
 	}
 	return r;
+}
+
+void conversation_stand_in(struct conversation *c, const struct turn *taken)
+{
+	struct buf out = {0};
+	size_t before = text_len(taken->before), own = taken->prompt_bytes + tail_bytes(taken);
+	int r = 0;
+	if (own > CONVERSATION_BEFORE_MAX)
+		return;
+	if (before + own <= CONVERSATION_BEFORE_MAX && before)
+		r = buf_append(&out, taken->before->bytes, before);
+	r = r ? r : render_settled(taken, &out);
+	if (r == 0)
+		conversation_set_before(c, text_new(out.data, out.len));
+	buf_free(&out);
 }
 
 static int render_message(
@@ -294,124 +345,4 @@ int conversation_render_messages(
 		r = r ? r : render_answer(out, &first, t);
 	}
 	return r ? r : buf_append_str(out, first ? "[]\n" : "\n]\n");
-}
-
-/* ---- stored form ---- */
-
-enum { ENCODED_HEAD = 16 + (5 + 3 + TRACE_PACKED_TIMES) * (TEXT_NUMBER_MAX + 1) };
-static const char state_letters[] = "RDCFOB"; /* by enum turn_state */
-
-static char *blank_and_number(char *p, uint64_t x)
-{
-	*p++ = ' ';
-	return text_number(p, x);
-}
-
-/* The first line, at most ENCODED_HEAD bytes; returns its end. */
-static char *encode_head(const struct turn *t, char *p)
-{
-	const struct trace_packed *packed = &t->trace;
-	*p++ = state_letters[t->state];
-	p = text_number(p, t->asked);
-	p = blank_and_number(p, t->user->len);
-	p = blank_and_number(p, text_len(t->assistant));
-	p = blank_and_number(p, text_len(t->error));
-	*p++ = ' ';
-	*p++ = packed->finish ? packed->finish : '-';
-	p = blank_and_number(p, packed->prompt_tok);
-	p = blank_and_number(p, packed->cached_tok);
-	p = blank_and_number(p, packed->output_tok);
-	for (size_t i = 0; i < TRACE_PACKED_TIMES; i++)
-		p = blank_and_number(p, packed->us[i]);
-	*p++ = ' ';
-	p = text_signed(p, t->cost);
-	*p++ = '\n';
-	return p;
-}
-
-int conversation_encode(const struct turn *t, struct buf *out)
-{
-	int r = buf_reserve(
-		out, ENCODED_HEAD + t->user->len + text_len(t->assistant) + text_len(t->error));
-	if (r < 0)
-		return r;
-	out->len = (size_t)(encode_head(t, out->data + out->len) - out->data);
-	r = buf_append(out, t->user->bytes, t->user->len);
-	if (r == 0 && t->assistant)
-		r = buf_append(out, t->assistant->bytes, t->assistant->len);
-	if (r == 0 && t->error)
-		r = buf_append(out, t->error->bytes, t->error->len);
-	return r;
-}
-
-static struct text *take(const char **bytes, size_t n)
-{
-	struct text *t = text_new(*bytes, n);
-	*bytes += n;
-	return t;
-}
-
-struct header { /* the first line of a stored turn */
-	char letter;
-	unsigned asked;
-	size_t user_len, assistant_len, error_len;
-	struct trace_packed trace;
-	money cost;
-};
-
-/* True when the line is a header and nothing else. */
-static bool read_header(const char *line, size_t len, struct header *h)
-{
-	char text[256];
-	size_t used = 0;
-	uint32_t *us = h->trace.us;
-	if (len >= sizeof text)
-		return false;
-	memcpy(text, line, len);
-	text[len] = '\0';
-	int n = sscanf(text,
-		"%c%1u %zu %zu %zu %c %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32
-		" %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 "%zn %" SCNd64 "%zn",
-		&h->letter, &h->asked, &h->user_len, &h->assistant_len, &h->error_len,
-		&h->trace.finish, &h->trace.prompt_tok, &h->trace.cached_tok, &h->trace.output_tok,
-		&us[0], &us[1], &us[2], &us[3], &us[4], &us[5], &us[6], &used, &h->cost, &used);
-	/* The cost is not in what an earlier llmfs stored. */
-	return n >= 9 + TRACE_PACKED_TIMES && used == len && h->asked <= 1 &&
-	       strchr("sl-", h->trace.finish);
-}
-
-int conversation_decode(struct conversation *c, uint64_t serial, const char *value, size_t len)
-{
-	struct header h = {0};
-	const char *end = memchr(value, '\n', len);
-	if (!end || !read_header(value, (size_t)(end - value), &h))
-		return -EBADMSG;
-	const char *kind = strchr(state_letters, h.letter), *bytes = end + 1;
-	size_t left = len - (size_t)(bytes - value);
-	if (!kind || !*kind || h.user_len > left || h.assistant_len > left - h.user_len ||
-		h.error_len != left - h.user_len - h.assistant_len)
-		return -EBADMSG;
-	enum turn_state state = (enum turn_state)(kind - state_letters);
-	struct text *user = take(&bytes, h.user_len);
-	struct text *assistant = h.assistant_len ? take(&bytes, h.assistant_len) : NULL;
-	struct text *error = h.error_len ? take(&bytes, h.error_len) : NULL;
-	if (state == TURN_RUNNING) {
-		static const char why[] = "daemon restarted";
-		state = TURN_FAILED;
-		text_put(error);
-		error = text_new(why, sizeof why - 1);
-	}
-	uint64_t next = c->next_serial;
-	c->next_serial = serial;
-	int r = user ? conversation_add(c, user, NULL, state, assistant, error, h.asked) : -ENOMEM;
-	if (r == 0) {
-		conversation_last(c)->trace = h.trace;
-		conversation_last(c)->cost = h.cost;
-	}
-	if (r < 0 || c->next_serial < next)
-		c->next_serial = next;
-	text_put(user);
-	text_put(assistant);
-	text_put(error);
-	return r;
 }

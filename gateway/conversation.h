@@ -22,6 +22,7 @@ struct turn {
 	struct answer *answer;  /* while it runs */
 	struct text *assistant; /* afterwards; NULL: empty */
 	struct text *error;     /* TURN_FAILED, TURN_BLOCKED; may be NULL */
+	struct text *before;    /* what `chat` shows of turns whose place it took; or NULL */
 	size_t prompt_bytes;    /* of the prompt's form in `chat` */
 	enum turn_state state;
 	struct trace_packed trace; /* of the request; zeros when it was not asked */
@@ -34,6 +35,7 @@ struct conversation {
 	size_t n, cap;
 	uint64_t next_serial;
 	uint64_t settled_bytes; /* of all turns but a running one, in `chat` */
+	uint64_t before_bytes;  /* of what is before them there */
 	/* What is sent to the model: turns [0, head) and [first, n). truncate.h moves them. */
 	size_t head, first;
 };
@@ -56,6 +58,14 @@ uint64_t conversation_drop_last(struct conversation *c);
 uint64_t conversation_take_last(struct conversation *c, struct turn *out);
 /* Steals what was taken. 0 or -ENOMEM: it is lost. */
 int conversation_put_back(struct conversation *c, struct turn *t);
+/* The last turn, which has nothing before it yet, has taken the place of that one: `chat`, which
+ * somebody may follow, goes on to show it, of a place the last CONVERSATION_BEFORE_MAX bytes in
+ * whole turns. Nothing else does. */
+void conversation_stand_in(struct conversation *c, const struct turn *taken);
+#define CONVERSATION_BEFORE_MAX ((size_t)64 << 10)
+/* What `chat` shows before the last turn, which has nothing yet; NULL: nothing. Takes the
+ * reference. */
+void conversation_set_before(struct conversation *c, struct text *before);
 /* Accepts a zeroed one; zeroes it. */
 void conversation_turn_end(struct turn *t);
 /* True for a turn that the next prompt replaces: settled without an answer. */
@@ -70,7 +80,8 @@ void conversation_free(struct conversation *c);
 /*
  * `chat`: for each turn the prompt, each line behind "> ", an empty line, the answer, an empty
  * line; a turn that broke off ends with a line "[cancelled]", "[failed: why]" or "[blocked: why]"
- * and an empty line. While an answer is generated the text grows at its end.
+ * and an empty line. A turn that is under way is there from the first byte of its answer, so what
+ * is refused before it never was. Thus the text only grows at its end, until turns are removed.
  */
 /* Exact, O(1). */
 uint64_t conversation_chat_bytes(const struct conversation *c);
@@ -82,7 +93,7 @@ int conversation_render_messages(
 /* Like conversation_copy, with the running turn. For rendering. */
 int conversation_snapshot(struct conversation *to, const struct conversation *from);
 
-/* A turn as it is stored: a line of numbers, then the three texts. */
+/* A turn as it is stored: conversation_stored.c. */
 int conversation_encode(const struct turn *t, struct buf *out);
 /* Adds a stored turn with its serial; one that was running becomes TURN_FAILED, "daemon restarted".
  * 0, -EBADMSG, -ENOMEM. */

@@ -60,6 +60,7 @@ struct gateway {
 	struct table sessions, models;
 	char default_model[TEXT_NAME_SIZE]; /* "" when there is none */
 	struct report *reports;
+	bool tells_faults; /* gateway_tell_faults has: what comes now is logged as it comes */
 
 	pthread_mutex_t busy_lock; /* a leaf */
 	pthread_cond_t idle;       /* n_busy became 0 */
@@ -123,6 +124,9 @@ struct model **gateway_all_models(struct gateway *g);
 void gateway_put_sessions(struct session **list);
 void gateway_put_models(struct model **list);
 
+/* gateway_status.c: gateway_report, for a fault that may come at any time: it is logged, too, now
+ * or by gateway_tell_faults. */
+void gateway_report_aloud(struct gateway *g, const char *key, const char *sentence);
 /* gateway_status.c: appends what GATEWAY_STATUS is. */
 int gateway_status(struct gateway *g, struct buf *out);
 

@@ -38,17 +38,7 @@ int draft_claim_cost(struct draft *d, struct model *m, const struct loaded *l, s
 	/* A text to be embedded is never counted: what it can be at most. */
 	bool embeds = d->session->channel == GATEWAY_EMBED;
 	size_t tok = embeds ? d->text.len + 2 : d->n_tok + uncounted / 4 + 1;
-	struct money_price price;
-	model_price(m, &price);
-	pthread_mutex_lock(&d->session->lock);
-	worst_estimate(&worst, d->session, &price, l, tok);
-	bool near = !embeds && caching_is_near(d->session);
-	pthread_mutex_unlock(&d->session->lock);
-	worst.judges = money_add(worst_judges(g, GUARD_INPUT, d->text.len, 0),
-		embeds ? 0 : worst_judges(g, GUARD_OUTPUT, d->text.len, worst.output_tok));
-	worst.opinions = worst_router(g, m, d->text.len, worst.output_tok);
-	if (near)
-		worst.lookup = worst_lookup(g, d->text.len);
+	worst_prompt(&worst, d->session, m, l, d->text.len, tok);
 	struct err own = {0};
 	int r = claim(d, &worst, &own);
 	d->unpaid = false;

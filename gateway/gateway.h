@@ -114,5 +114,8 @@ int gateway_metric(struct gateway *g, const char *name, struct buf *out);
 /* A front end reports a lasting fault of its own (or, with sentence NULL, its end) for `status`,
  * under a short key. */
 void gateway_report(struct gateway *g, const char *key, const char *sentence);
+/* Logs each fault that `status` has now, once: for the end of a start, on the terminal of who
+ * starts the daemon, who would not look there. */
+void gateway_tell_faults(struct gateway *g);
 
 #endif

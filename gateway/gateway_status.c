@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "gateway/cache.h"
 #include "gateway/guards.h"
 #include "gateway/route.h"
@@ -23,7 +24,8 @@
 
 /* ---- what is reported ---- */
 
-void gateway_report(struct gateway *g, const char *key, const char *sentence)
+/* Whether who is told of faults at the end of a start has been told already. */
+static bool report(struct gateway *g, const char *key, const char *sentence)
 {
 	struct report *fresh = sentence ? calloc(1, sizeof *fresh) : NULL;
 	const size_t most = sizeof fresh->key - 1; /* so much of a key is kept */
@@ -40,8 +42,21 @@ void gateway_report(struct gateway *g, const char *key, const char *sentence)
 	} else if (old) {
 		*at = old->next;
 	}
+	bool told = g->tells_faults;
 	pthread_mutex_unlock(&g->lock);
 	free(old);
+	return told;
+}
+
+void gateway_report(struct gateway *g, const char *key, const char *sentence)
+{
+	report(g, key, sentence);
+}
+
+void gateway_report_aloud(struct gateway *g, const char *key, const char *sentence)
+{
+	if (report(g, key, sentence) && sentence)
+		log_warn("%s", sentence);
 }
 
 static bool is_reported(struct gateway *g, const char *key)
@@ -212,20 +227,39 @@ static int add_models(struct status *s)
 
 /* ---- all of it ---- */
 
-int gateway_status(struct gateway *g, struct buf *out)
+/* tell: for gateway_tell_faults. The store has logged its own. */
+static int render(struct gateway *g, bool tell, struct buf *out)
 {
 	struct status s = {g, out, true};
 	struct err err = {0};
 	char missing[192];
-	int r = store_state(g->store, &err) == 0 ? 0 : say(&s, "%s", err.text);
+	int r = tell || store_state(g->store, &err) == 0 ? 0 : say(&s, "%s", err.text);
 	guards_missing_judge(g->guards, missing, sizeof missing);
 	if (r == 0 && *missing)
 		r = say(&s, "%s", missing);
 	pthread_mutex_lock(&g->lock);
 	for (const struct report *p = g->reports; r == 0 && p; p = p->next)
 		r = say(&s, "%s", p->sentence);
+	g->tells_faults = g->tells_faults || tell;
 	pthread_mutex_unlock(&g->lock);
 	r = r ? r : add_default(&s);
 	r = r ? r : add_models(&s);
 	return r || !s.fine ? r : buf_append_str(out, "ok\n");
+}
+
+int gateway_status(struct gateway *g, struct buf *out)
+{
+	return render(g, false, out);
+}
+
+void gateway_tell_faults(struct gateway *g)
+{
+	static const char degraded[] = "degraded: ";
+	struct buf status = {0};
+	int r = render(g, true, &status);
+	char *next = status.data, *line;
+	while (r == 0 && (line = strsep(&next, "\n")))
+		if (!strncmp(line, degraded, strlen(degraded)))
+			log_warn("%s", line + strlen(degraded));
+	buf_free(&status);
 }

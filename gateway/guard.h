@@ -60,6 +60,8 @@ struct guard_fault {
 	bool of_all;           /* of the file up to there, not of that line alone */
 };
 
+#define GUARD_RULES_MAX 2000 /* of a file */
+
 /* new *out. `file` (copied) names it in findings. -EINVAL with *fault; -ENOMEM. */
 int guard_rules_parse(struct guard_rules **out, enum guard_stage stage, const char *file,
 	const char *text, size_t len, struct guard_fault *fault);

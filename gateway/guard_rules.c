@@ -12,7 +12,7 @@
 #include "gateway/guard_parts.h"
 #include "gateway/guard_schema.h"
 
-enum { RULES_MAX = 2000, FILE_MAX = 1 << 20 };
+enum { FILE_MAX = 1 << 20 };
 
 static bool use_filters = true;
 
@@ -50,9 +50,9 @@ static int read_rule(struct guard_rules *rules, struct guard_line *l)
 	struct guard_rule *rule;
 	int r;
 
-	l->fault->of_all = rules->n == RULES_MAX;
+	l->fault->of_all = rules->n == GUARD_RULES_MAX;
 	if (l->fault->of_all)
-		return guard_line_refuse(l, l->p, "a file has at most %d rules", RULES_MAX);
+		return guard_line_refuse(l, l->p, "a file has at most %d rules", GUARD_RULES_MAX);
 	rule = add_rule(rules);
 	if (!rule)
 		return -ENOMEM;

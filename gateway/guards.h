@@ -8,6 +8,8 @@
 #include "gateway/guard.h"
 #include "gateway/moderation.h"
 
+enum { GUARDS_FILES_MAX = 256 }; /* of both stages, with or without faults, and moderation */
+
 /* new; NULL when memory is out. */
 struct guards *guards_new(struct gateway *g);
 struct guards *guards_free(struct guards *gs); /* accepts NULL, returns NULL */

@@ -8,14 +8,15 @@
 #include <string.h>
 
 #include "gateway/gateway_guards.h"
-#include "gateway/guard.h"
+#include "gateway/guards.h"
 #include "gateway/moderation.h"
 
-enum { FILES_MAX = 256, FAULTS_MAX = 100 /* of a file */ };
+enum { FAULTS_MAX = 100 /* of a file */ };
 
 struct guards_check {
-	struct guard_rules *rules[2][FILES_MAX]; /* by stage */
-	char names[2][FILES_MAX][160];
+	size_t n_files;                                 /* that were judged, faulty or not */
+	struct guard_rules *rules[2][GUARDS_FILES_MAX]; /* by stage, of those that are sound */
+	char names[2][GUARDS_FILES_MAX][160];
 	size_t n[2];
 	char judge[TEXT_NAME_SIZE];
 };
@@ -113,6 +114,15 @@ static void check_names(struct look *l, enum guard_stage stage, const struct gua
 	}
 }
 
+/* Rules that had a fault were made blank, and count when they are mended. */
+static void check_count(struct look *l, const struct guard_rules *rules)
+{
+	size_t n = guard_rules_count(rules), room = GUARD_RULES_MAX - l->n;
+	if (n > room)
+		say(l, guard_rules_line(rules, guard_rules_name(rules, room)), 1,
+			"a file has at most %d rules", GUARD_RULES_MAX);
+}
+
 static int check_rules(struct look *l)
 {
 	struct guards_check *c = l->c;
@@ -125,12 +135,8 @@ static int check_rules(struct look *l)
 	while (r == -EINVAL && go_on(l, &why));
 	if (r < 0)
 		return r == -EINVAL ? 0 : r;
+	check_count(l, rules);
 	check_names(l, stage, rules);
-	if (c->n[stage] == FILES_MAX) {
-		say(l, 1, 1, "a stage has at most %d files", FILES_MAX);
-		guard_rules_put(rules);
-		return 0;
-	}
 	snprintf(c->names[stage][c->n[stage]], sizeof c->names[0][0], "%s", l->file);
 	c->rules[stage][c->n[stage]++] = rules;
 	return 0;
@@ -149,7 +155,12 @@ int gateway_guards_check(struct guards_check *c, const char *file, const char *t
 		return -ENOMEM;
 	memcpy(l.text, text, len);
 	l.text[len] = '\0';
-	int r = !strcmp(file, "moderation") ? check_judge(&l) : check_rules(&l);
+	int r = 0;
+	if (c->n_files == GUARDS_FILES_MAX)
+		say(&l, 1, 1, "guards/ has room for %d files", GUARDS_FILES_MAX);
+	else
+		r = !strcmp(file, "moderation") ? check_judge(&l) : check_rules(&l);
+	c->n_files += c->n_files < GUARDS_FILES_MAX;
 	free(l.text);
 	return r;
 }

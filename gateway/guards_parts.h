@@ -6,7 +6,7 @@
 
 #include "gateway/guards.h"
 
-enum { GUARDS_SENTENCE = 320, GUARDS_TEXT_MAX = 256 << 10, GUARDS_FILES_MAX = 256 };
+enum { GUARDS_SENTENCE = 320, GUARDS_TEXT_MAX = 256 << 10 };
 #define GUARDS_HASH_START UINT64_C(0xCBF29CE484222325)
 
 struct guard_file {

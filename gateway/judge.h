@@ -13,7 +13,7 @@
  *
  * A question (question.h) is asked whole, or not at all where the model's context is too short for
  * it. The verdict is from the probabilities of its words as the first of the answer; where the
- * model gives none, or they are none of the words, from what it writes, strictly.
+ * model gives none, or they are none of the words, from the first line that it writes, strictly.
  *
  * Judges are requests like others to the engine, in the same batch. Of the guards' at most
  * JUDGE_RUNNING_MAX of a gateway run at a time, at most JUDGE_WAITING_MAX wait; of questions, each
@@ -95,8 +95,7 @@ struct judge_job {
  * the payer said (unpaid).
  *
  * Of a question: -EIO also when what it writes is none of the words; -EMSGSIZE: the context is too
- * short for the question. A no is told when the answer has ended, with its remark, and without one
- * when the time is over.
+ * short for the question. The answer is told with its first word, and ends there.
  *
  * 0; -ESHUTDOWN; -EBUSY: too many wait; -EINVAL: this stage is not judged; -ENOMEM. Then done does
  * not come and *out is NULL.

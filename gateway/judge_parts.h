@@ -23,6 +23,7 @@ enum judge_stage {
  * piece. */
 struct judge_news {
 	bool admitted, has_place, told, rendered, known, ended;
+	bool has_line; /* of what answers a question another line is complete */
 	int told_status, end_status;
 	float p[QUESTION_WORDS_MAX]; /* of the words */
 	struct trace_usage usage;
@@ -56,9 +57,8 @@ struct judge {
 	enum judge_stage stage;
 	bool rendering, cancel_sent, decided;
 	bool unsafe; /* decided, and only what comes behind the first word is missing */
-	struct question_said said;
-	bool owes; /* the payer was asked for the present piece, and not told yet */
-	double p;  /* the greatest so far */
+	bool owes;   /* the payer was asked for the present piece, and not told yet */
+	double p;    /* the greatest so far */
 	struct model *model;
 	struct model_user user;
 	struct pieces pieces;
@@ -70,6 +70,14 @@ struct judge {
 	struct loop_work work, render_work;
 };
 
+/* ---- judge.c ---- */
+
+struct judge *judge_ref(struct judge *j);
+struct judge *judge_put(struct judge *j); /* accepts NULL, returns NULL */
+/* Where it waits for its turn. */
+struct gate *judge_gate(const struct judge *j);
+/* Whether it has told its verdict, or is not to any more. Any thread. */
+bool judge_is_over(struct judge *j);
 /* Lets the machine look. Any thread. */
 void judge_post(struct judge *j);
 
@@ -77,10 +85,19 @@ void judge_post(struct judge *j);
 
 /* Calls done, unless it was called or is not to be. */
 void judge_tell(struct judge *j, const struct judge_verdict *v);
+/* The piece is unsafe: with what is there of its categories. */
+void judge_tell_unsafe(struct judge *j);
 /* There is no verdict, unless it is known already. */
 void judge_fail(struct judge *j, int status, const struct err *err);
+/* 0, or -errno: the payer would not, and the judge has said so. */
+int judge_ask_payer(struct judge *j);
 /* The present piece took that: told once. */
 void judge_tell_payer(struct judge *j, const struct trace_usage *usage);
+
+/* ---- judge_stages.c ---- */
+
+/* Of one that is being made: what moves it when judge_post was called. */
+void judge_stages_init(struct judge *j);
 
 /* ---- judge_question.c: of one that has no moderation ---- */
 
@@ -90,9 +107,8 @@ bool judge_question_enter(struct judge *j);
 int judge_question_render(struct judge *j, const struct loaded *l);
 /* The probabilities of its words are known: the answer, where they have any. */
 void judge_question_decide(struct judge *j, const struct judge_news *news);
-/* It has ended without: what it wrote is the answer, or none. */
-void judge_question_read(struct judge *j);
-/* It is answered: with what is there of a remark. */
-void judge_question_tell(struct judge *j);
+/* A line of what it writes is complete, or it has ended: that is the answer, or none, once its
+ * first line is known. */
+void judge_question_read(struct judge *j, const struct judge_news *news);
 
 #endif

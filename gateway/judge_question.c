@@ -2,8 +2,8 @@
 /*
  * A question of the router's, as what a judge is asked: one text, not cut into pieces, for half an
  * answer cannot be called complete. Where its words have probabilities, the first word is the
- * answer, and but for a no, which may have a remark on its second line, nothing more is awaited.
- * Where they have none the end of what it writes is awaited, and read.
+ * answer; where they have none, the first line of what it writes is, as soon as that is complete.
+ * Nothing more is awaited, nor computed.
  *
  * On the loop, but for the rendering.
  */
@@ -49,41 +49,36 @@ int judge_question_render(struct judge *j, const struct loaded *l)
 	return r;
 }
 
-void judge_question_tell(struct judge *j)
+/* What comes behind the answer is not awaited: the judge is over, and so the rest is cut off. */
+static void say(struct judge *j, const struct judge_news *news, const struct question_said *said)
 {
-	struct judge_verdict v = {.said = j->said};
-	pthread_mutex_lock(&j->lock);
-	if (question_has_remark(j->kind, v.said.choice) && j->news.ended && !j->news.end_status)
-		v.said.remark = question_remark(
-			j->kind, j->answer.data ? j->answer.data : "", j->answer.len);
-	pthread_mutex_unlock(&j->lock);
-	judge_tell(j, &v);
+	struct trace_usage usage = news->usage;
+	usage.output_tok = usage.output_tok ? usage.output_tok : 1;
+	judge_tell_payer(j, &usage);
+	judge_tell(j, &(struct judge_verdict){.said = *said});
 }
 
 void judge_question_decide(struct judge *j, const struct judge_news *news)
 {
-	if (!question_weigh(j->kind, news->p, &j->said))
-		return;
-	j->decided = true;
-	j->unsafe = question_has_remark(j->kind, j->said.choice);
-	if (j->unsafe)
-		return;
-	struct trace_usage usage = news->usage;
-	usage.output_tok = usage.output_tok ? usage.output_tok : 1;
-	judge_tell_payer(j, &usage);
-	judge_question_tell(j);
+	struct question_said said;
+	if (question_weigh(j->kind, news->p, &said))
+		say(j, news, &said);
 }
 
-void judge_question_read(struct judge *j)
+void judge_question_read(struct judge *j, const struct judge_news *news)
 {
+	struct question_said said;
 	struct err err;
 	pthread_mutex_lock(&j->lock);
 	bool any = j->answer.len > 0;
-	bool is_one = any && question_read(j->kind, j->answer.data, j->answer.len, &j->said);
+	const char *text = any ? j->answer.data : "";
+	bool whole = news->ended && !news->end_status;
+	int r = question_read(j->kind, text, j->answer.len, whole, &said);
 	pthread_mutex_unlock(&j->lock);
-	if (is_one) {
-		judge_question_tell(j);
-	} else {
+	if (r > 0) {
+		say(j, news, &said);
+	} else if (r < 0) {
+		judge_tell_payer(j, &news->usage);
 		judge_fail(j,
 			any ? err_set(&err, -EIO, "it answers %s", question_else(j->kind))
 			    : err_set(&err, -EIO, "it answers nothing"),

@@ -103,7 +103,7 @@ uint64_t ledger_serial(const struct ledger *l, const char *key)
 	return strtoull(key + l->prefix_len, NULL, 16);
 }
 
-/* Lines begin so: account.c, book_store.c. */
+/* Lines begin with a text_time. */
 uint64_t ledger_line_s(const char *line, size_t len)
 {
 	static const char head[] = "{\"time\": ";

@@ -4,9 +4,7 @@
  *
  * A model that tells probabilities is asked for those of the first word: a function of the texts,
  * with no draw in it. One that only writes is taken at its word, and strictly: what is not one of
- * the words is no answer, since a sentence in which "yes" occurs may say anything. What is wrong
- * with an answer is one of five words for the same reason, and because it stands in a trace, where
- * no text of a user may be.
+ * the words is no answer, since a sentence in which "yes" occurs may say anything.
  *
  * No state, any thread.
  */
@@ -38,9 +36,6 @@ static const struct form forms[] = {
 		.neither = "none of simple, moderate and complex"},
 };
 
-static const char *const remarks[] = {
-	"wrong", "incomplete", "off-topic", "unclear", "refusal", NULL};
-
 const char *const *question_words(enum question_kind kind, size_t *n)
 {
 	*n = forms[kind].n_words;
@@ -50,11 +45,6 @@ const char *const *question_words(enum question_kind kind, size_t *n)
 const char *question_else(enum question_kind kind)
 {
 	return forms[kind].neither;
-}
-
-bool question_has_remark(enum question_kind kind, unsigned choice)
-{
-	return kind == QUESTION_QUALITY && choice == QUESTION_NO;
 }
 
 /* ---- asking ---- */
@@ -114,10 +104,8 @@ int question_quality(
 	r = r ? r : append_text("ANSWER", answer, answer_len, answer_most, out);
 	return r ? r
 		 : buf_append_str(out,
-			   "Is it a good answer?\n"
-			   " - First line must read 'yes' or 'no'.\n"
-			   " - If no, a second line must name what is wrong with it, with one of "
-			   "these words: wrong, incomplete, off-topic, unclear, refusal.");
+			   "Is it a good answer? Answer with one word and nothing else: yes or "
+			   "no.");
 }
 
 int question_class(const char *prompt, size_t len, struct buf *out)
@@ -147,7 +135,7 @@ bool question_weigh(enum question_kind kind, const float *p, struct question_sai
 	}
 	if (!(sum >= (double)least_share)) /* NAN: not known */
 		return false;
-	*out = (struct question_said){.weighed = true, .remark = ""};
+	*out = (struct question_said){0};
 	for (unsigned c = 0; c < f->n_choices; c++) {
 		out->share[c] = share[c] / sum;
 		if (share[c] > share[out->choice])
@@ -182,30 +170,20 @@ static bool is_word(const char *line, size_t len, const char *word)
 	return strlen(word) == len && !strncasecmp(line, word, len);
 }
 
-bool question_read(enum question_kind kind, const char *text, size_t len, struct question_said *out)
+int question_read(enum question_kind kind, const char *text, size_t len, bool ended,
+	struct question_said *out)
 {
 	const struct form *f = &forms[kind];
 	size_t at = 0, n;
 	const char *line = next_line(text, len, &at, &n);
+	if (!ended && (!n || text[at - 1] != '\n'))
+		return 0;
 	for (size_t i = 0; i < f->n_words; i++) {
 		if (!is_word(line, n, f->words[i]))
 			continue;
-		*out = (struct question_said){.choice = f->choice[i], .remark = ""};
+		*out = (struct question_said){.choice = f->choice[i]};
 		out->share[out->choice] = 1;
-		return true;
+		return 1;
 	}
-	return false;
-}
-
-const char *question_remark(enum question_kind kind, const char *text, size_t len)
-{
-	size_t at = 0, n;
-	if (kind != QUESTION_QUALITY)
-		return "";
-	next_line(text, len, &at, &n);
-	const char *line = next_line(text, len, &at, &n);
-	for (const char *const *word = remarks; *word; word++)
-		if (is_word(line, n, *word))
-			return *word;
-	return "";
+	return -1;
 }

@@ -13,7 +13,7 @@
 #include "base/buf.h"
 
 enum question_kind {
-	QUESTION_QUALITY, /* is that a good answer to that prompt: yes or no, and what is wrong */
+	QUESTION_QUALITY, /* is that a good answer to that prompt: yes or no */
 	QUESTION_CLASS,   /* simple, moderate or complex: in the order of enum classify_class */
 	QUESTION_KINDS
 };
@@ -24,10 +24,8 @@ enum { QUESTION_YES, QUESTION_NO }; /* the choices of QUESTION_QUALITY */
 
 struct question_said {
 	unsigned choice;                    /* the likeliest */
-	double share[QUESTION_CHOICES_MAX]; /* of the choices: their sum is 1 */
-	bool weighed;       /* by probabilities; else it wrote a word, and the shares are 1 and 0 */
-	const char *remark; /* static. Of a no what is wrong with the answer, one of "wrong",
-			       "incomplete", "off-topic", "unclear", "refusal"; "" */
+	double share[QUESTION_CHOICES_MAX]; /* of the choices: their sum is 1; a 1 where it only
+					       wrote */
 };
 
 /* borrows, static: the words whose probabilities as the first of the answer are wanted, [*n]. */
@@ -48,15 +46,12 @@ int question_class(const char *prompt, size_t len, struct buf *out);
 /* From the probabilities of question_words. False: they are not known, or one in ten thousand
  * together: it says something else. */
 bool question_weigh(enum question_kind kind, const float *p, struct question_said *out);
-/* From what it wrote: its first line must be one of the words and nothing else, whatever their
- * case, but for white space, quotes or asterisks around it and a full stop behind. False: it is
- * not. */
-bool question_read(
-	enum question_kind kind, const char *text, size_t len, struct question_said *out);
-/* Of a no: what its second line says is wrong; "" where that is none of the words. */
-const char *question_remark(enum question_kind kind, const char *text, size_t len);
-/* Whether more than the first word of an answer with that choice is of use. */
-bool question_has_remark(enum question_kind kind, unsigned choice);
+/* From what it wrote, so far or (ended) in all: its first line, but for empty ones, must be one of
+ * the words and nothing else, whatever their case, but for white space, quotes or asterisks around
+ * it and a full stop behind. 1; 0: that line is not complete yet; -1: it is none of the words, or
+ * there is none. */
+int question_read(enum question_kind kind, const char *text, size_t len, bool ended,
+	struct question_said *out);
 
 /* "neither yes nor no", for a sentence about one that says something else. static */
 const char *question_else(enum question_kind kind);

@@ -211,7 +211,8 @@ struct router_decision {
 	enum classify_class class;         /* that counts: of the opinion, else of the rules */
 	struct classify_result classified; /* by the rules */
 	struct router_opinion opinion;     /* model "": none was asked */
-	uint64_t prompt_tok, answer_tok;   /* expected */
+	bool wants_opinion; /* none was asked, and the class may change what becomes of it */
+	uint64_t prompt_tok, answer_tok; /* expected */
 	char arm[TEXT_NAME_SIZE]; /* of a split: tried[0]'s name, or that of one dropped; else "" */
 	size_t n, n_dropped;
 	struct router_candidate *tried; /* [n] in the order in which they may be tried */

@@ -28,6 +28,23 @@ struct router {
 	unsigned n_changes;
 };
 
+/* A decision under way. */
+struct router_choice {
+	const struct router_ask *ask;
+	struct router_config config;
+	struct router_decision *d;
+	const struct router_facts **facts; /* [d->n], of d->tried */
+	size_t most;                       /* that may be dropped */
+	bool out_of_memory;
+};
+
+/* One that cannot take it, and why. */
+__attribute__((format(printf, 3, 4))) void router_drop(
+	struct router_choice *c, const char *name, const char *format, ...);
+/* Scores d->tried and brings it into the order in which it is tried, facts with it; those that a
+ * cascade cannot pay are dropped. 0 or -ENOMEM. facts[n]: of all models, in any order. */
+int router_order(struct router_choice *c, const struct router_facts *facts, size_t n);
+
 void router_setting_defaults(struct router_config *config);
 const char *router_setting_policy_name(enum router_policy policy);
 

@@ -88,18 +88,23 @@ int routing_decide(struct gateway *g, const struct router_ask *ask, struct route
 	return r;
 }
 
-bool routing_wants_class(struct gateway *g, const struct router_ask *ask)
+int routing_decide_for(struct request *r, struct router_ask *ask, void (*go_on)(struct request *r),
+	struct router_decision **out, struct err *err)
 {
-	char model[TEXT_NAME_SIZE];
-	struct router_decision *d = NULL;
-	struct err err;
-	if (ask->opinion || !router_classifier(g->router, model) ||
-		!router_counts_class(g->router, ask->model))
-		return false;
-	routing_decide(g, ask, &d, &err);
-	bool wants = d && d->n > 1;
-	router_decision_free(d);
-	return wants;
+	if (router_counts_class(r->g->router, ask->model))
+		classing_recall(r);
+	ask->opinion = r->opinion;
+	int e = routing_decide(r->g, ask, out, err);
+	struct router_decision *d = *out;
+	if (!d || !d->wants_opinion)
+		return e;
+	if (classing_begin(r, go_on)) {
+		*out = router_decision_free(d);
+		return 1;
+	}
+	if (r->opinion) /* why it cannot be asked */
+		d->opinion = *r->opinion;
+	return e;
 }
 
 int routing_check(struct gateway *g, struct err *err)
@@ -164,20 +169,13 @@ static void fill_ask(struct request *r, const char *model, struct router_ask *ou
 		.capabilities = ROUTER_CHAT,
 		.max_latency_ms = settings_integer(s, SETTING_MAX_LATENCY_MS),
 		.session = r->session->id,
-		.opinion = r->opinion,
 	};
 	if (*settings_get(s, SETTING_FORMAT, &len) == 'j')
 		out->capabilities |= ROUTER_JSON;
 	out->has_max_cost = settings_dollars(s, SETTING_MAX_COST, &out->max_cost);
 }
 
-static bool wants_class(struct request *r, const struct model *m)
-{
-	struct router_ask ask;
-	fill_ask(r, model_name(m), &ask);
-	return routing_wants_class(r->g, &ask);
-}
-
+/* As routing_decide_for. */
 static int lay_route(struct request *r, struct model *m, struct route **route,
 	struct router_decision **d, struct err *err)
 {
@@ -185,7 +183,7 @@ static int lay_route(struct request *r, struct model *m, struct route **route,
 		return route_from_model(route, model_name(m), fallback_of, r->g, err);
 	struct router_ask ask;
 	fill_ask(r, model_name(m), &ask);
-	int e = routing_decide(r->g, &ask, d, err);
+	int e = routing_decide_for(r, &ask, routing_begin, d, err);
 	return e ? e : route_from_decision(route, *d, err);
 }
 
@@ -214,12 +212,12 @@ void routing_begin(struct request *r)
 	struct route *route = NULL;
 	struct router_decision *d = NULL;
 	struct model *m = gateway_model_find(r->g, name);
-	if (m && model_is_virtual(m) && wants_class(r, m) && classing_begin(r, routing_begin)) {
+	int e = m ? lay_route(r, m, &route, &d, &err)
+		  : err_set(&err, -EHOSTUNREACH, "there is no model %s", name);
+	if (e == 1) {
 		model_put(m);
 		return;
 	}
-	int e = m ? lay_route(r, m, &route, &d, &err)
-		  : err_set(&err, -EHOSTUNREACH, "there is no model %s", name);
 	pthread_mutex_lock(&r->session->lock);
 	r->route = route_free(r->route);
 	router_decision_free(r->decision);

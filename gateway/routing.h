@@ -22,9 +22,14 @@ void routing_advance(struct request *r);
 /* What the router would decide for a prompt; see router_decide. new *out. Any thread. */
 int routing_decide(struct gateway *g, const struct router_ask *ask, struct router_decision **out,
 	struct err *err);
-/* Whether a model is to be asked for the class of its prompt: there is one for that, it was not
- * asked yet, and what it says may change what becomes of the request. Any thread. */
-bool routing_wants_class(struct gateway *g, const struct router_ask *ask);
+/*
+ * The same for that of a request, whose opinion is filled in, on the loop. 1: a model is asked
+ * first for the class of the prompt, where one is named for that and it may change the decision;
+ * then go_on(r) comes on the loop, unless the request is over by then, and calls this again. *out
+ * is NULL.
+ */
+int routing_decide_for(struct request *r, struct router_ask *ask, void (*go_on)(struct request *r),
+	struct router_decision **out, struct err *err);
 /* Whether there is any model that models/auto could take: 0 or -EHOSTUNREACH. Any thread. */
 int routing_check(struct gateway *g, struct err *err);
 /* The prices of the cheapest of them. Any thread. */

@@ -120,6 +120,8 @@ int session_begin_turn(struct session *s, struct request *r)
 	int e = conversation_add(c, r->prompt, r->answer, TURN_RUNNING, NULL, NULL, true);
 	if (e < 0)
 		return e;
+	if (r->replaced.user)
+		conversation_stand_in(c, &r->replaced);
 	r->in_turn = true;
 	session_store_turn(s, conversation_last(c));
 	session_poke(s, SESSION_CHAT_CHANGED);
@@ -197,16 +199,10 @@ static void trim_events(struct session *s, unsigned *flags)
 /* The beginning of its line. event: a word of ours. */
 static int add_event(struct buf *out, const char *event, const struct request *r)
 {
-	uint64_t ms = clock_real_ns() / 1000000;
-	int e = buf_reserve(out, 64 + 2 * TEXT_NUMBER_MAX + strlen(event));
+	int e = buf_reserve(out, 64 + TEXT_TIME_MAX + TEXT_NUMBER_MAX + strlen(event));
 	if (e < 0)
 		return e;
-	char *p = stpcpy(out->data + out->len, "{\"time\": ");
-	p = text_number(p, ms / 1000);
-	*p++ = '.';
-	*p++ = (char)('0' + ms / 100 % 10);
-	*p++ = (char)('0' + ms / 10 % 10);
-	*p++ = (char)('0' + ms % 10);
+	char *p = text_time(out->data + out->len, clock_real_ns());
 	p = stpcpy(stpcpy(stpcpy(p, ", \"event\": \""), event), "\"");
 	if (r)
 		p = text_number(stpcpy(p, ", \"request\": "), r->id);

@@ -18,7 +18,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "gateway/caching.h"
 #include "gateway/draft.h"
 #include "gateway/session_edit.h"
 #include "gateway/users.h"
@@ -78,13 +77,6 @@ static int write_again(struct session *s, struct draft *d, struct again *again, 
 
 /* ---- the last turn ---- */
 
-/* With the lock held. */
-static size_t last_prompt_bytes(struct session *s)
-{
-	const struct turn *last = conversation_last(&s->conversation);
-	return last ? last->user->len : 0;
-}
-
 /* The turn that is asked again, or why none is. With the lock held. */
 static int find_retry(struct session *s, struct turn **out, struct err *err)
 {
@@ -124,58 +116,41 @@ static int retry_locked(struct session *s, const struct asker *who, uint64_t id,
 	return r;
 }
 
-/* What the request may cost: as a prompt's first write does. */
-static int claim_retry(
-	struct session *s, const struct asker *who, struct book_claim **out, struct err *err)
+/* What the request may cost on that model: as a prompt's first write does. */
+static int claim_retry(struct session *s, const struct asker *who, const char *model,
+	size_t prompt_bytes, struct book_claim **out, struct err *err)
 {
-	char name[TEXT_NAME_SIZE] = "";
 	struct book_worst worst;
-	struct turn *last;
-	size_t len;
-	pthread_mutex_lock(&s->lock);
-	int r = find_retry(s, &last, err);
-	const char *value = settings_get(&s->settings, SETTING_MODEL, &len);
-	memcpy(name, value, len);
-	pthread_mutex_unlock(&s->lock);
-	struct model *m = r == 0 ? gateway_model_find(s->g, name) : NULL;
-	if (r == 0 && !m)
-		r = err_set(err, -EHOSTUNREACH, "there is no model %s", name);
-	struct loaded *l = m ? model_peek(m) : NULL;
-	if (r == 0) {
-		struct money_price price;
-		model_price(m, &price);
-		pthread_mutex_lock(&s->lock);
-		size_t bytes = last_prompt_bytes(s);
-		worst_estimate(&worst, s, &price, l, bytes / 4);
-		bool near = caching_is_near(s);
-		pthread_mutex_unlock(&s->lock);
-		worst.judges = money_add(worst_judges(s->g, GUARD_INPUT, bytes, 0),
-			worst_judges(s->g, GUARD_OUTPUT, bytes, worst.output_tok));
-		worst.opinions = worst_router(s->g, m, bytes, worst.output_tok);
-		if (near)
-			worst.lookup = worst_lookup(s->g, bytes);
-		r = worst_claim(out, s->g, who->user, &worst, err);
-	}
+	struct model *m = gateway_model_find(s->g, model);
+	if (!m)
+		return err_set(err, -EHOSTUNREACH, "there is no model %s", model);
+	struct loaded *l = model_peek(m);
+	worst_prompt(&worst, s, m, l, prompt_bytes, prompt_bytes / 4);
 	loaded_put(l);
 	model_put(m);
-	return r;
+	return worst_claim(out, s->g, who->user, &worst, err);
 }
 
 static int retry_turn(struct session *s, uid_t uid, struct err *err)
 {
 	struct asker who = {.uid = uid};
+	char model[TEXT_NAME_SIZE] = "";
 	struct book_claim *claim = NULL;
 	struct text *was = NULL, *prompt = NULL;
 	struct turn *last;
+	size_t len;
 	uint64_t id = request_next_id(s->g);
 	users_name(s->g->users, uid, who.user);
 	int r = gateway_accepts(s->g, err);
 	pthread_mutex_lock(&s->lock);
 	r = r ? r : find_retry(s, &last, err);
-	if (r == 0)
+	if (r == 0) {
 		was = text_ref(last->user);
+		const char *name = settings_get(&s->settings, SETTING_MODEL, &len);
+		memcpy(model, name, len);
+	}
 	pthread_mutex_unlock(&s->lock);
-	r = r ? r : claim_retry(s, &who, &claim, err);
+	r = r ? r : claim_retry(s, &who, model, was->len, &claim, err);
 	prompt = text_ref(was);
 	r = r ? r : session_edit_guard(s, uid, id, &prompt, err);
 	pthread_mutex_lock(&s->lock);

@@ -97,6 +97,17 @@ char *text_signed(char *to, int64_t x)
 	return text_number(to, x < 0 ? -(uint64_t)x : (uint64_t)x);
 }
 
+char *text_time(char *to, uint64_t real_ns)
+{
+	unsigned ms = (unsigned)(real_ns % 1000000000 / 1000000);
+	to = text_number((char *)mempcpy(to, "{\"time\": ", 9), real_ns / 1000000000);
+	*to++ = '.';
+	*to++ = (char)('0' + ms / 100);
+	*to++ = (char)('0' + ms / 10 % 10);
+	*to++ = (char)('0' + ms % 10);
+	return to;
+}
+
 char *text_serial(char *to, uint64_t x)
 {
 	static const char hex[] = "0123456789abcdef";

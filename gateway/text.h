@@ -34,6 +34,11 @@ char *text_number(char *to, uint64_t x);
 /* The same with a sign, if there is one: TEXT_NUMBER_MAX + 1 bytes. */
 char *text_signed(char *to, int64_t x);
 
+/* Writes the beginning of a line of an event log, `{"time": SECONDS.MMM`: at most TEXT_TIME_MAX
+ * bytes and no NUL; returns its end. Lines of the ledgers are known by it (ledger_line_s). */
+enum { TEXT_TIME_MAX = 9 + TEXT_NUMBER_MAX + 4 };
+char *text_time(char *to, uint64_t real_ns);
+
 /* Writes the TEXT_SERIAL_LEN hexadecimal digits of x and a NUL; returns that. In a key of the store
  * such numbers are in order. */
 enum { TEXT_SERIAL_LEN = 16 };

@@ -131,11 +131,14 @@ int trace_render_stages(const struct trace_times *times, struct buf *out)
 static int render_record(const struct trace_record *c, struct buf *out)
 {
 	const struct trace_times *t = &c->times;
-	int r = buf_printf(out,
-		"{\"time\": %.3f, \"id\": %" PRIu64 ", \"session\": \"%s\", \"model\": \"%s\", "
-		"\"uid\": %u, \"status\": \"%s\", \"errno\": %d, \"finish\": \"%s\"",
-		(double)c->real_ns / 1e9, c->id, c->session, c->model, (unsigned)c->uid, c->status,
-		-c->code, c->finish);
+	char time[TEXT_TIME_MAX];
+	int r = buf_append(out, time, (size_t)(text_time(time, c->real_ns) - time));
+	if (r == 0)
+		r = buf_printf(out,
+			", \"id\": %" PRIu64 ", \"session\": \"%s\", \"model\": \"%s\", "
+			"\"uid\": %u, \"status\": \"%s\", \"errno\": %d, \"finish\": \"%s\"",
+			c->id, c->session, c->model, (unsigned)c->uid, c->status, -c->code,
+			c->finish);
 	r = r ? r
 	      : buf_printf(out,
 			", \"prompt_tokens\": %" PRIu64 ", \"cached_tokens\": %" PRIu64

@@ -6,11 +6,12 @@
 #include <string.h>
 
 #include "gateway/cache.h"
+#include "gateway/caching.h"
 #include "gateway/guards.h"
 #include "gateway/question.h"
 #include "gateway/router.h"
 
-enum { BYTES_A_TOKEN = 4, TEMPLATE_TOK = 16, VERDICT_TOK = 4, CONTROL_TOK = 2, REMARK_TOK = 8 };
+enum { BYTES_A_TOKEN = 4, TEMPLATE_TOK = 16, VERDICT_TOK = 4, CONTROL_TOK = 2 };
 
 static void common(struct book_worst *out, const struct settings *settings,
 	const struct money_price *price, uint64_t room_tok)
@@ -92,7 +93,7 @@ static money worst_question(struct gateway *g, const char *name, size_t bytes)
 		model_price(m, &price);
 	model_put(m);
 	return money_worst(
-		&price, (QUESTION_FORM_BYTES + bytes) / BYTES_A_TOKEN + TEMPLATE_TOK, REMARK_TOK);
+		&price, (QUESTION_FORM_BYTES + bytes) / BYTES_A_TOKEN + TEMPLATE_TOK, VERDICT_TOK);
 }
 
 money worst_class(struct gateway *g, size_t prompt_bytes)
@@ -131,6 +132,25 @@ money worst_lookup(struct gateway *g, size_t prompt_bytes)
 		model_price(m, &price);
 	model_put(m);
 	return money_worst(&price, prompt_bytes + CONTROL_TOK, 0);
+}
+
+void worst_prompt(struct book_worst *out, struct session *s, struct model *m,
+	const struct loaded *l, size_t prompt_bytes, size_t prompt_tok)
+{
+	bool embeds = s->channel == GATEWAY_EMBED;
+	struct money_price price;
+	model_price(m, &price);
+	pthread_mutex_lock(&s->lock);
+	worst_estimate(out, s, &price, l, prompt_tok);
+	bool near = !embeds && caching_is_near(s);
+	pthread_mutex_unlock(&s->lock);
+	out->judges = worst_judges(s->g, GUARD_INPUT, prompt_bytes, 0);
+	if (!embeds)
+		out->judges = money_add(out->judges,
+			worst_judges(s->g, GUARD_OUTPUT, prompt_bytes, out->output_tok));
+	out->opinions = worst_router(s->g, m, prompt_bytes, out->output_tok);
+	if (near)
+		out->lookup = worst_lookup(s->g, prompt_bytes);
 }
 
 /* What can be done without. */

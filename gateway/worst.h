@@ -14,6 +14,10 @@
  * model, or NULL. With the session's lock held. */
 void worst_estimate(struct book_worst *out, const struct session *s,
 	const struct money_price *price, const struct loaded *l, size_t prompt_tok);
+/* All of it, of a prompt of that session on that model: the estimate, judges, what the router asks,
+ * and the vector by which the cache looks for it. Without locks. */
+void worst_prompt(struct book_worst *out, struct session *s, struct model *m,
+	const struct loaded *l, size_t prompt_bytes, size_t prompt_tok);
 /* What judges of that stage may cost, when there are any: an estimate, like the first; they are
  * paid for exactly when they are asked. Of an answer: each window of it is judged with all before
  * it. Without locks. */

@@ -179,6 +179,46 @@ START_TEST(a_fault_of_a_whole_file_is_told_once)
 }
 END_TEST
 
+START_TEST(no_more_than_a_hundred_faults_of_a_setting_are_told)
+{
+	temporary_sh("yes 'no/name' | head -n 100 > budgets/alice/members");
+	int n;
+	char *text = said(&n);
+	ck_assert_msg(n == 101, "%d: %s", n, text);
+	ck_assert_ptr_nonnull(strstr(text, "members:100: there may be more behind it"));
+	free(text);
+	temporary_sh("yes 'no/name' | head -n 99 > budgets/alice/members");
+	text = said(&n);
+	ck_assert_msg(n == 99, "%d: %s", n, text);
+	free(text);
+}
+END_TEST
+
+/* One more than a mount takes: guards_files.c. */
+START_TEST(there_is_room_for_as_many_files_of_rules_as_in_a_mount)
+{
+	temporary_sh("mkdir -p guards/input guards/output; for i in $(seq 100 354); do echo "
+		     "\"warn r$i /a/\" > guards/input/f$i.rules; done; echo 'model b' > "
+		     "guards/moderation");
+	expect("");
+	temporary_sh("echo 'blok x /x/' | tee guards/input/f100.rules > guards/output/z.rules");
+	expect("guards/input/f100.rules:1:1: \"blok\" is no action: block, redact or warn\n"
+	       "guards/output/z.rules:1:1: guards/ has room for 256 files\n");
+}
+END_TEST
+
+START_TEST(rules_with_a_fault_count_among_those_that_a_file_may_have)
+{
+	temporary_sh("{ seq 1999 | sed 's/.*/block r& json/'; echo 'blok x json'; } > "
+		     "guards/output/many.rules");
+	expect("guards/output/many.rules:2000:1: \"blok\" is no action: block, redact or warn\n");
+	temporary_sh("{ echo 'blok x json'; seq 2000 | sed 's/.*/block r& json/'; } > "
+		     "guards/output/many.rules");
+	expect("guards/output/many.rules:1:1: \"blok\" is no action: block, redact or warn\n"
+	       "guards/output/many.rules:2001:1: a file has at most 2000 rules\n");
+}
+END_TEST
+
 START_TEST(a_model_that_is_nothing_yet_is_a_fault_where_it_is_named)
 {
 	temporary_sh("rm models/?/endpoint; echo b > models/a/fallback; echo b > "
@@ -400,6 +440,22 @@ START_TEST(a_fallback_must_give_answers)
 }
 END_TEST
 
+/* As status has it of a mount: test_gateway_status.c. */
+START_TEST(the_routers_models_are_no_judges_under_the_name_of_the_default_either)
+{
+	temporary_sh("echo 'model auto' > guards/moderation");
+	expect("guards/moderation:1: auto is the router's: it is not asked\n");
+	temporary_sh("echo 'model cascade' > guards/moderation");
+	expect("guards/moderation:1: cascade is the router's: it is not asked\n");
+	temporary_sh(
+		"echo 'model default' > guards/moderation; echo default > router/cascade_judge");
+	expect("");
+	temporary_sh("ln -sfn auto models/default");
+	expect("router/cascade_judge:1: auto is the router's: it is not asked\n"
+	       "guards/moderation:1: auto is the router's: it is not asked\n");
+}
+END_TEST
+
 /* The output has it somewhere. */
 static void expect_line(const char *line)
 {
@@ -573,6 +629,9 @@ int main(void)
 	tcase_add_test(t, a_file_of_one_value_has_one_fault);
 	tcase_add_test(t, each_rule_with_a_fault_is_told);
 	tcase_add_test(t, a_fault_of_a_whole_file_is_told_once);
+	tcase_add_test(t, no_more_than_a_hundred_faults_of_a_setting_are_told);
+	tcase_add_test(t, there_is_room_for_as_many_files_of_rules_as_in_a_mount);
+	tcase_add_test(t, rules_with_a_fault_count_among_those_that_a_file_may_have);
 	tcase_add_test(t, a_model_that_is_nothing_yet_is_a_fault_where_it_is_named);
 	tcase_add_test(
 		t, of_very_many_lines_the_one_with_the_fault_is_found_without_reading_each_prefix);
@@ -590,6 +649,7 @@ int main(void)
 	tcase_add_test(t, a_model_named_for_what_it_cannot_do_is_a_fault);
 	tcase_add_test(t, a_model_that_is_nothing_yet_is_a_fault_of_its_own);
 	tcase_add_test(t, a_fallback_must_give_answers);
+	tcase_add_test(t, the_routers_models_are_no_judges_under_the_name_of_the_default_either);
 	tcase_add_test(t, what_lies_astray_is_told_and_what_is_peoples_is_not);
 	tcase_add_test(t, models_that_the_router_asks_must_give_answers);
 	tcase_add_test(t, a_fault_of_a_setting_is_not_told_of_the_models_file_too);

@@ -66,30 +66,37 @@ START_TEST(models_that_cannot_be_read_now_have_not_gone)
 }
 END_TEST
 
+static int has_gone(const char *name)
+{
+	struct tree_place in = tree_place_open(tree, models);
+	int r = tree_has_gone(&in, name);
+	tree_place_close(&in);
+	return r;
+}
+
 START_TEST(only_what_can_be_looked_up_has_gone)
 {
-	struct tree_place in;
-	ck_assert_int_eq(tree_has_gone(tree, models, "a", &in), 0);
-	ck_assert_int_eq(tree_has_gone(tree, models, "c", &in), 1);
+	ck_assert_int_eq(has_gone("a"), 0);
+	ck_assert_int_eq(has_gone("c"), 1);
 	temporary_sh("rm -r models/b; ln -s a models/b; touch models/c");
-	ck_assert_int_eq(tree_has_gone(tree, models, "b", &in), 0);
-	ck_assert_int_eq(tree_has_gone(tree, models, "c", &in), 0);
+	ck_assert_int_eq(has_gone("b"), 0);
+	ck_assert_int_eq(has_gone("c"), 0);
 	ck_assert_int_eq(tree_dir_check(tree, models), 0);
 	if (geteuid() == 0) {
 		temporary_sh("chown -R 65534:65534 .");
 		ck_assert_int_eq(seteuid(65534), 0);
 	}
 	temporary_sh("chmod a-x models");
-	ck_assert_int_eq(tree_has_gone(tree, models, "d", &in), -EACCES);
+	ck_assert_int_eq(has_gone("d"), -EACCES);
 	ck_assert_int_eq(tree_dir_check(tree, models), -EACCES);
 	ck_assert_ptr_null(tree_names(tree, models));
 	ck_assert_ptr_null(tree_links(tree, models));
 	temporary_sh("chmod 755 models");
 	ck_assert_int_eq(seteuid(getuid()), 0);
 	temporary_sh("mv models m; ln -s m models");
-	ck_assert_int_lt(tree_has_gone(tree, models, "d", &in), 0);
+	ck_assert_int_lt(has_gone("d"), 0);
 	temporary_sh("rm models");
-	ck_assert_int_eq(tree_has_gone(tree, models, "a", &in), -ENOENT);
+	ck_assert_int_eq(has_gone("a"), -ENOENT);
 }
 END_TEST
 
@@ -192,6 +199,42 @@ START_TEST(default_is_a_link_to_a_bare_name_or_nothing)
 	ck_assert_int_eq(tree_default_get(tree, &name), 0);
 	ck_assert_uint_eq(name.len, 0);
 	buf_free(&name);
+}
+END_TEST
+
+START_TEST(a_temporary_file_that_a_kill_left_keeps_no_model_from_being_removed)
+{
+	temporary_sh("touch models/a/.path.llmfs-99999999 models/a/.x.llmfs-1");
+	ck_assert_int_eq(tree_remove(tree, models, "a"), 0);
+	temporary_sh("test ! -e models/a; touch models/b/.path.llmfs-99999999 models/b/mine");
+	ck_assert_int_eq(tree_remove(tree, models, "b"), -ENOTEMPTY);
+	temporary_sh("test -e models/b/.path.llmfs-99999999"); /* nothing was removed */
+}
+END_TEST
+
+START_TEST(a_start_removes_what_a_kill_left_and_nothing_else)
+{
+	char command[512], mine[TREE_FILE_BESIDE];
+	temporary_sh(
+		"mkdir -p models/.m.llmfs-99999999 budgets/x router guards/input guards/output;"
+		"for d in models models/a budgets budgets/x router guards guards/input "
+		"guards/output; do echo > $d/.y.llmfs-99999999; done;"
+		"ln -s a models/.default.llmfs-99999998");
+	/* One of a process that lives, one of this one (a number may come again), a person's. */
+	tree_file_name_beside("path", mine);
+	snprintf(command, sizeof command,
+		"touch models/a/.path.llmfs-%d models/b/%s models/b/.path.llmfs-x router/z",
+		(int)getppid(), mine);
+	temporary_sh(command);
+	tree_sweep(tree);
+	snprintf(command, sizeof command,
+		"test \"$(find . -mindepth 2 ! -type d | grep -v -e '/path$' -e /default | sort)\" "
+		"= "
+		"\"$(printf './models/a/.path.llmfs-%d\\n./models/b/.path.llmfs-x\\n./router/z')\" "
+		"&& "
+		"test -d models/.m.llmfs-99999999 && test -L models/default",
+		(int)getppid());
+	temporary_sh(command);
 }
 END_TEST
 
@@ -302,6 +345,8 @@ int main(void)
 	tcase_add_test(t, a_setting_is_replaced_whole_and_removed_by_the_empty_text);
 	tcase_add_test(t, paths_are_relative_to_the_models_directory);
 	tcase_add_test(t, default_is_a_link_to_a_bare_name_or_nothing);
+	tcase_add_test(t, a_temporary_file_that_a_kill_left_keeps_no_model_from_being_removed);
+	tcase_add_test(t, a_start_removes_what_a_kill_left_and_nothing_else);
 	tcase_add_test(t, what_is_about_to_replace_default_is_no_symlink_of_a_persons);
 	tcase_add_test(t, a_single_collection_has_its_files_in_its_own_directory);
 	tcase_add_test(t, a_reference_to_a_key_goes_with_its_model);

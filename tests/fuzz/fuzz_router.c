@@ -134,9 +134,11 @@ static void check_question(const char *text, size_t n)
 	struct question_said said;
 	for (int i = 0; i < 2; i++) {
 		enum question_kind kind = (enum question_kind)i;
-		if (question_read(kind, text, n, &said))
+		int early = question_read(kind, text, n, false, &said);
+		int r = question_read(kind, text, n, true, &said);
+		must(r && (!early || early == r));
+		if (r > 0)
 			must(said.choice < QUESTION_CHOICES_MAX && said.share[said.choice] == 1);
-		must(question_remark(kind, text, n) != NULL);
 	}
 	if (memchr(text, '\0', n) || utf8_valid_prefix(text, n) != n)
 		return;

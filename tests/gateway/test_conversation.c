@@ -59,10 +59,76 @@ START_TEST(the_length_of_chat_is_exact_after_every_change)
 }
 END_TEST
 
+/* A prompt takes the place of the last turn. */
+static void replace_last(struct conversation *c, const char *user, const char *answer)
+{
+	struct turn taken;
+	conversation_take_last(c, &taken);
+	add(c, user, answer, TURN_DONE, NULL);
+	conversation_stand_in(c, &taken);
+	conversation_turn_end(&taken);
+}
+
+static void expect_chat(const struct conversation *c, const char *want)
+{
+	struct buf out = {0};
+	ck_assert_int_eq(conversation_render_chat(c, &out), 0);
+	ck_assert_str_eq(out.len ? out.data : "", want);
+	ck_assert_uint_eq(conversation_chat_bytes(c), strlen(want));
+	buf_free(&out);
+}
+
+START_TEST(chat_goes_on_to_show_turns_whose_place_was_taken_and_nothing_else_does)
+{
+	struct conversation c = {0}, copy = {0};
+	struct buf messages = {0};
+	struct turn taken;
+	add(&c, "a", "b", TURN_DONE, NULL);
+	add(&c, "one", NULL, TURN_FAILED, "no");
+	replace_last(&c, "two", "part");
+	replace_last(&c, "three", "whole");
+	static const char want[] = "> a\n\nb\n\n> one\n\n[failed: no]\n\n> two\n\npart\n\n"
+				   "> three\n\nwhole\n\n";
+	expect_chat(&c, want);
+	ck_assert_uint_eq(c.settled_bytes, strlen("> a\n\nb\n\n> three\n\nwhole\n\n"));
+	ck_assert_int_eq(conversation_copy(&copy, &c), 0);
+	expect_chat(&copy, want);
+	conversation_render_messages(&c, "", 0, &messages);
+	ck_assert_ptr_null(strstr(messages.data, "one"));
+	ck_assert_ptr_null(strstr(messages.data, "two"));
+	conversation_take_last(&c, &taken);
+	expect_chat(&c, "> a\n\nb\n\n");
+	conversation_put_back(&c, &taken);
+	expect_chat(&c, want);
+	conversation_clear(&c);
+	expect_chat(&c, "");
+	buf_free(&messages);
+	conversation_free(&c);
+	conversation_free(&copy);
+}
+END_TEST
+
+START_TEST(what_chat_shows_of_a_place_has_a_ceiling)
+{
+	struct conversation c = {0};
+	char *big = calloc(1, CONVERSATION_BEFORE_MAX / 2 + 1);
+	memset(big, 'x', CONVERSATION_BEFORE_MAX / 2);
+	add(&c, "first", NULL, TURN_FAILED, "no");
+	for (int i = 0; i < 8; i++) {
+		replace_last(&c, "again", big);
+		ck_assert_uint_le(c.before_bytes, CONVERSATION_BEFORE_MAX);
+		ck_assert_uint_gt(c.before_bytes, i ? CONVERSATION_BEFORE_MAX / 2 : 0);
+	}
+	free(big);
+	conversation_free(&c);
+}
+END_TEST
+
 START_TEST(a_stored_turn_comes_back_as_it_was)
 {
 	struct conversation c = {0}, back = {0};
 	fill(&c);
+	replace_last(&c, "instead", "of it");
 	for (size_t i = 0; i < c.n; i++) {
 		struct buf stored = {0};
 		ck_assert_int_eq(conversation_encode(&c.turns[i], &stored), 0);
@@ -225,6 +291,8 @@ int main(void)
 	TCase *t = tcase_create("conversation");
 	tcase_add_test(t, chat_is_prompts_behind_a_mark_and_answers_as_they_are);
 	tcase_add_test(t, the_length_of_chat_is_exact_after_every_change);
+	tcase_add_test(t, chat_goes_on_to_show_turns_whose_place_was_taken_and_nothing_else_does);
+	tcase_add_test(t, what_chat_shows_of_a_place_has_a_ceiling);
 	tcase_add_test(t, a_stored_turn_comes_back_as_it_was);
 	tcase_add_test(t, a_damaged_stored_turn_is_refused_wherever_it_is_cut_or_changed);
 	tcase_add_test(t, a_turn_stored_under_way_comes_back_failed);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "gateway/core.h"
 #include "gateway/model.h"
 #include "gateway/routing.h"
 #include "tests/engine/tiny_bert.h"
@@ -305,6 +306,51 @@ START_TEST(reports_stand_in_the_order_in_which_they_came)
 }
 END_TEST
 
+/* What is logged while act does its work: new. */
+static char *logged(void (*act)(void))
+{
+	FILE *file = tmpfile();
+	int before = dup(STDERR_FILENO);
+	ck_assert_ptr_nonnull(file);
+	dup2(fileno(file), STDERR_FILENO);
+	act();
+	dup2(before, STDERR_FILENO);
+	close(before);
+	char *text = calloc(1, 4096);
+	rewind(file);
+	(void)!fread(text, 1, 4095, file);
+	fclose(file);
+	return text;
+}
+
+static void start(void)
+{
+	gateway_report(talk.g, "a", "of the start");
+	gateway_report_aloud(talk.g, "b", "of a thread at the start");
+	gateway_tell_faults(talk.g);
+}
+
+static void go_on(void)
+{
+	gateway_report(talk.g, "c", "of a write, whose writer is told");
+	gateway_report_aloud(talk.g, "d", "of a thread later");
+	gateway_report_aloud(talk.g, "b", NULL);
+}
+
+START_TEST(a_fault_is_logged_once_whether_it_comes_before_the_end_of_the_start_or_after)
+{
+	char *text = logged(start);
+	ck_assert_str_eq(text, "llmfs: warning: of the start\n"
+			       "llmfs: warning: of a thread at the start\n");
+	free(text);
+	text = logged(go_on);
+	ck_assert_str_eq(text, "llmfs: warning: of a thread later\n");
+	free(text);
+	status_is("degraded: of the start\ndegraded: of a write, whose writer is told\n"
+		  "degraded: of a thread later\n");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("gateway_status");
@@ -322,6 +368,8 @@ int main(void)
 	tcase_add_test(t, a_judge_that_gives_no_answers_is_in_status_and_in_that_of_the_guards);
 	tcase_add_test(t, a_judge_that_cannot_be_asked_is_in_status);
 	tcase_add_test(t, reports_stand_in_the_order_in_which_they_came);
+	tcase_add_test(
+		t, a_fault_is_logged_once_whether_it_comes_before_the_end_of_the_start_or_after);
 	suite_add_tcase(suite, t);
 	return run_suite(suite);
 }

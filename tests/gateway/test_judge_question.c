@@ -90,7 +90,6 @@ START_TEST(the_shares_are_those_that_the_model_gives_its_words)
 		ck_assert(yes + no > 1e-4);
 		struct judge_verdict v = verdict("tiny", t);
 		ck_assert_msg(v.status == 0, "%s", v.err.text);
-		ck_assert(v.said.weighed);
 		ck_assert_double_eq_tol(v.said.share[QUESTION_YES], yes / (yes + no), 1e-9);
 		ck_assert_uint_eq(v.said.choice, yes < no);
 		v = verdict_within(QUESTION_CLASS, "tiny", t, 200000);

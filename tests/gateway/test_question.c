@@ -34,7 +34,7 @@ START_TEST(both_texts_stand_between_their_marks)
 	char *q = quality("What is 2 + 2?", "It is four.");
 	ck_assert_ptr_nonnull(strstr(q, "<BEGIN PROMPT>\nWhat is 2 + 2?\n<END PROMPT>\n\n"
 					"<BEGIN ANSWER>\nIt is four.\n<END ANSWER>\n\n"));
-	ck_assert_ptr_nonnull(strstr(q, "First line must read 'yes' or 'no'"));
+	ck_assert_ptr_nonnull(strstr(q, "one word and nothing else: yes or no"));
 	free(q);
 	struct buf out = {0};
 	ck_assert_int_eq(question_class("hi", 2, &out), 0);
@@ -100,7 +100,6 @@ START_TEST(both_spellings_of_a_word_count_for_its_choice)
 	ck_assert_str_eq(words[3], "No");
 	const float p[4] = {0.125f, 0.25f, 0.0625f, 0.0625f};
 	ck_assert(question_weigh(QUESTION_QUALITY, p, &said));
-	ck_assert(said.weighed);
 	ck_assert_uint_eq(said.choice, QUESTION_NO);
 	ck_assert_double_eq(said.share[QUESTION_YES], 0.1875 / 0.5);
 	ck_assert_double_eq(said.share[QUESTION_NO], 0.3125 / 0.5);
@@ -126,41 +125,57 @@ static const struct {
 	enum question_kind kind;
 	const char *text;
 	int choice; /* -1: none */
-	const char *remark;
+	bool early; /* it is known before the end */
 } answers[] = {
-	{QUESTION_QUALITY, "yes", QUESTION_YES, ""},
-	{QUESTION_QUALITY, "\n  Yes.\n", QUESTION_YES, ""},
-	{QUESTION_QUALITY, "'yes'", QUESTION_YES, ""},
-	{QUESTION_QUALITY, "**NO**\n\nIncomplete.", QUESTION_NO, "incomplete"},
-	{QUESTION_QUALITY, "no\r\noff-topic\r\n", QUESTION_NO, "off-topic"},
-	{QUESTION_QUALITY, "no\nwrong, and incomplete", QUESTION_NO, ""},
-	{QUESTION_QUALITY, "no\nbecause it is wrong", QUESTION_NO, ""},
-	{QUESTION_QUALITY, "no", QUESTION_NO, ""},
-	{QUESTION_QUALITY, "", -1, ""},
-	{QUESTION_QUALITY, "\n \n", -1, ""},
-	{QUESTION_QUALITY, "yes, it is", -1, ""},
-	{QUESTION_QUALITY, "yes no", -1, ""},
-	{QUESTION_QUALITY, "yesterday", -1, ""},
-	{QUESTION_QUALITY, "The answer is good.\nyes", -1, ""},
-	{QUESTION_QUALITY, "simple", -1, ""},
-	{QUESTION_CLASS, "Moderate", 1, ""},
-	{QUESTION_CLASS, "complex.\nwrong", 2, ""},
-	{QUESTION_CLASS, "simple or complex", -1, ""},
-	{QUESTION_CLASS, "yes", -1, ""},
+	{QUESTION_QUALITY, "yes", QUESTION_YES, false},
+	{QUESTION_QUALITY, "\n  Yes.\n", QUESTION_YES, true},
+	{QUESTION_QUALITY, "'yes'", QUESTION_YES, false},
+	{QUESTION_QUALITY, "**NO**\n\nIncomplete.", QUESTION_NO, true},
+	{QUESTION_QUALITY, "no\r\noff-topic\r\n", QUESTION_NO, true},
+	{QUESTION_QUALITY, "no\nbecause it is wrong", QUESTION_NO, true},
+	{QUESTION_QUALITY, "no", QUESTION_NO, false},
+	{QUESTION_QUALITY, "", -1, false},
+	{QUESTION_QUALITY, "\n \n", -1, false},
+	{QUESTION_QUALITY, "\nyes", QUESTION_YES, false},
+	{QUESTION_QUALITY, "yes, it is", -1, false},
+	{QUESTION_QUALITY, "yes no", -1, false},
+	{QUESTION_QUALITY, "yesterday", -1, false},
+	{QUESTION_QUALITY, "The answer is good.\nyes", -1, true},
+	{QUESTION_QUALITY, "simple", -1, false},
+	{QUESTION_CLASS, "Moderate", 1, false},
+	{QUESTION_CLASS, "complex.\nwrong", 2, true},
+	{QUESTION_CLASS, "simple or complex", -1, false},
+	{QUESTION_CLASS, "yes", -1, false},
 };
 
-START_TEST(what_it_writes_is_read_strictly)
+START_TEST(what_it_writes_is_read_strictly_and_no_further_than_its_first_line)
 {
 	const char *text = answers[_i].text;
-	bool is = question_read(answers[_i].kind, text, strlen(text), &said);
-	ck_assert_int_eq(is ? (int)said.choice : -1, answers[_i].choice);
-	if (is) {
-		ck_assert(!said.weighed);
-		ck_assert_double_eq(said.share[said.choice], 1);
+	for (int ended = 0; ended < 2; ended++) {
+		bool known = ended || answers[_i].early;
+		int want = !known ? 0 : answers[_i].choice < 0 ? -1 : 1;
+		ck_assert_int_eq(
+			question_read(answers[_i].kind, text, strlen(text), ended, &said), want);
+		if (want == 1) {
+			ck_assert_int_eq(said.choice, answers[_i].choice);
+			ck_assert_double_eq(said.share[said.choice], 1);
+		}
 	}
-	if (answers[_i].choice >= 0)
-		ck_assert_str_eq(
-			question_remark(answers[_i].kind, text, strlen(text)), answers[_i].remark);
+}
+END_TEST
+
+/* What is said does not depend on the pieces in which it comes. */
+START_TEST(once_known_it_stays_the_same)
+{
+	const char *text = answers[_i].text;
+	int known = 0;
+	for (size_t n = 0; n <= strlen(text); n++) {
+		int r = question_read(answers[_i].kind, text, n, false, &said);
+		ck_assert(!known || r == known);
+		known = r;
+	}
+	int r = question_read(answers[_i].kind, text, strlen(text), true, &said);
+	ck_assert(!known || r == known);
 }
 END_TEST
 
@@ -173,10 +188,9 @@ START_TEST(any_bytes_are_read_without_harm)
 		for (size_t i = 0; i < len; i++)
 			text[i] = (char)(rand_r(&seed) % 2 ? "\n .'*yesno"[rand_r(&seed) % 10]
 							   : rand_r(&seed));
-		for (int kind = 0; kind < 2; kind++) {
-			question_read((enum question_kind)kind, text, len, &said);
-			ck_assert_ptr_nonnull(question_remark((enum question_kind)kind, text, len));
-		}
+		for (int kind = 0; kind < 2; kind++)
+			ck_assert_int_ne(
+				question_read((enum question_kind)kind, text, len, true, &said), 0);
 		free(text);
 	}
 }
@@ -192,8 +206,10 @@ int main(void)
 	tcase_add_test(t, no_question_is_longer_than_is_said);
 	tcase_add_test(t, both_spellings_of_a_word_count_for_its_choice);
 	tcase_add_test(t, words_without_probability_are_no_answer);
+	const int n = (int)(sizeof answers / sizeof *answers);
 	tcase_add_loop_test(
-		t, what_it_writes_is_read_strictly, 0, (int)(sizeof answers / sizeof *answers));
+		t, what_it_writes_is_read_strictly_and_no_further_than_its_first_line, 0, n);
+	tcase_add_loop_test(t, once_known_it_stays_the_same, 0, n);
 	tcase_add_test(t, any_bytes_are_read_without_harm);
 	suite_add_tcase(suite, t);
 	return run_suite(suite);

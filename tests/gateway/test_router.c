@@ -399,6 +399,31 @@ START_TEST(the_class_that_a_model_says_counts_and_without_one_that_of_the_rules)
 }
 END_TEST
 
+static bool wants_opinion(enum router_model model, size_t n)
+{
+	choice_ask.model = model;
+	struct router_decision *d = choice_decided(n);
+	bool wants = d->wants_opinion;
+	router_decision_free(d);
+	return wants;
+}
+
+START_TEST(an_opinion_is_wanted_once_where_there_is_a_choice_that_the_class_may_change)
+{
+	struct router_opinion o = {.model = "clever"};
+	ck_assert(wants_opinion(ROUTER_AUTO, N_MODELS));
+	ck_assert(wants_opinion(ROUTER_CASCADE, N_MODELS));
+	ck_assert(!wants_opinion(ROUTER_AUTO, 1));
+	ck_assert(!wants_opinion(ROUTER_CASCADE, 1));
+	choice_set("policy", "cost");
+	ck_assert(!wants_opinion(ROUTER_AUTO, N_MODELS));
+	ck_assert(wants_opinion(ROUTER_CASCADE, N_MODELS)); /* what it weighs depends on it */
+	choice_set("policy", "balanced");
+	choice_ask.opinion = &o; /* it has said nothing, but it was asked */
+	ck_assert(!wants_opinion(ROUTER_AUTO, N_MODELS));
+}
+END_TEST
+
 START_TEST(who_is_asked_and_for_how_long_is_what_the_files_say)
 {
 	char name[TEXT_NAME_SIZE] = "before";
@@ -442,6 +467,8 @@ int main(void)
 	tcase_add_test(t, a_sentence_that_cannot_hold_all_reasons_counts_the_others);
 	tcase_add_test(t, words_of_capabilities_are_read_and_others_refused);
 	tcase_add_test(t, the_class_that_a_model_says_counts_and_without_one_that_of_the_rules);
+	tcase_add_test(
+		t, an_opinion_is_wanted_once_where_there_is_a_choice_that_the_class_may_change);
 	tcase_add_test(t, who_is_asked_and_for_how_long_is_what_the_files_say);
 	suite_add_tcase(suite, t);
 	return run_suite(suite);

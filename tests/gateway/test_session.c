@@ -125,10 +125,10 @@ START_TEST(an_unanswered_turn_is_replaced_by_the_next_prompt)
 	int status;
 	free(talk_ask(s, "second\n", &status));
 	ck_assert_int_eq(status, 0);
-	char *chat = harness_view(s, SESSION_CHAT);
-	ck_assert_ptr_null(strstr(chat, "first"));
-	ck_assert_ptr_nonnull(strstr(chat, "second"));
-	free(chat);
+	char *messages = harness_view(s, SESSION_MESSAGES);
+	ck_assert_ptr_null(strstr(messages, "first"));
+	ck_assert_ptr_nonnull(strstr(messages, "second"));
+	free(messages);
 	session_put(s);
 }
 END_TEST
@@ -147,11 +147,68 @@ START_TEST(retry_asks_an_unanswered_turn_again_and_a_complete_one_not)
 	ck_assert_int_eq(status, 0);
 	ck_assert(*text);
 	ck_assert_int_eq(talk_ctl(s, "retry"), -ENOENT);
-	char *chat = harness_view(s, SESSION_CHAT);
-	ck_assert_ptr_eq(strstr(chat, "first"), chat + 2);
-	ck_assert_ptr_null(strstr(chat + 3, "first"));
-	free(chat);
+	char *messages = harness_view(s, SESSION_MESSAGES), *one = strstr(messages, "first");
+	ck_assert_ptr_nonnull(one);
+	ck_assert_ptr_null(strstr(one + 1, "first"));
+	free(messages);
 	free(text);
+	session_put(s);
+}
+END_TEST
+
+/* What chat is by now begins with what it was. An answer may have any bytes. */
+static void has_grown(struct session *s, struct buf *was, const char *more)
+{
+	struct buf now = {0};
+	ck_assert_int_eq(session_render(s, SESSION_CHAT, &now), 0);
+	ck_assert_uint_ge(now.len, was->len);
+	ck_assert(!was->len || !memcmp(now.data, was->data, was->len));
+	const char *at = now.len ? now.data + was->len : "";
+	ck_assert_msg(memmem(at, now.len - was->len, more, strlen(more)) != NULL, "%s is not in %s",
+		more, at);
+	buf_free(was);
+	*was = now;
+}
+
+/* For who follows it: tail -f. */
+START_TEST(chat_grows_at_its_end_whatever_becomes_of_prompts)
+{
+	struct session *s = talk_long_session("a");
+	struct buf was = {0};
+	char byte[8];
+	struct answer *a;
+	gateway_waiter id;
+	size_t n = 0;
+	int status;
+	harness_say(s, "cancelled\n");
+	talk_ctl(s, "cancel");
+	has_grown(s, &was, "> cancelled\n\n[cancelled]\n\n");
+	harness_say(s, "broken off\n");
+	ck_assert_int_eq(session_newest(s, &a, NULL, NULL, &id), 0);
+	while (answer_read(a, 0, byte, sizeof byte, &n) == 1)
+		usleep(100);
+	answer_put(a);
+	has_grown(s, &was, "> broken off\n");
+	talk_ctl(s, "cancel");
+	has_grown(s, &was, "[cancelled]\n\n");
+	talk_set(s, "max_tokens", "4");
+	ck_assert_int_eq(talk_ctl(s, "retry"), 0);
+	free(harness_read(s, &status));
+	ck_assert_int_eq(status, 0);
+	has_grown(s, &was, "> broken off\n");
+	talk_set(s, "truncate", "off");
+	talk_set(s, "prompt_budget", "1");
+	free(talk_ask(s, "too long\n", &status));
+	ck_assert_int_eq(status, -EMSGSIZE);
+	has_grown(s, &was, ""); /* it was never there */
+	ck_assert_ptr_null(memmem(was.data, was.len, "too long", 8));
+	/* What a model sees has none of it. */
+	char *messages = harness_view(s, SESSION_MESSAGES), *one = strstr(messages, "broken off");
+	ck_assert_ptr_nonnull(one);
+	ck_assert_ptr_null(strstr(one + 1, "broken off"));
+	ck_assert_ptr_null(strstr(messages, "cancelled"));
+	free(messages);
+	buf_free(&was);
 	session_put(s);
 }
 END_TEST
@@ -394,6 +451,7 @@ int main(void)
 	tcase_add_test(t, cancel_with_nothing_to_cancel_succeeds);
 	tcase_add_test(t, an_unanswered_turn_is_replaced_by_the_next_prompt);
 	tcase_add_test(t, retry_asks_an_unanswered_turn_again_and_a_complete_one_not);
+	tcase_add_test(t, chat_grows_at_its_end_whatever_becomes_of_prompts);
 	tcase_add_test(t, clear_forgets_the_conversation_but_not_while_an_answer_is_under_way);
 	tcase_add_test(t, an_unknown_verb_is_quoted_back_with_those_there_are);
 	tcase_add_test(t, submit_commits_what_stands_in_the_open_drafts);

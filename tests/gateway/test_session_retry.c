@@ -102,10 +102,10 @@ START_TEST(a_refused_prompt_goes_before_an_older_turn_without_an_answer)
 	harness_guard(&talk, "input/x.rules", "warn S /secret/\n");
 	ck_assert_int_eq(talk_ctl(s, "retry"), 0);
 	answered(s);
-	char *chat = harness_view(s, SESSION_CHAT);
-	ck_assert_ptr_nonnull(strstr(chat, "> a secret\n"));
-	ck_assert_ptr_null(strstr(chat, "first"));
-	free(chat);
+	char *messages = harness_view(s, SESSION_MESSAGES);
+	ck_assert_ptr_nonnull(strstr(messages, "a secret"));
+	ck_assert_ptr_null(strstr(messages, "first"));
+	free(messages);
 	session_put(s);
 }
 END_TEST
@@ -297,10 +297,10 @@ START_TEST(a_retry_that_was_refused_when_its_turn_came_leaves_one_turn_to_retry)
 	talk_set(s, "prompt_budget", "0");
 	ck_assert_int_eq(talk_ctl(s, "retry"), 0);
 	answered(s);
-	char *chat = harness_view(s, SESSION_CHAT), *one = strstr(chat, "asked again");
+	char *messages = harness_view(s, SESSION_MESSAGES), *one = strstr(messages, "asked again");
 	ck_assert_ptr_nonnull(one);
 	ck_assert_ptr_null(strstr(one + 1, "asked again"));
-	free(chat);
+	free(messages);
 	session_put(s);
 }
 END_TEST

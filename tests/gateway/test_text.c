@@ -55,6 +55,25 @@ START_TEST(a_serial_has_sixteen_digits_and_serials_are_in_order)
 }
 END_TEST
 
+START_TEST(a_line_of_events_begins_with_its_second_and_millisecond)
+{
+	static const struct {
+		uint64_t ns;
+		const char *line;
+	} times[] = {{0, "{\"time\": 0.000"}, {999999, "{\"time\": 0.000"},
+		{1000000, "{\"time\": 0.001"}, {1999999999, "{\"time\": 1.999"},
+		{1795698000012345678, "{\"time\": 1795698000.012"},
+		{UINT64_MAX, "{\"time\": 18446744073.709"}};
+	for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+		char room[TEXT_TIME_MAX + 1];
+		char *end = text_time(room, times[i].ns);
+		ck_assert_int_le(end - room, TEXT_TIME_MAX);
+		*end = '\0';
+		ck_assert_str_eq(room, times[i].line);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("text");
@@ -62,6 +81,7 @@ int main(void)
 	tcase_add_test(t, a_number_is_written_as_printf_writes_it_and_nothing_behind_it);
 	tcase_add_test(t, a_signed_number_has_a_sign_when_it_is_below_0);
 	tcase_add_test(t, a_serial_has_sixteen_digits_and_serials_are_in_order);
+	tcase_add_test(t, a_line_of_events_begins_with_its_second_and_millisecond);
 	suite_add_tcase(suite, t);
 	return run_suite(suite);
 }

@@ -37,6 +37,30 @@ def tail_f_follows_chat(m):
 
 
 @claim()
+def tail_f_follows_prompts_that_fail_and_are_asked_again(m):
+    s = m.session(tokens=20)
+    s.ask("the first question")
+    with follower(s("chat")) as tail:
+        os.mkdir(m("models", "nothing"))
+        write(m("models", "nothing", "endpoint"), "http://127.0.0.1:9/v1\n")
+        write(m("models", "nothing", "retries"), "0\n")
+        write(s("model"), "nothing\n")
+        for n in range(3):
+            s.submit("question %d" % n)
+            s.wait("failed")
+        write(s("model"), "tiny\n")
+        os.rmdir(m("models", "nothing"))
+        write(s("ctl"), "retry\n")
+        s.wait("done")
+        s.ask("the last question")
+        # Had it been truncated, tail would have printed its beginning again.
+        wait_for(lambda: tail.more() == read_bytes(s("chat")), "all of it", 10,
+                 lambda: repr(tail.text[-400:]))
+    equal([tail.text.count(b"> question %d" % n) for n in range(3)], [1, 1, 2])
+    assert b"> the last question" in tail.text
+
+
+@claim()
 def tail_f_follows_an_answer_under_way(m):
     with busy(m) as s, running("tail", "-f", s("chat")) as tail:
         wait_for(lambda: tail.more(), "text")
