@@ -34,15 +34,21 @@ static bool has_scalar(void)
 	return true;
 }
 
+#ifdef CPU_WATCHED
+#	define PATH(name) &cpu_watched_##name
+#else
+#	define PATH(name) &cpu_##name
+#endif
+
 static const struct {
 	const char *name;
 	const struct ops *ops;
 	bool (*runs_here)(void);
 } paths[] = {
-	{"scalar", &cpu_scalar, has_scalar},
+	{"scalar", PATH(scalar), has_scalar},
 #if defined(__x86_64__)
-	{"avx2", &cpu_avx2, has_avx2},
-	{"avx512", &cpu_avx512, has_avx512},
+	{"avx2", PATH(avx2), has_avx2},
+	{"avx512", PATH(avx512), has_avx512},
 #endif
 };
 

@@ -3,12 +3,17 @@
 #define ENGINE_CPU_PATHS_H
 
 /* The tables of the CPU paths; only cpu_paths.c may choose among them, since it asks the processor
- * first. */
+ * first. CPU_WATCHED: in a build with the thread sanitizer it gives those of cpu_watched.c, which
+ * call these. */
 
 #include "engine/ops.h"
 
 extern const struct ops cpu_scalar;
 extern const struct ops cpu_avx2;   /* needs AVX2, FMA, F16C; only built for x86-64 */
 extern const struct ops cpu_avx512; /* needs AVX-512 F, BW, DQ, VL, VNNI; only built for x86-64 */
+
+#ifdef CPU_WATCHED
+extern const struct ops cpu_watched_scalar, cpu_watched_avx2, cpu_watched_avx512;
+#endif
 
 #endif

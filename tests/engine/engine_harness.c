@@ -148,3 +148,17 @@ void harness_ids(uint32_t *state, uint32_t *ids, size_t n)
 	for (size_t i = 0; i < n; i++)
 		ids[i] = harness_random(state) % 256;
 }
+
+void harness_await_idle(struct engine *e)
+{
+	struct engine_stats stats;
+
+	for (int i = 0; i < 60000; i++) {
+		engine_stats(e, &stats);
+		if (stats.kv_blocks_used == 0 && stats.running == 0)
+			break;
+		usleep(1000);
+	}
+	ck_assert_uint_eq(stats.waiting + stats.running, 0);
+	ck_assert_uint_eq(stats.kv_blocks_used, 0);
+}

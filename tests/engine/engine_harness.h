@@ -42,6 +42,9 @@ void harness_wait_text(struct answer *a);
 void harness_ask(struct engine *e, const struct engine_request *r, struct answer *a);
 void harness_free(struct answer *a);
 
+/* Waits until nothing runs and no sequence has blocks; fails the test after a minute. */
+void harness_await_idle(struct engine *e);
+
 /* Opens a tiny random llama (a file of its own, removed at once). */
 struct engine *harness_open(const struct tiny_llama *model, const struct engine_options *options);
 

@@ -346,13 +346,8 @@ START_TEST(a_cancelled_sequence_frees_its_blocks)
 	harness_wait(&a);
 	ck_assert_int_eq(a.status, -ECANCELED);
 	ck_assert_str_ne(a.sentence, "");
-	for (int i = 0; i < 60000; i++) {
-		engine_stats(e, &stats);
-		if (stats.kv_blocks_used == 0)
-			break;
-		usleep(1000);
-	}
-	ck_assert_uint_eq(stats.kv_blocks_used, 0);
+	harness_await_idle(e);
+	engine_stats(e, &stats);
 	ck_assert_uint_gt(stats.kv_blocks_cached, 0);
 	engine_free(e);
 	harness_free(&a);

@@ -13,6 +13,7 @@
 #include "tests/engine/engine_harness.h"
 #include "tests/engine/gguf_writer.h"
 #include "tests/engine/tiny_vocab.h"
+#include "tests/engine/token_fixture.h"
 #include "tests/run_suite.h"
 
 enum { LONGEST = 64, N_BLOCKS = (LONGEST + 15) / 16, N_VOCAB = 320 };
@@ -23,20 +24,6 @@ static const uint32_t word_ids[] = {'s', 'u', '(', 0xC3}; /* unless a merge of l
 static struct err err;
 
 /* ---- which token ---- */
-
-static struct tokenizer *vocabulary(enum tiny_vocab_kind kind)
-{
-	size_t n;
-	unsigned char *file = tiny_vocab_file(kind, &n);
-	struct tokenizer *t;
-	struct gguf *g;
-
-	ck_assert_int_eq(gguf_parse(&g, file, n, &err), 0);
-	ck_assert_int_eq(tokenizer_new(&t, g, &err), 0);
-	gguf_free(g);
-	free(file);
-	return t;
-}
 
 /* The vocabulary's text of the token that stands for a word, as part of an answer. */
 static void assert_token(
@@ -60,7 +47,7 @@ START_TEST(of_a_byte_level_word_it_is_the_first_token)
 		TINY_VOCAB_GPT2, TINY_VOCAB_LLAMA3, TINY_VOCAB_TEKKEN, TINY_VOCAB_SMOLLM};
 
 	for (int i = 0; i < 4; i++) {
-		struct tokenizer *t = vocabulary(kinds[i]);
+		struct tokenizer *t = token_tiny(kinds[i]);
 
 		assert_token(t, "eat", false, "ea"); /* a merge of two letters */
 		assert_token(t, "7eat", false, "7");
@@ -75,7 +62,7 @@ END_TEST
 /* Every second piece of the tiny vocabulary has U+2581 in front. */
 START_TEST(of_a_sentencepiece_word_it_has_no_space_unless_the_template_puts_one_there)
 {
-	struct tokenizer *t = vocabulary(TINY_VOCAB_SENTENCEPIECE);
+	struct tokenizer *t = token_tiny(TINY_VOCAB_SENTENCEPIECE);
 	struct token_list opening = {0};
 
 	/* That a sequence's first word gets a space is not to be seen. */
@@ -106,7 +93,7 @@ START_TEST(what_cannot_be_told_apart_or_says_nothing_is_refused)
 	};
 	static const size_t n[] = {2, 2, 2, 2, 2, 2, 5};
 	struct engine *e = harness_open(&shape, NULL);
-	struct tokenizer *t = vocabulary(TINY_VOCAB_GPT2);
+	struct tokenizer *t = token_tiny(TINY_VOCAB_GPT2);
 	uint32_t ids[] = {1, 2, 3};
 	struct answer a;
 

@@ -9,6 +9,7 @@
 #include "engine/chat.h"
 #include "tests/engine/gguf_writer.h"
 #include "tests/engine/tiny_vocab.h"
+#include "tests/engine/token_fixture.h"
 #include "tests/run_suite.h"
 
 static struct err err;
@@ -332,27 +333,12 @@ START_TEST(family_is_recognised_from_the_template)
 }
 END_TEST
 
-/* A file of the tiny vocabularies. */
-static struct tokenizer *load_tiny(enum tiny_vocab_kind kind)
-{
-	size_t n;
-	unsigned char *file = tiny_vocab_file(kind, &n);
-	struct tokenizer *t;
-	struct gguf *g;
-
-	ck_assert_int_eq(gguf_parse(&g, file, n, &err), 0);
-	ck_assert_int_eq(tokenizer_new(&t, g, &err), 0);
-	gguf_free(g);
-	free(file);
-	return t;
-}
-
 START_TEST(space_before_an_answer_belongs_to_some_templates)
 {
 	static const char *const spaced[] = {"llama2", "mistral"};
 	static const char *const others[] = {"chatml", "llama3", "zephyr", "gemma", "plain"};
-	struct tokenizer *spm = load_tiny(TINY_VOCAB_SENTENCEPIECE),
-			 *bpe = load_tiny(TINY_VOCAB_GPT2);
+	struct tokenizer *spm = token_tiny(TINY_VOCAB_SENTENCEPIECE),
+			 *bpe = token_tiny(TINY_VOCAB_GPT2);
 
 	for (size_t i = 0; i < 2; i++) {
 		ck_assert(chat_answer_has_space(family(spaced[i]), spm));
@@ -372,7 +358,7 @@ START_TEST(answer_shown_without_its_space_is_found_again)
 	static const char *const spaced[] = {"llama2", "mistral"};
 	static const struct turn turns[] = {
 		{ENGINE_USER, "tea"}, {ENGINE_ASSISTANT, "at ten"}, {ENGINE_USER, "no"}};
-	struct tokenizer *t = load_tiny(TINY_VOCAB_SENTENCEPIECE);
+	struct tokenizer *t = token_tiny(TINY_VOCAB_SENTENCEPIECE);
 
 	for (size_t i = 0; i < 2; i++) {
 		struct token_list seen = {0}, next = {0};

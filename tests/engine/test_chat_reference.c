@@ -152,6 +152,8 @@ END_TEST
 
 int main(void)
 {
+	if (run_suite_has_one_thread())
+		return 77;
 	Suite *s = suite_create("chat_reference");
 	TCase *t = tcase_create("chat_reference");
 

@@ -241,6 +241,7 @@ static void plain_embed(const struct gguf *g, const struct encoder_config *c,
 	free(type);
 }
 
+/* Whether there is such a model: rows are whole blocks. */
 static bool fits(const struct tiny_bert *shape, enum tensor_type type)
 {
 	uint32_t block = tensor_type_info(type)->block_values;
@@ -254,8 +255,6 @@ START_TEST(vectors_are_those_of_plain_arithmetic)
 	const double most = ops_is_quantised(types[_i % N_TYPES]) ? 5e-3 : 1e-5;
 	struct tiny_bert shape = shapes[_i / N_TYPES];
 	shape.type = types[_i % N_TYPES];
-	if (!fits(&shape, shape.type))
-		return;
 	struct file f = make_file(&shape);
 	struct encoder *e = make_encoder(f.g, ops_find(NULL), 2);
 	const struct encoder_config *c = encoder_config(e);
@@ -285,8 +284,6 @@ START_TEST(every_path_and_batch_gives_the_same_bits)
 {
 	struct tiny_bert shape = shapes[_i / N_TYPES];
 	shape.type = types[_i % N_TYPES];
-	if (!fits(&shape, shape.type))
-		return;
 	struct file f = make_file(&shape);
 	struct encoder *e = make_encoder(f.g, ops_at(0), 1);
 	uint32_t n = encoder_config(e)->n_embd;
@@ -378,8 +375,12 @@ int main(void)
 	Suite *s = suite_create("encoder");
 	TCase *t = tcase_create("encoder");
 
-	tcase_add_loop_test(t, vectors_are_those_of_plain_arithmetic, 0, N_SHAPES * N_TYPES);
-	tcase_add_loop_test(t, every_path_and_batch_gives_the_same_bits, 0, N_SHAPES * N_TYPES);
+	for (int i = 0; i < N_SHAPES * N_TYPES; i++) {
+		if (!fits(&shapes[i / N_TYPES], types[i % N_TYPES]))
+			continue;
+		tcase_add_loop_test(t, vectors_are_those_of_plain_arithmetic, i, i + 1);
+		tcase_add_loop_test(t, every_path_and_batch_gives_the_same_bits, i, i + 1);
+	}
 	tcase_add_loop_test(t, file_that_lies_is_refused_with_a_sentence, 0, N_LIES);
 	tcase_add_test(t, unknown_path_and_empty_sizes_are_refused);
 	tcase_set_timeout(t, 60);

@@ -14,6 +14,7 @@
 
 #include "engine/model.h"
 #include "engine/ops.h"
+#include "tests/run_suite.h"
 
 #define MAX_PROMPT 64
 #define MAX_GREEDY 64
@@ -160,9 +161,5 @@ int main(int argc, char **argv)
 		t, logits_are_those_of_transformers, 0, sizeof fixtures / sizeof fixtures[0]);
 	tcase_set_timeout(t, 120);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return run_suite(s);
 }

@@ -10,6 +10,7 @@
 #include "engine/ops.h"
 #include "tests/engine/gguf_writer.h"
 #include "tests/engine/tiny_llama.h"
+#include "tests/run_suite.h"
 
 #define N_SEQ 5
 #define N_BLOCKS 64
@@ -420,10 +421,7 @@ int main(void)
 		sizeof changes / sizeof changes[0]);
 	tcase_set_timeout(t, 300);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
+	int r = run_suite(s);
 	unlink(path);
-	return failed ? 1 : 0;
+	return r;
 }

@@ -11,6 +11,7 @@
 #include "engine/ops.h"
 #include "engine/quant.h"
 #include "tests/engine/gguf_writer.h"
+#include "tests/run_suite.h"
 
 static const enum tensor_type types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0,
 	TENSOR_Q4_0, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
@@ -530,6 +531,8 @@ END_TEST
 
 int main(void)
 {
+	if (run_suite_has_one_thread())
+		return 77;
 	Suite *s = suite_create("ops");
 	TCase *t = tcase_create("ops");
 	int n_types = sizeof types / sizeof types[0];
@@ -548,9 +551,5 @@ int main(void)
 	tcase_add_test(t, unknown_path_is_not_found);
 	tcase_set_timeout(t, 120);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return run_suite(s);
 }

@@ -323,6 +323,8 @@ END_TEST
 
 int main(void)
 {
+	if (run_suite_has_one_thread())
+		return 77;
 	Suite *s = suite_create("ops_encoder");
 	TCase *t = tcase_create("ops_encoder");
 

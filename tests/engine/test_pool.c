@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "engine/pool.h"
+#include "tests/run_suite.h"
 
 #define MAX_UNITS 1000
 
@@ -115,9 +116,5 @@ int main(void)
 	tcase_add_test(t, pool_that_never_worked_ends);
 	tcase_set_timeout(t, 60);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return run_suite(s);
 }

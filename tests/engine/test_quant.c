@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "engine/quant.h"
+#include "tests/run_suite.h"
 
 START_TEST(every_f16_survives_the_way_there_and_back)
 {
@@ -107,6 +108,8 @@ END_TEST
 
 int main(void)
 {
+	if (run_suite_has_one_thread())
+		return 77;
 	Suite *s = suite_create("quant");
 	TCase *t = tcase_create("quant");
 
@@ -117,9 +120,5 @@ int main(void)
 	tcase_add_loop_test(t, blocks_of_k_types_have_the_values_of_another_implementation, 0, 3);
 	tcase_set_timeout(t, 60);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return run_suite(s);
 }

@@ -5,6 +5,7 @@
 
 #include "engine/seq.h"
 #include "tests/engine/tiny_vocab.h"
+#include "tests/engine/token_fixture.h"
 #include "tests/run_suite.h"
 
 static struct err err;
@@ -13,20 +14,6 @@ static void collect(void *arg, const struct engine_event *event)
 {
 	if (event->kind == ENGINE_TEXT)
 		ck_assert_int_eq(buf_append(arg, event->text, event->len), 0);
-}
-
-static struct tokenizer *sentencepiece(void)
-{
-	size_t n;
-	unsigned char *file = tiny_vocab_file(TINY_VOCAB_SENTENCEPIECE, &n);
-	struct tokenizer *t;
-	struct gguf *g;
-
-	ck_assert_int_eq(gguf_parse(&g, file, n, &err), 0);
-	ck_assert_int_eq(tokenizer_new(&t, g, &err), 0);
-	gguf_free(g);
-	free(file);
-	return t;
 }
 
 /* What is shown when the model answers with the tokens of `text`. */
@@ -40,7 +27,7 @@ static void assert_shown(const char *text, bool drops_space, const char *want)
 		.sampling = {.top_p = 1},
 		.event = collect,
 		.arg = &shown};
-	struct tokenizer *t = sentencepiece();
+	struct tokenizer *t = token_tiny(TINY_VOCAB_SENTENCEPIECE);
 	struct seq *q;
 
 	ck_assert_int_eq(tokenizer_encode(t, text, strlen(text), false, &answer), 0);

@@ -16,7 +16,7 @@ struct faulty {
 };
 
 /* Starts it, with a certificate unless cert is NULL. False: there is no python3 (a reason to skip),
- * which stderr says. */
+ * which stdout says. A server that does not start ends the program, as failed. */
 bool faulty_start(struct faulty *f, const char *cert, const char *key);
 void faulty_stop(struct faulty *f); /* zeroed, too */
 

@@ -8,7 +8,7 @@
 
 extern struct faulty secure_server; /* .tls: its port */
 
-/* False, which stderr explains: no openssl, or no python3. */
+/* False, which stdout explains: no openssl, or no python3. */
 bool secure_start(void);
 void secure_stop(void); /* also where it did not start */
 
@@ -24,8 +24,9 @@ void secure_connect(struct http_ca *ca);
 void secure_close_each(void);
 
 /* Whether libcurl keeps certificates of a file: other libraries for TLS read them for each
- * connection, whatever it is told. If not, says so. */
+ * connection, whatever it is told. And why tests that need it are skipped else. */
 bool secure_keeps(void);
+extern const char secure_keeps_not[];
 /* The system's authorities are what is in a file of the test: sets its bytes; on the loop: reads
  * them, as at a start. */
 void secure_system(const char *bytes, size_t len);

@@ -9,6 +9,7 @@
 
 #include "gateway/answer.h"
 #include "tests/gateway/harness.h"
+#include "tests/run_suite.h"
 
 static struct harness h;
 
@@ -216,9 +217,5 @@ int main(void)
 	tcase_add_test(t, many_readers_get_the_same_bytes_however_they_are_appended);
 	tcase_add_test(t, thousands_of_waiters_are_told_by_one_append);
 	suite_add_tcase(suite, t);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite(suite);
 }

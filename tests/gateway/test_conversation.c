@@ -7,6 +7,7 @@
 
 #include "gateway/conversation.h"
 #include "gateway/messages.h"
+#include "tests/run_suite.h"
 
 static void add(struct conversation *c, const char *user, const char *assistant,
 	enum turn_state state, const char *error)
@@ -301,9 +302,5 @@ int main(void)
 	tcase_add_test(t, what_more_text_can_make_a_list_of_messages_is_not_hopeless);
 	tcase_add_test(t, an_empty_list_and_one_with_only_a_system_message_are_fine);
 	suite_add_tcase(suite, t);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite(suite);
 }

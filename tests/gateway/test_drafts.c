@@ -412,6 +412,8 @@ static int count(void *handle, const char *text, size_t len, size_t *n_tok, stru
 
 START_TEST(a_mebibyte_written_byte_by_byte_is_counted_a_few_dozen_times_over)
 {
+	if (run_suite_skips(RUN_SUITE_FINDS_RACES, RUN_SUITE_ONE_THREAD))
+		return;
 	enum { LEN = 1 << 20 };
 	struct provider counting;
 	struct session *s = harness_session(&h, "a", "1");

@@ -53,8 +53,12 @@ START_TEST(the_environments_proxy_is_taken_unless_it_is_said_otherwise)
 }
 END_TEST
 
+static bool has_tls;
+
 START_TEST(tls_goes_through_a_proxys_tunnel)
 {
+	if (run_suite_skips(!has_tls, "openssl makes no certificate here"))
+		return;
 	struct fetch f;
 	char proxy[64], target[64];
 	snprintf(proxy, sizeof proxy, "http://127.0.0.1:%d", fetch_server.port);
@@ -76,7 +80,7 @@ START_TEST(tls_goes_through_a_proxys_tunnel)
 }
 END_TEST
 
-static Suite *make_suite(bool tls)
+static Suite *make_suite(void)
 {
 	Suite *s = suite_create("http_proxy");
 	TCase *c = tcase_create("proxies and TLS");
@@ -84,8 +88,7 @@ static Suite *make_suite(bool tls)
 	tcase_set_timeout(c, 120);
 	tcase_add_test(c, a_proxy_is_asked_with_the_whole_url);
 	tcase_add_test(c, the_environments_proxy_is_taken_unless_it_is_said_otherwise);
-	if (tls)
-		tcase_add_test(c, tls_goes_through_a_proxys_tunnel);
+	tcase_add_test(c, tls_goes_through_a_proxys_tunnel);
 	suite_add_tcase(s, c);
 	return s;
 }
@@ -94,7 +97,8 @@ int main(void)
 {
 	if (!fetch_server_start())
 		return 77;
-	int r = run_suite(make_suite(secure_start()));
+	has_tls = secure_start();
+	int r = run_suite(make_suite());
 	secure_stop();
 	faulty_stop(&fetch_server);
 	return r;

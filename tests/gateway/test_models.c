@@ -14,6 +14,8 @@
 #include "gateway/store.h"
 #include "gateway/model.h"
 #include "tests/gateway/harness.h"
+#include "tests/own_mounts.h"
+#include "tests/run_suite.h"
 
 static struct harness h;
 
@@ -25,10 +27,9 @@ static void setup(void)
 
 static void teardown(void)
 {
+	harness_close(&h);
+	umount2(h.state, MNT_DETACH); /* if a small disk is mounted there */
 	harness_end(&h);
-	umount2(h.state, MNT_DETACH);
-	rmdir(h.state);
-	rmdir(h.dir);
 }
 
 static int set(struct session *s, const char *file, const char *value)
@@ -354,6 +355,8 @@ END_TEST
 
 START_TEST(a_full_disk_refuses_requests_and_says_so_until_there_is_room)
 {
+	if (run_suite_skips(geteuid() != 0, "only root can mount a small disk"))
+		return;
 	harness_close(&h);
 	mkdir(h.state, 0700);
 	ck_assert_int_eq(mount("none", h.state, "tmpfs", 0, "size=1m,mode=0700"), 0);
@@ -445,21 +448,17 @@ static void add_tests(TCase *t)
 	tcase_add_test(t, a_failed_model_stays_so_after_a_new_price_and_not_after_a_new_path);
 	tcase_add_test(t, two_users_do_not_share_prefixes);
 	tcase_add_test(t, damaged_entries_of_the_store_are_skipped_and_the_rest_lives);
-	if (geteuid() == 0) /* it mounts a small disk */
-		tcase_add_test(t, a_full_disk_refuses_requests_and_says_so_until_there_is_room);
+	tcase_add_test(t, a_full_disk_refuses_requests_and_says_so_until_there_is_room);
 }
 
 int main(void)
 {
+	own_mounts();
 	Suite *suite = suite_create("models");
 	TCase *t = tcase_create("models");
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 120);
 	add_tests(t);
 	suite_add_tcase(suite, t);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite(suite);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "gateway/settings.h"
+#include "tests/run_suite.h"
 
 struct sample {
 	const char *file, *value;
@@ -160,9 +161,5 @@ int main(void)
 	tcase_add_test(t, names_are_those_of_the_table_in_order);
 	tcase_add_test(t, every_default_is_a_value_that_would_be_taken);
 	suite_add_tcase(suite, t);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite(suite);
 }

@@ -22,6 +22,7 @@
 #include "base/buf.h"
 #include "tests/gateway/made_text.h"
 #include "tests/gateway/shipped.h"
+#include "tests/run_suite.h"
 
 static struct shipped shipped;
 static int shipped_rc;
@@ -426,10 +427,7 @@ int main(void)
 		tcase_add_test(splits, all_rules_together_find_the_same_for_every_split);
 		suite_add_tcase(suite, splits);
 	}
-	SRunner *r = srunner_create(suite);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
+	int r = run_suite(suite);
 	shipped_free(&shipped);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return r;
 }

@@ -3,10 +3,10 @@
  */
 #include <check.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "gateway/truncate.h"
+#include "tests/run_suite.h"
 
 enum { CONTEXT = 1000 };
 
@@ -198,9 +198,5 @@ int main(void)
 	tcase_add_test(t, a_new_prompt_needs_room_for_one_token_only);
 	tcase_add_test(t, a_long_prompt_pushes_out_all_that_was_before);
 	suite_add_tcase(suite, t);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite(suite);
 }

@@ -11,7 +11,7 @@ import shutil
 import time
 
 import harness
-from harness import claim, equal, exists, quick, read, refused, wait_for, write
+from harness import claim, equal, exists, quick, read, refused, soon, wait_for, write
 from programs import follower
 
 ME = getpass.getuser()
@@ -38,11 +38,6 @@ def budget(m, name):
 
 def in_tree(m, *names):
     return os.path.join(m.tree, "budgets", *names)
-
-
-def soon(done, what, explain=None):
-    """Of itself; that it is within a second is one claim of its own."""
-    wait_for(done, what, 10, explain)
 
 
 @claim()
@@ -84,11 +79,11 @@ def nonsense_is_refused_at_the_write_and_changes_nothing(m):
 @claim()
 def settings_are_edited_with_editors(m):
     b = budget(m, "edited")
-    for script in ("echo 7 > $F", "sed -i s/5/7/ $F", "printf 's/5/7/\\nw\\nq\\n' | ed -s $F",
+    for script in ("echo 7 > $F", "sed -i s/5/7/ $F", "ed -s $F <<< $'s/5/7/\\nw\\nq'",
                    "echo 7 > $F.new && mv $F.new $F", "echo 7 | tee $F",
                    "vim -u NONE -i NONE -es -c 'set backupskip= backupcopy=no' -c s/5/7/ -c wq $F "
                    "</dev/null"):
-        if shutil.which(script.split()[0]) or "|" in script:
+        if harness.has(script.split()[0]):
             write(b("limit"), "5\n")
             m.sh(script, F=b("limit"), check=True)
             equal((script, read(b("limit")), read(in_tree(m, "edited", "limit"))),

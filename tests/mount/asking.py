@@ -24,7 +24,7 @@ def bash_asks_and_reads_on_one_descriptor(m):
 
 @claim()
 def a_channel_answers_again_and_again(m):
-    done = m.sh("exec 3<>models/default/ask\nfor i in 1 2 3; do echo question $i >&3; "
+    done = m.sh("exec 3<>models/short/ask\nfor i in 1 2 3; do echo question $i >&3; "
                 "cat <&3 > %s/a$i; done; exec 3>&-; wc -c < %s/a1" % (m.top, m.top), check=True)
     assert int(done.stdout) > 0, done
     for i in (1, 2, 3):

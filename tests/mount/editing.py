@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import harness
-from harness import MODEL, claim, equal, exists, quick, read, wait_for, write
+from harness import MODEL, claim, equal, exists, quick, read, soon, write
 from programs import typed
 
 
@@ -88,11 +88,6 @@ def a_renamed_over_value_that_is_nonsense_is_refused_and_said(m):
 
 
 # ---- TREE from outside ----
-
-def soon(done, what, explain=None):
-    """Of itself; that it is within a second is one claim of its own."""
-    wait_for(done, what, 10, explain)
-
 
 @claim()
 def a_setting_changed_in_tree_is_in_force_within_a_second(m):

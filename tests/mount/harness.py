@@ -438,6 +438,19 @@ def wait_for(done, what, timeout=10, explain=None):
         time.sleep(0.005)
 
 
+def soon(done, what, explain=None):
+    """Of itself, by the next look at TREE; that it is within a second is a claim of its own."""
+    wait_for(done, what, 10, explain)
+
+
+def status_has(m, *words):
+    soon(lambda: all(w in read(m("status")) for w in words), "report", lambda: read(m("status")))
+
+
+def status_is_ok(m):
+    soon(lambda: read(m("status")) == "ok\n", "end of the report", lambda: read(m("status")))
+
+
 def quick(attempt, limit):
     """It takes less than that: at the first try, or, on a busy machine, at one of ten."""
     took = []
@@ -482,6 +495,15 @@ def need(*tools):
             raise Skip(tool + " is not installed")
 
 
+def has(tool):
+    """Whether it is there. If not, what the claim that runs would do with it is a skip of its own."""
+    there = bool(shutil.which(tool))
+    if not there and (CLAIM, tool) not in LEFT_OUT:
+        LEFT_OUT.add((CLAIM, tool))
+        print("skip   %s with %s: it is not installed" % (CLAIM, tool), flush=True)
+    return there
+
+
 def need_root():
     if os.getuid() != 0:
         raise Skip("needs root")
@@ -490,9 +512,11 @@ def need_root():
 # ---- claims ----
 
 CLAIMS = []
+CLAIM = ""  # the one that runs
+LEFT_OUT = set()
 
 
-def claim(own=False, limit=30, root=False, tools=()):
+def claim(own=False, limit=60, root=False, tools=()):
     """Marks a test; its name is the promise."""
     def mark(f):
         CLAIMS.append((f, own, limit, root, tools))
@@ -501,7 +525,9 @@ def claim(own=False, limit=30, root=False, tools=()):
 
 
 def attempt(c, mount):
+    global CLAIM
     f, own, limit, root, tools = c
+    CLAIM = f.__name__
     WARDEN.say(limit=time.monotonic() + limit * slow(), name=f.__name__)
     begin = time.monotonic()
     try:

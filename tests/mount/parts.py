@@ -8,9 +8,10 @@ import os
 import shutil
 import signal
 import stat
+import time
 
 import harness
-from harness import claim, equal, exists, read, refused, wait_for, write
+from harness import claim, equal, exists, quick, read, refused, soon, status_has, status_is_ok, write
 
 # file: (good values, bad ones). The first good value is not the default.
 SETTINGS = {
@@ -44,22 +45,10 @@ def in_tree(m, *names):
     return os.path.join(m.tree, *names)
 
 
-def soon(done, what, explain=None):
-    wait_for(done, what + " within a second", 1.5, explain)
-
-
 def each():
     for part, settings in SETTINGS.items():
         for file, (good, bad) in settings.items():
             yield part + "/" + file, good, bad
-
-
-def status_has(m, *words):
-    soon(lambda: all(w in read(m("status")) for w in words), "report", lambda: read(m("status")))
-
-
-def status_is_ok(m):
-    soon(lambda: read(m("status")) == "ok\n", "end of the report", lambda: read(m("status")))
 
 
 def passed(m):
@@ -163,7 +152,7 @@ def settings_are_edited_with_editors(m):
                        "vim -u NONE -i NONE -es -c \"s/$OLD/$NEW/\" -c wq $F </dev/null",
                        "vim -u NONE -i NONE -es -c 'set backup backupskip= backupcopy=no' "
                        "-c \"s/$OLD/$NEW/\" -c wq $F </dev/null; rm -f $F~"):
-            if [x for x in ("ed", "vim") if x + " -" in script and not shutil.which(x)]:
+            if not all(harness.has(x) for x in ("ed", "vim") if x + " -" in script):
                 continue
             write(m(file), old + "\n")
             m.sh(script, F=m(file), OLD=old, NEW=new, check=True)
@@ -216,8 +205,16 @@ def what_tree_says_and_no_longer_says_is_seen_within_a_second(m):
     # A file shows TREE's text, and without one what the gateway has: so it is the end that proves it.
     os.makedirs(in_tree(m, "cache"), exist_ok=True)
     equal(read(m("cache", "ttl")), "86400\n")
-    write(in_tree(m, "cache", "ttl"), "61\n")
-    soon(lambda: os.stat(m("cache", "ttl")).st_size == 3, "new size")
+
+    def seen():
+        begin = time.monotonic()
+        write(in_tree(m, "cache", "ttl"), "61\n")
+        soon(lambda: os.stat(m("cache", "ttl")).st_size == 3, "new size")
+        os.unlink(in_tree(m, "cache", "ttl"))
+        soon(lambda: read(m("cache", "ttl")) == "86400\n", "default", lambda: read(m("cache", "ttl")))
+        return time.monotonic() - begin
+
+    quick(seen, 2.5)
     write(in_tree(m, "cache", "new"), "620\n")
     os.rename(in_tree(m, "cache", "new"), in_tree(m, "cache", "ttl"))
     passed(m)

@@ -5,7 +5,6 @@ write that is refused, full queues, names and numbers of sessions."""
 import errno
 import json
 import os
-import shutil
 import subprocess
 import sys
 
@@ -78,7 +77,9 @@ def a_prompt_that_ends_inside_a_character_is_refused_by_close(m):
     broken(s, errno.EILSEQ)
 
 
-SHELLS = [shell for shell in (["bash"], ["dash"], ["busybox", "sh"]) if shutil.which(shell[0])]
+def shells():
+    """Those that are there, as the beginnings of commands."""
+    return [x for x in (["bash"], ["dash"], ["busybox", "sh"]) if harness.has(x[0])]
 
 
 def run(m, shell, script, s):
@@ -103,7 +104,7 @@ def told(m, shell, s, script, *words):
 
 @claim()
 def a_prompt_of_blanks_is_told_by_out_status_and_error_in_every_shell(m):
-    for shell in SHELLS:
+    for shell in shells():
         s = m.session()
         for script in ("echo", "echo '  '", "printf ' \\n\\t\\n'", "{ echo; echo; }", "printf ' '",
                        "printf '\\000'", "printf '\\302\\240 \\342\\200\\213\\n'"):
@@ -141,7 +142,7 @@ def programs_that_end_after_a_blank_line_do_not_fail(m):
 
 @claim()
 def json_that_no_text_can_end_well_is_the_error_of_the_write_in_every_shell(m):
-    for shell in SHELLS:
+    for shell in shells():
         s = m.session()
         for text in ('[{"role" "user"', '[{"role": "user", "content": "x', '[nonsense',
                      '[{"role": "user", "content": "x"}} '):
@@ -153,7 +154,7 @@ def json_that_no_text_can_end_well_is_the_error_of_the_write_in_every_shell(m):
 
 @claim()
 def json_that_ends_too_early_is_told_by_out_status_and_error_in_every_shell(m):
-    for shell in SHELLS:
+    for shell in shells():
         s = m.session()
         for text in ('[{"role": "user", "content": "x"}', "[", '[\n{"role":\n"user",', " "):
             s.ask("hello")
@@ -251,7 +252,7 @@ def a_conversation_written_line_by_line_is_taken(m):
     talk = [{"role": r, "content": "text %d" % i} for i in range(40) for r in ("user", "assistant")]
     for indent in (1, 0):
         lines = json.dumps(talk, indent=indent).splitlines()
-        for shell in SHELLS:
+        for shell in shells():
             s = m.session()
             out, complaints = run(m, shell, "{ %s; } > $S/messages.json" % "; ".join(
                 "echo '%s'" % line for line in lines), s)

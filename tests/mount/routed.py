@@ -212,6 +212,40 @@ def results_of_a_split_are_in_metrics_by_arm(m):
     policy(m, "")
 
 
+@claim(limit=60)
+def what_the_cache_answered_is_of_no_arm(m):
+    server.reset()
+    policy(m, "split")
+    write(m("cache", "enabled"), "1\n")
+    try:
+        with without_local_models(m), models(m, only={"endpoint": server.url(), "weight": 1}):
+            s = m.session(model="auto")  # whose arm it is: another's would not have its answers
+
+            def asks(prompt, n, cached):
+                """When it is over, n requests of the arm are."""
+                before = int(read(m("metrics", "requests_total")))
+                write(s("ctl"), "clear\n")
+                equal(s.ask(prompt), shown(ANSWER))
+                equal("\ncache l1\n" in read(s("usage")), cached)
+                wait_for(lambda: int(read(m("metrics", "requests_total"))) == before + 1, "end")
+                wait_for(lambda: arms_of(m)["requests_total"].get(
+                    'arm="only",status="done"', 0) >= n, "result of the arm")
+                return arms_of(m)
+
+            asks("why is the sky blue?", 1, cached=False)
+            now = asks("why is the grass green?", 2, cached=False)
+            for _ in range(3):
+                asks("why is the sky blue?", 2, cached=True)
+            last = asks("why is the grass green?", 2, cached=True)
+            equal(last, now)  # nor of another one's
+            equal(asks("why is the sea green?", 3, cached=False)["requests_total"]
+                  ['arm="only",status="done"'], 3)
+    finally:
+        write(m("cache", "enabled"), "0\n")
+        policy(m, "")
+        server.reset()
+
+
 QUESTION = "Explain in a few sentences what a fox and a dog did, and why."
 NO = "As an AI, I cannot help with that."
 

@@ -4,7 +4,7 @@ each, and what both wait for."""
 import os
 import shutil
 
-from harness import MODEL, exists, read, wait_for, write
+from harness import MODEL, exists, read, soon, status_has, status_is_ok, write
 
 NUMBERS = ["context", "max_tokens", "weight", "requests_max", "queue_max", "queue_timeout_ms",
            "connect_timeout_ms", "first_byte_timeout_ms", "idle_timeout_ms", "timeout_ms", "retries",
@@ -52,20 +52,8 @@ def kept(m, name):
     return read(path).rstrip("\n") if exists(path) else None
 
 
-def soon(done, what, explain=None):
-    wait_for(done, what + " within a second", 1.5, explain)
-
-
 def has_key(m, name, value):
     soon(lambda: kept(m, name) == value, "key %r" % value, lambda: repr(kept(m, name)))
-
-
-def status_has(m, *words):
-    soon(lambda: all(w in read(m("status")) for w in words), "report", lambda: read(m("status")))
-
-
-def status_is_ok(m):
-    soon(lambda: read(m("status")) == "ok\n", "end of the report", lambda: read(m("status")))
 
 
 def passed(m):

@@ -128,8 +128,20 @@ bool kernel_test_emulated(void)
 #endif
 }
 
+static const struct kernel_test *running;
+static bool skipped; /* and it has been said */
+
+bool kernel_test_skips(bool cannot, const char *why)
+{
+	if (cannot && !skipped)
+		printf("skip   %s: %s\n", running->name, why);
+	skipped = skipped || cannot;
+	return cannot;
+}
+
 static bool run(const struct kernel_test *t, const char *how)
 {
+	running = t;
 	state = 2463534242u;
 	if (setjmp(out)) {
 		printf("FAILED %s%s\n", t->name, how);
@@ -141,7 +153,8 @@ static bool run(const struct kernel_test *t, const char *how)
 	t->run();
 	EXPECT_CUDA(cudaDeviceSynchronize());
 	free_blocks();
-	printf("ok %s%s\n", t->name, how);
+	if (!skipped)
+		printf("ok %s%s\n", t->name, how);
 	return true;
 }
 
@@ -192,6 +205,7 @@ int main(int argc, char **argv)
 		if (!wanted(t->name, argc, argv))
 			continue;
 		n++;
+		skipped = false;
 		failed += run_orders(t) ? 1 : 0;
 	}
 	/* As libcheck says it: tools/test_summary.py reads it. */

@@ -42,6 +42,14 @@ void kernel_test_register(struct kernel_test *t);
 void kernel_test_fail(const char *file, int line, const char *format, ...)
 	__attribute__((format(printf, 3, 4), noreturn));
 
+/* For what cannot be tried here: says so and why, in the words that tools/test_summary.py counts,
+ *and the test returns:
+ *
+ *	if (kernel_test_skips(!simt_sees_accesses(), "nobody looks at accesses here"))
+ *		return;
+ */
+bool kernel_test_skips(bool cannot, const char *why);
+
 #define KERNEL_TEST(claim)                                                                         \
 	static void claim(void);                                                                   \
 	__attribute__((constructor)) static void register_##claim(void)                            \

@@ -252,7 +252,7 @@ KERNEL_TEST(a_launch_can_be_made_to_fail_for_tests_of_errors)
 KERNEL_TEST(freed_memory_is_out_of_bounds)
 {
 	float *d, *sum = kernel_test_device(4);
-	if (!simt_sees_accesses())
+	if (kernel_test_skips(!simt_sees_accesses(), "accesses are the address sanitizer's"))
 		return;
 	EXPECT_CUDA(cudaMalloc((void **)&d, 4));
 	EXPECT_CUDA(cudaFree(d));
