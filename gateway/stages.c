@@ -295,7 +295,7 @@ static void run(struct loop_work *work)
 {
 	struct request *r = list_entry(work, struct request, work);
 	struct store *store = r->g->store;
-	store_begin(store); /* readers are woken before its thread is */
+	store_begin(store); /* what this step changes is one group */
 	if (r->stage != STAGE_RELEASED) {
 		struct request_news box;
 		take_inbox(r, &box);

@@ -45,8 +45,9 @@ typedef int store_journal_entry_fn(
 int store_journal_replay(const char *dir, const struct store_journal_mark *m,
 	store_journal_entry_fn *entry, void *arg, struct err *err);
 
-/* Makes it anew, empty, in that directory. < 0, with a sentence: there can be none, and *j is
- * zeroed: one that nothing gets into. */
+/* Makes it anew, empty, in that directory, which is on a file system of this machine (-EOPNOTSUPP:
+ * one whose server may go away, and keep who writes to a page). < 0, with a sentence: there can be
+ * none, and *j is zeroed: one that nothing gets into. */
 int store_journal_open(struct store_journal *j, const char *dir, struct err *err);
 /* Accepts a zeroed one; zeroes it. The file stays. */
 void store_journal_close(struct store_journal *j);
@@ -54,6 +55,8 @@ void store_journal_close(struct store_journal *j);
 /* A change becomes part of the group that is being made. value NULL: a deletion. */
 void store_journal_put(struct store_journal *j, const char *key, size_t key_len, const char *value,
 	size_t value_len);
+/* Nothing more gets in until store_journal_take, the group that is being made included. */
+void store_journal_refuse(struct store_journal *j);
 /* The group ends, if there is one. */
 void store_journal_commit(struct store_journal *j);
 /* Whether every change so far would be there after a kill. After store_journal_commit. */
