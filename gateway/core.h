@@ -94,6 +94,8 @@ struct gateway {
 	struct cache *cache;
 	struct loop_timer idle_timer;
 	struct loop_work stop_work;
+	struct loop_work
+		stored_work; /* tells who waits for the store, once for all that is posted */
 };
 
 struct gateway *gateway_ref(struct gateway *g);

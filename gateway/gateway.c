@@ -168,6 +168,11 @@ static void unload_idle(struct loop_timer *timer)
 		loop_arm(g->loop, timer, now + idle_interval_ns(g));
 }
 
+static void tell_stored(struct loop_work *work)
+{
+	store_tell(list_entry(work, struct gateway, stored_work)->store);
+}
+
 static void wake_everybody(struct loop_work *work)
 {
 	struct gateway *g = list_entry(work, struct gateway, stop_work);
@@ -285,6 +290,8 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, st
 	g->started_ns = clock_real_ns();
 	list_init(&g->idle_timer.link);
 	g->idle_timer.run = unload_idle;
+	list_init(&g->stored_work.link);
+	g->stored_work.run = tell_stored;
 	list_init(&g->stop_work.link);
 	g->stop_work.run = wake_everybody;
 	int r = start(g, options->state_dir, err);

@@ -90,7 +90,7 @@ static void wait_for_lease(struct request *r, uint64_t tok)
 	r->lease_tok = tok;
 	r->with_lease = true;
 	await_lease(r, true);
-	store_after(r->g->store, &request_ref(r)->lease);
+	stages_after_store(r, &r->lease);
 }
 
 /* The claim becomes `worst` and is started. used_tok: what is charged of it if nobody says more. */

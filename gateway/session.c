@@ -163,7 +163,7 @@ static void look_after(struct loop_work *work)
 		stages_start(r);
 	request_put(r);
 	session_put(s);
-	store_end_and_tell(store); /* one that the cache knows has ended already */
+	store_end(store);
 }
 
 /* ---- what others of this folder do to it ---- */

@@ -119,6 +119,13 @@ static bool finish_it(struct request *r, const char *finish, bool *store)
 	return !over;
 }
 
+void stages_after_store(struct request *r, struct store_waiter *w)
+{
+	request_ref(r);
+	store_after(r->g->store, w);
+	loop_post(r->g->loop, &r->g->stored_work);
+}
+
 void stages_store(struct request *r, const char *finish)
 {
 	bool store = false;
@@ -134,7 +141,7 @@ void stages_store(struct request *r, const char *finish)
 	if (store) {
 		r->stage = STAGE_STORE;
 		r->with_store = true;
-		store_after(r->g->store, &request_ref(r)->after);
+		stages_after_store(r, &r->after);
 	} else {
 		settle(r, REQUEST_DONE, 0, "");
 	}
@@ -305,7 +312,7 @@ static void run(struct loop_work *work)
 		buf_free(&box.text);
 	}
 	request_put(r);
-	store_end_and_tell(store);
+	store_end(store);
 }
 
 void stages_init(struct request *r)

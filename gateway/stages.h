@@ -28,6 +28,9 @@ void stages_fail(struct request *r, int code, const struct err *err);
 void stages_refuse(struct request *r, int code, const struct err *err);
 /* It ends with an answer that no model gave. */
 void stages_answer(struct request *r, const char *text, size_t len);
+/* w->done, with a reference of the request, once what was queued so far is stored: when the loop
+ * has done what it has to do now, and for all who wait at once. */
+void stages_after_store(struct request *r, struct store_waiter *w);
 /* The answer is complete: the turn is settled and stored, and then its end is told. finish: static.
  */
 void stages_store(struct request *r, const char *finish);

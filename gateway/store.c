@@ -185,8 +185,7 @@ static void unlock_and_wake(struct store *s, bool wake)
 		pthread_cond_signal(&s->filled);
 }
 
-/* Whether all that was queued survives a kill. With the lock held, between groups. */
-static bool is_safe(const struct store *s)
+bool store_is_safe(const struct store *s)
 {
 	return s->state == 0 && store_journal_is_safe(&s->journal);
 }
@@ -195,7 +194,8 @@ static bool is_safe(const struct store *s)
 static struct store_waiter *take_waiters(struct store *s)
 {
 	struct store_waiter *waiters = s->waiters;
-	if (s->n_open || !is_safe(s))
+	s->owed = s->n_open && waiters;
+	if (s->n_open || !store_is_safe(s))
 		return NULL;
 	s->waiters = NULL;
 	s->waiters_end = &s->waiters;
@@ -229,7 +229,7 @@ static void put(struct store *s, const char *key, const char *value, size_t valu
 		s->any_pending = true;
 		if (!s->n_open)
 			store_journal_commit(&s->journal);
-		s->hurry |= hurry && !is_safe(s);
+		s->hurry |= hurry && !store_is_safe(s);
 		s->hurry |= store_journal_fills(&s->journal);
 	}
 	unlock_and_wake(s, is_to_wake(s));
@@ -273,13 +273,12 @@ void store_end(struct store *s)
 	unlock_and_wake(s, is_to_wake(s));
 }
 
-void store_end_and_tell(struct store *s)
+void store_tell(struct store *s)
 {
 	pthread_mutex_lock(&s->lock);
-	leave_group(s);
 	struct store_waiter *waiters = take_waiters(s);
 	unlock_and_wake(s, is_to_wake(s));
-	store_tell(waiters, 0);
+	store_call(waiters, 0);
 }
 
 void store_after(struct store *s, struct store_waiter *w)
@@ -288,9 +287,9 @@ void store_after(struct store *s, struct store_waiter *w)
 	w->next = NULL;
 	*s->waiters_end = w;
 	s->waiters_end = &w->next;
-	struct store_waiter *waiters = take_waiters(s);
+	struct store_waiter *waiters = s->n_open ? NULL : take_waiters(s);
 	unlock_and_wake(s, is_to_wake(s));
-	store_tell(waiters, 0);
+	store_call(waiters, 0);
 }
 
 void store_sweep(struct store *s, struct store_sweep *w)

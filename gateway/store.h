@@ -59,19 +59,20 @@ void store_put_later(struct store *s, const char *key, const char *value, size_t
  * others wait for their writing meanwhile. May nest, also between threads. */
 void store_begin(struct store *s);
 void store_end(struct store *s);
-/* And tells those who wait, where they need not any more. Without locks, as store_after. */
-void store_end_and_tell(struct store *s);
 
 /* done(w, status), once everything queued so far survives a kill -9 (a second later it is on the
  * disk, too), or could not be written: -ENOSPC, -EIO. Without the store's lock; on its thread, or
- * from within store_after or store_end_and_tell, of the caller's or of somebody else's. Must not
- * block. */
+ * from within store_after (if no group is open) or store_tell, of the caller's or of somebody
+ * else's. Must not block. */
 struct store_waiter {
 	struct store_waiter *next;
 	void (*done)(struct store_waiter *w, int status);
 };
-/* Without locks that a waiter's done may take. */
+/* Without locks that a waiter's done may take. Who calls it while a group is open calls store_tell
+ * when that has ended, or waits for up to a second. */
 void store_after(struct store *s, struct store_waiter *w);
+/* Tells all those who need not wait any more. Without locks, as store_after. */
+void store_tell(struct store *s);
 
 /*
  * Deletes entries from the beginning of a prefix on, by the store's thread, when it has written

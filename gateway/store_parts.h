@@ -22,8 +22,10 @@ struct store {
 	uint64_t pending_since_ns;  /* of the oldest that is; with any_pending */
 	bool awaits_groups, sleeps; /* the thread waits for n_open == 0; for a signal only */
 	struct store_waiter *waiters, **waiters_end;
-	struct store_sweep *sweeps;
-	int state; /* 0 or -errno */
+	bool owed; /* store_tell came while a group was open: the thread is to tell them */
+	struct store_sweep *sweeps; /* that are to see what is pending */
+	struct store_sweep *ready;  /* all that they are to see is written */
+	int state;                  /* 0 or -errno */
 	char sentence[sizeof(struct err)];
 
 	struct store_journal journal;
@@ -38,10 +40,12 @@ struct store {
 };
 
 void *store_thread(void *store);
+/* Whether all that was queued survives a kill. With the lock held, between groups. */
+bool store_is_safe(const struct store *s);
 /* Whether there is something that is not to be written later only. With the lock held. */
 bool store_is_due(const struct store *s);
 /* Calls done of each, without the lock. */
-void store_tell(struct store_waiter *w, int status);
+void store_call(struct store_waiter *w, int status);
 void store_drop_sweeps(struct store_sweep *w);
 void store_put_mark(leveldb_writebatch_t *group, const struct store_journal_mark *m);
 

@@ -73,7 +73,7 @@ static void sync_now(struct store *s)
 		set_state(s, r, err.text);
 }
 
-void store_tell(struct store_waiter *w, int status)
+void store_call(struct store_waiter *w, int status)
 {
 	while (w) {
 		struct store_waiter *next = w->next;
@@ -89,7 +89,8 @@ static struct timespec timespec_of(uint64_t ns)
 
 bool store_is_due(const struct store *s)
 {
-	return s->hurry || s->waiters || s->closing;
+	bool wait = s->waiters && (s->owed || !store_is_safe(s));
+	return s->hurry || wait || s->closing;
 }
 
 /* When the oldest of what the disk may not have yet is to be on it; 0: there is none. With the lock
@@ -108,12 +109,29 @@ static bool is_late(const struct store *s)
 	return at_ns && clock_mono_ns() >= at_ns;
 }
 
+/* A sweep sees what was queued before it. It does not hurry that: there may always be a next one.
+ * With the lock held. */
+static bool is_to_sweep(const struct store *s)
+{
+	return s->ready || (s->sweeps && !s->any_pending);
+}
+
+/* Those that were queued are ready. With the lock held. */
+static void ready_sweeps(struct store *s)
+{
+	struct store_sweep **end = &s->ready;
+	while (*end)
+		end = &(*end)->next;
+	*end = s->sweeps;
+	s->sweeps = NULL;
+}
+
 /* Until there is something to write, to retry or to sync. With the lock held. */
 static void wait_for_work(struct store *s)
 {
 	uint64_t retry_at_ns = s->stuck ? clock_mono_ns() + retry_interval_ns : 0;
 	bool over = false;
-	while (!over && !store_is_due(s) && (!s->sweeps || s->stuck)) {
+	while (!over && !store_is_due(s) && (s->stuck || !is_to_sweep(s))) {
 		/* Anew each time: something may have been queued that is to be written later. */
 		uint64_t until_ns = retry_at_ns ? retry_at_ns : sync_at_ns(s);
 		struct timespec until = timespec_of(until_ns);
@@ -166,7 +184,9 @@ static void write_pending(struct store *s)
 	s->pending = s->written;
 	s->written = all;
 	s->any_pending = false;
+	ready_sweeps(s);
 	s->waiters = NULL;
+	s->owed = false;
 	s->waiters_end = &s->waiters;
 	leave(s);
 	store_group_latest(group, all);
@@ -177,7 +197,7 @@ static void write_pending(struct store *s)
 	if (r == 0)
 		store_journal_written(&s->journal);
 	pthread_mutex_unlock(&s->lock);
-	store_tell(waiters, r);
+	store_call(waiters, r);
 	pthread_mutex_lock(&s->lock);
 }
 
@@ -199,15 +219,13 @@ static void sweep(struct store *s, struct store_sweep *w)
 	w->done(w);
 }
 
-/* With the lock held, which it gives back meanwhile. What is to be deleted may be pending still. */
+/* With the lock held, which it gives back meanwhile. */
 static void sweep_one(struct store *s)
 {
-	if (s->any_pending)
-		write_pending(s);
-	if (s->stuck || !s->sweeps)
-		return;
-	struct store_sweep *w = s->sweeps;
-	s->sweeps = w->next;
+	if (!s->ready)
+		ready_sweeps(s);
+	struct store_sweep *w = s->ready;
+	s->ready = w->next;
 	leave(s);
 	sweep(s, w);
 	come_back(s);
@@ -228,7 +246,7 @@ void *store_thread(void *store)
 {
 	struct store *s = store;
 	if (s->journal.bytes)
-		background_begin(); /* as nobody waits for it */
+		background_batch(); /* as hardly anybody waits for it */
 	pthread_mutex_lock(&s->lock);
 	for (;;) {
 		/* Not only after a sleep: the thread may be woken all the time, by sweeps. */
@@ -241,7 +259,7 @@ void *store_thread(void *store)
 			come_back(s);
 		} else if (store_is_due(s) || late) {
 			write_pending(s);
-		} else if (!s->stuck && s->sweeps) {
+		} else if (!s->stuck && is_to_sweep(s)) {
 			sweep_one(s);
 		} else {
 			wait_for_work(s);
@@ -249,8 +267,9 @@ void *store_thread(void *store)
 				write_pending(s);
 		}
 	}
-	struct store_sweep *sweeps = s->sweeps;
-	s->sweeps = NULL;
+	ready_sweeps(s);
+	struct store_sweep *sweeps = s->ready;
+	s->ready = NULL;
 	pthread_mutex_unlock(&s->lock);
 	store_drop_sweeps(sweeps);
 	if (s->stuck)
