@@ -222,29 +222,44 @@ static bool has(struct model *m, const char *file)
 	return is;
 }
 
-/* `rm -r` of the model that serves when none is named fails at the directory, and too late: what
- * makes it a model would be gone by then. -EBUSY. */
-static int keeps_default(struct fs *fs, const struct node *node)
+static bool is_default(struct fs *fs, struct model *m)
 {
-	const char *file = node->row->name, *other = NULL;
 	struct buf name = {0};
-	if (node->row->place == TABLE_MODEL && !strcmp(file, "path"))
-		other = "endpoint";
-	else if (node->row->place == TABLE_MODEL && !strcmp(file, "endpoint"))
-		other = "path";
-	if (!other)
-		return 0;
-	struct model *m = node->object->model;
-	bool needed = gateway_default(fs->gateway, &name) == 0 && name.len &&
-		      !strcmp(name.data, model_name(m)) && has(m, file) && !has(m, other);
+	bool is = gateway_default(fs->gateway, &name) == 0 && name.len &&
+		  !strcmp(name.data, model_name(m));
 	buf_free(&name);
-	if (!needed)
+	return is;
+}
+
+/* Whether its model would be none without it. */
+static bool makes_model(const struct node *node)
+{
+	const char *file = node->row->name;
+	const char *other = !strcmp(file, "path")       ? "endpoint"
+			    : !strcmp(file, "endpoint") ? "path"
+							: NULL;
+	return other && has(node->object->model, file) && !has(node->object->model, other);
+}
+
+/* `rm -r` of the model that serves when none is named fails at the directory, and too late: what
+ * makes it a model would be gone by then, with its key, which nobody can read, and its prices. So
+ * it is refused the former, and whoever was goes on without the rest. -EBUSY. */
+static int keeps_default(struct fs *fs, const struct node *dir, const struct node *node, pid_t pid)
+{
+	const char *file = node->row->name;
+	if (node->row->place != TABLE_MODEL || !is_default(fs, node->object->model))
+		return 0;
+	bool needed = node->row->kind == TABLE_SETTING && makes_model(node);
+	if (needed)
+		again_refused(pid, node_ino(dir));
+	else if (!again_goes_on(pid, node_ino(dir)) ||
+		 (node->row->kind == TABLE_SETTING && !has(node->object->model, file)))
 		return 0;
 	struct err err = {{0}};
+	const char *name = model_name(node->object->model);
 	int r = err_set(&err, -EBUSY,
-		"%s: models/default points to %s, which would be no model without it: turn that "
-		"first",
-		file, model_name(m));
+		"%s: models/default points to %s, which would be %s without it: turn that first",
+		file, name, needed ? "no model" : "another");
 	faults_note(fs, node, r, &err);
 	return r;
 }
@@ -269,10 +284,11 @@ static int remove_file(struct fs *fs, const struct node *dir, const char *name, 
 		r = sync_default_set(fs, NULL, NULL);
 		break;
 	case TABLE_KEY:
-		r = removed(pid, &node, keys_set(fs, node.object->model, "", 0, NULL));
+		r = keeps_default(fs, dir, &node, pid);
+		r = r ? r : removed(pid, &node, keys_set(fs, node.object->model, "", 0, NULL));
 		break;
 	case TABLE_SETTING:
-		r = keeps_default(fs, &node);
+		r = keeps_default(fs, dir, &node, pid);
 		r = r ? r : removed(pid, &node, setting_reset(fs, &node));
 		notify_inode(fs->notify, node_ino(&node));
 		break;

@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <linux/magic.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -307,12 +308,15 @@ static bool is_a_tree(struct check *k)
 	return is;
 }
 
-/* Its files look like a TREE's, but are not: of each model there is a key that cannot be read. */
+/* Its files look like a TREE's, but are not: of each model there is a key that cannot be read. A
+ * copy of one that lies on a FUSE filesystem, as those that containers share are, is no mount: its
+ * directory is not the root. */
 static bool is_a_mount(struct check *k)
 {
 	struct statfs fs;
 	struct stat st;
 	return fstatfs(tree_fd(k->tree), &fs) == 0 && fs.f_type == FUSE_SUPER_MAGIC &&
+	       fstat(tree_fd(k->tree), &st) == 0 && st.st_ino == FUSE_ROOT_ID &&
 	       fstatat(tree_fd(k->tree), "sessions", &st, 0) == 0 &&
 	       fstatat(tree_fd(k->tree), "version", &st, 0) == 0;
 }

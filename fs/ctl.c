@@ -42,8 +42,11 @@ static int verb(struct handle *h, const char *line, size_t n)
 	return r;
 }
 
+/* A line of blanks is none yet: more may come behind them. */
 static bool is_hopeless(const struct handle *h, const char *line, size_t n)
 {
+	if (strspn(line, " ") >= n)
+		return false;
 	switch (h->node.row->place) {
 	case TABLE_MODEL:
 		return model_ctl_is_hopeless(line, n);

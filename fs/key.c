@@ -4,9 +4,11 @@
  * root and not for reading and writing, so nothing that walks the tree ever sees it; its size is 0.
  *
  * What is written is gathered, offsets are ignored, and it is the key at the close. Once a line has
- * ended the write itself is refused when that is no key, and so is any second line: then nothing of
- * it is ever in force. Truncating alone changes nothing: `cat > key` that is interrupted loses no
- * key. Memory that held the text is wiped.
+ * ended, or no more of it could make it a key, the write itself is refused when that is none, and
+ * so is any second line: then nothing of it is ever in force. Of one that several programs write
+ * nothing is before its line has ended, or the one that opened the file closes it. Truncating alone
+ * changes nothing: `cat > key` that is interrupted loses no key. Memory that held the text is
+ * wiped.
  */
 #include "fs/faults.h"
 #include "fs/handle.h"
@@ -48,7 +50,8 @@ static int check(struct handle *h)
 	if (!node_is_listed(h->fs->nodes, &h->node))
 		return -ENOENT;
 	struct err err = {{0}};
-	if (!memchr(h->text.data, '\n', h->text.len))
+	bool has_line = memchr(h->text.data, '\n', h->text.len);
+	if (!has_line && !model_key_is_hopeless(h->text.data, h->text.len))
 		return 0; /* more of the line may come */
 	int r = model_key_check(h->text.data, length(h), &err);
 	if (r < 0)
@@ -93,6 +96,16 @@ static int key_flush(struct handle *h)
 	return r;
 }
 
+/* What has no end yet may be the half of it, which nobody is to send anywhere. */
+static int key_flush_heir(struct handle *h)
+{
+	pthread_mutex_lock(&h->lock);
+	bool has_line = h->text.len && memchr(h->text.data, '\n', h->text.len);
+	int r = h->poison;
+	pthread_mutex_unlock(&h->lock);
+	return has_line ? key_flush(h) : r;
+}
+
 static int key_truncate(struct fs *fs, const struct node *node, struct handle *h, uint64_t size)
 {
 	if (!h || size)
@@ -123,6 +136,7 @@ const struct file_ops key_ops = {
 	.read = key_read,
 	.write = key_write,
 	.flush = key_flush,
+	.flush_heir = key_flush_heir,
 	.fsync = key_flush,
 	.truncate = key_truncate,
 	.release = key_release,

@@ -270,11 +270,10 @@ static int start(struct mount *m, const struct options *o, struct err *err)
 	if (r == 0)
 		r = open_session(m, o, err);
 	if (r == 0)
-		tree_sweep(m->fs.tree);
-	if (r == 0)
 		r = open_gateway(m, o, err);
 	if (r < 0)
 		return r;
+	tree_sweep(m->fs.tree); /* now that no other daemon has the state: it may be writing */
 	m->fs.nodes = nodes_new(m->fs.gateway, m->fs.tree);
 	m->fs.notify = notify_new(&m->fs);
 	m->fs.faults = faults_new();

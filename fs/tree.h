@@ -92,7 +92,7 @@ int tree_resolve(const struct tree *t, const struct collection *c, const char *n
 int tree_trusted(const struct tree *t, const char *below, struct err *err);
 
 /* Removes the temporary files that a daemon left which was killed while it wrote. Before this one
- * writes anything; what cannot be removed stays. */
+ * writes anything, and when no other can; what cannot be removed stays. */
 void tree_sweep(const struct tree *t);
 
 #endif

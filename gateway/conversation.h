@@ -59,8 +59,9 @@ uint64_t conversation_take_last(struct conversation *c, struct turn *out);
 /* Steals what was taken. 0 or -ENOMEM: it is lost. */
 int conversation_put_back(struct conversation *c, struct turn *t);
 /* The last turn, which has nothing before it yet, has taken the place of that one: `chat`, which
- * somebody may follow, goes on to show it, of a place the last CONVERSATION_BEFORE_MAX bytes in
- * whole turns. Nothing else does. */
+ * somebody may follow, goes on to show it. Nothing else does. Of one place that is at most
+ * CONVERSATION_BEFORE_MAX bytes: what is there goes, all at once, when another turn would pass
+ * that, for who follows the text must see it become shorter, and seldom. */
 void conversation_stand_in(struct conversation *c, const struct turn *taken);
 #define CONVERSATION_BEFORE_MAX ((size_t)64 << 10)
 /* What `chat` shows before the last turn, which has nothing yet; NULL: nothing. Takes the
@@ -81,7 +82,8 @@ void conversation_free(struct conversation *c);
  * `chat`: for each turn the prompt, each line behind "> ", an empty line, the answer, an empty
  * line; a turn that broke off ends with a line "[cancelled]", "[failed: why]" or "[blocked: why]"
  * and an empty line. A turn that is under way is there from the first byte of its answer, so what
- * is refused before it never was. Thus the text only grows at its end, until turns are removed.
+ * is refused before it never was. Thus the text only grows at its end, until turns are removed or
+ * those of one place are too long.
  */
 /* Exact, O(1). */
 uint64_t conversation_chat_bytes(const struct conversation *c);

@@ -79,6 +79,7 @@ int model_setting_get(
 int model_key_set(struct model *m, const char *value, size_t len, struct err *err);
 /* Whether it could be set; says why not, and sets nothing. 0 or -EINVAL. */
 int model_key_check(const char *value, size_t len, struct err *err);
+bool model_key_is_hopeless(const char *value, size_t len); /* as session_setting_is_hopeless */
 /* Whether a text is a reference and no secret. */
 bool model_key_is_reference(const char *value, size_t len);
 

@@ -54,7 +54,7 @@ static int listen_somewhere(struct sockaddr_un *name)
 	return -1;
 }
 
-/* As http_call.c has it: what was read is for a file of that name, and no folder. */
+/* As http_easy.c has it: what was read is for a file of that name, and no folder. */
 static CURL *easy_new(const char *path, const struct sockaddr_un *to)
 {
 	CURL *e = curl_easy_init();

@@ -169,8 +169,10 @@ void http_easy_give(struct http *http, struct http_easy *easy)
 	curl_easy_setopt(easy->curl, CURLOPT_POSTFIELDS, NULL);
 	curl_easy_setopt(easy->curl, CURLOPT_ERRORBUFFER, NULL);
 	curl_easy_setopt(easy->curl, CURLOPT_PRIVATE, NULL);
-	if (!easy->url)
+	if (!easy->url) { /* what is lent, and what may be secret */
 		curl_easy_setopt(easy->curl, CURLOPT_CAINFO_BLOB, NULL);
+		curl_easy_setopt(easy->curl, CURLOPT_PROXY, NULL);
+	}
 	if (http->ending) {
 		easy_free(easy);
 		return;

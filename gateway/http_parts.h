@@ -32,7 +32,7 @@ struct http_ca {
 struct http_easy {
 	CURL *curl;
 	char *url;     /* where it is set up to go; NULL: it is to be set up each time */
-	CURLU *parsed; /* NULL: libcurl can make nothing of it, and will say so */
+	CURLU *parsed; /* the same, as libcurl reads it; given to it only where it can */
 	bool direct;   /* its request's proxy is "", and not NULL */
 	bool own_ca;   /* its request has authorities of its own */
 	char host[HTTP_HOST_SIZE]; /* as http_url_host has it */

@@ -220,6 +220,11 @@ int model_key_check(const char *value, size_t len, struct err *err)
 	return secrets_check(value, len, err);
 }
 
+bool model_key_is_hopeless(const char *value, size_t len)
+{
+	return secrets_is_hopeless(value, len);
+}
+
 bool model_key_is_reference(const char *value, size_t len)
 {
 	return secrets_is_reference(value, len);

@@ -83,6 +83,20 @@ static bool is_variable(const char *name, size_t len)
 	return len;
 }
 
+bool secrets_is_hopeless(const char *value, size_t len)
+{
+	const size_t env = sizeof env_prefix - 1, file = sizeof file_prefix - 1;
+	len -= len && value[len - 1] == '\r';
+	for (size_t i = 0; i < len; i++)
+		if (value[i] < ' ' || value[i] > '~')
+			return true;
+	if (len > SECRET_MAX || (len && value[0] == ' '))
+		return true;
+	if (len > env && begins(value, len, env_prefix))
+		return !is_variable(value + env, len - env);
+	return len > file && begins(value, len, file_prefix) && value[file] != '/';
+}
+
 int secrets_check(const char *value, size_t len, struct err *err)
 {
 	size_t env = sizeof env_prefix - 1, file = sizeof file_prefix - 1;

@@ -28,6 +28,8 @@ void secrets_forbid(struct secrets *s, dev_t device);
 
 /* Whether secrets_set takes such a value; says what is allowed, never the value. 0 or -EINVAL. */
 int secrets_check(const char *value, size_t len, struct err *err);
+/* Whether a text without the end of its line can become no such value by more bytes: prefix.h. */
+bool secrets_is_hopeless(const char *value, size_t len);
 /* Printable ASCII, at most 4,096 bytes, one line; "" removes it. 0; -EINVAL with what is allowed
  * (never with the value); -EIO, -ENOSPC. */
 int secrets_set(

@@ -33,13 +33,6 @@ static const uint64_t hang_ns = 1000000000;
 
 /* ---- opening ---- */
 
-static int note_mark(
-	void *arg, const char *key, size_t key_len, const char *value, size_t value_len)
-{
-	store_journal_mark_get(arg, value, value_len);
-	return 0;
-}
-
 static int note_change(
 	void *arg, const char *key, size_t key_len, const char *value, size_t value_len)
 {
@@ -51,12 +44,16 @@ static int note_change(
 }
 
 /* Into the database, what only the journal of a daemon that was killed has. Then that journal is
- * out of date. */
+ * out of date. Where the mark cannot be read there is no start: that would empty the journal. */
 static int recover(struct store *s, struct err *err)
 {
-	struct store_journal_mark mark = {0};
-	int r = store_scan(s, STORE_MARK_KEY, note_mark, &mark);
-	if (r < 0 || !mark.run)
+	struct store_journal_mark mark;
+	char *value;
+	size_t len;
+	int r = store_database_get(&s->database, STORE_MARK_KEY, &value, &len, err);
+	bool any = r == 0 && value && store_journal_mark_get(&mark, value, len);
+	leveldb_free(value);
+	if (!any)
 		return r;
 	leveldb_writebatch_t *group = leveldb_writebatch_create();
 	r = store_journal_replay(s->dir.path, &mark, note_change, group, err);
@@ -133,7 +130,9 @@ void store_close(struct store *s)
 	if (s->started)
 		pthread_join(s->thread, NULL);
 	s->started = false;
+	pthread_mutex_lock(&s->lock); /* who still has a group open ends it meanwhile, or later */
 	store_journal_close(&s->journal);
+	pthread_mutex_unlock(&s->lock);
 	store_database_close(&s->database);
 	state_dir_close(&s->dir);
 }

@@ -55,15 +55,28 @@ static int open_it(struct store_database *b, struct err *err)
 	return b->db ? 0 : explain(b, message, err);
 }
 
-static int check_version(struct store_database *b, struct err *err)
+int store_database_get(
+	struct store_database *b, const char *key, char **value, size_t *len, struct err *err)
 {
 	char *message = NULL;
-	size_t n;
 	leveldb_readoptions_t *options = leveldb_readoptions_create();
-	char *value = leveldb_get(b->db, options, "version", 7, &n, &message);
+	leveldb_readoptions_set_verify_checksums(options, 1);
+	*value = leveldb_get(b->db, options, key, strlen(key), len, &message);
 	leveldb_readoptions_destroy(options);
-	if (message)
-		return explain(b, message, err);
+	if (!message)
+		return 0;
+	int r = err_set(err, -EIO, "the state directory cannot be read: %s", message);
+	leveldb_free(message);
+	return r;
+}
+
+static int check_version(struct store_database *b, struct err *err)
+{
+	char *message = NULL, *value;
+	size_t n;
+	int r = store_database_get(b, "version", &value, &n, err);
+	if (r < 0)
+		return r;
 	bool older = !value || (n == 1 && *value == '1');
 	bool ours = value && n == 1 && *value == *STORE_VERSION;
 	leveldb_free(value);

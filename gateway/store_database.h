@@ -22,6 +22,10 @@ struct store_database {
 int store_database_open(struct store_database *b, const struct state_dir *dir, struct err *err);
 /* Accepts a zeroed one; zeroes it. */
 void store_database_close(struct store_database *b);
+/* new *value, for leveldb_free; NULL: there is no such key. -EIO: nobody knows. Before the first
+ * write. */
+int store_database_get(
+	struct store_database *b, const char *key, char **value, size_t *len, struct err *err);
 /* As store_scan_from. */
 int store_database_scan(struct store_database *b, const char *prefix, const char *from,
 	store_entry_fn *entry, void *arg);

@@ -195,6 +195,28 @@ int fetch_count_descriptors(void)
 	return n;
 }
 
+int fetch_count_watched(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	int n = 0;
+	for (struct dirent *e; (e = readdir(d));) {
+		char path[320], text[128];
+		snprintf(path, sizeof path, "/proc/self/fd/%s", e->d_name);
+		ssize_t len = readlink(path, text, sizeof text - 1);
+		text[len > 0 ? len : 0] = '\0';
+		if (!strstr(text, "[eventpoll]"))
+			continue;
+		snprintf(path, sizeof path, "/proc/self/fdinfo/%s", e->d_name);
+		FILE *f = fopen(path, "re");
+		while (f && fgets(text, sizeof text, f))
+			n += !strncmp(text, "tfd:", 4);
+		if (f)
+			fclose(f);
+	}
+	closedir(d);
+	return n;
+}
+
 int fetch_ca_files(char *path, size_t size)
 {
 	DIR *d = opendir("/proc/self/fd");

@@ -65,6 +65,8 @@ bool fetch_break_off(struct fetch *f);
 bool fetch_cancel_self(struct fetch *f);
 /* Of this process. */
 int fetch_count_descriptors(void);
+/* Those in the loop's epoll set, its own included. */
+int fetch_count_watched(void);
 /* Those of them that are files of authorities (http_ca.c); path: of the last one. */
 int fetch_ca_files(char *path, size_t size);
 /* Must be refused, in a sentence without the secret. */

@@ -3,7 +3,6 @@
  * that is watched. Where it matters what the server does when, the test is the server. */
 #include <arpa/inet.h>
 #include <check.h>
-#include <dirent.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -44,18 +43,24 @@ static int take_connection(void)
 	return fd;
 }
 
-/* Reads a request to its end, as fetch_make_url makes them; its first line is left in `line`. */
-static void take_request(int fd, char line[128])
+/* Reads until what came ends so. */
+static void take_until(int fd, const char *end, char room[4096])
 {
-	char room[4096];
-	size_t n = 0;
+	size_t n = 0, n_end = strlen(end);
 	do {
 		await(fd);
-		ssize_t got = read(fd, room + n, sizeof room - 1 - n);
+		ssize_t got = read(fd, room + n, 4095 - n);
 		ck_assert_int_gt(got, 0);
 		n += (size_t)got;
 		room[n] = '\0';
-	} while (!strstr(room, "{\"stream\": true}"));
+	} while (n < n_end || strcmp(room + n - n_end, end));
+}
+
+/* A request as fetch_make_url makes them; its first line is left in `line`. */
+static void take_request(int fd, char line[128])
+{
+	char room[4096];
+	take_until(fd, "{\"stream\": true}", room);
 	snprintf(line, 128, "%.*s", (int)strcspn(room, "\r"), room);
 }
 
@@ -65,34 +70,11 @@ static void answer(int fd)
 	ck_assert_int_eq(write(fd, text, sizeof text - 1), sizeof text - 1);
 }
 
-/* The descriptors in the loop's epoll set, its own included. */
-static int count_watched(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	int n = 0;
-	for (struct dirent *e; (e = readdir(d));) {
-		char path[320], text[128];
-		snprintf(path, sizeof path, "/proc/self/fd/%s", e->d_name);
-		ssize_t len = readlink(path, text, sizeof text - 1);
-		text[len > 0 ? len : 0] = '\0';
-		if (!strstr(text, "[eventpoll]"))
-			continue;
-		snprintf(path, sizeof path, "/proc/self/fdinfo/%s", e->d_name);
-		FILE *f = fopen(path, "re");
-		while (f && fgets(text, sizeof text, f))
-			n += !strncmp(text, "tfd:", 4);
-		if (f)
-			fclose(f);
-	}
-	closedir(d);
-	return n;
-}
-
 static void await_watched(int want)
 {
-	for (int i = 0; i < 50000 && count_watched() != want; i++)
+	for (int i = 0; i < 50000 && fetch_count_watched() != want; i++)
 		usleep(100);
-	ck_assert_int_eq(count_watched(), want);
+	ck_assert_int_eq(fetch_count_watched(), want);
 }
 
 /* One call that is answered on that connection, or on a new one: the connection. */
@@ -128,10 +110,10 @@ static void close_both(void)
 
 START_TEST(a_connection_that_nobody_uses_is_watched_on)
 {
-	int alone = count_watched();
+	int alone = fetch_count_watched();
 	int fd = call_once(-1);
 	for (int i = 0; i < 3; i++) {
-		ck_assert_int_eq(count_watched(), alone + 1);
+		ck_assert_int_eq(fetch_count_watched(), alone + 1);
 		call_once(fd);
 	}
 	fetch_assert_counts(0, 1);
@@ -141,10 +123,10 @@ END_TEST
 
 START_TEST(one_that_its_server_closes_meanwhile_is_watched_no_more_and_the_next_call_has_another)
 {
-	int alone = count_watched();
+	int alone = fetch_count_watched();
 	for (int i = 0; i < 3; i++) {
 		int fd = call_once(-1);
-		ck_assert_int_eq(count_watched(), alone + 1);
+		ck_assert_int_eq(fetch_count_watched(), alone + 1);
 		close(fd);
 		await_watched(alone);
 	}
@@ -154,7 +136,7 @@ END_TEST
 
 START_TEST(one_on_which_something_comes_unasked_is_watched_no_more)
 {
-	int alone = count_watched();
+	int alone = fetch_count_watched();
 	int fd = call_once(-1);
 	ck_assert_int_eq(write(fd, "x", 1), 1);
 	await_watched(alone);
@@ -260,6 +242,90 @@ START_TEST(of_more_places_than_handles_each_is_asked_as_itself)
 }
 END_TEST
 
+/* What a call with that handle sends, to the listener or through it as a proxy; fd: on which
+ * connection. */
+static int send_once(int fd, const struct http_request *like, const char *end, char room[4096])
+{
+	struct fetch f = {0};
+	fetch_make_url(&f, own_url);
+	f.q.method = like->method;
+	f.q.headers = like->headers;
+	f.q.body = like->body;
+	f.q.body_len = like->body ? strlen(like->body) : 0;
+	f.q.proxy = like->proxy;
+	fetch_on_loop(fetch_begin, &f);
+	if (fd < 0)
+		fd = take_connection();
+	take_until(fd, end, room);
+	answer(fd);
+	fetch_wait(&f);
+	ck_assert_msg(f.fault == HTTP_OK, "%s", f.sentence);
+	fetch_drop(&f);
+	return fd;
+}
+
+START_TEST(a_handle_has_nothing_of_the_call_before_but_where_it_goes)
+{
+	static const char *const key[] = {"authorization: Bearer first-key", "x-one: 1", NULL};
+	static const char *const other[] = {"x-api-key: second-key", NULL};
+	char room[4096];
+	struct http_request q = {
+		.method = "POST", .headers = key, .body = "a body that is long", .proxy = ""};
+	int fd = send_once(-1, &q, q.body, room);
+	ck_assert_ptr_nonnull(strstr(room, "first-key"));
+
+	q = (struct http_request){.method = "POST", .headers = other, .body = "b", .proxy = ""};
+	send_once(fd, &q, "\r\n\r\nb", room);
+	ck_assert_ptr_nonnull(strstr(room, "second-key"));
+	ck_assert_ptr_null(strstr(room, "first-key"));
+	ck_assert_ptr_null(strcasestr(room, "x-one"));
+	ck_assert_ptr_nonnull(strcasestr(room, "content-length: 1\r\n"));
+
+	q = (struct http_request){.method = "GET", .proxy = ""};
+	send_once(fd, &q, "\r\n\r\n", room);
+	ck_assert_int_eq(strncmp(room, "GET ", 4), 0);
+	ck_assert_ptr_null(strstr(room, "-key"));
+	ck_assert_ptr_null(strcasestr(room, "content-"));
+
+	q = (struct http_request){.method = "POST", .body = "", .proxy = ""};
+	send_once(fd, &q, "\r\n\r\n", room);
+	ck_assert_int_eq(strncmp(room, "POST ", 5), 0);
+	ck_assert_ptr_nonnull(strcasestr(room, "content-length: 0\r\n"));
+	assert_handles(1, 1);
+	close(fd);
+}
+END_TEST
+
+START_TEST(the_password_for_one_proxy_is_not_sent_to_another)
+{
+	char room[4096], with[96], without[96];
+	const char *host = own_url + strlen("http://");
+	struct http_request q = {.method = "POST", .body = "b"};
+	snprintf(with, sizeof with, "http://me:pass@%.*s", (int)strcspn(host, "/"), host);
+	snprintf(without, sizeof without, "http://%.*s", (int)strcspn(host, "/"), host);
+	for (int i = 0; i < 2; i++) {
+		q.proxy = with;
+		int fd = send_once(-1, &q, "\r\n\r\nb", room);
+		ck_assert_ptr_nonnull(strcasestr(room, "proxy-authorization: Basic bWU6cGFzcw=="));
+		close(fd);
+		await_watched(1);
+		q.proxy = without;
+		fd = send_once(-1, &q, "\r\n\r\nb", room);
+		ck_assert_int_eq(strncmp(room, "POST http://", 12), 0);
+		ck_assert_ptr_null(strcasestr(room, "proxy-authorization"));
+		close(fd);
+		await_watched(1);
+		q.proxy = "";
+		fd = send_once(-1, &q, "\r\n\r\nb", room);
+		ck_assert_int_eq(strncmp(room, "POST /v1", 8), 0);
+		ck_assert_ptr_null(strcasestr(room, "proxy-"));
+		close(fd);
+		await_watched(1);
+		assert_handles(2, 1); /* one for proxies by name, one for the place itself */
+	}
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *s = suite_create("http_reuse");
@@ -273,6 +339,8 @@ static Suite *make_suite(void)
 	tcase_add_test(c, a_request_that_is_sent_again_has_the_same_target);
 	tcase_add_test(c, calls_to_one_place_share_a_handle_and_places_have_their_own);
 	tcase_add_test(c, of_more_places_than_handles_each_is_asked_as_itself);
+	tcase_add_test(c, a_handle_has_nothing_of_the_call_before_but_where_it_goes);
+	tcase_add_test(c, the_password_for_one_proxy_is_not_sent_to_another);
 	suite_add_tcase(s, c);
 	return s;
 }

@@ -126,6 +126,30 @@ START_TEST(what_is_no_key_is_refused_without_being_repeated)
 }
 END_TEST
 
+START_TEST(only_what_can_become_no_key_is_hopeless)
+{
+	static const char *const good[] = {
+		"sk-a b~!", "env:HOME_2", "environment", "file:/a b/c:d", "filed", "x"};
+	char line[64];
+	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+		ck_assert_int_eq(secrets_check(good[i], strlen(good[i]), NULL), 0);
+		for (size_t n = 0; n <= strlen(good[i]); n++)
+			ck_assert_msg(!secrets_is_hopeless(good[i], n), "%.*s", (int)n, good[i]);
+		int n = snprintf(line, sizeof line, "%s\r", good[i]);
+		ck_assert_msg(!secrets_is_hopeless(line, (size_t)n), "%s", good[i]);
+	}
+	static const char *const bad[] = {
+		" sk", "s\tk", "s\rk", "k\xc3\xa9", "env:a-b", "env:2", "file:a", "\x7f"};
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		ck_assert_msg(secrets_is_hopeless(bad[i], strlen(bad[i])), "%s", bad[i]);
+	char *most = calloc(1, 4098);
+	memset(most, 'k', 4097);
+	ck_assert(!secrets_is_hopeless(most, 4096));
+	ck_assert(secrets_is_hopeless(most, 4097));
+	free(most);
+}
+END_TEST
+
 START_TEST(a_variable_is_looked_up_when_it_is_asked_for)
 {
 	char *got = NULL;
@@ -276,6 +300,7 @@ int main(void)
 	tcase_add_test(t, a_key_is_there_after_a_restart_and_gone_when_it_is_emptied);
 	tcase_add_test(t, nobody_else_may_look_into_the_directory_or_a_file_of_it);
 	tcase_add_test(t, what_is_no_key_is_refused_without_being_repeated);
+	tcase_add_test(t, only_what_can_become_no_key_is_hopeless);
 	tcase_add_test(t, a_variable_is_looked_up_when_it_is_asked_for);
 	tcase_add_test(t, a_file_is_read_each_time_and_its_first_line_is_the_key);
 	tcase_add_test(t, a_file_of_our_own_mount_is_not_read);

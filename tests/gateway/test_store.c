@@ -177,6 +177,43 @@ START_TEST(a_group_that_is_open_at_the_end_is_written_whole)
 }
 END_TEST
 
+static atomic_bool closed;
+
+static void *group_on(void *store)
+{
+	while (!closed) {
+		store_begin(store);
+		store_put(store, "s/a", "x", 1);
+		store_end(store);
+		store_tell(store);
+	}
+	store_begin(store);
+	store_end(store);
+	return NULL;
+}
+
+/* Whoever still holds a session may go on with it. The thread sanitizer sees whether that is safe.
+ */
+START_TEST(groups_go_on_beside_the_end_and_behind_it)
+{
+	pthread_t other;
+	struct store *s = store_fixture_open(store_fixture_dir);
+	closed = false;
+	ck_assert_int_eq(pthread_create(&other, NULL, group_on, s), 0);
+	usleep(20000);
+	store_close(s);
+	usleep(1000);
+	closed = true;
+	pthread_join(other, NULL);
+	store_free(s);
+	s = store_fixture_open(store_fixture_dir);
+	struct store_fixture_found f = {""};
+	store_scan(s, "s/", store_fixture_note, &f);
+	ck_assert_str_eq(f.text, "s/a=x;");
+	store_free(s);
+}
+END_TEST
+
 static struct store *swept;
 static atomic_bool enough;
 static sem_t rested;
@@ -325,6 +362,7 @@ int main(void)
 	tcase_add_test(t, who_waits_within_a_group_is_told_at_its_end_and_not_before);
 	tcase_add_test(t, a_group_that_is_open_at_the_end_is_written_whole);
 	tcase_add_test(t, sweeps_that_do_not_end_do_not_keep_back_what_may_be_written_later);
+	tcase_add_test(t, groups_go_on_beside_the_end_and_behind_it);
 	tcase_add_test(t, a_directory_in_use_is_refused_with_the_pid_of_its_user);
 	tcase_add_test(t, database_and_journal_are_private_in_a_directory_that_is_not);
 	tcase_add_test(t, a_missing_directory_is_made_for_its_owner_only);

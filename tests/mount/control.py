@@ -276,6 +276,15 @@ def a_line_that_is_the_beginning_of_no_verb_is_the_error_of_its_write(m):
 
 
 @claim()
+def a_line_of_ctl_means_the_same_however_it_is_split(m):
+    s = m.session()
+    for size in (1, 100):
+        for line, ends_with in ((" cancel", 1), ("cancel ", 0), ("  ", 0), ("", 0), ("cancel\r", 0)):
+            done = m.sh("printf '%s\n' | dd bs=%d of=$S/ctl status=none" % (line, size), S=s.path)
+            equal((size, line, done.returncode), (size, line, ends_with))
+
+
+@claim()
 def a_copy_of_messages_json_is_the_conversation_and_shares_its_prefix(m):
     a, b = m.session(temperature=0), m.session(temperature=0)
     a.ask("another long question " * 20)

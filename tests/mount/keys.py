@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import signal
+import subprocess
 import threading
 
 import harness
@@ -97,7 +98,7 @@ def what_is_no_key_is_refused_and_the_one_before_stays(m):
             "Invalid argument" in done.stderr, done
         equal(kept(m, "refusing"), "sk-old")
     fd = os.open(f("key"), os.O_WRONLY)
-    os.write(fd, b"env:not-a-variable")
+    os.write(fd, b"env:")
     with refused(errno.EINVAL):
         os.fsync(fd)
     with refused(errno.EINVAL):
@@ -105,6 +106,11 @@ def what_is_no_key_is_refused_and_the_one_before_stays(m):
     with refused(errno.EINVAL):
         os.close(fd)
     equal(kept(m, "refusing"), "sk-old")
+    for bad in ("gr\u00fc\u00dfe", " sk", "env:not-a-variable", "file:key"):  # no close is heard at a shell
+        done = m.sh("printf '%s' \"$V\" > $F", F=f("key"), V=bad)
+        assert done.returncode and "Invalid argument" in done.stderr, (bad, done)
+        equal(kept(m, "refusing"), "sk-old")
+    m.sh("printf 'file:/tmp/a key' | dd bs=1 of=$F status=none", check=True, F=f("key"))
     m.sh("rm -r models/refusing", check=True)
 
 
@@ -126,6 +132,21 @@ def of_two_lines_none_is_ever_the_key(m):
         os.close(fd)
     equal(kept(m, "twice"), "sk-old")
     m.sh("rm -r models/twice", check=True)
+
+
+@claim()
+def a_key_that_several_programs_write_is_one_key_and_never_the_half_of_it(m):
+    f = model(m, "pieces")
+    write(f("key"), "sk-old\n")
+    fd = os.open(f("key"), os.O_WRONLY)
+    for piece, after in (("sk-", "sk-old"), ("new", "sk-old"), ("er\n", "sk-newer")):
+        subprocess.run(["printf", piece], stdout=fd, check=True)
+        equal(kept(m, "pieces"), after)
+    os.close(fd)
+    equal(kept(m, "pieces"), "sk-newer")
+    done = m.sh("{ /bin/echo -n env:; /bin/echo -n HO; cat < /dev/null; /bin/echo -n ME; } > $F", F=f("key"))
+    equal((done.returncode, done.stderr, kept(m, "pieces")), (0, "", "env:HOME"))
+    m.sh("rm -r models/pieces", check=True)
 
 
 @claim()

@@ -134,6 +134,21 @@ def rm_r_removes_a_model(m):
 
 
 @claim()
+def rm_r_of_the_default_model_leaves_its_key_and_its_prices(m):
+    m.sh("mkdir models/dear; cd models/dear; echo http://127.0.0.1:9/v1 > endpoint; echo sk-nobody > key;"
+         "echo 3 > price_input; echo big > remote_name; ln -sfn dear ../default", check=True)
+    names = ["endpoint", "price_input", "remote_name"]
+    for tool in ("rm -r models/dear", "rm -rf models/dear", "find models/dear -delete"):
+        done = m.sh(tool)
+        assert done.returncode and "models/dear/price_input" in done.stderr, (tool, done)
+        equal([read(m("models", "dear", name)) for name in names], ["http://127.0.0.1:9/v1\n", "3\n", "big\n"])
+        equal(json.loads(read(m("models", "dear", "info")))["key"], True)
+    m.sh("rm models/dear/key models/dear/price_input", check=True)  # who means just these
+    m.sh("ln -sfn tiny models/default; rm -r models/dear", check=True)
+    assert not exists(m("models", "dear"))
+
+
+@claim()
 def rm_r_of_the_default_model_leaves_it_a_model(m):
     path = os.path.join(m.tree, "models", "tiny", "path")
     before = read(path)
@@ -144,6 +159,8 @@ def rm_r_of_the_default_model_leaves_it_a_model(m):
         os.unlink(m("models", "tiny", "path"))
     said = read(m("models", "tiny", "error"))
     assert said.startswith("path: models/default points to tiny"), said
+    write(m("models", "tiny", "quality"), "0.25\n")
+    m.sh("rm models/tiny/quality", check=True)  # by itself it may go
     assert m.session().ask("hello")
     # Another path may be written, and one that has an endpoint as well may go.
     write(m("models", "tiny", "path"), before)

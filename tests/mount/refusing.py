@@ -188,7 +188,7 @@ def json_that_several_programs_write_is_judged_at_the_end_of_all(m):
     one, two = (os.path.join(m.top, name) for name in ("one", "two"))
     write(one, json.dumps(both[0]) + ",")
     write(two, json.dumps(both[1]) + "]")
-    for shell in SHELLS:
+    for shell in shells():
         for script in ("{ echo '['; cat %s; cat %s; }", "{ /bin/echo '['; cat %s; /bin/echo; cat %s; }",
                        "{ sh -c 'echo [; cat %s'; cat < /dev/null; cat %s | cat; }"):
             s = m.session()
@@ -200,7 +200,7 @@ def json_that_several_programs_write_is_judged_at_the_end_of_all(m):
 
 @claim()
 def json_that_several_programs_leave_unfinished_is_told_after_the_last_close(m):
-    for shell in SHELLS:
+    for shell in shells():
         s = m.session()
         s.ask("hello")
         before = s.messages()

@@ -276,6 +276,22 @@ def check_of_a_mount_says_that_it_is_one(Mount):
 
 
 @claim(own=True)
+def a_start_that_is_refused_leaves_tree_alone(Mount):
+    """The daemon that has it may be writing, and its number be none of here: a container's."""
+    with Mount() as m:
+        left = os.path.join(m.tree, "models", "tiny", ".path.llmfs-99999999")
+        harness.write(left, "")
+        other = os.path.join(m.top, "other")
+        os.mkdir(other)
+        p = run("-o", "state=" + m.state, m.tree, other)
+        assert p.returncode and "in use by another" in p.stderr, p
+        assert exists(left)
+        m.stop()
+        m.start()
+        assert not exists(left)
+
+
+@claim(own=True)
 def options_of_fstab_are_taken_in_its_order(Mount):
     """mount.fuse.llmfs TREE MOUNTPOINT -o rw,_netdev,..."""
     m = Mount(start=False)
