@@ -50,7 +50,7 @@ static void session_stat(const struct node *node, struct stat *st)
 static void account_stat(const struct node *node, struct stat *st)
 {
 	uid_t uid;
-	bool is_private = !(node->row->mode & 077) && (node->row->mode & 0400);
+	bool is_private = (node->row->mode & 0777) == 0400; /* what is written stays the daemon's */
 	/* `error` is about what the daemon's user wrote. */
 	if (!is_private || node->row->view == TABLE_FAULT ||
 		!account_uid(node->object->account, &uid) || uid == st->st_uid)

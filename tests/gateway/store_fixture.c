@@ -63,3 +63,12 @@ int store_fixture_note(
 		(int)value_len, value);
 	return 0;
 }
+
+void store_fixture_expect(const char *text)
+{
+	struct store *s = store_fixture_open(store_fixture_dir);
+	struct store_fixture_found f = {""};
+	store_scan(s, "s/", store_fixture_note, &f);
+	ck_assert_str_eq(f.text, text);
+	store_free(s);
+}

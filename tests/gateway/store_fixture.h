@@ -33,5 +33,7 @@ struct store_fixture_found {
 };
 int store_fixture_note(
 	void *arg, const char *key, size_t key_len, const char *value, size_t value_len);
+/* What a store that is opened anew has behind s/. */
+void store_fixture_expect(const char *text);
 
 #endif

@@ -256,6 +256,13 @@ def a_user_reads_what_he_has_spent_and_no_other_does(m):
         done = m.sh("cat budgets/%s/%s" % (name, file), user=12346)
         assert "Permission denied" in done.stderr, done
         read(m("budgets", name, file))
+    # What is written is no business of his either.
+    st = os.stat(m("budgets", name, "ctl"))
+    equal((st.st_uid, st.st_mode & 0o7777), (os.geteuid(), 0o600))
+    for script in ("echo 'credit 100' > budgets/%s/ctl", "echo reset > budgets/%s/ctl",
+                   "cat budgets/%s/ctl", "echo 5 > budgets/%s/limit"):
+        done = m.sh(script % name, user=12345)
+        assert done.returncode and "Permission denied" in done.stderr, (script, done)
     # What was wrong with a setting is no business of his.
     st = os.stat(m("budgets", name, "error"))
     equal((st.st_uid, st.st_mode & 0o7777), (os.geteuid(), 0o400))
