@@ -120,6 +120,7 @@ const struct collection collection_budgets = {
 	.kind = OBJECT_ACCOUNT,
 	.outside = TABLE_BUDGETS,
 	.inside = TABLE_ACCOUNT,
+	.shows_defaults = true,
 	.always = "default",
 	.settings = account_setting_names,
 	.create = gateway_account_create,
@@ -189,6 +190,7 @@ static bool parts_is_configured(void *it)
 		.kind = OBJECT_FIXED,                                                              \
 		.outside = TABLE_NOWHERE,                                                          \
 		.single = true,                                                                    \
+		.shows_defaults = true,                                                            \
 		.settings = which##_settings,                                                      \
 		.find = parts_find,                                                                \
 		.put = parts_put,                                                                  \

@@ -27,6 +27,8 @@ struct collection {
 	enum object_kind kind;
 	enum table_place outside, inside; /* where its directories stand; what is in one of them */
 	bool single;
+	/* A setting that was not set shows what is in force. */
+	bool shows_defaults;
 	bool default_is_link; /* `default` is a symlink there, and no name */
 	const char *always;   /* exists with or without a directory in TREE, or NULL */
 	/* Settings whose values are paths below its directory in TREE; ends with NULL. Or NULL. */

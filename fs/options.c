@@ -89,6 +89,11 @@ static int take(void *data, const char *arg, int key, struct fuse_args *out)
 		*(o->mountpoint ? &o->tree : &o->mountpoint) = strdup(arg);
 		return 0;
 	default:
+		/* After -o they have no dash; of others libfuse has this one. */
+		if (arg[0] == '-' && strcmp(arg, "-r")) {
+			o->unknown = o->unknown ? o->unknown : arg;
+			return 0;
+		}
 		return strncmp(arg, "x-", 2) == 0 ? 0 : 1;
 	}
 }
@@ -250,6 +255,8 @@ int options_parse(struct options *o, int argc, char **argv, struct err *err)
 	order(o);
 	if (o->help || o->version || o->files)
 		return 0;
+	if (o->unknown)
+		return err_set(err, -EINVAL, "unknown option %s; see llmfs --help", o->unknown);
 	if (o->check)
 		return complete_check(o, err);
 	if (o->max_threads == 0 || o->max_threads > 1000)

@@ -15,7 +15,8 @@ struct options {
 	bool foreground, debug, help, version, files, check;
 	unsigned max_threads;
 	unsigned max_sessions, max_queued, idle_unload_s; /* 0: the gateway's default */
-	struct fuse_args args;                            /* what is libfuse's */
+	const char *unknown;   /* the first such option, in argv, or NULL */
+	struct fuse_args args; /* what is libfuse's */
 };
 
 /* Fills *o, which is zeroed. -EINVAL and others with a sentence. With help, version or files

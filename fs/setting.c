@@ -59,8 +59,9 @@ static int value_of(struct fs *fs, const struct node *node, bool set, struct buf
 		r = tree_setting_get(fs->tree, c, c->name(it), file, out);
 		/* An empty file sets nothing, as one that is not there. */
 		if (r == -ENOENT || (r == 0 && out->len == before))
-			r = !set && (c->single || !c->is_configured(it)) ? c->get(it, file, out)
-									 : 0;
+			r = !set && (c->shows_defaults || !c->is_configured(it))
+				    ? c->get(it, file, out)
+				    : 0;
 	}
 	return r < 0 || out->len == before ? r : buf_append(out, "\n", 1);
 }
@@ -265,6 +266,18 @@ static bool whole(struct handle *h, size_t n)
 	return setting_json_whole(text, last) || hopeless(h, n);
 }
 
+/* What was in force before the handle's first value; the refusal of a later one stays told. */
+static void undo(struct handle *h)
+{
+	const char *text = h->before.data ? h->before.data : "";
+	void *it;
+	if (owner_of(h->fs, &h->node, &it))
+		store(h->fs, &h->node, text, h->before.len, NULL);
+	else
+		session_setting_undo(
+			it, h->node.row->name, text, tree_value_length(text, h->before.len));
+}
+
 /* Puts what was written in force. Lines come one by one from a shell: when a later one is refused,
  * so are those before it. */
 static int apply(struct handle *h)
@@ -277,7 +290,7 @@ static int apply(struct handle *h)
 	if (r == 0)
 		h->dirty = false;
 	else if (keeps && h->applied)
-		store(h->fs, &h->node, h->before.data ? h->before.data : "", h->before.len, NULL);
+		undo(h);
 	h->applied = h->applied || r == 0;
 	h->refusal = r;
 	return r;

@@ -70,6 +70,7 @@ struct gateway {
 	atomic_uint_least64_t next_request;
 	uint64_t started_ns;                        /* CLOCK_REALTIME */
 	atomic_uint_least64_t refusals[N_REFUSALS]; /* of prompts, before they were requests */
+	atomic_uint_least64_t n_queued, n_running;  /* requests; session.c's */
 	dev_t mount_device;
 
 	struct store *store;

@@ -195,11 +195,12 @@ static int open_book(struct gateway *g, struct err *err)
 	struct book_crash crash;
 	for (size_t i = 0; book_crash(g->book, i, &crash); i++)
 		session_crashed(g, &crash);
+	r = session_restore_queued(g, err);
 	uint64_t last = book_last_request(g->book), audited = audit_last_request(g->audit);
 	last = audited > last ? audited : last;
 	if (atomic_load(&g->next_request) < last)
 		atomic_store(&g->next_request, last);
-	return 0;
+	return r;
 }
 
 static int open_secrets(struct gateway *g, const char *state_dir, struct err *err)

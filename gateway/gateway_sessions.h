@@ -79,6 +79,9 @@ int session_setting_set(struct session *s, const char *file, const char *value, 
 bool session_setting_is_hopeless(
 	struct session *s, const char *file, const char *value, size_t len);
 int session_setting_reset(struct session *s, const char *file);
+/* Back to what was in force before, len 0: the default, because what was set after it is refused as
+ * well: what `error` shows of that refusal stays. */
+int session_setting_undo(struct session *s, const char *file, const char *value, size_t len);
 int session_setting_get(
 	struct session *s, const char *file, struct buf *out); /* appends the value, no newline; ""
 								 when it is the default "none" */

@@ -18,22 +18,16 @@
 #include "gateway/session.h"
 
 struct totals {
-	uint64_t sessions, models, queued, running;
+	uint64_t sessions, models;
 	struct provider_stats engines;
 };
 
 static void add_up(struct gateway *g, struct totals *t)
 {
 	*t = (struct totals){0};
-	struct session **sessions = gateway_all_sessions(g);
-	for (size_t i = 0; sessions && sessions[i]; i++) {
-		pthread_mutex_lock(&sessions[i]->lock);
-		t->queued += sessions[i]->n_queued;
-		t->running += sessions[i]->running != NULL;
-		pthread_mutex_unlock(&sessions[i]->lock);
-		t->sessions++;
-	}
-	gateway_put_sessions(sessions);
+	pthread_mutex_lock(&g->lock);
+	t->sessions = g->sessions.n;
+	pthread_mutex_unlock(&g->lock);
 	struct model **models = gateway_all_models(g);
 	for (size_t i = 0; models && models[i]; i++) {
 		struct provider_stats s;
@@ -94,8 +88,8 @@ NUMBER(latency_p50_ms, quantile_ms(g, METRICS_LATENCY, 0.5))
 NUMBER(latency_p95_ms, quantile_ms(g, METRICS_LATENCY, 0.95))
 NUMBER(sessions, t->sessions)
 NUMBER(models_loaded, t->models)
-NUMBER(requests_running, t->running)
-NUMBER(requests_queued, t->queued)
+NUMBER(requests_running, atomic_load(&g->n_running))
+NUMBER(requests_queued, atomic_load(&g->n_queued))
 NUMBER(kv_blocks_total, t->engines.kv_blocks_total)
 NUMBER(kv_blocks_used, t->engines.kv_blocks_used)
 NUMBER(kv_blocks_cached, t->engines.kv_blocks_cached)

@@ -104,6 +104,10 @@ struct guard_stream *guard_stream_free(struct guard_stream *s); /* accepts NULL,
 int guard_stream_feed(struct guard_stream *s, const char *text, size_t len, struct buf *out);
 /* The text is complete: the rest. As guard_stream_feed. */
 int guard_stream_end(struct guard_stream *s, struct buf *out);
+/* It breaks off here, and no more of it will come: patterns are judged as at an end, and what is
+ * held back for them is given. What json and schema would judge is not there, and all of it stays
+ * back; so does a character that was cut in two. As guard_stream_feed, but for -EILSEQ. */
+int guard_stream_break(struct guard_stream *s, struct buf *out);
 /* 1 and *finding: it would be blocked if it ended here. 0: not. The stream goes on as it was. */
 int guard_stream_peek(struct guard_stream *s, struct guard_finding *finding);
 /* borrows until the next call: what was found so far and nothing can be found before any more, by

@@ -40,8 +40,8 @@ struct guard_stream {
 	struct guard_hits peeked;
 	struct guard_release release;
 	struct guard_told told;
-	int state; /* 0; 1: blocked; -errno */
-	bool ended;
+	int state;         /* 0; 1: blocked; -errno */
+	bool ended, broke; /* broke: it ended before it was whole */
 };
 
 /* What taking a slice changes before anything of it is released. */
@@ -238,7 +238,7 @@ static int settle(struct guard_stream *s, size_t first, struct buf *out)
 		if (s->p[i] < safe && s->set->patterns[i]->action != GUARD_WARN)
 			safe = s->p[i];
 	}
-	if (s->set->hold_all && !s->ended)
+	if (s->set->hold_all && (!s->ended || s->broke))
 		safe = 0;
 	if (r == 0)
 		r = guard_release_run(&s->release, &view, safe, out);
@@ -371,16 +371,13 @@ static int track_end(struct guard_stream *s, struct guard_hits *hits, bool keep)
 	return r;
 }
 
-int guard_stream_end(struct guard_stream *s, struct buf *out)
+/* The text ends here. What is left of a character that was cut in two is not of it. */
+static int finish(struct guard_stream *s, struct buf *out)
 {
 	size_t first = s->hits.n;
 
-	if (s->state || s->ended)
-		return s->state;
-	if (s->carry.n)
-		return s->state = -EILSEQ;
 	s->state = track_end(s, &s->hits, false);
-	if (s->state == 0) /* where it matters the text is here from its first byte on */
+	if (s->state == 0 && !s->broke) /* where it matters the text is here from byte 0 on */
 		s->state = guard_format_judge(s->set, view_of(s, true).bytes, s->end, &s->hits);
 	if (s->state == 0 && guard_hits_blocking(&s->hits))
 		return s->state = guard_hits_tell_block(&s->hits, &s->told);
@@ -388,6 +385,23 @@ int guard_stream_end(struct guard_stream *s, struct buf *out)
 	if (s->state == 0)
 		s->state = settle(s, first, out);
 	return s->state;
+}
+
+int guard_stream_end(struct guard_stream *s, struct buf *out)
+{
+	if (s->state || s->ended)
+		return s->state;
+	if (s->carry.n)
+		return s->state = -EILSEQ;
+	return finish(s, out);
+}
+
+int guard_stream_break(struct guard_stream *s, struct buf *out)
+{
+	if (s->state || s->ended)
+		return s->state;
+	s->broke = true;
+	return finish(s, out);
 }
 
 int guard_stream_peek(struct guard_stream *s, struct guard_finding *finding)

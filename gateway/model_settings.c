@@ -144,8 +144,8 @@ static const char *const switches[] = {"on", "off", NULL};
 static const char *const families[] = {
 	"chatml", "llama2", "llama3", "mistral", "zephyr", "gemma", "plain", NULL};
 
-#define PRICE "dollars per million tokens: at most 1000000000, with at most 9 decimals, or nothing"
-#define MILLISECONDS "milliseconds, a whole number from 0 (no limit) to 86400000"
+#define PRICE "dollars per million tokens, at most 1000000000, with at most 9 decimals, or nothing"
+#define MILLISECONDS "a whole number of milliseconds from 0 (no limit) to 86400000"
 
 /* Whole numbers. */
 #define INTEGER(file, least, most, standard, again, words)                                         \
@@ -159,7 +159,7 @@ static const char *const families[] = {
 		.allowed = words_, .reloads = true                                                 \
 	}
 #define TIME_OUT(file, standard, what)                                                             \
-	INTEGER(file, 0, 86400000, standard, true, what ": " MILLISECONDS)
+	INTEGER(file, 0, 86400000, standard, true, MILLISECONDS " (" what ")")
 
 static const struct row rows[N_MODEL_SETTINGS] = {
 	[MODEL_PATH] = {.name = "path",
@@ -209,8 +209,8 @@ static const struct row rows[N_MODEL_SETTINGS] = {
 		.low = 0.01,
 		.high = 1,
 		.max_bytes = NUMBER_BYTES,
-		.allowed = "the share of a GPU's free memory that it may take, a number from 0.01 "
-			   "to 1",
+		.allowed = "a number from 0.01 to 1 (the share of a GPU's free memory that it may "
+			   "take)",
 		.reloads = true},
 	[MODEL_PRICE_INPUT] = {.name = "price_input",
 		.check = check_dollars,
@@ -236,10 +236,10 @@ static const struct row rows[N_MODEL_SETTINGS] = {
 		.allowed = "words of chat, json, code, math, vision, audio, tools, embed, with "
 			   "blanks between them, or nothing (chat json)"},
 	[MODEL_CONTEXT] = INTEGER("context", 1, 100000000, 0, true,
-		"tokens of prompt and answer together, a whole number from 1 to 100000000, or "
+		"a whole number from 1 to 100000000 (tokens of prompt and answer together), or "
 		"nothing (what the model says; of an endpoint: 131072)"),
 	[MODEL_MAX_TOKENS] = INTEGER("max_tokens", 1, 1000000, 0, false,
-		"tokens of the longest answer it can give, a whole number from 1 to 1000000, or "
+		"a whole number from 1 to 1000000 (tokens of the longest answer it can give), or "
 		"nothing"),
 	[MODEL_FALLBACK] = {.name = "fallback",
 		.check = check_fallback,
@@ -247,13 +247,13 @@ static const struct row rows[N_MODEL_SETTINGS] = {
 		.allowed = "names of at most 16 models, each once, in the order in which they are "
 			   "tried"},
 	[MODEL_WEIGHT] = INTEGER("weight", 0, 1000000, 1, false,
-		"its share where router/policy is split, a whole number from 0 to 1000000"),
+		"a whole number from 0 to 1000000 (its share where router/policy is split)"),
 	[MODEL_REQUESTS_MAX] = INTEGER("requests_max", 1, 100000, 256, false,
-		"requests at the same time, a whole number from 1 to 100000"),
+		"a whole number from 1 to 100000 (requests at the same time)"),
 	[MODEL_QUEUE_MAX] = INTEGER("queue_max", 0, 1000000, 4096, false,
-		"requests that may wait, a whole number from 0 to 1000000"),
+		"a whole number from 0 to 1000000 (requests that may wait)"),
 	[MODEL_QUEUE_TIMEOUT_MS] = INTEGER("queue_timeout_ms", 0, 86400000, 60000, false,
-		"how long a request may wait: " MILLISECONDS),
+		MILLISECONDS " (how long a request may wait)"),
 	[MODEL_CONNECT_TIMEOUT_MS] = TIME_OUT("connect_timeout_ms", 5000, "until it is connected"),
 	[MODEL_FIRST_BYTE_TIMEOUT_MS] =
 		TIME_OUT("first_byte_timeout_ms", 60000, "until the first byte of an answer"),
@@ -261,28 +261,28 @@ static const struct row rows[N_MODEL_SETTINGS] = {
 		TIME_OUT("idle_timeout_ms", 30000, "between two pieces of an answer"),
 	[MODEL_TIMEOUT_MS] = TIME_OUT("timeout_ms", 600000, "for all of a request"),
 	[MODEL_RETRIES] = INTEGER("retries", 0, 10, 2, true,
-		"how often a request is tried again, a whole number from 0 to 10"),
+		"a whole number from 0 to 10 (how often a request is tried again)"),
 	[MODEL_RETRY_RATIO] = {.name = "retry_ratio",
 		.check = check_real,
 		.number = 0.1,
 		.high = 1,
 		.max_bytes = NUMBER_BYTES,
-		.allowed = "the share of requests that may be tried again, besides 10 within 10 "
-			   "seconds, a number from 0 to 1",
+		.allowed = "a number from 0 to 1 (the share of requests that may be tried again, "
+			   "besides 10 within 10 seconds)",
 		.reloads = true},
 	[MODEL_BREAKER_FAILURES] = INTEGER("breaker_failures", 1, 1000, 5, true,
-		"failures in a row that open the breaker, a whole number from 1 to 1000"),
+		"a whole number from 1 to 1000 (failures in a row that open the breaker)"),
 	[MODEL_BREAKER_SUCCESSES] = INTEGER("breaker_successes", 1, 1000, 3, true,
-		"successes in a row that close the breaker, a whole number from 1 to 1000"),
+		"a whole number from 1 to 1000 (successes in a row that close the breaker)"),
 	[MODEL_BREAKER_OPEN_MS] = INTEGER("breaker_open_ms", 1, 86400000, 30000, true,
-		"milliseconds that the breaker stays open, a whole number from 1 to 86400000"),
+		"a whole number of milliseconds from 1 to 86400000 (that the breaker stays open)"),
 	[MODEL_HEALTH_INTERVAL_MS] = {.name = "health_interval_ms",
 		.check = check_interval,
 		.high = 86400000,
 		.max_bytes = NUMBER_BYTES,
-		.allowed = "milliseconds between two checks of each endpoint, 0 (none) or a whole "
-			   "number from 1000 to 86400000, or nothing (10000 with several "
-			   "endpoints, else none)",
+		.allowed = "0 (none) or a whole number of milliseconds from 1000 to 86400000 "
+			   "(between two checks of each endpoint), or nothing (10000 with "
+			   "several endpoints, else none)",
 		.reloads = true},
 	[MODEL_PROXY] = {.name = "proxy",
 		.check = check_proxy,

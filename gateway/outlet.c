@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Text passes three gates. The rules (guard.h) let through what can no longer become part of a
- * match. What they let through is `clean`. A judge, where one is asked, looks at all of `clean`
- * each time there is a window more of it, and at its end; with the actions block and replace,
- * nothing is released that it has not seen. The last gate is the ledger: text is released when the
- * tokens that had been produced with it are covered.
+ * match; at its end, whole or broken off, that is all but the matches. What they let through is
+ * `clean`. A judge, where one is asked, looks at all of `clean` each time there is a window more of
+ * it, and at its end; with the actions block and replace, nothing is released that it has not seen,
+ * nor is it asked about the rest of a text that broke off. The last gate is the ledger: text is
+ * released when the tokens that had been produced with it are covered.
  *
  * A judge that says unsafe ends the text: with the replacement, or as a block. What it had passed
  * before stays said.
@@ -115,8 +116,10 @@ void outlet_end(struct outlet *o, int code, const struct err *err)
 {
 	if (o->ended)
 		return;
-	if (code == 0)
-		passed_rules(o, guard_stream_end(o->rules, &o->clean));
+	/* What was never said completes no match: also where it breaks off, the rules judge what
+	 * they hold as the end of it. A block that they find there comes before the failure. */
+	passed_rules(o, code == 0 ? guard_stream_end(o->rules, &o->clean)
+				  : guard_stream_break(o->rules, &o->clean));
 	end(o, code, err);
 }
 

@@ -35,7 +35,8 @@ void outlet_push(struct outlet *o, const char *text, size_t len, uint64_t tok);
 /* The model's last word: it has produced tok tokens, which may be fewer than were counted while it
  * wrote. Also once the text has ended. */
 void outlet_produced(struct outlet *o, uint64_t tok);
-/* The text is complete (0), or breaks off here. The first end counts; a guard's is one. */
+/* The text is complete (0), or breaks off here: what the rules held back of it and find clean is
+ * shown, too. The first end counts; a guard's is one. */
 void outlet_end(struct outlet *o, int code, const struct err *err);
 /* Tokens up to so many are written down as spent: their text may be released. */
 void outlet_cover(struct outlet *o, uint64_t tok);

@@ -4,6 +4,7 @@
  * conversations as JSON, what a refusal means, and an estimate of tokens.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -215,7 +216,11 @@ static const char *meaning_of(long status)
 	}
 }
 
-int protocol_fault(long status, const char *body, size_t len, bool *retryable, struct err *err)
+static const char in_answer[] = "an error in its answer, ";
+
+/* where: what the sentence begins with, up to what the status means. */
+static int fault(const char *where, long status, const char *body, size_t len, bool *retryable,
+	struct err *err)
 {
 	char safe[SENTENCE_MAX + 8] = "", *text = strndup(body ? body : "", body ? len : 0);
 	json_t *object = body ? json_loadb(body, len, 0, NULL) : NULL;
@@ -227,24 +232,30 @@ int protocol_fault(long status, const char *body, size_t len, bool *retryable, s
 	int code = code_of(status, raw);
 	if (retryable)
 		*retryable = status == 408 || status == 429 || status >= 500;
-	err_set(err, code, "HTTP %ld, %s%s%s", status, meaning_of(status), *safe ? ": " : "", safe);
+	err_set(err, code, "%s%s%s%s", where, meaning_of(status), *safe ? ": " : "", safe);
 	json_decref(object);
 	free(text);
 	return code;
 }
 
+int protocol_fault(long status, const char *body, size_t len, bool *retryable, struct err *err)
+{
+	char where[40];
+	snprintf(where, sizeof where, "HTTP %ld, ", status);
+	return fault(where, status, body, len, retryable, err);
+}
+
 size_t protocol_own_words(const char *sentence)
 {
-	const char *at = sentence, *said;
-	while ((at = strstr(at, "HTTP "))) {
+	const char *at = sentence, *ours = strstr(sentence, in_answer), *said;
+	while ((at = strstr(at, "HTTP ")) && (!ours || at < ours)) {
 		at += strlen("HTTP ");
 		size_t digits = strspn(at, "0123456789");
-		if (!digits || strncmp(at + digits, ", ", 2) != 0)
-			continue;
-		said = strstr(at, ": ");
-		return said ? (size_t)(said - sentence) : strlen(sentence);
+		if (digits && strncmp(at + digits, ", ", 2) == 0)
+			ours = at;
 	}
-	return strlen(sentence);
+	said = ours ? strstr(ours, ": ") : NULL;
+	return said ? (size_t)(said - sentence) : strlen(sentence);
 }
 
 /* The status that an error's type stands for: Anthropic's list, and OpenAI's words. */
@@ -278,7 +289,7 @@ int protocol_error(const json_t *object, long status, bool *retryable, struct er
 	else if (by_type)
 		status = by_type;
 	char *text = json_dumps(object, JSON_COMPACT);
-	int r = protocol_fault(status, text, text ? strlen(text) : 0, retryable, err);
+	int r = fault(in_answer, status, text, text ? strlen(text) : 0, retryable, err);
 	free(text);
 	return r;
 }

@@ -30,6 +30,7 @@ struct protocol_answer {
 	bool has_usage;
 	const char *finish; /* static: "stop", "length", "" (not yet) */
 	bool complete;      /* its end was seen: [DONE], message_stop, a whole JSON body */
+	uint64_t n_pieces;  /* of its text: a token each, or more */
 	double sum_logprob;
 	uint64_t n_logprob;
 	float candidate_p[4]; /* NAN until known */
@@ -89,7 +90,9 @@ const struct protocol *protocol_find(const char *name, size_t len); /* NULL: no 
  * What a response with another status means: -errno and a sentence with what the body says (cut,
  * made printable, and without anything that looks like a key). 401, 403: EACCES; 404: EHOSTUNREACH;
  * 408, 504: ETIMEDOUT; 413, and 400 about a context: EMSGSIZE; 429: EBUSY; other 4xx: EPROTO; 5xx
- * and 529: EHOSTUNREACH. *retryable: the server is at fault (408, 429, 5xx), not the request.
+ * and 529: EHOSTUNREACH. *retryable: the server is at fault (408, 429, 5xx), not the request. An
+ * error that comes in an answer of status 200 is one of the status that it means, but does not say
+ * HTTP.
  */
 int protocol_fault(long status, const char *body, size_t len, bool *retryable, struct err *err);
 /* How many bytes of a sentence, which may have one of protocol_fault's in it, are our own words:

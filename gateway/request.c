@@ -219,13 +219,16 @@ static void leave_session(struct request *r)
 {
 	struct session *s = r->session;
 	bool was_running = s->running == r;
-	if (was_running)
+	if (was_running) {
 		s->running = NULL;
+		session_count_running(s, -1);
+	}
 	if (!list_empty(&r->link)) {
 		list_remove(&r->link);
-		s->n_queued--;
+		session_count_queued(s, -1);
 		request_put(r); /* the queue's */
 	}
+	session_unstore_queued(s, r);
 	if (r->counted)
 		session_stamp_views(s);
 	request_count(r);

@@ -82,6 +82,7 @@ struct request {
 	/* The session's lock guards these. */
 	struct session *session; /* a reference, until it is released */
 	struct list link;        /* in the session's queue */
+	uint64_t queued_serial;  /* of its record in the store, while it waits there; 0: none */
 	struct text *prompt;
 	struct settings settings;
 	enum request_state state;

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "gateway/channels.h"
 #include "gateway/stages.h"
 
 enum { EVENTS_MAX = 8192, EVENTS_KEEP = 6144 };
@@ -60,6 +61,10 @@ struct session *session_put(struct session *s)
 {
 	if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
 		return NULL;
+	list_for_each (link, &s->queue) { /* only of a gateway that could not be opened */
+		list_remove(link);
+		request_put(list_entry(link, struct request, link));
+	}
 	request_put(s->newest);
 	settings_clear(&s->settings);
 	conversation_free(&s->conversation);
@@ -115,17 +120,20 @@ int session_begin_turn(struct session *s, struct request *r)
 {
 	struct conversation *c = &s->conversation;
 	struct turn *last = conversation_last(c);
+	store_begin(s->g->store);
 	if (last && (conversation_unanswered(last) || r->retry))
 		session_take_turn(s, &r->replaced);
 	int e = conversation_add(c, r->prompt, r->answer, TURN_RUNNING, NULL, NULL, true);
-	if (e < 0)
-		return e;
-	if (r->replaced.user)
-		conversation_stand_in(c, &r->replaced);
-	r->in_turn = true;
-	session_store_turn(s, conversation_last(c));
-	session_poke(s, SESSION_CHAT_CHANGED);
-	return 0;
+	if (e == 0) {
+		if (r->replaced.user)
+			conversation_stand_in(c, &r->replaced);
+		r->in_turn = true;
+		session_store_turn(s, conversation_last(c));
+		session_unstore_queued(s, r);
+		session_poke(s, SESSION_CHAT_CHANGED);
+	}
+	store_end(s->g->store);
+	return e;
 }
 
 /* The next request, when it is time for one. With the lock held. new reference. */
@@ -134,8 +142,9 @@ static struct request *next_request(struct session *s)
 	while (!s->running && !list_empty(&s->queue)) {
 		struct request *r = list_entry(s->queue.next, struct request, link);
 		list_remove(&r->link);
-		s->n_queued--;
 		s->running = r;
+		session_count_running(s, 1);
+		session_count_queued(s, -1);
 		if (!s->ask && session_begin_turn(s, r) < 0) {
 			request_settle(r, REQUEST_FAILED, -ENOMEM, "out of memory", true);
 			continue;
@@ -167,6 +176,23 @@ static void look_after(struct loop_work *work)
 }
 
 /* ---- what others of this folder do to it ---- */
+
+static void count(struct session *s, atomic_uint_least64_t *sum, int by)
+{
+	if (!channels_is_dry(s->channel))
+		atomic_fetch_add_explicit(sum, (uint64_t)by, memory_order_relaxed);
+}
+
+void session_count_queued(struct session *s, int by)
+{
+	s->n_queued += (uint32_t)by;
+	count(s, &s->g->n_queued, by);
+}
+
+void session_count_running(struct session *s, int by)
+{
+	count(s, &s->g->n_running, by);
+}
 
 static void stamp_views(struct session *s, uint64_t now_ns)
 {
@@ -283,8 +309,10 @@ int session_submit(
 	session_leave_place(s);
 	r->session = session_ref(s);
 	gateway_busy(s->g);
+	if (session_is_free(s, NULL) < 0)
+		session_store_queued(s, r);
 	list_append(&s->queue, &r->link);
-	s->n_queued++;
+	session_count_queued(s, 1);
 	session_event(s, "submitted", r);
 	session_set_newest(s, request_ref(r), serial);
 	return 0;

@@ -29,6 +29,7 @@ struct session {
 	struct conversation conversation;
 	struct list queue; /* struct request, in the order of their commit */
 	uint32_t n_queued;
+	uint64_t queued_serial;  /* of the last one of them that has a record in the store */
 	uint32_t n_places;       /* in the queue, kept for drafts that were begun */
 	struct request *running; /* its turn is the conversation's last; a reference */
 	struct request *newest;  /* a reference */
@@ -66,6 +67,11 @@ int gateway_session_fork(
 /* Asks the loop to look after the session: told watchers by flags, start the next request. With the
  * lock held. */
 void session_poke(struct session *s, unsigned flags);
+
+/* One more (1) or one less (-1) is queued in it, or runs: also in the gateway's sums, which have
+ * nothing of channels that only look. With the lock held. */
+void session_count_queued(struct session *s, int by);
+void session_count_running(struct session *s, int by);
 
 /* With the lock held: */
 void session_stamp_views(struct session *s); /* what they show changed now */
@@ -127,9 +133,18 @@ void session_store(struct session *s);
 void session_store_setting(struct session *s, enum setting i);
 void session_store_all(struct session *s);
 void session_unstore(struct session *s);
+/* r waits behind another one: its prompt survives a crash. */
+void session_store_queued(struct session *s, struct request *r);
+/* r waits no more: that record goes, if there is one. */
+void session_unstore_queued(struct session *s, struct request *r);
 int session_restore_all(struct gateway *g, struct err *err);
 /* What a crash left of a session's request has been charged: it is in its sums, and, if that was
  * its last one, in its usage. Without locks. */
 void session_crashed(struct gateway *g, const struct book_crash *crash);
+/* What waited when the daemon was killed becomes failed turns, in its order: as in a conversation
+ * that goes on, each takes the place of an unanswered one. Once the store may be written, and after
+ * session_crashed, which is about the one before them. Without locks; nobody else knows of the
+ * sessions yet. */
+int session_restore_queued(struct gateway *g, struct err *err);
 
 #endif

@@ -112,13 +112,12 @@ int session_edit_guard(
 	return r;
 }
 
-/* With the lock held. */
+/* `error` is left as it is. With the lock held. */
 static void setting_changed(struct session *s, enum setting i)
 {
 	/* What fits may have changed: the window over the conversation is placed anew. */
 	if (i == SETTING_MODEL || i == SETTING_TRUNCATE || i == SETTING_SYSTEM)
 		s->conversation.head = s->conversation.first = 0;
-	session_set_note(s, NULL);
 	session_store_setting(s, i);
 	session_touch(s);
 }
@@ -142,10 +141,9 @@ int session_setting_set(
 	pthread_mutex_lock(&s->lock);
 	r = r ? r : session_alive(s, &own);
 	r = r ? r : settings_set(&s->settings, i, value, len, &own);
+	session_set_note(s, r ? own.text : NULL);
 	if (r == 0)
 		setting_changed(s, i);
-	else
-		session_set_note(s, own.text);
 	pthread_mutex_unlock(&s->lock);
 	buf_free(&clean);
 	if (r < 0)
@@ -155,21 +153,37 @@ int session_setting_set(
 	return 0;
 }
 
-int session_setting_reset(struct session *s, const char *file)
+/* To a value that was in force already, or (len 0) the default. */
+static int put_back(
+	struct session *s, const char *file, const char *value, size_t len, bool keeps_note)
 {
 	enum setting i = settings_find(file);
 	if (i == N_SETTINGS)
 		return -ENOENT;
 	pthread_mutex_lock(&s->lock);
 	int r = session_alive(s, NULL);
-	if (r == 0) {
+	if (r == 0 && len)
+		r = settings_set(&s->settings, i, value, len, NULL);
+	else if (r == 0)
 		settings_reset(&s->settings, i);
+	if (r == 0 && !keeps_note)
+		session_set_note(s, NULL);
+	if (r == 0)
 		setting_changed(s, i);
-	}
 	pthread_mutex_unlock(&s->lock);
 	if (r == 0 && !s->ask)
 		gateway_tell_change(s->g, GATEWAY_CHANGE_SESSION, s->id, file);
 	return r;
+}
+
+int session_setting_reset(struct session *s, const char *file)
+{
+	return put_back(s, file, "", 0, false);
+}
+
+int session_setting_undo(struct session *s, const char *file, const char *value, size_t len)
+{
+	return put_back(s, file, value, len, true);
 }
 
 int session_setting_get(struct session *s, const char *file, struct buf *out)

@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sessions in the store. Three kinds of keys (store.h names them all):
+ * Sessions in the store. Four kinds of keys (store.h names them all):
  *
  *	s/ID          a line of numbers: uid gid mode created_ns changed_ns requests prompt cached
  *	              output cost
  *	c/ID/FILE     the value of a setting that was set
  *	t/ID/SERIAL   a turn, with the numbers of its request (conversation_encode)
+ *	q/ID/SERIAL   a prompt that waits behind another: a line with its request and uid, its text
+ *
+ * A prompt that waits has no turn yet, and was accepted: a crash must not lose it. Its record goes
+ * in the group that its turn comes in. What a restart finds of them has failed; until the store may
+ * be written they stand in the session's queue, over as they are.
  *
  * An entry that cannot be read is skipped with a warning; the rest of its session lives.
  */
@@ -83,6 +88,39 @@ void session_store_turn(struct session *s, const struct turn *t)
 	buf_free(&value);
 }
 
+static void queued_key(char key[KEY_SIZE], const struct session *s, const struct request *r)
+{
+	text_serial(stpcpy(stpcpy(stpcpy(key, "q/"), s->id), "/"), r->queued_serial);
+}
+
+void session_store_queued(struct session *s, struct request *r)
+{
+	if (!is_stored(s))
+		return;
+	char key[KEY_SIZE];
+	struct buf value = {0};
+	int e = buf_printf(&value, "%" PRIu64 " %u\n", r->id, (unsigned)r->uid);
+	e = e ? e : buf_append(&value, r->prompt->bytes, r->prompt->len);
+	if (e == 0) {
+		r->queued_serial = ++s->queued_serial;
+		queued_key(key, s, r);
+		store_put(s->g->store, key, value.data, value.len);
+	} else {
+		log_error("session %s: out of memory: a prompt that waits is not stored", s->id);
+	}
+	buf_free(&value);
+}
+
+void session_unstore_queued(struct session *s, struct request *r)
+{
+	char key[KEY_SIZE];
+	if (!r->queued_serial)
+		return;
+	queued_key(key, s, r);
+	r->queued_serial = 0;
+	store_delete(s->g->store, key);
+}
+
 void session_drop_turn(struct session *s)
 {
 	char key[KEY_SIZE];
@@ -145,6 +183,13 @@ static bool cut_key(const char *key, size_t len, char id[TEXT_NAME_SIZE], char r
 		memcpy(rest, slash + 1, rest_len);
 	rest[rest_len] = '\0';
 	return true;
+}
+
+/* Cuts "x/ID/SERIAL". */
+static bool is_serial_key(const char *key, size_t len, char id[TEXT_NAME_SIZE], char serial[32])
+{
+	return cut_key(key, len, id, serial) && strlen(serial) == 16 &&
+	       strspn(serial, "0123456789abcdef") == 16;
 }
 
 static int skip(const char *key, size_t len)
@@ -210,13 +255,46 @@ static int restore_turn(
 {
 	struct gateway *g = arg;
 	char id[TEXT_NAME_SIZE], serial[32];
-	bool fits = cut_key(key, key_len, id, serial) && strlen(serial) == 16 &&
-		    strspn(serial, "0123456789abcdef") == 16;
-	struct session *s = fits ? table_find(&g->sessions, id) : NULL;
+	struct session *s =
+		is_serial_key(key, key_len, id, serial) ? table_find(&g->sessions, id) : NULL;
 	if (!s)
 		return skip(key, key_len);
 	int r = conversation_decode(&s->conversation, strtoull(serial, NULL, 16), value, value_len);
 	return r == -EBADMSG ? skip(key, key_len) : r;
+}
+
+/* One that waited when the daemon was killed, and is over: session_restore_queued adds its turn. */
+static int restore_queued(
+	void *arg, const char *key, size_t key_len, const char *value, size_t value_len)
+{
+	struct gateway *g = arg;
+	char id[TEXT_NAME_SIZE], serial[32], line[64];
+	uint64_t number;
+	unsigned uid;
+	const char *end = memchr(value, '\n', value_len);
+	size_t n = end ? (size_t)(end - value) : sizeof line;
+	struct session *s =
+		is_serial_key(key, key_len, id, serial) ? table_find(&g->sessions, id) : NULL;
+	if (!s || n >= sizeof line)
+		return skip(key, key_len);
+	memcpy(line, value, n);
+	line[n] = '\0';
+	if (sscanf(line, "%" SCNu64 " %u", &number, &uid) != 2)
+		return skip(key, key_len);
+	struct request *r =
+		request_over(g, number, REQUEST_FAILED, -EIO, "daemon restarted", NULL, (uid_t)uid);
+	if (r)
+		r->prompt = text_new(end + 1, value_len - n - 1);
+	if (!r || !r->prompt) {
+		request_put(r);
+		return -ENOMEM;
+	}
+	r->queued_serial = strtoull(serial, NULL, 16);
+	list_append(&s->queue, &r->link);
+	s->n_queued++;
+	if (atomic_load(&g->next_request) < number)
+		atomic_store(&g->next_request, number);
+	return 0;
 }
 
 /* The last turn is the newest request again, if it was one. */
@@ -247,6 +325,7 @@ int session_restore_all(struct gateway *g, struct err *err)
 	int r = store_scan(g->store, "s/", restore_session, g);
 	r = r ? r : store_scan(g->store, "c/", restore_setting, g);
 	r = r ? r : store_scan(g->store, "t/", restore_turn, g);
+	r = r ? r : store_scan(g->store, "q/", restore_queued, g);
 	for (size_t i = 0; r == 0 && i < g->sessions.n; i++)
 		r = restore_newest(g->sessions.rows[i].object);
 	return r ? err_set(err, r, "the sessions cannot be restored: %s", strerror(-r)) : 0;
@@ -274,4 +353,51 @@ void session_crashed(struct gateway *g, const struct book_crash *crash)
 	session_store(s);
 	pthread_mutex_unlock(&s->lock);
 	session_put(s);
+}
+
+/* It becomes the last turn, and the newest request. Steals r. With the lock held. */
+static int fail_queued(struct session *s, struct request *r)
+{
+	struct conversation *c = &s->conversation;
+	struct turn taken = {0};
+	if (c->n && conversation_unanswered(conversation_last(c)))
+		session_take_turn(s, &taken);
+	int e = conversation_add(c, r->prompt, NULL, TURN_FAILED, NULL, r->error, true);
+	if (e == 0) {
+		if (taken.user)
+			conversation_stand_in(c, &taken);
+		session_store_turn(s, conversation_last(c));
+		session_unstore_queued(s, r);
+		s->sums.requests++;
+		r->prompt = text_put(r->prompt);
+		request_put(s->newest);
+		s->newest = request_ref(r);
+	} else if (taken.user) {
+		session_put_turn_back(s, &taken);
+	}
+	conversation_turn_end(&taken);
+	request_put(r);
+	return e;
+}
+
+int session_restore_queued(struct gateway *g, struct err *err)
+{
+	int e = 0;
+	store_begin(g->store);
+	for (size_t i = 0; i < g->sessions.n; i++) {
+		struct session *s = g->sessions.rows[i].object;
+		bool any = !list_empty(&s->queue);
+		pthread_mutex_lock(&s->lock);
+		while (e == 0 && !list_empty(&s->queue)) {
+			struct request *r = list_entry(s->queue.next, struct request, link);
+			list_remove(&r->link);
+			s->n_queued--;
+			e = fail_queued(s, r);
+		}
+		if (any)
+			session_store(s);
+		pthread_mutex_unlock(&s->lock);
+	}
+	store_end(g->store);
+	return e ? err_set(err, e, "the sessions cannot be restored: %s", strerror(-e)) : 0;
 }

@@ -193,23 +193,22 @@ static const struct row rows[N_SETTINGS] = {
 		.check = check_dollars,
 		.default_value = "",
 		.max_bytes = SHORT_BYTES,
-		.allowed = "dollars that one request may cost at most, as 0.05, or nothing (no "
+		.allowed = "dollars that one request may cost at most, as in 0.05, or nothing (no "
 			   "ceiling)"},
 	[SETTING_PROMPT_BUDGET] = {.name = "prompt_budget",
 		.check = check_integer,
 		.default_value = "0",
 		.high = 1000000000,
 		.max_bytes = SHORT_BYTES,
-		.allowed = "tokens that a prompt with its history may take, a whole number, or 0 "
-			   "(what the model takes)"},
+		.allowed = "a whole number from 0 (what the model takes) to 1000000000 (tokens of "
+			   "a prompt with its history)"},
 	[SETTING_MAX_LATENCY_MS] = {.name = "max_latency_ms",
 		.check = check_integer,
 		.default_value = "0",
 		.high = 86400000,
 		.max_bytes = SHORT_BYTES,
-		.allowed = "milliseconds that models/auto may take for an answer, a whole number, "
-			   "or 0 "
-			   "(no ceiling)"},
+		.allowed = "a whole number of milliseconds from 0 (no ceiling) to 86400000 (that "
+			   "models/auto may take for an answer)"},
 	[SETTING_CACHE] = {.name = "cache",
 		.check = check_word,
 		.words = cache_uses,

@@ -11,6 +11,7 @@
  *   journal              up to where the database has what is in the journal (store_journal.h)
  *   s/SESSION            a session: JSON (owner, mode, times, settings, sums)
  *   t/SESSION/SERIAL     a turn of its conversation; SERIAL: 16 hexadecimal digits, in order
+ *   q/SESSION/SERIAL     a prompt that waits behind another one of it
  *   c/SESSION/FILE       a setting of it
  *   g/FILE               the last good text of a file below guards/
  *   a/ACCOUNT            what was used of an account

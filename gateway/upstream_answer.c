@@ -19,6 +19,8 @@ enum {
 	SENTENCE_BYTES = 64 << 10, /* read of a body that is no answer */
 	TEXT_BYTES = 4096,         /* of an answer's text, and for each token: */
 	TEXT_TOKEN_BYTES = 64,
+	TEXT_TOK = 256, /* of what is counted of it, and for each token: */
+	TOKEN_TOK = 4,
 	STREAM_BYTES = 1 << 20, /* of a stream, and for each token: */
 	TOKEN_BYTES = 16 << 10, /* JSON around one, with log-probabilities */
 	EMBED_BYTES = 2 << 20,  /* of embeddings, and for each number: */
@@ -204,6 +206,18 @@ static void probe_answers(struct upstream_call *c)
 	c->pick.pass = BREAKER_ADMITTED;
 }
 
+/*
+ * What the text so far counts for where the server does not say it: its pieces or the estimate,
+ * whichever is more. The estimate is rather more than less, so up to half above max_tokens an
+ * answer is one that keeps to it; what is longer has not kept to it, and counts as what it is.
+ */
+static uint64_t count_text(const struct upstream_call *c)
+{
+	uint64_t most = c->request.max_tokens, n = c->answer.n_pieces;
+	n = c->guessed_tok > n ? c->guessed_tok : n;
+	return n > most && n - most <= most / 2 ? most : n;
+}
+
 static void give_text(struct upstream_call *c)
 {
 	if (c->answer.has_candidates && !c->told_candidates && c->request.n_candidates) {
@@ -215,13 +229,13 @@ static void give_text(struct upstream_call *c)
 	probe_answers(c);
 	uint64_t most = c->request.max_tokens;
 	c->text_bytes += c->text.len;
-	c->text_tok += protocol_estimate_tok(c->text.data, c->text.len);
-	if (c->text_tok > most)
-		c->text_tok = most;
+	c->guessed_tok += protocol_estimate_tok(c->text.data, c->text.len);
+	c->text_tok = count_text(c);
 	upstream_call_tell(c, PROVIDER_TEXT);
 	buf_clear(&c->text);
 	/* It does not keep to max_tokens, whatever a token is. */
-	c->cut = c->text_bytes > TEXT_BYTES + most * TEXT_TOKEN_BYTES;
+	c->cut = c->text_bytes > TEXT_BYTES + most * TEXT_TOKEN_BYTES ||
+		 c->text_tok > TEXT_TOK + most * TOKEN_TOK;
 }
 
 static int feed(struct upstream_call *c, const char *content_type, const char *bytes, size_t len,

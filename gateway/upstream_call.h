@@ -41,7 +41,8 @@ struct upstream_call {
 	uint32_t tried, silent, n_retries; /* bits of servers; silent: that ended without a word */
 	struct loop_timer timer;
 	struct upstream_ending last; /* of the last try */
-	uint64_t text_bytes, text_tok;
+	uint64_t text_bytes, guessed_tok;
+	uint64_t text_tok; /* what its text counts for until the server says it */
 	bool told_candidates;
 
 	/* This try. */

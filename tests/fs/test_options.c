@@ -132,6 +132,25 @@ START_TEST(a_third_argument_is_refused)
 }
 END_TEST
 
+START_TEST(an_option_that_there_is_not_is_named)
+{
+	static const char *const bad[] = {"--foo", "--check=tree", "-x"};
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		char option[32], sentence[64];
+		strcpy(option, bad[i]);
+		snprintf(sentence, sizeof sentence, "unknown option %s;", bad[i]);
+		ck_assert_int_eq(PARSE(option), -EINVAL);
+		ck_assert_ptr_nonnull(strstr(err.text, sentence));
+		options_free(&o);
+		memset(&o, 0, sizeof o);
+		ck_assert_int_eq(PARSE(WORD("tree"), WORD("mnt"), option), -EINVAL);
+		ck_assert_ptr_nonnull(strstr(err.text, sentence));
+		options_free(&o);
+		memset(&o, 0, sizeof o);
+	}
+}
+END_TEST
+
 START_TEST(debugging_stays_in_the_foreground)
 {
 	ck_assert_int_eq(
@@ -163,6 +182,7 @@ int main(void)
 	tcase_add_test(t, a_mount_point_that_would_hide_what_the_daemon_reads_is_refused);
 	tcase_add_test(t, an_empty_state_directory_is_refused_not_taken_for_the_working_directory);
 	tcase_add_test(t, a_third_argument_is_refused);
+	tcase_add_test(t, an_option_that_there_is_not_is_named);
 	tcase_add_test(t, debugging_stays_in_the_foreground);
 	tcase_add_test(t, check_takes_a_tree_and_no_mount_point);
 	suite_add_tcase(s, t);

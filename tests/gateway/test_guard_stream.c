@@ -332,6 +332,47 @@ START_TEST(what_is_not_utf_8_ends_the_stream)
 }
 END_TEST
 
+START_TEST(a_text_that_breaks_off_is_judged_as_if_it_ended_there)
+{
+	static const struct {
+		const char *rules, *text;
+		int r;
+		const char *held, *released; /* before it broke off; in all */
+	} cases[] = {
+		{"block a /secret\\w{1,9}x/", "see secretly", 0, "see ", "see secretly"},
+		{"block a /secret\\b/", "see secret", 1, "see ", "see "},
+		{"redact a /secret\\b/", "see secret", 0, "see ", "see [a]"},
+		{"redact a /secret\\w{0,9}/", "see secretl", 0, "see ", "see [a]"},
+		{"warn a /secret\\b/", "see secret", 0, "see secret", "see secret"},
+		{"redact a /secret/", "see s\xc3", 0, "see ", "see s"},
+		{"block j json", "[1, 2", 0, "", ""},
+		{"block j json\nredact a /1/", "[1, 2]", 0, "", ""},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct buf out;
+		size_t n;
+		int r;
+		struct guard_stream *s = fed(cases[i].rules, cases[i].text, &r, &out);
+		ck_assert_int_eq(r, 0);
+		ck_assert_msg(out.len == strlen(cases[i].held) &&
+				      !memcmp(out.len ? out.data : "", cases[i].held, out.len),
+			"%s", cases[i].rules);
+		r = guard_stream_break(s, &out);
+		ck_assert_msg(r == cases[i].r, "%s: %d", cases[i].rules, r);
+		ck_assert_int_eq(guard_stream_break(s, &out), r); /* only once */
+		ck_assert_msg(out.len == strlen(cases[i].released) &&
+				      !memcmp(out.len ? out.data : "", cases[i].released, out.len),
+			"%s: %.*s", cases[i].rules, (int)out.len, out.data);
+		guard_stream_findings(s, &n);
+		ck_assert_uint_eq(n, strstr(cases[i].rules, "\\b") ||
+					     strstr(cases[i].rules, "0,9") ||
+					     strstr(cases[i].rules, "/1/"));
+		guard_stream_free(s);
+		buf_free(&out);
+	}
+}
+END_TEST
+
 START_TEST(peek_says_what_an_end_would_and_changes_nothing)
 {
 	struct guard_finding f;
@@ -413,6 +454,7 @@ static Suite *suite(void)
 	tcase_add_test(c, of_very_many_findings_the_block_is_told);
 	tcase_add_test(c, characters_too_many_are_not_released);
 	tcase_add_test(c, what_is_not_utf_8_ends_the_stream);
+	tcase_add_test(c, a_text_that_breaks_off_is_judged_as_if_it_ended_there);
 	tcase_add_test(c, peek_says_what_an_end_would_and_changes_nothing);
 	tcase_add_test(c, look_behind_sees_what_was_released_long_ago);
 	suite_add_tcase(s, c);

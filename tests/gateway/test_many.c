@@ -265,6 +265,119 @@ START_TEST(after_a_kill_in_mid_answer_the_conversation_is_intact)
 }
 END_TEST
 
+/* ---- prompts that wait when it is killed ---- */
+
+static void say_all(struct session *s, const char *const prompts[], size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (harness_say(s, prompts[i]) < 0)
+			_exit(1);
+}
+
+static const char *const three[] = {"alpha\n", "beta\nbeta\n", "gamma\n"};
+
+/* Three prompts each, the first of them under way. */
+static struct session *busy_session(const char *id)
+{
+	struct session *s = harness_session(&h, id, "15000");
+	set(s, "ignore_eos", "1");
+	set(s, "model", "long");
+	say_all(s, three, 1);
+	if (!harness_status(s, "generating"))
+		_exit(1);
+	say_all(s, three + 1, 2);
+	return s;
+}
+
+/* Nothing is waited for: a write that returned is enough. */
+static void queue_until_killed(int fd)
+{
+	harness_open(&h);
+	harness_price(&h, "long");
+	harness_account(&h, harness_me(&h), "tokens_per_day", "10000000");
+	busy_session("killed");
+	ctl(busy_session("cancelled"), "cancel");
+	busy_session("removed");
+	if (gateway_session_remove(h.g, "removed", NULL) < 0 || write(fd, "", 1) != 1)
+		_exit(1);
+	for (;;)
+		pause();
+}
+
+/* Each prompt once, in its order, with that end. */
+static void all_three_ended(struct session *s, const char *end)
+{
+	static const char *const shown[] = {"> alpha\n", "> beta\n> beta\n\n", "> gamma\n\n"};
+	char *chat = harness_view(s, SESSION_CHAT), *at = chat;
+	for (size_t i = 0; i < 3; i++) {
+		at = strstr(at, shown[i]);
+		ck_assert_msg(at, "%s is not in its place: %s", shown[i], chat);
+		at += strlen(shown[i]);
+		if (i)
+			ck_assert_msg(!strncmp(at, end, strlen(end)), "%s", chat);
+		ck_assert_msg(!strstr(at, shown[i]), "%s is there twice: %s", shown[i], chat);
+	}
+	ck_assert_str_eq(at, end);
+	free(chat);
+	char *messages = harness_view(s, SESSION_MESSAGES);
+	ck_assert_ptr_nonnull(strstr(messages, "gamma"));
+	ck_assert_ptr_null(strstr(messages, "beta"));
+	free(messages);
+}
+
+static void killed_with_prompts_waiting(void)
+{
+	int ends[2];
+	char byte;
+	ck_assert_int_eq(pipe(ends), 0);
+	pid_t child = fork();
+	if (!child)
+		queue_until_killed(ends[1]);
+	close(ends[1]);
+	ck_assert_int_eq(read(ends[0], &byte, 1), 1);
+	close(ends[0]);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+}
+
+START_TEST(after_a_kill_prompts_that_waited_are_failed_turns_in_their_order)
+{
+	harness_close(&h);
+	killed_with_prompts_waiting();
+	struct session *s;
+	for (int start = 0; start < 2; start++) {
+		harness_open(&h);
+		ck_assert_ptr_null(gateway_session_find(h.g, "removed"));
+		s = gateway_session_find(h.g, "cancelled");
+		all_three_ended(s, "[cancelled]\n\n");
+		ck_assert(harness_status(s, "cancelled"));
+		session_put(s);
+		s = gateway_session_find(h.g, "killed");
+		all_three_ended(s, "[failed: daemon restarted]\n\n");
+		char *error = harness_view(s, SESSION_ERROR);
+		ck_assert_str_eq(error, "daemon restarted\n");
+		free(error);
+		ck_assert(harness_status(s, "failed"));
+		ck_assert(harness_usage(s, "cost") == 0); /* it was never begun */
+		ck_assert(harness_usage(s, "session_requests") == 3);
+		if (start == 0) {
+			session_put(s);
+			harness_close(&h);
+		}
+	}
+	int status;
+	set(s, "max_tokens", "4");
+	ck_assert_int_eq(ctl(s, "retry"), 0);
+	free(harness_read(s, &status));
+	ck_assert_int_eq(status, 0);
+	char *messages = harness_view(s, SESSION_MESSAGES);
+	ck_assert_ptr_nonnull(strstr(messages, "gamma"));
+	ck_assert_ptr_nonnull(strstr(messages, "assistant"));
+	free(messages);
+	session_put(s);
+}
+END_TEST
+
 /* Sanitizers have an allocator of their own, which tells nothing of the C library's. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #	define OTHER_ALLOCATOR true
@@ -320,6 +433,7 @@ int main(void)
 	tcase_add_test(t, two_hundred_sessions_at_once_with_cancels_give_each_its_answer);
 	tcase_add_test(t, nothing_that_is_done_at_once_in_no_order_breaks_it);
 	tcase_add_test(t, after_a_kill_in_mid_answer_the_conversation_is_intact);
+	tcase_add_test(t, after_a_kill_prompts_that_waited_are_failed_turns_in_their_order);
 	tcase_add_test(t, an_idle_session_with_a_conversation_costs_at_most_sixteen_kilobytes);
 	suite_add_tcase(suite, t);
 	return run_suite(suite);

@@ -103,6 +103,31 @@ START_TEST(values_are_checked_and_what_is_allowed_is_said)
 }
 END_TEST
 
+START_TEST(what_is_said_of_a_number_begins_with_the_number)
+{
+	static const char *const numbers[] = {"gpu", "memory_share", "quality", "context",
+		"max_tokens", "weight", "requests_max", "queue_max", "queue_timeout_ms",
+		"connect_timeout_ms", "first_byte_timeout_ms", "idle_timeout_ms", "timeout_ms",
+		"retries", "retry_ratio", "breaker_failures", "breaker_successes",
+		"breaker_open_ms", "health_interval_ms"};
+	static const char *const begins[] = {
+		"a number from ", "a whole number ", "0 (none) or a whole number ", "the number "};
+	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+		err.text[0] = 0;
+		char head[64];
+		bool reads_well = false;
+		ck_assert_int_eq(
+			model_settings_check(model_settings_find(numbers[i]), "many", 4, &err),
+			-EINVAL);
+		for (size_t k = 0; k < sizeof begins / sizeof *begins; k++) {
+			snprintf(head, sizeof head, "%s: must be %s", numbers[i], begins[k]);
+			reads_well |= !strncmp(err.text, head, strlen(head));
+		}
+		ck_assert_msg(reads_well, "%s", err.text);
+	}
+}
+END_TEST
+
 START_TEST(values_that_are_too_long_are_refused)
 {
 	const char *const *names = model_settings_names();
@@ -195,6 +220,7 @@ int main(void)
 	TCase *t = tcase_create("model_settings");
 	tcase_add_test(t, every_setting_is_in_the_list_and_found_by_its_name);
 	tcase_add_test(t, values_are_checked_and_what_is_allowed_is_said);
+	tcase_add_test(t, what_is_said_of_a_number_begins_with_the_number);
 	tcase_add_test(t, values_that_are_too_long_are_refused);
 	tcase_add_test(t, defaults_are_as_the_manual_has_them);
 	tcase_add_test(t, endpoints_are_a_line_each_with_a_weight);

@@ -418,9 +418,13 @@ START_TEST(our_own_words_end_before_those_of_the_server)
 			"models/m: 127.0.0.1:9: HTTP 401, the key was not accepted"},
 		{"models/m: is it HTTP ?: HTTP 400, the request was refused: HTTP 500, a: b",
 			"models/m: is it HTTP ?: HTTP 400, the request was refused"},
-		{"HTTP 503, overloaded", NULL}, {"cannot connect: Connection refused", NULL},
-		{"what it sends is not HTTP", NULL}, {"HTTP 12", NULL}, {"HTTP ", NULL},
-		{"", NULL}};
+		{"models/m: 127.0.0.1:9: an error in its answer, overloaded: HTTP 500, a: b",
+			"models/m: 127.0.0.1:9: an error in its answer, overloaded"},
+		{"HTTP 500, the server failed: an error in its answer, a: b",
+			"HTTP 500, the server failed"},
+		{"an error in its answer, overloaded", NULL}, {"HTTP 503, overloaded", NULL},
+		{"cannot connect: Connection refused", NULL}, {"what it sends is not HTTP", NULL},
+		{"HTTP 12", NULL}, {"HTTP ", NULL}, {"", NULL}};
 	static const long statuses[] = {302, 400, 401, 403, 404, 408, 413, 418, 429, 500, 503, 529};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
 		ck_assert_msg(protocol_own_words(cases[i].sentence) ==

@@ -73,7 +73,7 @@ START_TEST(faults_of_anthropic_are_what_they_say)
 		{START(USED) TEXT("a"), -EPROTO, "before it was complete"},
 		{START(USED) EV("error", ",\"error\":{\"type\":\"overloaded_error\",\"message\":"
 					 "\"Overloaded\"}"),
-			-EHOSTUNREACH, "529, overloaded: Overloaded"},
+			-EHOSTUNREACH, "an error in its answer, overloaded: Overloaded"},
 		{EV("error", ",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"slow\"}"),
 			-EBUSY, "slow"},
 		{EV("error", ",\"error\":{\"type\":\"authentication_error\",\"message\":\"no\"}"),

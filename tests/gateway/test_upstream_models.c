@@ -146,6 +146,7 @@ START_TEST(an_answer_of_fewer_tokens_than_were_counted_ends)
 	struct session *s = session("a");
 	int status;
 	set_endpoint("/b/echo=800/v1");
+	ck_assert_int_eq(session_setting_set(s, "max_tokens", "8000", 4, NULL), 0);
 	store_begin(h.g->store);
 	ck_assert_int_eq(
 		harness_say(s, "a line of many more tokens than the server counts it for, which "
@@ -157,6 +158,23 @@ START_TEST(an_answer_of_fewer_tokens_than_were_counted_ends)
 	ck_assert_int_eq(status, 0);
 	ck_assert_uint_eq(strlen(answer), 800 * 78);
 	ck_assert(harness_usage(s, "output_tokens") == 800);
+	free(answer);
+	session_put(s);
+}
+END_TEST
+
+START_TEST(an_answer_that_does_not_keep_to_max_tokens_is_charged_as_what_was_shown)
+{
+	struct session *s = session("a");
+	int status;
+	set_endpoint("/b/long/v1");
+	ck_assert_int_eq(session_setting_set(s, "max_tokens", "100", 3, NULL), 0);
+	ck_assert_int_eq(harness_say(s, "tell me\n"), 0);
+	char *answer = harness_read(s, &status);
+	ck_assert_int_eq(status, 0);
+	size_t words = strlen(answer) / strlen(" more");
+	ck_assert(words > 100 && words < 4000);
+	ck_assert(harness_usage(s, "output_tokens") >= words);
 	free(answer);
 	session_put(s);
 }
@@ -175,6 +193,42 @@ START_TEST(an_answer_that_breaks_off_has_what_was_there_and_an_errno)
 	server_control(&server, "{\"next\": [\"403\", \"context\"]}");
 	expect_failure(s, "go\n", -EACCES, "models/far/key");
 	expect_failure(s, "go\n", -EMSGSIZE, "context");
+	session_put(s);
+}
+END_TEST
+
+/* Two pieces, of which a rule holds the second, or a whole answer, of which it holds the last word;
+ * and then a fault. */
+static void expect_broken(
+	struct session *s, const char *rule, const char *behaviour, int expected, const char *text)
+{
+	char control[64];
+	int status;
+	harness_guard(&h, "output/x.rules", rule);
+	snprintf(control, sizeof control, "{\"next\": [\"%s\"]}", behaviour);
+	server_control(&server, control);
+	ck_assert_int_eq(harness_say(s, "tell me\n"), 0);
+	char *answer = harness_read(s, &status);
+	ck_assert_msg(status == expected, "%s: %d", behaviour, status);
+	ck_assert_msg(!strcmp(answer, text), "%s %s: %s", behaviour, rule, answer);
+	free(answer);
+}
+
+START_TEST(what_a_rule_holds_of_an_answer_that_breaks_off_is_shown_if_it_is_clean)
+{
+	static const char hold[] = "block w /\\b(?:quick|dog)[a-z.]{0,9}!/\n";
+	struct session *s = session("a");
+	set(m, "idle_timeout_ms", "300");
+	set(m, "breaker_failures", "1000");
+	expect_broken(s, hold, "hang-middle", -ETIMEDOUT, "The quick");
+	set(m, "idle_timeout_ms", "20000");
+	expect_broken(s, hold, "reset", -EPROTO, "The quick");
+	expect_broken(s, hold, "error-middle", -EHOSTUNREACH, "The quick");
+	expect_broken(s, hold, "finish=content_filter", -EPERM, whole);
+	/* A match that is one as soon as the text ends there. */
+	expect_broken(s, "block w /quick\\b/\n", "close-middle", -EPERM, "The ");
+	expect_broken(s, "redact w /quick\\b/\n", "garbage-json", -EPROTO, "The [w]");
+	expect_broken(s, "block j json\n", "no-end", -EPROTO, "");
 	session_put(s);
 }
 END_TEST
@@ -537,7 +591,9 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, a_session_does_not_notice_that_its_model_is_elsewhere);
 	tcase_add_test(t, an_answer_of_fewer_tokens_than_were_counted_ends);
+	tcase_add_test(t, an_answer_that_does_not_keep_to_max_tokens_is_charged_as_what_was_shown);
 	tcase_add_test(t, an_answer_that_breaks_off_has_what_was_there_and_an_errno);
+	tcase_add_test(t, what_a_rule_holds_of_an_answer_that_breaks_off_is_shown_if_it_is_clean);
 	tcase_add_test(t, state_is_the_breakers_and_reset_closes_it);
 	tcase_add_test(t, what_a_server_says_of_a_prompt_is_told_to_who_asked_only);
 	tcase_add_test(t, info_has_the_servers_and_whether_there_is_a_key);

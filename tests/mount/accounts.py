@@ -27,6 +27,7 @@ SETTINGS = {
     "members": (["alice", "alice\nbob"], ["no/name"]),
     "ledger_days": (["1", "0", "365"], ["-1", "1.5", "ever"]),
 }
+IN_FORCE = {"window": "month\n", "alerts": "0.8 1\n", "ledger_days": "400\n"}  # where nothing was set
 LIVE = {"spent": 0o400, "remaining": 0o400, "ledger": 0o400, "events": 0o400, "error": 0o400,
         "ctl": 0o600}
 
@@ -61,8 +62,20 @@ def a_good_value_comes_back_and_is_in_tree(m):
             write(b(name), value + "\n")
             equal((read(b(name)), read(in_tree(m, "good", name))), (value + "\n",) * 2)
         os.unlink(b(name))
-        equal(read(b(name)), "")
+        equal(read(b(name)), IN_FORCE.get(name, ""))
         assert not exists(in_tree(m, "good", name))
+
+
+@claim()
+def what_is_in_force_is_shown_whatever_else_was_set(m):
+    b = budget(m, "partly")
+    for _ in range(2):
+        equal({name: read(b(name)) for name in IN_FORCE}, IN_FORCE)
+        equal([os.stat(b(name)).st_size for name in IN_FORCE], [len(x) for x in IN_FORCE.values()])
+        write(b("requests_per_minute"), "2\n")
+    equal(os.listdir(in_tree(m, "partly")), ["requests_per_minute"])
+    m.sh(": > $F", F=b("window"), check=True)
+    equal(read(b("window")), "month\n")
 
 
 @claim()

@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -65,6 +66,30 @@ def several_writes_before_a_read_are_one_text(m):
     time.sleep(0.3)
     equal(count(), 1)
     os.rmdir(m("models", "counted"))
+
+
+@claim()
+def requests_of_channels_are_among_those_that_run(m):
+    def numbers():
+        text = read(m("metrics", "prometheus"))
+        return [int(read(m("metrics", name))) for name in ("requests_running", "requests_queued")] + \
+            [int(line.split()[1]) for line in text.splitlines()
+             if line.startswith(("llmfs_requests_running ", "llmfs_requests_queued "))]
+    server = socket.create_server(("127.0.0.1", 0))  # takes connections, answers nothing
+    os.mkdir(m("models", "silent"))
+    write(m("models", "silent", "endpoint"), "http://127.0.0.1:%d/v1\n" % server.getsockname()[1])
+    wait_for(lambda: numbers() == [0] * 4, "nothing under way", 10, lambda: str(numbers()))
+    fds = [os.open(m("models", "silent", "ask"), os.O_RDWR | os.O_NONBLOCK) for _ in range(20)]
+    for fd in fds:
+        os.write(fd, b"hello")
+        with refused(errno.EAGAIN):
+            os.read(fd, 1)
+    wait_for(lambda: numbers() == [20, 0, 20, 0], "20 to run", 10, lambda: str(numbers()))
+    for fd in fds:
+        os.close(fd)
+    wait_for(lambda: numbers() == [0] * 4, "all to end", 10, lambda: str(numbers()))
+    os.rmdir(m("models", "silent"))
+    server.close()
 
 
 @claim()

@@ -298,7 +298,7 @@ def a_kill_while_answers_are_stored_tears_none(Mount):
     kills, dice, faults, n, from_disk = 20, random.Random(4), [], 0, 0
 
     def check(m, i):
-        prompt = "question %d, " % i + "x" * (i % 97)
+        prompt = "question %d, " % i + " " * (i % 97) + "."  # long, of few tokens
         with open(m("models", "far", "ask"), "r+b", buffering=0) as f:
             f.write(prompt.encode())
             got = b"".join(iter(lambda: f.read(65536), b""))

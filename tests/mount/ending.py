@@ -13,12 +13,18 @@ import harness
 from harness import Session, claim, equal, exists, is_mounted, read, read_bytes, refused, wait_for
 from harness import shown, write
 from programs import waits_in
+from servers import ANSWER, Server, models
 
 
 def reader(s):
     """A cat that reads an answer under way."""
     return waits_in(subprocess.Popen(["cat", s("out")], stdout=subprocess.DEVNULL,
                                      stderr=subprocess.PIPE), s("out"))
+
+
+def submitted(s, n):
+    """Waits until n prompts are: the kernel tells of a close when the writer is gone already."""
+    wait_for(lambda: read(s("events")).count('"submitted"') == n, "%d prompts" % n, 10)
 
 
 def ended_while_busy(Mount, number):
@@ -174,13 +180,59 @@ def kill_9_with_requests_queued_keeps_the_sessions(Mount):
         for s in sessions:
             s.begin()
             s.submit("queued")
-        m.stored()
+        for s in sessions:
+            submitted(s, 2)
         m.kill(signal.SIGKILL)
         m.wait()
         m.start()
         for s in sessions:
             equal(s.status(), "failed")
-            assert s.messages()[0]["content"] == "tell me"
+            assert read(s("chat")).startswith("> tell me\n")
+            equal(s.prompts()[-1], "queued")
+
+
+@claim(own=True, limit=60)
+def kill_9_with_prompts_waiting_keeps_each_of_them(Mount):
+    with Server() as server, Mount() as m, models(m, far=server.url("pace=2000")):
+        s = m.session(model="far")
+        m.sh('for q in alpha beta gamma; do echo "q $q" > %s || exit 1; done' % s("in"), check=True)
+        submitted(s, 3)
+        m.kill(signal.SIGKILL)
+        m.wait()
+        for _ in range(2):
+            m.start()
+            equal(s.status(), "failed")
+            equal(read(s("error")), "daemon restarted\n")
+            chat = read(s("chat"))
+            for q in "beta", "gamma":
+                equal(chat.count("> q %s\n\n[failed: daemon restarted]\n\n" % q), 1)
+            assert chat.index("q alpha") < chat.index("q beta") < chat.index("q gamma"), chat
+            equal(s.prompts()[-1], "q gamma")
+            m.stop()
+        m.start()
+        write(m("models", "far", "endpoint"), server.url() + "\n")
+        write(s("ctl"), "retry\n")
+        equal(read_bytes(s("out")), shown(ANSWER))
+        equal(s.prompts()[-1], "q gamma")
+
+
+@claim(own=True, limit=60)
+def kill_9_after_a_cancel_or_a_removal_brings_no_waiting_prompt_back(Mount):
+    with Server() as server, Mount() as m, models(m, far=server.url("pace=2000")):
+        s, gone = m.session(model="far"), m.session("gone", model="far")
+        for each in s, gone:
+            for q in "alpha", "beta", "gamma":
+                each.submit(q)
+            submitted(each, 3)
+        s.cancel()
+        chat, messages = read(s("chat")), s.messages()
+        os.rmdir(gone.path)
+        m.kill(signal.SIGKILL)
+        m.wait()
+        m.start()
+        equal(s.status(), "cancelled")
+        equal((read(s("chat")), s.messages()), (chat, messages))
+        assert not exists(gone.path)
 
 
 @claim(own=True, limit=60)

@@ -4,6 +4,7 @@
 write and `error` says what is allowed, unlink resets."""
 import errno
 import os
+import re
 
 import harness
 from harness import claim, equal, read, refused, shown, write
@@ -170,6 +171,24 @@ def a_refused_value_leaves_no_trace_in_the_next_one(m):
     s = m.session(temperature="0.5")
     m.sh("echo hot > $S/temperature; echo 3.5 >> $S/temperature", S=s.path)
     equal(read(s("temperature")), "0.5\n")
+
+
+@claim()
+def error_says_why_a_later_line_was_refused(m):
+    s = m.session(temperature="0.5")
+    for path, error in ((s("temperature"), s("error")),
+                        (m("budgets/default/limit"), m("budgets/default/error"))):
+        before = read(path)
+        m.sh("/bin/printf '0.3\\n0.4\\n' > $F", F=path)  # one write
+        sentence = read(error)
+        assert re.search("^(temperature|limit): must be ", sentence), sentence
+        m.sh("echo 0.2 > $F", F=path, check=True)
+        equal((read(path), read(error)), ("0.2\n", ""))
+        # bash has one write a line, so the first is in force by itself.
+        done = m.sh("printf '0.3\\n0.4\\n' > $F", F=path)
+        assert "write error: Invalid argument" in done.stderr, done.stderr
+        equal((read(path), read(error)), ("0.2\n", sentence))
+        write(path, before)
 
 
 @claim()
