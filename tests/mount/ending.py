@@ -23,8 +23,10 @@ def reader(s):
 
 
 def submitted(s, n):
-    """Waits until n prompts are: the kernel tells of a close when the writer is gone already."""
+    """Waits until n prompts are: the kernel tells of a close when the writer is gone already. What is
+    queued while the loop is in a step is in the store with the end of that step."""
     wait_for(lambda: read(s("events")).count('"submitted"') == n, "%d prompts" % n, 10)
+    time.sleep(0.3)
 
 
 def ended_while_busy(Mount, number):

@@ -4,7 +4,7 @@ each, and what both wait for."""
 import os
 import shutil
 
-from harness import MODEL, exists, read, soon, status_has, status_is_ok, write
+from harness import MODEL, read, soon, status_has, status_is_ok, write
 
 NUMBERS = ["context", "max_tokens", "weight", "requests_max", "queue_max", "queue_timeout_ms",
            "connect_timeout_ms", "first_byte_timeout_ms", "idle_timeout_ms", "timeout_ms", "retries",
@@ -48,8 +48,10 @@ def in_tree(m, *names):
 
 def kept(m, name):
     """What the state directory has as that model's key; None: nothing."""
-    path = os.path.join(m.state, "keys", name)
-    return read(path).rstrip("\n") if exists(path) else None
+    try:
+        return read(os.path.join(m.state, "keys", name)).rstrip("\n")
+    except FileNotFoundError:  # also one that goes while it is looked for
+        return None
 
 
 def has_key(m, name, value):
