@@ -81,7 +81,8 @@ static void on_sigbus(int signal_number, siginfo_t *info, void *context)
 	if (s) {
 		uintptr_t from = address & ~(uintptr_t)(page_size - 1);
 		/* Not through the library, so that the thread sanitizer does not take it for a
-		 * write that races with the readers, which it is not: they read nothing so far. */
+		 * write that races with others: whoever uses these bytes asks bus_guard_hit and
+		 * does not go by what he has. */
 		long got = syscall(SYS_mmap, from, end - from, atomic_load(&s->prot),
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0L);
 

@@ -99,8 +99,7 @@ const struct file_ops *handle_ops(enum table_kind kind)
 	return NULL;
 }
 
-/* Root passes the mode bits; what a file cannot do it still cannot do. Reading what is only written
- * is the end at once, so that a recursive read by root finds nothing to complain about. */
+/* Root passes the mode bits; what a file cannot do it still cannot do. */
 static int check_flags(const struct file_ops *ops, int flags)
 {
 	if ((flags & O_ACCMODE) != O_RDONLY && !ops->write)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Old lines of ledgers and events are deleted: once an hour a round goes through all accounts, one
- * log at a time, and the store's thread deletes a portion of it when it has nothing to write. When
- * a line is due is known from the one that was found young enough the last time, so that a round in
- * which nothing is due reads nothing.
+ * log at a time, and the store's thread deletes a portion of it when it has written what was queued
+ * before. When a line is due is known from the one that was found young enough the last time, so
+ * that a round in which nothing is due reads nothing.
  *
  * Sums are not touched: they are no sums of lines.
  *

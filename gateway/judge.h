@@ -95,7 +95,8 @@ struct judge_job {
  * the payer said (unpaid).
  *
  * Of a question: -EIO also when what it writes is none of the words; -EMSGSIZE: the context is too
- * short for the question. The answer is told with its first word, and ends there.
+ * short for the question. The answer is told with its first word, or its first
+ * line where words have no probabilities, and ends there.
  *
  * 0; -ESHUTDOWN; -EBUSY: too many wait; -EINVAL: this stage is not judged; -ENOMEM. Then done does
  * not come and *out is NULL.

@@ -157,8 +157,8 @@ void paying_next(struct request *r)
 }
 
 /* Has what was produced written down, where it is not yet. Not earlier: a crash charges what is
- * leased, and the text waits until the end of this step, or, where the store has no journal, as
- * long as one of its writes takes. */
+ * leased, and the text waits until the loop has done what it has to do now, or, where the store has
+ * no journal, as long as one of its writes takes. */
 void paying_lease(struct request *r)
 {
 	if (r->with_lease)

@@ -34,11 +34,11 @@ extern const struct embedding_payer paying_lookups;
 /* This model has had its part, as attempt_usage says; another is to be tried. */
 void paying_next(struct request *r);
 /* Has what was produced written down, where it is not yet. Not earlier: a crash charges what is
- * leased, and the text waits until the end of this step, or, where the store has no journal, as
- * long as one of its writes takes. */
+ * leased, and the text waits until the loop has done what it has to do now, or, where the store has
+ * no journal, as long as one of its writes takes. */
 void paying_lease(struct request *r);
-/* Nothing waits for the store's word at the moment: it comes with the next news of another. A wake
- * of the loop less, while the model computes. */
+/* Nothing waits for the store's word at the moment: it comes with the next news of another. A
+ * step less, while the model computes. */
 void paying_let_lease_wait(struct request *r);
 /* Now something does. */
 void paying_await_lease(struct request *r);

@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 static const size_t inline_bytes = 4096; /* as long conversations: request.c */
 static const size_t answer_tok = 16;     /* what is left of the context for the verdict */
 static const size_t least_room_tok = 16;
@@ -25,17 +27,12 @@ static const char *judged(const struct pieces *p, size_t *len)
 	return p->stage == GUARD_INPUT ? p->user : p->agent;
 }
 
-static bool inside_character(char c)
-{
-	return ((unsigned char)c & 0xC0) == 0x80;
-}
-
 /* The longest beginning of at most n bytes that ends between characters. */
 static size_t whole_characters(const char *text, size_t len, size_t n)
 {
 	if (n >= len)
 		return len;
-	while (n > 0 && inside_character(text[n]))
+	while (n > 0 && utf8_is_inside(text[n]))
 		n--;
 	return n;
 }
@@ -101,7 +98,7 @@ static int cut_context(
 	len = len < p->user_len ? len : p->user_len;
 	for (;;) {
 		size_t from = p->user_len - len;
-		while (from < p->user_len && inside_character(p->user[from]))
+		while (from < p->user_len && utf8_is_inside(p->user[from]))
 			from++;
 		len = p->user_len - from;
 		int r = provider->count(handle, p->user + from, len, &n_tok, err);
@@ -143,7 +140,7 @@ static void advance(struct pieces *p, size_t len)
 	size_t end = p->from + len;
 	p->finished = end == total;
 	p->from = end - overlap;
-	while (p->from < end && inside_character(text[p->from]))
+	while (p->from < end && utf8_is_inside(text[p->from]))
 		p->from++;
 }
 

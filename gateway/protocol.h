@@ -30,7 +30,6 @@ struct protocol_answer {
 	bool has_usage;
 	const char *finish; /* static: "stop", "length", "" (not yet) */
 	bool complete;      /* its end was seen: [DONE], message_stop, a whole JSON body */
-	uint64_t n_pieces;  /* of its text: a token each, or more */
 	double sum_logprob;
 	uint64_t n_logprob;
 	float candidate_p[4]; /* NAN until known */

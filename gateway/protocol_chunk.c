@@ -295,7 +295,6 @@ static int append_text(const struct string *s, const struct protocol_sink *to)
 	static const char from[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
 	int r = 0;
 	size_t at = 0;
-	to->answer->n_pieces += s->len > 0;
 	while (r == 0 && at < s->len) {
 		const char *escape = s->escaped ? memchr(s->at + at, '\\', s->len - at) : NULL;
 		size_t n = escape ? (size_t)(escape - s->at) - at : s->len - at;

@@ -64,7 +64,6 @@ int protocol_take_text(const json_t *string, const struct protocol_sink *to)
 		return 0;
 	size_t len = json_string_length(string);
 	int r = buf_append(to->text, json_string_value(string), len);
-	to->answer->n_pieces += len > 0;
 	return r == -EFBIG ? err_set(to->err, -EPROTO, "its answer is too long")
 	       : r < 0     ? err_set(to->err, r, "out of memory")
 			   : 0;

@@ -291,7 +291,6 @@ static int restore_queued(
 	}
 	r->queued_serial = strtoull(serial, NULL, 16);
 	list_append(&s->queue, &r->link);
-	s->n_queued++;
 	if (atomic_load(&g->next_request) < number)
 		atomic_store(&g->next_request, number);
 	return 0;
@@ -391,7 +390,6 @@ int session_restore_queued(struct gateway *g, struct err *err)
 		while (e == 0 && !list_empty(&s->queue)) {
 			struct request *r = list_entry(s->queue.next, struct request, link);
 			list_remove(&r->link);
-			s->n_queued--;
 			e = fail_queued(s, r);
 		}
 		if (any)

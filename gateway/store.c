@@ -172,8 +172,7 @@ int store_scan_from(
  * it must not sleep for good beside it. With the lock held. */
 static bool is_to_wake(const struct store *s)
 {
-	return s->n_open ? false
-			 : store_is_due(s) || s->awaits_groups || (s->sleeps && s->any_pending);
+	return !s->n_open && (store_is_due(s) || s->awaits_groups || (s->sleeps && s->any_pending));
 }
 
 /* Wakes without the lock: the thread would only wait for it. */

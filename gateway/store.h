@@ -9,7 +9,7 @@
  * Keys
  *   version              "2"; another one is refused, but for 1
  *   journal              up to where the database has what is in the journal (store_journal.h)
- *   s/SESSION            a session: JSON (owner, mode, times, settings, sums)
+ *   s/SESSION            a session: a line of numbers (owner, mode, times, sums)
  *   t/SESSION/SERIAL     a turn of its conversation; SERIAL: 16 hexadecimal digits, in order
  *   q/SESSION/SERIAL     a prompt that waits behind another one of it
  *   c/SESSION/FILE       a setting of it

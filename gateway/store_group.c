@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What waits for the database for a second is mostly written anew by each request: an account, a
- * session. Only the last of each counts, and the database need not see the others: of a thousand
- * requests of one session it gets a third of the changes. Their order does not matter any more when
- * each key is there once.
+ * session. Only the last of each counts, and the database need not see the others. Their order does
+ * not matter any more when each key is there once.
  */
 #include "gateway/store_group.h"
 
@@ -11,6 +10,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "gateway/digest.h"
 
 struct change {
 	const char *key, *value; /* borrowed from the batch; value NULL: a deletion */
@@ -22,13 +23,11 @@ struct latest {
 	size_t cap;            /* a power of two; more than there are changes */
 };
 
-/* FNV-1a. */
 static uint64_t hash(const char *bytes, size_t n)
 {
-	uint64_t h = 0xcbf29ce484222325u;
-	for (size_t i = 0; i < n; i++)
-		h = (h ^ (unsigned char)bytes[i]) * 0x100000001b3u;
-	return h ^ h >> 32;
+	struct digest d;
+	digest_of(&d, bytes, n, "", 0);
+	return d.a;
 }
 
 static void note(struct latest *l, const struct change *c)

@@ -19,7 +19,7 @@ struct store_journal_mark {
 	uint64_t run; /* random; a journal's each time it is opened */
 	uint64_t group, at;
 };
-enum { STORE_JOURNAL_MARK_SIZE = 24 };
+enum { STORE_JOURNAL_MARK_SIZE = sizeof(struct store_journal_mark) };
 void store_journal_mark_put(const struct store_journal_mark *m, char out[STORE_JOURNAL_MARK_SIZE]);
 /* False: it is none. */
 bool store_journal_mark_get(struct store_journal_mark *m, const char *bytes, size_t len);
@@ -61,7 +61,7 @@ void store_journal_refuse(struct store_journal *j);
 void store_journal_commit(struct store_journal *j);
 /* Whether every change so far would be there after a kill. After store_journal_commit. */
 bool store_journal_is_safe(const struct store_journal *j);
-/* Bytes that wait for the database, in parts of all that fit. */
+/* Whether so much waits for the database that it is to be written now. */
 bool store_journal_fills(const struct store_journal *j);
 
 /* All changes so far are about to be written to the database, with the mark. Between groups. */

@@ -211,9 +211,8 @@ static void sweep(struct store *s, struct store_sweep *w)
 	store_database_find_old(&s->database, w, group);
 	if (!w->n) {
 		leveldb_writebatch_destroy(group);
-	} else if (commit(s, group, false, clock_mono_ns()) <
-		   0) { /* it is stuck, and will be written: but not now */
-		w->n = 0;
+	} else if (commit(s, group, false, clock_mono_ns()) < 0) {
+		w->n = 0; /* it is stuck, and will be written: but not now */
 		*w->last = '\0';
 	}
 	w->done(w);

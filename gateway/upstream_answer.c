@@ -19,8 +19,7 @@ enum {
 	SENTENCE_BYTES = 64 << 10, /* read of a body that is no answer */
 	TEXT_BYTES = 4096,         /* of an answer's text, and for each token: */
 	TEXT_TOKEN_BYTES = 64,
-	TEXT_TOK = 256, /* of what is counted of it, and for each token: */
-	TOKEN_TOK = 4,
+	HONEST_BYTES = 16, /* of its text for each token, at the most, if it keeps to max_tokens */
 	STREAM_BYTES = 1 << 20, /* of a stream, and for each token: */
 	TOKEN_BYTES = 16 << 10, /* JSON around one, with log-probabilities */
 	EMBED_BYTES = 2 << 20,  /* of embeddings, and for each number: */
@@ -207,15 +206,15 @@ static void probe_answers(struct upstream_call *c)
 }
 
 /*
- * What the text so far counts for where the server does not say it: its pieces or the estimate,
- * whichever is more. The estimate is rather more than less, so up to half above max_tokens an
- * answer is one that keeps to it; what is longer has not kept to it, and counts as what it is.
+ * What the text so far counts for where the server does not say it: as estimated. The estimate is
+ * rather more than less, and of small pieces much more; so it is at most max_tokens as long as so
+ * many tokens may well be that text. What is longer has not kept to it, and counts as what it is.
  */
 static uint64_t count_text(const struct upstream_call *c)
 {
-	uint64_t most = c->request.max_tokens, n = c->answer.n_pieces;
-	n = c->guessed_tok > n ? c->guessed_tok : n;
-	return n > most && n - most <= most / 2 ? most : n;
+	uint64_t most = c->request.max_tokens;
+	bool keeps_to_it = c->text_bytes <= most * HONEST_BYTES;
+	return keeps_to_it && c->guessed_tok > most ? most : c->guessed_tok;
 }
 
 static void give_text(struct upstream_call *c)
@@ -234,8 +233,7 @@ static void give_text(struct upstream_call *c)
 	upstream_call_tell(c, PROVIDER_TEXT);
 	buf_clear(&c->text);
 	/* It does not keep to max_tokens, whatever a token is. */
-	c->cut = c->text_bytes > TEXT_BYTES + most * TEXT_TOKEN_BYTES ||
-		 c->text_tok > TEXT_TOK + most * TOKEN_TOK;
+	c->cut = c->text_bytes > TEXT_BYTES + most * TEXT_TOKEN_BYTES;
 }
 
 static int feed(struct upstream_call *c, const char *content_type, const char *bytes, size_t len,

@@ -27,7 +27,7 @@ static int parse_weight(const char *word, uint32_t *out, struct err *err)
 /* What is copied from a manual often has the path of one call behind it. */
 static int check_end(const char *url, struct err *err)
 {
-	static const char *const calls[] = {"/chat/completions", "/messages"};
+	static const char *const calls[] = {"/chat/completions", "/embeddings", "/messages"};
 	size_t len = strlen(url);
 	while (len && url[len - 1] == '/')
 		len--;

@@ -195,7 +195,8 @@ START_TEST(endpoints_are_a_line_each_with_a_weight)
 	ck_assert_int_eq(upstream_endpoints_parse(" \n", 2, &copy, e, &n, &err), -EINVAL);
 	/* What is copied from a manual has the path of a call behind it. */
 	static const char *const calls[] = {"http://a/v1/chat/completions",
-		"https://a/v1/messages/ weight=2", "http://a/v1\nhttp://b/v1/chat/completions/"};
+		"https://a/v1/messages/ weight=2", "http://a/v1/embeddings",
+		"http://a/v1\nhttp://b/v1/chat/completions/"};
 	for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
 		ck_assert_int_eq(
 			upstream_endpoints_parse(calls[i], strlen(calls[i]), &copy, e, &n, &err),

@@ -341,7 +341,6 @@ START_TEST(a_store_of_another_version_is_refused)
 }
 END_TEST
 
-/* A journal that can be read and not be made anew, whatever the reason. */
 int main(void)
 {
 	Suite *suite = suite_create("store");

@@ -278,33 +278,6 @@ START_TEST(without_a_journal_those_who_wait_wait_for_the_database)
 }
 END_TEST
 
-START_TEST(what_the_journal_has_is_in_the_database_a_second_later)
-{
-	char path[80];
-	pid_t child = start_writers(300);
-	snprintf(path, sizeof path, "%s/journal", dir);
-	await(&told->n[0], 1);
-	unsigned before = told->n[0];
-	bool there = false;
-	/* In time, if the machine has any for its thread. */
-	for (unsigned ms = 2000; ms < 30000 && !there; ms *= 2) {
-		usleep(ms * 1000);
-		end(child);
-		ck_assert_int_eq(unlink(path), 0); /* what only it had is lost */
-		struct found f = {0};
-		struct store *s = open_store();
-		ck_assert_int_ge(store_scan(s, "", note, &f), 0);
-		store_free(s);
-		there = f.n[0][0] >= before;
-		for (unsigned i = 0; i < WRITERS; i++)
-			ck_assert_uint_eq(f.n[0][i], f.n[1][i]);
-		child = start_writers(300);
-	}
-	end(child);
-	ck_assert(there);
-}
-END_TEST
-
 START_TEST(a_journal_that_is_cut_off_under_it_costs_nothing_but_time)
 {
 	char path[80];
@@ -427,7 +400,6 @@ int main(void)
 	tcase_add_test(t, groups_that_fill_the_journal_go_past_it);
 	tcase_add_test(t, a_group_larger_than_the_journal_is_told_when_the_database_has_it);
 	tcase_add_test(t, without_a_journal_those_who_wait_wait_for_the_database);
-	tcase_add_test(t, what_the_journal_has_is_in_the_database_a_second_later);
 	tcase_add_test(t, a_journal_that_is_cut_off_under_it_costs_nothing_but_time);
 	tcase_add_test(t, what_was_told_before_a_full_disk_was_noticed_is_kept);
 	tcase_add_test(t, where_a_start_cannot_know_what_the_journal_is_for_it_leaves_it_alone);

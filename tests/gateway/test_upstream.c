@@ -55,23 +55,26 @@ START_TEST(an_answer_is_whole_and_its_usage_is_the_servers_or_estimated)
 }
 END_TEST
 
-START_TEST(text_that_no_server_counts_is_its_pieces_or_its_estimate_and_max_tokens_where_it_may_be)
+START_TEST(text_that_no_server_counts_is_its_estimate_and_max_tokens_where_it_may_be_that)
 {
 	static const struct {
 		const char *answer;
 		uint64_t counted;
 	} answers[] = {{"a b c d e f g h i j k l", 10}, /* of which the server gives ten */
-		/* Ten pieces, which may be read together. */
-		{"a         b", 10},
-		/* 14: an estimate that may be too high. 20: that is not what was asked for. */
-		{"dictionary dictionary dictionary dictionary e f g h i j", 10},
+		/* 20: an estimate that may be too high, of 109 bytes. */
 		{"dictionary dictionary dictionary dictionary dictionary dictionary dictionary "
 		 "dictionary dictionary dictionary",
-			20}};
+			10},
+		/* Of 219 bytes: that is not what was asked for. */
+		{"internationalizations internationalizations internationalizations "
+		 "internationalizations internationalizations internationalizations "
+		 "internationalizations internationalizations internationalizations "
+		 "internationalizations",
+			50}}; /* five a word */
 	const struct provider_request q = {.max_tokens = 10};
 	ask_load();
 	for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
-		char control[256];
+		char control[512];
 		struct asked a;
 		snprintf(control, sizeof control,
 			"{\"next\": [\"ok-nousage\"], \"answer\": \"%s\"}", answers[i].answer);
@@ -414,8 +417,8 @@ int main(void)
 	tcase_add_checked_fixture(t, ask_open, ask_close);
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, an_answer_is_whole_and_its_usage_is_the_servers_or_estimated);
-	tcase_add_test(t,
-		text_that_no_server_counts_is_its_pieces_or_its_estimate_and_max_tokens_where_it_may_be);
+	tcase_add_test(
+		t, text_that_no_server_counts_is_its_estimate_and_max_tokens_where_it_may_be_that);
 	tcase_add_test(t, connections_are_kept_and_used_again);
 	tcase_add_test(t, the_key_is_sent_and_shown_nowhere);
 	tcase_add_test(t, no_server_gets_the_key_into_a_sentence);

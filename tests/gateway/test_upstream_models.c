@@ -146,7 +146,6 @@ START_TEST(an_answer_of_fewer_tokens_than_were_counted_ends)
 	struct session *s = session("a");
 	int status;
 	set_endpoint("/b/echo=800/v1");
-	ck_assert_int_eq(session_setting_set(s, "max_tokens", "8000", 4, NULL), 0);
 	store_begin(h.g->store);
 	ck_assert_int_eq(
 		harness_say(s, "a line of many more tokens than the server counts it for, which "
