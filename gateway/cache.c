@@ -225,37 +225,36 @@ static void leave_flight(struct cache_ticket *t, bool with_answer)
 	pthread_mutex_unlock(&c->lock);
 }
 
-/* Takes the ticket's key and vector. */
 static struct cache_item *make_item(struct cache_ticket *t, struct text *text, const char *finish,
 	uint64_t prompt_tok, uint64_t output_tok)
 {
-	struct cache_item *i = cache_item_new();
-	if (!i)
-		return NULL;
-	i->id = t->key.id;
-	i->answer = (struct cache_answer){
-		.text = text_ref(text),
+	struct cache_answer answer = {
+		.text = text,
 		.prompt_tok = prompt_tok,
 		.output_tok = output_tok,
 		.serial = t->serial,
 		.stored_s = clock_real_ns() / 1000000000u,
 	};
-	snprintf(i->answer.finish, sizeof i->answer.finish, "%s", finish);
-	snprintf(i->user, sizeof i->user, "%s", t->ask.user);
-	i->key = t->ask.key;
-	t->ask.key = (struct buf){0};
-	i->key.max = 0; /* whatever the caller's was */
-	if (buf_append(&i->key, t->key.owner, t->key.owner_len) < 0)
-		return cache_item_put(i);
-	i->prompt = t->vector ? text_new(t->ask.prompt, t->ask.prompt_len) : NULL;
-	if (i->prompt && cache_near_scope(&i->scope, i->key.data, t->ask.scope_len, t->model,
-				 &t->key) == 0) {
-		memcpy(i->model, t->model, sizeof i->model);
-		i->vector = t->vector;
-		i->dim = t->dim;
-		t->vector = NULL;
-	}
-	return i;
+	snprintf(answer.finish, sizeof answer.finish, "%s", finish);
+	return cache_item_new(&t->key.id, t->ask.key.data, t->ask.key.len, t->key.owner,
+		t->key.owner_len, t->ask.user, &answer);
+}
+
+/* Takes the ticket's vector. NULL: it has none, or memory is out. */
+static struct cache_prompt *make_prompt(struct cache_ticket *t, struct cache_item *i)
+{
+	struct cache_prompt *p = t->vector ? cache_prompt_new(i) : NULL;
+	if (!p)
+		return NULL;
+	p->text = text_new(t->ask.prompt, t->ask.prompt_len);
+	if (!p->text || cache_near_scope(&p->scope, t->ask.key.data, t->ask.scope_len, t->model,
+				&t->key) < 0)
+		return cache_prompt_put(p);
+	memcpy(p->model, t->model, sizeof p->model);
+	p->vector = t->vector;
+	p->dim = t->dim;
+	t->vector = NULL;
+	return p;
 }
 
 struct cache_ticket *cache_land(struct cache_ticket *t, struct text *text, const char *finish,
@@ -269,19 +268,21 @@ struct cache_ticket *cache_land(struct cache_ticket *t, struct text *text, const
 	struct cache_item *i = text && text->len && t->computes
 				       ? make_item(t, text, finish, prompt_tok, output_tok)
 				       : NULL;
+	struct cache_prompt *p = i ? make_prompt(t, i) : NULL;
 	ticket_free(t);
 	if (!i)
 		return NULL;
 	pthread_mutex_lock(&c->lock);
 	bool kept = cache_settings_on(&c->settings) && !was_flushed(c, i->answer.serial, i->user);
 	if (kept) {
-		cache_memory_put(c->memory, &i->id, i->key.data, i->key.len, i->user, &i->answer);
-		cache_disk_put(c->disk, i);
+		cache_memory_put(c->memory, i);
+		cache_disk_put(c->disk, i, p);
 		c->numbers.stored++;
 	}
 	pthread_mutex_unlock(&c->lock);
-	if (kept && i->dim)
-		cache_semantic_add(c->semantic, i);
+	if (kept && p)
+		cache_semantic_add(c->semantic, p);
+	cache_prompt_put(p);
 	cache_item_put(i);
 	return NULL;
 }

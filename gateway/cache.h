@@ -42,9 +42,6 @@ struct cache_ask {
 };
 /* Appends one field. 0 or -ENOMEM. */
 int cache_key_field(struct buf *to, const char *name, const char *value, size_t len);
-/* The same for a value that is appended in between. *at: where it begins. -EFBIG too. */
-int cache_key_open(struct buf *to, const char *name, size_t *at);
-int cache_key_close(struct buf *to, const char *name, size_t at);
 void cache_ask_free(struct cache_ask *ask); /* what is inside; zeroed memory too */
 
 enum cache_outcome {

@@ -38,6 +38,7 @@ struct cache_disk_job *cache_disk_job_free(struct cache_disk_job *job)
 {
 	if (!job)
 		return NULL;
+	cache_prompt_put(job->prompt);
 	cache_item_put(job->item);
 	cache_disk_free_nodes(job->nodes);
 	free(job);
@@ -189,7 +190,7 @@ struct cache_disk_read *cache_disk_cancel(struct cache_disk_read *r)
 
 /* ---- writing ---- */
 
-static struct cache_node *node_of(const struct cache_item *item)
+static struct cache_node *node_of(const struct cache_item *item, const struct cache_prompt *prompt)
 {
 	struct cache_node *node = calloc(1, sizeof *node);
 	if (!node)
@@ -197,14 +198,14 @@ static struct cache_node *node_of(const struct cache_item *item)
 	node->id = item->id;
 	node->serial = item->answer.serial;
 	node->stored_s = item->answer.stored_s;
-	node->bytes = cache_item_bytes(item);
+	node->bytes = cache_item_disk_bytes(item, prompt);
 	return node;
 }
 
-bool cache_disk_put(struct cache_disk *d, struct cache_item *item)
+bool cache_disk_put(struct cache_disk *d, struct cache_item *item, struct cache_prompt *prompt)
 {
 	struct cache_disk_job *job = job_new(CACHE_DISK_PUT);
-	struct cache_node *node = job ? node_of(item) : NULL, *old;
+	struct cache_node *node = job ? node_of(item, prompt) : NULL, *old;
 	bool taken = false;
 	pthread_mutex_lock(&d->lock);
 	if (node && d->state != CACHE_DISK_BROKEN && !d->closing && d->limits.max_n &&
@@ -217,8 +218,9 @@ bool cache_disk_put(struct cache_disk *d, struct cache_item *item)
 			free(old);
 		}
 		job->item = cache_item_ref(item);
+		job->prompt = cache_prompt_ref(prompt);
 		job->nodes = cache_disk_evict(d, NULL);
-		d->queued_bytes += cache_item_bytes(item);
+		d->queued_bytes += cache_item_disk_bytes(item, prompt);
 		queue_put(d, job);
 	} else if (d->limits.max_n && d->limits.max_bytes) {
 		d->counts.dropped++;
@@ -262,7 +264,7 @@ static void drop_queued(struct cache_disk *d)
 			continue;
 		list_remove(link);
 		if (job->item)
-			d->queued_bytes -= cache_item_bytes(job->item);
+			d->queued_bytes -= cache_item_disk_bytes(job->item, job->prompt);
 		cache_disk_job_free(job);
 	}
 }

@@ -41,9 +41,9 @@ struct cache_disk_read *cache_disk_cancel(struct cache_disk_read *r);
 /* Whether it is there now. serial 0: any. */
 bool cache_disk_has(
 	struct cache_disk *d, const struct cache_id *id, uint64_t serial, uint64_t *stored_s);
-/* Keeps it in the place of what has the same id, some time soon; takes a reference. False: too much
- * waits, or it does not work. */
-bool cache_disk_put(struct cache_disk *d, struct cache_item *item);
+/* Keeps it, and its prompt (or NULL), in the place of what has the same id, some time soon; takes
+ * references. False: too much waits, or it does not work. */
+bool cache_disk_put(struct cache_disk *d, struct cache_item *item, struct cache_prompt *prompt);
 /* Nothing that user (NULL: everybody) stored with a serial below that one is found from now on;
  * it is deleted some time soon. */
 void cache_disk_flush(struct cache_disk *d, const char *user, uint64_t below);

@@ -23,7 +23,8 @@ enum cache_disk_kind { CACHE_DISK_READ, CACHE_DISK_PUT, CACHE_DISK_REMOVE, CACHE
 struct cache_disk_job {
 	struct list link;
 	enum cache_disk_kind kind;
-	struct cache_item *item; /* PUT */
+	struct cache_item *item;     /* PUT */
+	struct cache_prompt *prompt; /* PUT; may be NULL */
 	struct cache_node
 		*nodes; /* PUT, REMOVE, FLUSH: are in the index no more; chained by next */
 	uint64_t below; /* FLUSH */

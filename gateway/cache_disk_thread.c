@@ -24,12 +24,12 @@ static void do_put(
 	const struct cache_item *i = job->item;
 	pthread_mutex_lock(&d->lock);
 	bool wanted = cache_disk_node(d, &i->id, i->answer.serial);
-	d->queued_bytes -= cache_item_bytes(i);
+	d->queued_bytes -= cache_item_disk_bytes(i, job->prompt);
 	pthread_mutex_unlock(&d->lock);
 	if (!d->db)
 		return;
 	if (wanted)
-		cache_store_add(g, i);
+		cache_store_add(g, i, job->prompt);
 	cache_store_add_deletes(d, g, job->nodes);
 	if (g->bytes >= GROUP_BYTES)
 		cache_store_write(d, g);

@@ -31,22 +31,6 @@ int cache_key_field(struct buf *to, const char *name, const char *value, size_t 
 	return len ? buf_append(to, value, len) : 0;
 }
 
-int cache_key_open(struct buf *to, const char *name, size_t *at)
-{
-	int r = cache_key_field(to, name, "", 0);
-	*at = to->len;
-	return r;
-}
-
-int cache_key_close(struct buf *to, const char *name, size_t at)
-{
-	uint32_t len = (uint32_t)(to->len - at);
-	if (to->len - at > UINT32_MAX)
-		return -EFBIG;
-	memcpy(to->data + at - strlen(name) - sizeof len, &len, sizeof len);
-	return 0;
-}
-
 void cache_key_digest(
 	struct cache_id *out, const char *one, size_t one_len, const char *two, size_t two_len)
 {

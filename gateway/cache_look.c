@@ -98,13 +98,15 @@ static bool take_record(struct cache_ticket *t, const struct cache_record *r,
 	out->text = text_new(r->text.bytes, r->text.len);
 	if (!out->text)
 		return false;
+	struct cache_item *item = cache_item_new(id, r->key.bytes, r->key.len, "", 0, user, out);
 	pthread_mutex_lock(&c->lock);
 	bool good = cache_settings_on(&c->settings) &&
 		    r->stored_s >= cache_shelf_not_before_s(c->settings.ttl_s) &&
 		    cache_disk_has(c->disk, id, r->serial, NULL);
-	if (good)
-		cache_memory_put(c->memory, id, r->key.bytes, r->key.len, user, out);
+	if (good && item)
+		cache_memory_put(c->memory, item);
 	pthread_mutex_unlock(&c->lock);
+	cache_item_put(item);
 	if (!good)
 		out->text = text_put(out->text);
 	return good;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An entry is one allocation with its key behind it, and a reference of the answer's text, which is
- * the one that its conversation and its readers hold. So a hit is a look-up, a comparison of the
- * key and a reference.
+ * An entry is a reference of an item, whose text is the one that its conversation and its readers
+ * hold. So a hit is a look-up, a comparison of the key and a reference.
  */
 #include "gateway/cache_memory.h"
 
@@ -14,9 +13,7 @@
 
 struct entry {
 	struct cache_node node;
-	struct cache_answer answer;
-	size_t key_len;
-	char key[]; /* [key_len] */
+	struct cache_item *item;
 };
 
 struct cache_memory {
@@ -32,7 +29,7 @@ static struct entry *entry_of(struct cache_node *node)
 
 static void entry_free(struct entry *e)
 {
-	text_put(e->answer.text);
+	cache_item_put(e->item);
 	free(e);
 }
 
@@ -64,6 +61,11 @@ static void drop(struct cache_memory *m, struct entry *e)
 	entry_free(e);
 }
 
+static bool is_of(const struct entry *e, const struct cache_key *key)
+{
+	return cache_key_is(key, e->item->key, e->item->key_len);
+}
+
 static bool give(
 	struct cache_memory *m, struct entry *e, uint64_t not_before_s, struct cache_answer *out)
 {
@@ -73,7 +75,7 @@ static bool give(
 		return false;
 	}
 	cache_shelf_bump(&m->shelf, &e->node);
-	*out = e->answer;
+	*out = e->item->answer;
 	text_ref(out->text);
 	return true;
 }
@@ -84,7 +86,7 @@ bool cache_memory_find(struct cache_memory *m, const struct cache_key *key, uint
 	struct cache_node *node = NULL;
 	while ((node = cache_shelf_find(&m->shelf, &key->id, node))) {
 		struct entry *e = entry_of(node);
-		if (cache_key_is(key, e->key, e->key_len))
+		if (is_of(e, key))
 			return give(m, e, not_before_s, out);
 	}
 	return false;
@@ -106,9 +108,9 @@ bool cache_memory_peek(
 	struct cache_node *node = NULL;
 	while ((node = cache_shelf_find(&m->shelf, &key->id, node))) {
 		const struct entry *e = entry_of(node);
-		if (!cache_key_is(key, e->key, e->key_len))
+		if (!is_of(e, key))
 			continue;
-		*out = e->answer;
+		*out = e->item->answer;
 		return true;
 	}
 	return false;
@@ -121,7 +123,7 @@ bool cache_memory_peek_serial(const struct cache_memory *m, const struct cache_i
 	while ((node = cache_shelf_find(&m->shelf, id, node))) {
 		if (node->serial != serial)
 			continue;
-		*out = entry_of(node)->answer;
+		*out = entry_of(node)->item->answer;
 		return true;
 	}
 	return false;
@@ -135,28 +137,28 @@ static void evict(struct cache_memory *m)
 	}
 }
 
-void cache_memory_put(struct cache_memory *m, const struct cache_id *id, const char *whole,
-	size_t whole_len, const char *user, const struct cache_answer *answer)
+void cache_memory_put(struct cache_memory *m, struct cache_item *item)
 {
+	const struct cache_id *id = &item->id;
 	struct cache_node *node = NULL;
 	while ((node = cache_shelf_find(&m->shelf, id, node))) {
 		struct entry *old = entry_of(node);
-		if (old->key_len != whole_len || memcmp(old->key, whole, whole_len))
+		if (old->item->key_len != item->key_len ||
+			memcmp(old->item->key, item->key, item->key_len))
 			continue;
 		drop(m, old);
 		break;
 	}
-	size_t bytes = sizeof(struct entry) + whole_len + sizeof *answer->text + answer->text->len;
-	struct entry *e = bytes <= m->max_bytes / 4 ? malloc(sizeof *e + whole_len) : NULL;
+	size_t bytes = sizeof(struct entry) + cache_item_bytes(item);
+	struct entry *e = bytes <= m->max_bytes / 4 ? malloc(sizeof *e) : NULL;
 	if (!e)
 		return;
-	e->answer = *answer;
-	text_ref(e->answer.text);
-	e->key_len = whole_len;
-	memcpy(e->key, whole, whole_len);
-	e->node = (struct cache_node){
-		.id = *id, .serial = answer->serial, .stored_s = answer->stored_s, .bytes = bytes};
-	if (cache_shelf_add(&m->shelf, &e->node, user) < 0)
+	e->item = cache_item_ref(item);
+	e->node = (struct cache_node){.id = *id,
+		.serial = item->answer.serial,
+		.stored_s = item->answer.stored_s,
+		.bytes = bytes};
+	if (cache_shelf_add(&m->shelf, &e->node, item->user) < 0)
 		entry_free(e);
 	evict(m);
 }

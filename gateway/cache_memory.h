@@ -4,18 +4,9 @@
 
 /* L1: answers in memory, up to so many bytes. Not locked: the cache's lock guards it. */
 
-#include "gateway/cache_key.h"
-#include "gateway/text.h"
+#include "gateway/cache_item.h"
 
 struct cache_memory;
-
-/* An answer as the levels hand it to each other. */
-struct cache_answer {
-	struct text *text;
-	char finish[8];
-	uint64_t prompt_tok, output_tok;
-	uint64_t serial, stored_s;
-};
 
 struct cache_memory_counts {
 	size_t n, bytes;
@@ -37,10 +28,9 @@ bool cache_memory_peek(
 	const struct cache_memory *m, const struct cache_key *key, struct cache_answer *out);
 bool cache_memory_peek_serial(const struct cache_memory *m, const struct cache_id *id,
 	uint64_t serial, struct cache_answer *out);
-/* Keeps it (one more reference of the text), in the place of one with the same key. What is larger
- * than a quarter of the whole is not kept. whole: the whole key. */
-void cache_memory_put(struct cache_memory *m, const struct cache_id *id, const char *whole,
-	size_t whole_len, const char *user, const struct cache_answer *answer);
+/* Keeps it (a new reference), in the place of one with the same key. What is larger than a quarter
+ * of the whole is not kept. */
+void cache_memory_put(struct cache_memory *m, struct cache_item *item);
 void cache_memory_limit(struct cache_memory *m, size_t max_bytes);
 /* What user (NULL: everybody) stored with a serial below that one. */
 void cache_memory_flush(struct cache_memory *m, const char *user, uint64_t below);

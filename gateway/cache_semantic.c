@@ -32,7 +32,7 @@ struct task {
 	struct loop_work work;
 	enum task_kind kind;
 	struct cache_semantic *s;
-	struct cache_item *item;
+	struct cache_prompt *prompt;
 	struct cache_id id;
 	uint64_t serial;
 	bool all, *settled;
@@ -55,21 +55,21 @@ struct cache_search {
 
 /* ---- learning ---- */
 
-static void add(struct cache_semantic *s, const struct cache_item *i)
+static void add(struct cache_semantic *s, const struct cache_prompt *of)
 {
 	const struct cache_known_prompt p = {
-		.id = i->id,
-		.serial = i->answer.serial,
-		.stored_s = i->answer.stored_s,
-		.user = i->user,
-		.scope = i->scope.data,
-		.scope_len = i->scope.len,
-		.text = i->prompt,
-		.vector = i->vector,
-		.dim = i->dim,
+		.id = of->item->id,
+		.serial = of->item->answer.serial,
+		.stored_s = of->item->answer.stored_s,
+		.user = of->item->user,
+		.scope = of->scope.data,
+		.scope_len = of->scope.len,
+		.text = of->text,
+		.vector = of->vector,
+		.dim = of->dim,
 	};
 	pthread_mutex_lock(&s->lock);
-	if (*s->model && !strcmp(s->model, i->model))
+	if (*s->model && !strcmp(s->model, of->model))
 		cache_known_learn(s->known, &p, true);
 	pthread_mutex_unlock(&s->lock);
 }
@@ -112,7 +112,7 @@ static void run_task(struct loop_work *work)
 	struct task *t = list_entry(work, struct task, work);
 	struct cache_semantic *s = t->s;
 	if (t->kind == TASK_ADD)
-		add(s, t->item);
+		add(s, t->prompt);
 	pthread_mutex_lock(&s->lock);
 	if (t->kind == TASK_DROP)
 		cache_known_forget(s->known, &t->id, t->serial);
@@ -123,7 +123,7 @@ static void run_task(struct loop_work *work)
 		pthread_cond_broadcast(&s->settled);
 	}
 	pthread_mutex_unlock(&s->lock);
-	cache_item_put(t->item);
+	cache_prompt_put(t->prompt);
 	free(t);
 }
 
@@ -139,12 +139,12 @@ static struct task *task_new(struct cache_semantic *s, enum task_kind kind)
 	return t;
 }
 
-void cache_semantic_add(struct cache_semantic *s, struct cache_item *item)
+void cache_semantic_add(struct cache_semantic *s, struct cache_prompt *prompt)
 {
 	struct task *t = task_new(s, TASK_ADD);
 	if (!t)
 		return;
-	t->item = cache_item_ref(item);
+	t->prompt = cache_prompt_ref(prompt);
 	runner_post(s->runner, &t->work);
 }
 

@@ -25,9 +25,9 @@ struct cache_semantic *cache_semantic_free(struct cache_semantic *s);
 void cache_semantic_model(struct cache_semantic *s, const char *model);
 void cache_semantic_limit(struct cache_semantic *s, size_t n_max);
 
-/* Learns the item's prompt, in the place of one with the same id, some time soon, on a thread of
- * its own; takes a reference. */
-void cache_semantic_add(struct cache_semantic *s, struct cache_item *item);
+/* Learns the prompt, in the place of one with the same id, some time soon, on a thread of its own;
+ * takes a reference. */
+void cache_semantic_add(struct cache_semantic *s, struct cache_prompt *prompt);
 /* Learns what L2 has. On L2's thread. */
 void cache_semantic_load(
 	struct cache_semantic *s, const struct cache_id *id, const struct cache_record *record);

@@ -370,19 +370,20 @@ static int add_record(struct cache_store_group *g, const struct cache_record *r,
 }
 
 /* The item's three records, all or none (a record that has no room is not worth a group). */
-void cache_store_add(struct cache_store_group *g, const struct cache_item *i)
+void cache_store_add(
+	struct cache_store_group *g, const struct cache_item *i, const struct cache_prompt *p)
 {
 	struct buf room = {.max = CACHE_RECORD_MAX};
 	struct cache_record r = {
 		.kind = CACHE_RECORD_ANSWER,
 		.serial = i->answer.serial,
 		.stored_s = i->answer.stored_s,
-		.bytes = cache_item_bytes(i),
+		.bytes = cache_item_disk_bytes(i, p),
 		.prompt_tok = i->answer.prompt_tok,
 		.output_tok = i->answer.output_tok,
 		.finish = {i->answer.finish, strlen(i->answer.finish)},
 		.user = {i->user, strlen(i->user)},
-		.key = {i->key.data, i->key.len},
+		.key = {i->key, i->key_len},
 		.text = {i->answer.text->bytes, i->answer.text->len},
 	};
 	struct cache_record note = {.kind = CACHE_RECORD_NOTE,
@@ -394,16 +395,16 @@ void cache_store_add(struct cache_store_group *g, const struct cache_item *i)
 		add_record(g, &note, &i->id, &room);
 	char key[CACHE_STORE_KEY_LEN];
 	cache_store_key(key, CACHE_RECORD_NEAR, &i->id);
-	if (i->dim) {
+	if (p) {
 		r.kind = CACHE_RECORD_NEAR;
 		r.key = r.finish = (struct cache_record_text){0};
-		r.model = (struct cache_record_text){i->model, strlen(i->model)};
-		r.scope = (struct cache_record_text){i->scope.data, i->scope.len};
-		r.text = (struct cache_record_text){i->prompt->bytes, i->prompt->len};
+		r.model = (struct cache_record_text){p->model, strlen(p->model)};
+		r.scope = (struct cache_record_text){p->scope.data, p->scope.len};
+		r.text = (struct cache_record_text){p->text->bytes, p->text->len};
 		r.vector = (struct cache_record_text){
-			(const char *)i->vector, i->dim * sizeof *i->vector};
+			(const char *)p->vector, p->dim * sizeof *p->vector};
 	}
-	if (!i->dim || add_record(g, &r, &i->id, &room) < 0)
+	if (!p || add_record(g, &r, &i->id, &room) < 0)
 		leveldb_writebatch_delete(batch_of(g), key, sizeof key);
 	g->n++;
 	buf_free(&room);

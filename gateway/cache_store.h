@@ -38,7 +38,8 @@ struct cache_store_group {
 	size_t bytes, n;
 };
 
-void cache_store_add(struct cache_store_group *g, const struct cache_item *i);
+void cache_store_add(
+	struct cache_store_group *g, const struct cache_item *i, const struct cache_prompt *p);
 /* Perhaps in several groups: large ones are written at once. */
 void cache_store_add_deletes(
 	struct cache_disk *d, struct cache_store_group *g, const struct cache_node *chain);

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "gateway/digest.h"
 #include "gateway/guards.h"
 #include "gateway/outlet.h"
 #include "gateway/paying.h"
@@ -46,6 +47,20 @@ static int add_settings(struct buf *to, const struct settings *s)
 	return e;
 }
 
+/* What a model is: a digest, as models/auto is all models, which would be most of each key. It is
+ * the daemon's user who says what models are: nobody gains by two that have the same. 1: that is
+ * not known. */
+static int add_identity(struct buf *to, const char *name, struct model *m, const struct session *s)
+{
+	size_t at = to->len;
+	struct digest d;
+	int e = model_identity(m, s->id, to); /* behind the key, and off again */
+	if (e == 0)
+		digest_of(&d, to->data + at, to->len - at, "", 0);
+	to->len = at;
+	return e ? e : cache_key_field(to, name, (const char *)&d, sizeof d);
+}
+
 /* Why it is not known what the model's name stands for. 1. */
 static int say_unknown(const char *name, const struct model *m, struct err *why)
 {
@@ -62,14 +77,12 @@ static int say_unknown(const char *name, const struct model *m, struct err *why)
 static int add_model(
 	struct buf *to, const struct session *s, const struct settings *settings, struct err *why)
 {
-	size_t len, at;
+	size_t len;
 	const char *name = settings_get(settings, SETTING_MODEL, &len);
 	struct model *m = gateway_model_find(s->g, name);
-	int e = m ? cache_key_open(to, "model", &at) : 1;
-	e = e ? e : model_identity(m, s->id, to);
+	int e = m ? add_identity(to, "model", m, s) : 1;
 	if (e == 1)
 		say_unknown(name, m, why);
-	e = e ? e : cache_key_close(to, "model", at);
 	model_put(m);
 	return e;
 }
@@ -78,13 +91,11 @@ static int add_model(
 static int add_judge(struct buf *to, const struct session *s, struct err *why)
 {
 	struct moderation *judge = NULL;
-	struct buf what = {0};
 	int e = guards_judge(s->g->guards, GUARD_OUTPUT, &judge, why) < 0 ? 1 : 0;
 	struct model *m = e == 0 && judge ? gateway_model_find(s->g, judge->model) : NULL;
-	if (m && model_identity(m, s->id, &what) == -ENOMEM)
-		e = -ENOMEM;
-	e = e ? e : cache_key_field(to, "judge", what.data ? what.data : "", what.len);
-	buf_free(&what);
+	int known = m ? add_identity(to, "judge", m, s) : 1;
+	if (e == 0)
+		e = known == 1 ? cache_key_field(to, "judge", "", 0) : known;
 	model_put(m);
 	moderation_put(judge);
 	return e;

@@ -260,23 +260,26 @@ static void begin_search(void)
 
 static void learn_all(void)
 {
+	struct text *nothing = text_new("", 0);
 	for (unsigned i = 0; i < n_prompts; i++) {
-		struct cache_item *item = cache_item_new();
+		const struct cache_id id = {i, ~(uint64_t)i};
+		const struct cache_answer answer = {.text = nothing, .serial = i + 1};
+		struct cache_item *item = cache_item_new(&id, "", 0, "", 0, "bench", &answer);
+		struct cache_prompt *p = cache_prompt_new(item);
 		char prompt[64];
 		int n = snprintf(prompt, sizeof prompt, "Is number %u larger than it looks?", i);
 		make_vector(vectors + (size_t)i * DIM);
-		item->id = (struct cache_id){i, ~(uint64_t)i};
-		item->answer.serial = i + 1;
-		strcpy(item->user, "bench");
-		strcpy(item->model, "m");
-		buf_append_str(&item->scope, "scope");
-		item->prompt = text_new(prompt, (size_t)n);
-		item->dim = DIM;
-		item->vector = malloc(DIM * sizeof(float));
-		memcpy(item->vector, vectors + (size_t)i * DIM, DIM * sizeof(float));
-		cache_semantic_add(c->semantic, item);
+		strcpy(p->model, "m");
+		buf_append_str(&p->scope, "scope");
+		p->text = text_new(prompt, (size_t)n);
+		p->dim = DIM;
+		p->vector = malloc(DIM * sizeof(float));
+		memcpy(p->vector, vectors + (size_t)i * DIM, DIM * sizeof(float));
+		cache_semantic_add(c->semantic, p);
+		cache_prompt_put(p);
 		cache_item_put(item);
 	}
+	text_put(nothing);
 	cache_semantic_settle(c->semantic);
 }
 

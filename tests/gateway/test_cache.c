@@ -96,27 +96,6 @@ START_TEST(another_key_with_the_same_digest_never_hits)
 }
 END_TEST
 
-START_TEST(a_field_that_was_written_in_pieces_is_the_same_field)
-{
-	struct buf whole = {0}, pieces = {0};
-	size_t at;
-	cache_key_field(&whole, "before", "x", 1);
-	cache_key_field(&whole, "model", "one two", 7);
-	cache_key_field(&whole, "empty", "", 0);
-	cache_key_field(&pieces, "before", "x", 1);
-	ck_assert_int_eq(cache_key_open(&pieces, "model", &at), 0);
-	buf_append_str(&pieces, "one ");
-	buf_append_str(&pieces, "two");
-	ck_assert_int_eq(cache_key_close(&pieces, "model", at), 0);
-	ck_assert_int_eq(cache_key_open(&pieces, "empty", &at), 0);
-	ck_assert_int_eq(cache_key_close(&pieces, "empty", at), 0);
-	ck_assert_uint_eq(pieces.len, whole.len);
-	ck_assert_mem_eq(pieces.data, whole.data, whole.len);
-	buf_free(&whole);
-	buf_free(&pieces);
-}
-END_TEST
-
 START_TEST(fields_that_are_cut_elsewhere_make_another_key)
 {
 	struct buf a = {0}, b = {0};
@@ -564,7 +543,6 @@ int main(void)
 	tcase_add_test(t, an_answer_is_found_at_once_with_its_numbers);
 	tcase_add_test(t, another_user_or_prompt_or_setting_never_hits);
 	tcase_add_test(t, another_key_with_the_same_digest_never_hits);
-	tcase_add_test(t, a_field_that_was_written_in_pieces_is_the_same_field);
 	tcase_add_test(t, fields_that_are_cut_elsewhere_make_another_key);
 	tcase_add_test(t, scope_global_shares_answers_and_shows_none_of_those_from_before);
 	tcase_add_test(t, what_may_not_be_stored_is_neither_stored_nor_served);
