@@ -23,7 +23,8 @@
  * write and end together. What is added is `whole` less that of `bare` (nothing less, where no
  * server is asked). Metrics, trace,
  * conversation, ledger and store are in the way each time. `cpu` is the processor time of this
- * process for each request, the asking threads included and the server not. At the end, alone:
+ * process for each request, the asking threads included and the server not; `faults` the pages that
+ * each touched for the first time. At the end, alone:
  * the router's decision, with the facts of all models gathered for it, and the cache's key.
  */
 #include <arpa/inet.h>
@@ -188,7 +189,7 @@ static void *ask_all(void *arg)
 struct samples {
 	double *write, *first, *end, *whole;
 	size_t n;
-	double cpu_us, wall_us;
+	double cpu_us, faults, wall_us;
 };
 
 static double *grow(double *values, size_t n)
@@ -215,18 +216,17 @@ static void add(struct samples *s, const struct asker *k)
 	}
 }
 
-static double processor_us(void)
+static double processor_us(const struct rusage *u)
 {
-	struct rusage u;
-	getrusage(RUSAGE_SELF, &u);
-	return 1e6 * (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
-	       (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+	return 1e6 * (double)(u->ru_utime.tv_sec + u->ru_stime.tv_sec) +
+	       (double)(u->ru_utime.tv_usec + u->ru_stime.tv_usec);
 }
 
 static void run(
 	struct samples *s, struct asker *askers, enum way way, unsigned n_askers, unsigned n)
 {
-	double cpu = processor_us();
+	struct rusage before, after;
+	getrusage(RUSAGE_SELF, &before);
 	uint64_t begin_ns = clock_mono_ns();
 	for (unsigned i = 0; i < n_askers; i++) {
 		askers[i].way = way;
@@ -237,7 +237,9 @@ static void run(
 		pthread_join(askers[i].thread, NULL);
 		add(s, &askers[i]);
 	}
-	s->cpu_us += processor_us() - cpu;
+	getrusage(RUSAGE_SELF, &after);
+	s->cpu_us += processor_us(&after) - processor_us(&before);
+	s->faults += (double)(after.ru_minflt - before.ru_minflt);
 	s->wall_us += (double)(clock_mono_ns() - begin_ns) / 1e3;
 }
 
@@ -250,14 +252,14 @@ static void print(unsigned at_once, enum way way, struct samples *s, struct samp
 	       bare50 = way == ALONE ? 0 : bench_asking_quantile(bare->whole, bare->n, 0.5),
 	       bare99 = way == ALONE ? 0 : bench_asking_quantile(bare->whole, bare->n, 0.99);
 	printf("%2u %-10s write %6.1f %7.1f  text %6.1f %7.1f  end %6.1f %7.1f  whole %6.1f %7.1f  "
-	       "added %6.1f %7.1f  cpu %5.1f  %6.0f/s\n",
+	       "added %6.1f %7.1f  cpu %5.1f  faults %4.2f  %6.0f/s\n",
 		at_once, names[way], bench_asking_quantile(s->write, s->n, 0.5),
 		bench_asking_quantile(s->write, s->n, 0.99),
 		bench_asking_quantile(s->first, s->n, 0.5),
 		bench_asking_quantile(s->first, s->n, 0.99),
 		bench_asking_quantile(s->end, s->n, 0.5), bench_asking_quantile(s->end, s->n, 0.99),
 		p50, p99, p50 - bare50, p99 - bare99, s->cpu_us / (double)s->n,
-		(double)s->n * 1e6 / s->wall_us);
+		s->faults / (double)s->n, (double)s->n * 1e6 / s->wall_us);
 }
 
 /* ---- what is configured ---- */
