@@ -6,6 +6,7 @@
 #include "fs/options.h"
 #include "fs/table.h"
 
+#include "base/heap.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -43,6 +44,7 @@ int main(int argc, char **argv)
 	struct options o = {0};
 	struct err err = {{0}};
 	int status = EXIT_SUCCESS;
+	heap_begin();
 	if (options_parse(&o, argc, argv, &err) < 0) {
 		fprintf(stderr, "llmfs: %s\n", err.text);
 		status = EXIT_FAILURE;

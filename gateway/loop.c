@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/heap.h"
 
 enum { BATCH_MAX = 64, RUN_MAX = 16 };
 
@@ -95,6 +96,7 @@ static int time_left_ms(const struct loop *loop, uint64_t now)
 static void poll_descriptors(struct loop *loop, int timeout_ms)
 {
 	loop->batch_at = 0;
+	heap_tend();
 	int n = epoll_wait(loop->epoll_fd, loop->batch, BATCH_MAX, timeout_ms);
 	loop->batch_n = n > 0 ? n : 0;
 	for (int i = 0; i < loop->batch_n; i++)

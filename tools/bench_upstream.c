@@ -43,6 +43,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/heap.h"
 #include "bench_asking.h"
 #include "bench_null_provider.h"
 #include "gateway/caching.h"
@@ -446,6 +447,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: bench-upstream LOOPBACK-SERVER [RULES-DIR [WAY]]\n");
 		return 2;
 	}
+	heap_begin(); /* as the daemon does */
 	start_server(argv[1]);
 	atexit(stop_server);
 	if (!mkdtemp(dir)) {
