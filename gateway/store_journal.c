@@ -8,12 +8,14 @@
  *		value; zeros up to 8 bytes
  *
  * all in this machine's byte order and at places divisible by 8; what does not fit before the end
- * goes on at the beginning. A group is valid whose run and number are the expected ones and whose
- * digest is right: so one that was half written when the process was killed does not count, nor
- * does what is left of an earlier lap or of an earlier journal, and after a power cut nothing that
- * the disk has only parts of. A head may lie on two pages, of which the disk has one as it is and
- * one of an earlier lap: so the digest is not of the changes alone. The run is random and known to
- * the database only, so that no text of a user can pass for a group.
+ * goes on at the beginning. The group behind a mark is at the beginning of the next half of the
+ * ring, if there is so much room: so the same few pages are used again and again, unless much comes
+ * at once (what is touched seldom is dear: base/heap.c). A group is valid whose run and number are
+ *the expected ones and whose digest is right: so one that was half written when the process was
+ *killed does not count, nor does what is left of an earlier lap or of an earlier journal, and after
+ *a power cut nothing that the disk has only parts of. A head may lie on two pages, of which the
+ *disk has one as it is and one of an earlier lap: so the digest is not of the changes alone. The
+ *run is random and known to the database only, so that no text of a user can pass for a group.
  *
  * The database says up to where it has the changes (store_journal_mark): what is behind that is
  * replayed at a start. So numbers must not skip a change. One that does not fit (the ring is full,
@@ -93,6 +95,13 @@ static void ring_get(const char *ring, uint64_t at, void *bytes, size_t n)
 	memcpy((char *)bytes + first, ring, n - first);
 }
 
+/* Where the half of the ring begins that is not before that place. */
+static uint64_t next_half(uint64_t at)
+{
+	const uint64_t half = SIZE / 2;
+	return (at + half - 1) / half * half;
+}
+
 /* Of the changes of that group of that run, which begin at `at`. */
 static uint64_t group_digest(const char *ring, uint64_t run, uint64_t group, uint64_t at, size_t n)
 {
@@ -142,17 +151,29 @@ static int replay_group(const struct reader *r, uint64_t at, uint64_t len)
 	return 0;
 }
 
+/* The group of that run and number, at that place, `left` bytes before the end of what there may
+ * be.
+ */
+static bool find_group(const struct reader *r, uint64_t run, uint64_t group, uint64_t at,
+	uint64_t left, struct head *h)
+{
+	ring_get(r->ring, at, h, sizeof *h);
+	return h->run == run && h->group == group && h->len <= SIZE && h->len % WORD == 0 &&
+	       sizeof *h + h->len <= left &&
+	       h->digest == group_digest(r->ring, run, group, at + sizeof *h, h->len);
+}
+
 static int replay(const struct reader *r, const struct store_journal_mark *m)
 {
-	uint64_t at = m->at, group = m->group;
-	for (uint64_t lap = 0;; group++) {
+	const uint64_t end = m->at + SIZE;
+	uint64_t at = m->at;
+	for (uint64_t group = m->group;; group++) {
 		struct head h;
-		ring_get(r->ring, at, &h, sizeof h);
-		lap += sizeof h + h.len;
-		if (h.run != m->run || h.group != group || h.len > SIZE || h.len % WORD ||
-			lap > SIZE ||
-			h.digest != group_digest(r->ring, h.run, group, at + sizeof h, h.len))
-			return 0;
+		if (!find_group(r, m->run, group, at, end - at, &h)) {
+			at = next_half(at);
+			if (at >= end || !find_group(r, m->run, group, at, end - at, &h))
+				return 0;
+		}
 		int e = replay_group(r, at + sizeof h, h.len);
 		if (e < 0)
 			return e;
@@ -338,7 +359,14 @@ bool store_journal_is_safe(const struct store_journal *j)
 
 bool store_journal_fills(const struct store_journal *j)
 {
-	return j->end - j->begin > SIZE / PARTS;
+	return j->end - j->taken > SIZE / PARTS;
+}
+
+static void begin_half(struct store_journal *j)
+{
+	uint64_t next = next_half(j->end);
+	if (next - j->begin <= SIZE / 2)
+		j->at = j->end = next;
 }
 
 void store_journal_take(struct store_journal *j, struct store_journal_mark *m)
@@ -349,6 +377,7 @@ void store_journal_take(struct store_journal *j, struct store_journal_mark *m)
 		j->lags = true;
 		j->group++; /* no replay goes past here */
 	}
+	begin_half(j);
 	j->taken = j->end;
 	*m = (struct store_journal_mark){j->run, j->group, j->end % SIZE};
 }

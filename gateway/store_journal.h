@@ -32,7 +32,7 @@ struct store_journal {
 	/* In bytes since it was opened: what the database has not got begins; whole groups end; the
 	 * one that is being made ends (with room for its head; equal to `end`: none is). */
 	uint64_t begin, end, at;
-	uint64_t taken; /* ... what was taken last ends */
+	uint64_t taken; /* ... what is behind what was taken last begins */
 	bool refused;   /* a change did not get in; nor will any until store_journal_take */
 	bool lags;      /* what did not was taken, and is not written yet */
 };

@@ -326,27 +326,70 @@ END_TEST
  * there as they were a lap before, whole. */
 START_TEST(a_head_of_which_the_disk_has_half_does_not_bring_back_what_was_there_before)
 {
-	enum { PAGE = 4096, RING = 4 << 20 };
+	enum { PAGE = 4096 };
 	char page[PAGE];
 	struct store_journal_mark m;
 	int fd = open(path, O_RDWR);
-	put_bytes(PAGE - 16, 'a');
-	for (int i = 0; i < RING / PAGE; i++) { /* the first of them is on two pages */
-		put_bytes(PAGE, 'b');
+	for (int i = 0; i < 3;
+		i++) { /* a half of the ring each: the third is where the first was */
 		store_journal_take(&j, &m);
 		store_journal_written(&j);
+		put_bytes(PAGE - 16, 'a');
+		if (i < 2)
+			put_bytes(PAGE, 'b'); /* its head is on two pages */
 	}
-	ck_assert_uint_eq(m.at, PAGE - 16);
+	ck_assert_uint_eq(m.at, 0);
+	ck_assert_uint_eq(j.end % (1 << 20), PAGE - 16);
 	ck_assert_int_eq(pread(fd, page, PAGE, PAGE), PAGE);
 	put_bytes(PAGE, 'c');
 	char *found = found_behind(&m);
-	ck_assert_uint_eq(found[2], 'c');
+	ck_assert_ptr_nonnull(strchr(found, 'c'));
 	free(found);
 	ck_assert_int_eq(pwrite(fd, page, PAGE, PAGE), PAGE);
 	close(fd);
 	found = found_behind(&m);
-	ck_assert_uint_eq(strlen(found), 0);
+	ck_assert_uint_eq(found[2], 'a');
+	ck_assert_ptr_null(strchr(found, 'b'));
+	ck_assert_ptr_null(strchr(found, 'c'));
 	free(found);
+}
+END_TEST
+
+/* A kill while the database is written: the mark is the one before. */
+START_TEST(what_was_taken_and_not_written_comes_back_with_what_came_meanwhile)
+{
+	struct store_journal_mark before, m;
+	store_journal_take(&j, &before);
+	for (int i = 0; i < 8; i++) {
+		put_alone("taken", "1");
+		store_journal_take(&j, &m);
+		put_alone("meanwhile", "2");
+		assert_found(&before, "taken=1;meanwhile=2;");
+		assert_found(&m, "meanwhile=2;");
+		store_journal_written(&j);
+		assert_found(&m, "meanwhile=2;");
+		store_journal_take(&j, &before);
+		store_journal_written(&j);
+	}
+	/* Again and again, as when the disk is full. */
+	for (int i = 0; i < 8; i++) {
+		put_alone("x", "3");
+		store_journal_take(&j, &m);
+	}
+	assert_found(&before, "x=3;x=3;x=3;x=3;x=3;x=3;x=3;x=3;");
+}
+END_TEST
+
+/* However often it is taken, only the first pages of its halves are written to. */
+START_TEST(little_at_a_time_uses_few_pages_again_and_again)
+{
+	struct store_journal_mark m;
+	for (int i = 0; i < 10000; i++) {
+		put_alone("key", "value");
+		ck_assert_uint_lt(j.end % (2 << 20), 4096);
+		store_journal_take(&j, &m);
+		store_journal_written(&j);
+	}
 }
 END_TEST
 
@@ -405,6 +448,8 @@ int main(void)
 	tcase_add_test(t, behind_a_damaged_group_nothing_comes_back);
 	tcase_add_test(
 		t, a_head_of_which_the_disk_has_half_does_not_bring_back_what_was_there_before);
+	tcase_add_test(t, what_was_taken_and_not_written_comes_back_with_what_came_meanwhile);
+	tcase_add_test(t, little_at_a_time_uses_few_pages_again_and_again);
 	tcase_add_test(t, a_file_that_is_cut_off_under_it_refuses_and_harms_nobody);
 	tcase_add_test(t, what_stands_in_its_place_is_said);
 	Suite *suite = suite_create("store_journal");
