@@ -138,7 +138,7 @@ static struct engine_message trimmed(struct engine_message m)
 	while (m.len > 0) {
 		size_t n = 1;
 
-		while (n < m.len && ((unsigned char)m.text[m.len - n] & 0xc0) == 0x80)
+		while (n < m.len && utf8_is_inside(m.text[m.len - n]))
 			n++;
 		if (utf8_decode(m.text + m.len - n, n, &code) != n || !is_blank(code))
 			break;

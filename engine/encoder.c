@@ -97,111 +97,39 @@ int encoder_read_config(const struct gguf *g, struct encoder_config *c, struct e
 
 /* ---- weights ---- */
 
-enum size { ONE, V, C, T, E, F };
-
-/* A tensor's shape is [rows][cols], or [cols] when rows is ONE. `place` is an offset into struct
- * encoder_layer or encoder_weights. */
-struct slot {
-	const char *name;
-	enum size rows, cols;
-	size_t place;
-};
+enum { ONE, V, C, T, E, F, N_SIZES };
 
 #define LAYER(member) offsetof(struct encoder_layer, member)
 #define MODEL(member) offsetof(struct encoder_weights, member)
 
-static const struct slot model_slots[] = {
-	{"token_embd.weight", V, E, MODEL(embd)},
-	{"position_embd.weight", C, E, MODEL(positions)},
-	{"token_types.weight", T, E, MODEL(types)},
-	{"token_embd_norm.weight", ONE, E, MODEL(embd_norm.weight)},
-	{"token_embd_norm.bias", ONE, E, MODEL(embd_norm.bias)},
+static const struct weights_slot model_slots[] = {
+	{"token_embd.weight", V, E, MODEL(embd), false},
+	{"position_embd.weight", C, E, MODEL(positions), false},
+	{"token_types.weight", T, E, MODEL(types), false},
+	{"token_embd_norm.weight", ONE, E, MODEL(embd_norm.weight), false},
+	{"token_embd_norm.bias", ONE, E, MODEL(embd_norm.bias), false},
+	{0},
 };
 
-static const struct slot layer_slots[] = {
-	{"attn_q.weight", E, E, LAYER(q)},
-	{"attn_q.bias", ONE, E, LAYER(q.bias)},
-	{"attn_k.weight", E, E, LAYER(k)},
-	{"attn_k.bias", ONE, E, LAYER(k.bias)},
-	{"attn_v.weight", E, E, LAYER(v)},
-	{"attn_v.bias", ONE, E, LAYER(v.bias)},
-	{"attn_output.weight", E, E, LAYER(attn_out)},
-	{"attn_output.bias", ONE, E, LAYER(attn_out.bias)},
-	{"attn_output_norm.weight", ONE, E, LAYER(attn_norm.weight)},
-	{"attn_output_norm.bias", ONE, E, LAYER(attn_norm.bias)},
-	{"ffn_up.weight", F, E, LAYER(up)},
-	{"ffn_up.bias", ONE, F, LAYER(up.bias)},
-	{"ffn_down.weight", E, F, LAYER(down)},
-	{"ffn_down.bias", ONE, E, LAYER(down.bias)},
-	{"layer_output_norm.weight", ONE, E, LAYER(out_norm.weight)},
-	{"layer_output_norm.bias", ONE, E, LAYER(out_norm.bias)},
+static const struct weights_slot layer_slots[] = {
+	{"attn_q.weight", E, E, LAYER(q), false},
+	{"attn_q.bias", ONE, E, LAYER(q.bias), false},
+	{"attn_k.weight", E, E, LAYER(k), false},
+	{"attn_k.bias", ONE, E, LAYER(k.bias), false},
+	{"attn_v.weight", E, E, LAYER(v), false},
+	{"attn_v.bias", ONE, E, LAYER(v.bias), false},
+	{"attn_output.weight", E, E, LAYER(attn_out), false},
+	{"attn_output.bias", ONE, E, LAYER(attn_out.bias), false},
+	{"attn_output_norm.weight", ONE, E, LAYER(attn_norm.weight), false},
+	{"attn_output_norm.bias", ONE, E, LAYER(attn_norm.bias), false},
+	{"ffn_up.weight", F, E, LAYER(up), false},
+	{"ffn_up.bias", ONE, F, LAYER(up.bias), false},
+	{"ffn_down.weight", E, F, LAYER(down), false},
+	{"ffn_down.bias", ONE, E, LAYER(down.bias), false},
+	{"layer_output_norm.weight", ONE, E, LAYER(out_norm.weight), false},
+	{"layer_output_norm.bias", ONE, E, LAYER(out_norm.bias), false},
+	{0},
 };
-
-#define N_SLOTS(table) (sizeof(table) / sizeof((table)[0]))
-
-static uint32_t size_of(const struct encoder_config *c, enum size s)
-{
-	switch (s) {
-	case V:
-		return c->n_vocab;
-	case C:
-		return c->context_tok;
-	case T:
-		return c->n_types;
-	case E:
-		return c->n_embd;
-	case F:
-		return c->n_ff;
-	case ONE:
-		break;
-	}
-	return 1;
-}
-
-static int bind(
-	struct encoder *e, const struct slot *slot, const char *name, void *base, struct err *err)
-{
-	uint32_t rows = size_of(&e->config, slot->rows), cols = size_of(&e->config, slot->cols);
-	void *place = (char *)base + slot->place;
-	float *vector = NULL;
-
-	if (slot->rows != ONE)
-		return weights_matrix(&e->file, name, rows, cols, false, place, err);
-	int r = weights_vector(&e->file, name, cols, false, &vector, err);
-	if (!r)
-		memcpy(place, &vector, sizeof vector);
-	return r;
-}
-
-static bool is_known(const struct encoder *e, const char *name)
-{
-	char full[64];
-
-	for (size_t i = 0; i < N_SLOTS(model_slots); i++) {
-		if (strcmp(name, model_slots[i].name) == 0)
-			return true;
-	}
-	for (uint32_t l = 0; l < e->config.n_layers; l++) {
-		for (size_t i = 0; i < N_SLOTS(layer_slots); i++) {
-			snprintf(full, sizeof full, "blk.%u.%s", l, layer_slots[i].name);
-			if (strcmp(name, full) == 0)
-				return true;
-		}
-	}
-	return false;
-}
-
-/* Finds and names the tensor that nobody asked for. */
-static int refuse_unknown(const struct encoder *e, struct err *err)
-{
-	for (size_t i = 0; i < gguf_n_tensors(e->gguf); i++) {
-		const char *name = gguf_tensor_at(e->gguf, i)->name;
-		if (!is_known(e, name))
-			return err_set(err, -ENOTSUP,
-				"the tensor %s is not part of a bert as we compute it", name);
-	}
-	return 0;
-}
 
 /* The i-th matrix that is multiplied; NULL at the end. */
 static struct ops_matrix *matrix_at(void *arg, size_t i)
@@ -217,25 +145,27 @@ static struct ops_matrix *matrix_at(void *arg, size_t i)
 
 static int bind_weights(struct encoder *e, struct err *err)
 {
+	const struct encoder_config *c = &e->config;
+	const uint32_t size[N_SIZES] = {[V] = c->n_vocab,
+		[C] = c->context_tok,
+		[T] = c->n_types,
+		[E] = c->n_embd,
+		[F] = c->n_ff};
+	const struct weights_plan plan = {.kind = "bert",
+		.model = model_slots,
+		.layer = layer_slots,
+		.size = size,
+		.n_layers = c->n_layers,
+		.layer_bytes = sizeof *e->weights.layer};
 	struct ops_matrix *w;
-	char name[64];
 	int r = weights_init(&e->file, e->gguf, err);
 
-	e->weights.layer = calloc(e->config.n_layers, sizeof *e->weights.layer);
+	e->weights.layer = calloc(c->n_layers, sizeof *e->weights.layer);
 	if (!r && !e->weights.layer)
 		r = err_set(err, -ENOMEM, "no memory for the model's tables");
-	for (size_t i = 0; !r && i < N_SLOTS(model_slots); i++)
-		r = bind(e, &model_slots[i], model_slots[i].name, &e->weights, err);
-	for (uint32_t l = 0; !r && l < e->config.n_layers; l++) {
-		for (size_t i = 0; !r && i < N_SLOTS(layer_slots); i++) {
-			snprintf(name, sizeof name, "blk.%u.%s", l, layer_slots[i].name);
-			r = bind(e, &layer_slots[i], name, &e->weights.layer[l], err);
-		}
-	}
+	r = r ? r : weights_bind(&e->file, &plan, &e->weights, e->weights.layer, err);
 	if (r)
 		return r;
-	if (e->file.n_bound != gguf_n_tensors(e->gguf))
-		return refuse_unknown(e, err);
 	for (size_t i = 0; (w = matrix_at(e, i)); i++)
 		e->wide = e->wide || !ops_is_quantised(w->type);
 	e->file_type = tensor_type_info(e->weights.layer[0].q.type)->name;

@@ -2,10 +2,8 @@
 /*
  * Makes a model from a file: sizes, weights, memory.
  *
- * Every tensor a llama can have stands in one table, with its shape in terms of the sizes; bind()
- * walks it and is the only place where a shape is looked at. A tensor that the table does not know
- * is refused, because leaving out something that the file's maker thought part of the model gives
- * wrong answers without a word.
+ * Every tensor a llama can have stands in one table, with its shape in terms of the sizes, by which
+ * they are bound (weights_bind()): the only place where a shape is looked at.
  *
  * What becomes of the tensors, and all memory of a step, is the back end's affair.
  */
@@ -108,28 +106,20 @@ size_t model_kv_block_bytes(const struct gguf *g, const struct model_options *op
 
 /* ---- weights ---- */
 
-enum size { ONE, V, E, HD, GD, F };
-
-/* A tensor's shape is [rows][cols], or [cols] when rows is ONE. `place` is an offset into struct
- * model_layer or model_weights. */
-struct slot {
-	const char *name;
-	enum size rows, cols;
-	size_t place;
-	bool optional;
-};
+enum { ONE, V, E, HD, GD, F, N_SIZES };
 
 #define LAYER(member) offsetof(struct model_layer, member)
 #define MODEL(member) offsetof(struct model_weights, member)
 
-static const struct slot model_slots[] = {
+static const struct weights_slot model_slots[] = {
 	{"token_embd.weight", V, E, MODEL(embd), false},
 	{"output_norm.weight", ONE, E, MODEL(out_norm), false},
 	{"output.weight", V, E, MODEL(out), true},
 	{"output.bias", ONE, V, MODEL(out.bias), true},
+	{0},
 };
 
-static const struct slot layer_slots[] = {
+static const struct weights_slot layer_slots[] = {
 	{"attn_norm.weight", ONE, E, LAYER(attn_norm), false},
 	{"attn_q.weight", HD, E, LAYER(q), false},
 	{"attn_q.bias", ONE, HD, LAYER(q.bias), true},
@@ -146,43 +136,8 @@ static const struct slot layer_slots[] = {
 	{"ffn_up.bias", ONE, F, LAYER(up.bias), true},
 	{"ffn_down.weight", E, F, LAYER(down), false},
 	{"ffn_down.bias", ONE, E, LAYER(down.bias), true},
+	{0},
 };
-
-#define N_SLOTS(table) (sizeof(table) / sizeof((table)[0]))
-
-static uint32_t size_of(const struct model_config *c, enum size s)
-{
-	switch (s) {
-	case V:
-		return c->n_vocab;
-	case E:
-		return c->n_embd;
-	case HD:
-		return c->n_heads * c->head_dim;
-	case GD:
-		return c->n_kv_heads * c->head_dim;
-	case F:
-		return c->n_ff;
-	case ONE:
-		break;
-	}
-	return 1;
-}
-
-static int bind(
-	struct model *m, const struct slot *slot, const char *name, void *base, struct err *err)
-{
-	uint32_t rows = size_of(&m->config, slot->rows), cols = size_of(&m->config, slot->cols);
-	void *place = (char *)base + slot->place;
-	float *vector = NULL;
-
-	if (slot->rows != ONE)
-		return weights_matrix(&m->file, name, rows, cols, slot->optional, place, err);
-	int r = weights_vector(&m->file, name, cols, slot->optional, &vector, err);
-	if (!r)
-		memcpy(place, &vector, sizeof vector);
-	return r;
-}
 
 /* Files may carry these; they say nothing that is not computed or read elsewhere. */
 static bool is_ignored(const char *name)
@@ -193,59 +148,29 @@ static bool is_ignored(const char *name)
 	       (n > tail && strcmp(name + n - tail, ".attn_rot_embd") == 0);
 }
 
-static bool is_known(const struct model *m, const char *name)
-{
-	char full[64];
-
-	for (size_t i = 0; i < N_SLOTS(model_slots); i++) {
-		if (strcmp(name, model_slots[i].name) == 0)
-			return true;
-	}
-	for (uint32_t l = 0; l < m->config.n_layers; l++) {
-		for (size_t i = 0; i < N_SLOTS(layer_slots); i++) {
-			snprintf(full, sizeof full, "blk.%u.%s", l, layer_slots[i].name);
-			if (strcmp(name, full) == 0)
-				return true;
-		}
-	}
-	return is_ignored(name);
-}
-
-/* Finds and names the tensor that nobody asked for. */
-static int refuse_unknown(const struct model *m, struct err *err)
-{
-	for (size_t i = 0; i < gguf_n_tensors(m->gguf); i++) {
-		const char *name = gguf_tensor_at(m->gguf, i)->name;
-		if (!is_known(m, name))
-			return err_set(err, -ENOTSUP,
-				"the tensor %s is not part of a llama as we compute it", name);
-	}
-	return 0;
-}
-
 static int bind_weights(struct model *m, struct err *err)
 {
-	char name[64];
-	size_t n_ignored = 0;
+	const struct model_config *c = &m->config;
+	const uint32_t size[N_SIZES] = {[V] = c->n_vocab,
+		[E] = c->n_embd,
+		[HD] = c->n_heads * c->head_dim,
+		[GD] = c->n_kv_heads * c->head_dim,
+		[F] = c->n_ff};
+	const struct weights_plan plan = {.kind = "llama",
+		.model = model_slots,
+		.layer = layer_slots,
+		.size = size,
+		.n_layers = c->n_layers,
+		.layer_bytes = sizeof *m->weights.layer,
+		.ignores = is_ignored};
 	int r = weights_init(&m->file, m->gguf, err);
 
-	m->weights.layer = calloc(m->config.n_layers, sizeof *m->weights.layer);
+	m->weights.layer = calloc(c->n_layers, sizeof *m->weights.layer);
 	if (!r && !m->weights.layer)
 		r = err_set(err, -ENOMEM, "no memory for the model's tables");
-	for (size_t i = 0; !r && i < N_SLOTS(model_slots); i++)
-		r = bind(m, &model_slots[i], model_slots[i].name, &m->weights, err);
-	for (uint32_t l = 0; !r && l < m->config.n_layers; l++) {
-		for (size_t i = 0; !r && i < N_SLOTS(layer_slots); i++) {
-			snprintf(name, sizeof name, "blk.%u.%s", l, layer_slots[i].name);
-			r = bind(m, &layer_slots[i], name, &m->weights.layer[l], err);
-		}
-	}
+	r = r ? r : weights_bind(&m->file, &plan, &m->weights, m->weights.layer, err);
 	if (r)
 		return r;
-	for (size_t i = 0; i < gguf_n_tensors(m->gguf); i++)
-		n_ignored += is_ignored(gguf_tensor_at(m->gguf, i)->name);
-	if (m->file.n_bound + n_ignored != gguf_n_tensors(m->gguf))
-		return refuse_unknown(m, err);
 	if (m->weights.out.rows == 0) { /* tied; a bias may stand there all the same */
 		const float *bias = m->weights.out.bias;
 		m->weights.out = m->weights.embd;

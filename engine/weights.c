@@ -13,7 +13,9 @@
 #include "engine/weights.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "engine/quant.h"
@@ -111,6 +113,85 @@ int weights_matrix(struct weights *w, const char *name, uint32_t rows, uint32_t 
 	out->cols = cols;
 	out->data = t->data;
 	return 0;
+}
+
+/* ---- all of a model ---- */
+
+enum { NAME_BYTES = 64 };
+
+static const char *name_in_layer(const struct weights_slot *slot, uint32_t l, char name[NAME_BYTES])
+{
+	snprintf(name, NAME_BYTES, "blk.%u.%s", l, slot->name);
+	return name;
+}
+
+static int bind(struct weights *w, const struct weights_plan *plan, const struct weights_slot *slot,
+	const char *name, void *base, struct err *err)
+{
+	void *place = (char *)base + slot->place;
+	uint32_t cols = plan->size[slot->cols];
+	float *vector = NULL;
+
+	if (slot->rows)
+		return weights_matrix(
+			w, name, plan->size[slot->rows], cols, slot->optional, place, err);
+	int r = weights_vector(w, name, cols, slot->optional, &vector, err);
+	if (!r)
+		memcpy(place, &vector, sizeof vector);
+	return r;
+}
+
+static bool is_ignored(const struct weights_plan *plan, const char *name)
+{
+	return plan->ignores && plan->ignores(name);
+}
+
+static bool is_known(const struct weights_plan *plan, const char *name)
+{
+	char full[NAME_BYTES];
+
+	for (const struct weights_slot *s = plan->model; s->name; s++)
+		if (strcmp(name, s->name) == 0)
+			return true;
+	for (uint32_t l = 0; l < plan->n_layers; l++)
+		for (const struct weights_slot *s = plan->layer; s->name; s++)
+			if (strcmp(name, name_in_layer(s, l, full)) == 0)
+				return true;
+	return is_ignored(plan, name);
+}
+
+/* Finds and names the tensor that nobody asked for. */
+static int refuse_unknown(const struct weights *w, const struct weights_plan *plan, struct err *err)
+{
+	for (size_t i = 0; i < gguf_n_tensors(w->gguf); i++) {
+		const char *name = gguf_tensor_at(w->gguf, i)->name;
+		if (!is_known(plan, name))
+			return err_set(err, -ENOTSUP,
+				"the tensor %s is not part of a %s as we compute it", name,
+				plan->kind);
+	}
+	return 0;
+}
+
+int weights_bind(struct weights *w, const struct weights_plan *plan, void *model, void *layers,
+	struct err *err)
+{
+	size_t n_ignored = 0;
+	char name[NAME_BYTES];
+	int r = 0;
+
+	for (const struct weights_slot *s = plan->model; !r && s->name; s++)
+		r = bind(w, plan, s, s->name, model, err);
+	for (uint32_t l = 0; !r && l < plan->n_layers; l++) {
+		void *layer = (char *)layers + l * plan->layer_bytes;
+		for (const struct weights_slot *s = plan->layer; !r && s->name; s++)
+			r = bind(w, plan, s, name_in_layer(s, l, name), layer, err);
+	}
+	if (r)
+		return r;
+	for (size_t i = 0; i < gguf_n_tensors(w->gguf); i++)
+		n_ignored += is_ignored(plan, gguf_tensor_at(w->gguf, i)->name);
+	return w->n_bound + n_ignored == gguf_n_tensors(w->gguf) ? 0 : refuse_unknown(w, plan, err);
 }
 
 /* ---- packing ---- */

@@ -43,6 +43,31 @@ int weights_vector(struct weights *w, const char *name, uint32_t n, bool optiona
 int weights_matrix(struct weights *w, const char *name, uint32_t rows, uint32_t cols, bool optional,
 	struct ops_matrix *out, struct err *err);
 
+/* One of the tensors that a kind of model has: a matrix [rows][cols], or, without rows, a vector
+ * [cols]. The sizes are indices into a plan's. `place`: the offset of the struct ops_matrix, or of
+ * the float *, in what it is bound into. */
+struct weights_slot {
+	const char *name; /* of a layer's: behind "blk.N." */
+	unsigned rows, cols;
+	size_t place;
+	bool optional;
+};
+
+struct weights_plan {
+	const char *kind;                         /* as sentences call it */
+	const struct weights_slot *model, *layer; /* each ends with one without a name */
+	const uint32_t *size;                     /* [0] is not used: no rows */
+	uint32_t n_layers;
+	size_t layer_bytes;                /* of what a layer's are bound into */
+	bool (*ignores)(const char *name); /* tensors that say nothing; may be NULL */
+};
+
+/* All of a plan's, into *model and layers[n_layers]. 0; -EBADMSG as above; -ENOTSUP: the file has a
+ * tensor that the plan does not know, as leaving out what its maker thought part of the model would
+ * give wrong answers without a word. */
+int weights_bind(struct weights *w, const struct weights_plan *plan, void *model, void *layers,
+	struct err *err);
+
 /* The i-th matrix that is multiplied; NULL at the end. */
 typedef struct ops_matrix *weights_at_fn(void *arg, size_t i);
 

@@ -179,7 +179,7 @@ static uint32_t longest(const struct wordpiece *w, const char *text, size_t n, s
 	for (; len > 0; len--) {
 		uint32_t id;
 
-		if (len < n && ((unsigned char)text[len] & 0xc0) == 0x80)
+		if (len < n && utf8_is_inside(text[len]))
 			continue; /* within a character */
 		id = vocab_find(w->vocab, text, len);
 		if (id != VOCAB_NONE) {

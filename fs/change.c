@@ -222,15 +222,6 @@ static bool has(struct model *m, const char *file)
 	return is;
 }
 
-static bool is_default(struct fs *fs, struct model *m)
-{
-	struct buf name = {0};
-	bool is = gateway_default(fs->gateway, &name) == 0 && name.len &&
-		  !strcmp(name.data, model_name(m));
-	buf_free(&name);
-	return is;
-}
-
 /* Whether its model would be none without it. */
 static bool makes_model(const struct node *node)
 {
@@ -247,7 +238,8 @@ static bool makes_model(const struct node *node)
 static int keeps_default(struct fs *fs, const struct node *dir, const struct node *node, pid_t pid)
 {
 	const char *file = node->row->name;
-	if (node->row->place != TABLE_MODEL || !is_default(fs, node->object->model))
+	if (node->row->place != TABLE_MODEL ||
+		!sync_is_default(fs, model_name(node->object->model)))
 		return 0;
 	bool needed = node->row->kind == TABLE_SETTING && makes_model(node);
 	if (needed)

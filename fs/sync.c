@@ -348,14 +348,17 @@ int sync_make(struct fs *fs, const struct collection *c, const char *name, struc
 	return r;
 }
 
-int sync_remove(struct fs *fs, const struct collection *c, const char *name, struct err *err)
+bool sync_is_default(struct fs *fs, const char *name)
 {
 	struct buf link = {0};
-	if (c->default_is_link)
-		gateway_default(fs->gateway, &link);
-	bool is_default = link.len && strcmp(link.data, name) == 0 && !is_fixed(fs, c, name);
+	bool is = gateway_default(fs->gateway, &link) == 0 && link.len && !strcmp(link.data, name);
 	buf_free(&link);
-	if (is_default)
+	return is;
+}
+
+int sync_remove(struct fs *fs, const struct collection *c, const char *name, struct err *err)
+{
+	if (c->default_is_link && sync_is_default(fs, name) && !is_fixed(fs, c, name))
 		return err_set(err, -EBUSY, "%s/default points to %s", c->dir, name);
 	if (c->always && strcmp(name, c->always) == 0)
 		return err_set(err, -EBUSY, "%s/%s is always there", c->dir, name);

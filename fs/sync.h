@@ -24,6 +24,8 @@ bool sync_all(struct fs *fs, char *const *deleted);
  */
 int sync_make(struct fs *fs, const struct collection *c, const char *name, struct err *err);
 int sync_remove(struct fs *fs, const struct collection *c, const char *name, struct err *err);
+/* Whether models/default points to the model of that name. */
+bool sync_is_default(struct fs *fs, const char *name);
 /* NULL removes it. -EINVAL: not a bare name; or it is known that this model answers no prompts, and
  * its `error` says so. */
 int sync_default_set(struct fs *fs, const char *name, struct err *err);

@@ -331,15 +331,10 @@ static bool is_known(const struct collection *c, const char *file)
 
 static int only_known(const struct collection *c, int dir)
 {
-	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = copy >= 0 ? fdopendir(copy) : NULL;
-	if (!d) {
-		int r = -errno;
-		if (copy >= 0)
-			close(copy);
+	DIR *d;
+	int r = tree_file_list(dir, &d);
+	if (r < 0)
 		return r;
-	}
-	int r = 0;
 	for (struct dirent *e; r == 0 && (e = readdir(d));)
 		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
 			!is_known(c, e->d_name) && !tree_file_is_beside(e->d_name))

@@ -125,16 +125,24 @@ static bool is_anothers(const char *writer)
 	return kill((pid_t)id, 0) == 0 || errno != ESRCH;
 }
 
-int tree_file_sweep(int dir, bool all)
+int tree_file_list(int dir, DIR **out)
 {
 	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = copy >= 0 ? fdopendir(copy) : NULL;
-	if (!d) {
-		int r = -errno;
-		if (copy >= 0)
-			close(copy);
+	*out = copy >= 0 ? fdopendir(copy) : NULL;
+	if (*out)
+		return 0;
+	int r = -errno;
+	if (copy >= 0)
+		close(copy);
+	return r;
+}
+
+int tree_file_sweep(int dir, bool all)
+{
+	DIR *d;
+	int r = tree_file_list(dir, &d);
+	if (r < 0)
 		return r;
-	}
 	for (struct dirent *e; (e = readdir(d));) {
 		const char *writer = writer_of(e->d_name);
 		if (writer && (all || !is_anothers(writer)))

@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/stat.h>
@@ -17,6 +18,8 @@
 int tree_file_dir(int at, const char *name);
 /* The same, after making it if it is missing. */
 int tree_file_dir_make(int at, const char *name);
+/* The listing of an open directory, which stays open: closedir ends it. 0 or -errno. */
+int tree_file_list(int dir, DIR **out);
 
 /* Appends the whole text. -ENOENT; -EINVAL: not a regular file; -EFBIG: longer than max. On failure
  * nothing was added. */

@@ -59,9 +59,6 @@ struct tokens {
 };
 
 void agree_scan(struct tokens *t, const char *text, size_t len);
-/* The lower case of a word of less than LOWER_MAX bytes; its length, 0 if it is longer. */
-size_t agree_lower(const char *text, size_t len, char lower[LOWER_MAX]);
-uint64_t agree_hash(const char *text, size_t len);
 
 /* ---- what is known of words ---- */
 
@@ -159,6 +156,9 @@ struct word {
 	uint8_t kind, polarity;
 };
 
+/* The lower case of a word of less than LOWER_MAX bytes; its length, 0 if it is longer. */
+size_t agree_lower(const char *text, size_t len, char lower[LOWER_MAX]);
+uint64_t agree_hash(const char *text, size_t len);
 /* borrows; NULL when nothing is known of it, in the language or in any. `hash` is agree_hash() of
  * the lower case. */
 const struct word *agree_word_find(uint64_t hash, enum agree_language language);

@@ -2,8 +2,7 @@
 /*
  * A prompt into tokens: words, numbers, operators, and what is compared letter by letter, such as
  * files, options, addresses, code. Bytes that are not UTF-8 are letters like others: nothing is
- * refused. It knows letters of Latin, Greek and Cyrillic well enough to write them small; signs of
- * Chinese and Japanese are a word each.
+ * refused. Signs of Chinese and Japanese are a word each.
  */
 #include <string.h>
 
@@ -74,53 +73,6 @@ static enum shape shape_of(const char *p, const char *end, size_t *len)
 	if (u[0] == 0xE3 && u[1] == 0x80)
 		return OTHER;
 	return u[0] >= 0xE3 && u[0] <= 0xE9 ? HAN : LETTER;
-}
-
-/* Two bytes of a letter, written small. */
-static void small(unsigned char *p)
-{
-	if (p[0] == 0xC3 && p[1] >= 0x80 && p[1] <= 0x9E && p[1] != 0x97)
-		p[1] |= 0x20;
-	else if ((p[0] == 0xC4 || p[0] == 0xC5) && !(p[1] & 1) && p[1] < 0xB8)
-		p[1] |= 1;
-	else if (p[0] == 0xCE && p[1] >= 0x91 && p[1] <= 0x9F)
-		p[1] += 0x20;
-	else if (p[0] == 0xCE && p[1] >= 0xA0 && p[1] <= 0xA9)
-		p[0] = 0xCF, p[1] -= 0x20;
-	else if (p[0] == 0xD0 && p[1] >= 0x90 && p[1] <= 0x9F)
-		p[1] += 0x20;
-	else if (p[0] == 0xD0 && p[1] >= 0xA0 && p[1] <= 0xAF)
-		p[0] = 0xD1, p[1] -= 0x20;
-}
-
-size_t agree_lower(const char *text, size_t len, char lower[LOWER_MAX])
-{
-	if (len >= LOWER_MAX)
-		return 0;
-	for (size_t i = 0; i < len; i++) {
-		lower[i] = is_upper(text[i]) ? (char)(text[i] | 32) : text[i];
-		if (i && ((unsigned char)lower[i - 1] & 0xE0) == 0xC0)
-			small((unsigned char *)lower + i - 1);
-	}
-	lower[len] = 0;
-	return len;
-}
-
-uint64_t agree_hash(const char *text, size_t len)
-{
-	uint64_t h = UINT64_C(0xCBF29CE484222325) + len;
-
-	for (; len >= 8; len -= 8, text += 8) {
-		uint64_t part;
-		memcpy(&part, text, 8);
-		h = (h ^ part) * UINT64_C(0x9E3779B97F4A7C15);
-		h ^= h >> 32;
-	}
-	for (size_t i = 0; i < len; i++)
-		h = (h ^ (unsigned char)text[i]) * UINT64_C(0x100000001B3);
-	h ^= h >> 29;
-	h *= UINT64_C(0xBF58476D1CE4E5B9);
-	return h ^ (h >> 32);
 }
 
 /* ---- tokens ---- */

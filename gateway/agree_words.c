@@ -1,13 +1,64 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What is known of words: the rows of agree_lexicon.c in a table, filled when the first word is
- * looked up; and endings. A word is looked up by its hash alone, which is of 64 bits: of some
- * thousand words, no two have the same, and that a stranger's has one of theirs will not happen.
+ * A word by its letters: written small, as far as letters of Latin, Greek and Cyrillic are known,
+ * and as a number. And what is known of words: the rows of agree_lexicon.c in a table, filled when
+ * the first word is looked up; and endings. A word is looked up by its hash alone, which is of 64
+ * bits: of some thousand words, no two have the same, and that a stranger's has one of theirs will
+ * not happen.
  */
 #include <pthread.h>
 #include <string.h>
 
 #include "gateway/agree_parts.h"
+
+/* ---- letters ---- */
+
+/* Two bytes of a letter, written small. */
+static void small(unsigned char *p)
+{
+	if (p[0] == 0xC3 && p[1] >= 0x80 && p[1] <= 0x9E && p[1] != 0x97)
+		p[1] |= 0x20;
+	else if ((p[0] == 0xC4 || p[0] == 0xC5) && !(p[1] & 1) && p[1] < 0xB8)
+		p[1] |= 1;
+	else if (p[0] == 0xCE && p[1] >= 0x91 && p[1] <= 0x9F)
+		p[1] += 0x20;
+	else if (p[0] == 0xCE && p[1] >= 0xA0 && p[1] <= 0xA9)
+		p[0] = 0xCF, p[1] -= 0x20;
+	else if (p[0] == 0xD0 && p[1] >= 0x90 && p[1] <= 0x9F)
+		p[1] += 0x20;
+	else if (p[0] == 0xD0 && p[1] >= 0xA0 && p[1] <= 0xAF)
+		p[0] = 0xD1, p[1] -= 0x20;
+}
+
+size_t agree_lower(const char *text, size_t len, char lower[LOWER_MAX])
+{
+	if (len >= LOWER_MAX)
+		return 0;
+	for (size_t i = 0; i < len; i++) {
+		lower[i] = text[i] >= 'A' && text[i] <= 'Z' ? (char)(text[i] | 32) : text[i];
+		if (i && ((unsigned char)lower[i - 1] & 0xE0) == 0xC0)
+			small((unsigned char *)lower + i - 1);
+	}
+	lower[len] = 0;
+	return len;
+}
+
+uint64_t agree_hash(const char *text, size_t len)
+{
+	uint64_t h = UINT64_C(0xCBF29CE484222325) + len;
+
+	for (; len >= 8; len -= 8, text += 8) {
+		uint64_t part;
+		memcpy(&part, text, 8);
+		h = (h ^ part) * UINT64_C(0x9E3779B97F4A7C15);
+		h ^= h >> 32;
+	}
+	for (size_t i = 0; i < len; i++)
+		h = (h ^ (unsigned char)text[i]) * UINT64_C(0x100000001B3);
+	h ^= h >> 29;
+	h *= UINT64_C(0xBF58476D1CE4E5B9);
+	return h ^ (h >> 32);
+}
 
 /* ---- the table ---- */
 

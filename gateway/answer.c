@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 struct answer {
 	atomic_uint refs;
 	struct gateway *g;
@@ -61,7 +63,7 @@ struct answer *answer_of(struct gateway *g, struct text *text, int status)
 	if (!a)
 		return NULL;
 	a->text = text_ref(text);
-	a->furthest = text ? text->len : 0;
+	a->furthest = text_len(text);
 	a->sealed = a->ended = true;
 	a->status = status;
 	return a;
@@ -88,7 +90,7 @@ struct answer *answer_put(struct answer *a)
 /* With the lock held. */
 static size_t size_locked(const struct answer *a)
 {
-	return a->sealed ? (a->text ? a->text->len : 0) : a->growing.len;
+	return a->sealed ? text_len(a->text) : a->growing.len;
 }
 
 static const char *bytes_locked(const struct answer *a)
@@ -217,7 +219,7 @@ static size_t whole_sequences(const char *text, size_t left, size_t room)
 		return left;
 	size_t n = room;
 	if (room >= 4)
-		while (n > room - 4 && ((unsigned char)text[n] & 0xC0) == 0x80)
+		while (n > room - 4 && utf8_is_inside(text[n]))
 			n--;
 	return n > room - 4 || room < 4 ? n : room;
 }

@@ -269,10 +269,9 @@ static void rendered(struct request *r)
 		e = attempt_ask(r, &prompt, &err);
 	free(prompt.data);
 	r->with_provider = e == 0;
-	if (e == 0) {
+	if (e == 0)
 		r->stage = STAGE_GENERATE;
-		paying_let_lease_wait(r);
-	} else if (e == -EDQUOT || e == -EPERM || (e == -EBUSY && !paid)) {
+	else if (e == -EDQUOT || e == -EPERM || (e == -EBUSY && !paid)) {
 		refuse(r, e, &err);
 	} else {
 		failed(r, e == -EAGAIN ? -EBUSY : e, &err);

@@ -28,6 +28,7 @@
 
 #include "base/clock.h"
 #include "gateway/cache_look.h"
+#include "gateway/verbs.h"
 
 void cache_ask_free(struct cache_ask *ask)
 {
@@ -314,29 +315,34 @@ static void flush(struct cache *c, const char *user)
 	cache_disk_mark_flush(c->disk, user, below);
 }
 
+static const struct verbs_row verbs[] = {{"flush", "USER", NULL}, {0}};
+
+bool cache_ctl_is_hopeless(const char *line, size_t len)
+{
+	return verbs_is_hopeless(verbs, line, len);
+}
+
 int cache_ctl(struct cache *c, const char *line, size_t len, struct err *err)
 {
-	static const char verb[] = "flush";
-	const size_t n = sizeof verb - 1;
+	struct verbs_argument name;
 	char user[TEXT_NAME_SIZE];
 	while (len && (line[len - 1] == '\n' || line[len - 1] == ' '))
 		len--;
-	if (len < n || memcmp(line, verb, n) || (len > n && line[n] != ' '))
-		return err_set(err, -EINVAL, "ctl: must be flush, or flush USER");
-	if (len == n) {
+	int r = verbs_find(verbs, line, len, &name, err);
+	if (r < 0)
+		return r;
+	if (!name.len) {
 		flush(c, NULL);
 		return 0;
 	}
-	line += n;
-	len -= n;
-	while (*line == ' ') {
-		line++;
-		len--;
+	while (*name.text == ' ') { /* not the last byte */
+		name.text++;
+		name.len--;
 	}
-	if (!text_is_name(line, len))
+	if (!text_is_name(name.text, name.len))
 		return err_set(err, -EINVAL, "ctl: flush USER: that is no name of a user");
-	memcpy(user, line, len);
-	user[len] = '\0';
+	memcpy(user, name.text, name.len);
+	user[name.len] = '\0';
 	flush(c, user);
 	return 0;
 }

@@ -110,6 +110,8 @@ int cache_setting_get(struct cache *c, const char *file, struct buf *out);
 void cache_setting_fail(struct cache *c, const char *file);
 /* "flush": all; "flush USER": that user's. In force at the return. */
 int cache_ctl(struct cache *c, const char *line, size_t len, struct err *err);
+/* Whether no more bytes make one of it. */
+bool cache_ctl_is_hopeless(const char *line, size_t len);
 
 /* A hit spared that much: what its tokens would have cost now. */
 void cache_saved(struct cache *c, int64_t nanodollars);

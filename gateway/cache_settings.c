@@ -12,17 +12,14 @@
 
 struct row {
 	const char *name, *standard, *allowed;
-	bool (*read)(struct cache_settings *s, const char *value, size_t len);
+	bool (*read)(
+		const struct row *row, struct cache_settings *s, const char *value, size_t len);
+	struct prefix prefix; /* with the words and the greatest number that `read` takes */
 };
 
-static bool is(const char *value, size_t len, const char *word)
+static bool read_number(const struct row *row, const char *value, size_t len, uint64_t *out)
 {
-	return strlen(word) == len && !memcmp(value, word, len);
-}
-
-static bool read_number(const char *value, size_t len, uint64_t most, uint64_t *out)
-{
-	uint64_t n = 0;
+	uint64_t n = 0, most = (uint64_t)row->prefix.most;
 	for (size_t i = 0; i < len; i++) {
 		if (value[i] < '0' || value[i] > '9' || n > most)
 			return false;
@@ -32,19 +29,22 @@ static bool read_number(const char *value, size_t len, uint64_t most, uint64_t *
 	return len && n <= most;
 }
 
-static bool read_enabled(struct cache_settings *s, const char *value, size_t len)
+static bool read_enabled(
+	const struct row *row, struct cache_settings *s, const char *value, size_t len)
 {
-	s->enabled = is(value, len, "1");
-	return s->enabled || is(value, len, "0");
+	int i = prefix_word(&row->prefix, value, len);
+	s->enabled = i == 1;
+	return i >= 0;
 }
 
-static bool read_ttl(struct cache_settings *s, const char *value, size_t len)
+static bool read_ttl(const struct row *row, struct cache_settings *s, const char *value, size_t len)
 {
-	return read_number(value, len, 3153600000u, &s->ttl_s);
+	return read_number(row, value, len, &s->ttl_s);
 }
 
 /* Decimals as money has them: digits, a point, at most nine decimals. */
-static bool read_threshold(struct cache_settings *s, const char *value, size_t len)
+static bool read_threshold(
+	const struct row *row, struct cache_settings *s, const char *value, size_t len)
 {
 	money billionths;
 	if (money_parse(value, len, &billionths) < 0 || billionths > 1000000000)
@@ -53,13 +53,16 @@ static bool read_threshold(struct cache_settings *s, const char *value, size_t l
 	return true;
 }
 
-static bool read_scope(struct cache_settings *s, const char *value, size_t len)
+static bool read_scope(
+	const struct row *row, struct cache_settings *s, const char *value, size_t len)
 {
-	s->global = is(value, len, "global");
-	return s->global || is(value, len, "user");
+	int i = prefix_word(&row->prefix, value, len);
+	s->global = i == 1;
+	return i >= 0;
 }
 
-static bool read_model(struct cache_settings *s, const char *value, size_t len)
+static bool read_model(
+	const struct row *row, struct cache_settings *s, const char *value, size_t len)
 {
 	if (len && !text_is_name(value, len))
 		return false;
@@ -69,37 +72,43 @@ static bool read_model(struct cache_settings *s, const char *value, size_t len)
 	return true;
 }
 
-static bool read_max_memory(struct cache_settings *s, const char *value, size_t len)
+static bool read_max_memory(
+	const struct row *row, struct cache_settings *s, const char *value, size_t len)
 {
-	return read_number(value, len, (uint64_t)1 << 40, &s->max_memory);
+	return read_number(row, value, len, &s->max_memory);
 }
 
-static bool read_max_entries(struct cache_settings *s, const char *value, size_t len)
+static bool read_max_entries(
+	const struct row *row, struct cache_settings *s, const char *value, size_t len)
 {
-	return read_number(value, len, 1000000, &s->max_entries);
+	return read_number(row, value, len, &s->max_entries);
 }
 
-static bool read_max_disk(struct cache_settings *s, const char *value, size_t len)
+static bool read_max_disk(
+	const struct row *row, struct cache_settings *s, const char *value, size_t len)
 {
-	return read_number(value, len, (uint64_t)1 << 40, &s->max_disk);
+	return read_number(row, value, len, &s->max_disk);
 }
+
+static const char *const switches[] = {"0", "1", NULL}, *const scopes[] = {"user", "global", NULL};
 
 static const struct row rows[N_CACHE_SETTINGS] = {
-	[CACHE_ENABLED] = {"enabled", "1", "1 or 0", read_enabled},
+	[CACHE_ENABLED] = {"enabled", "1", "1 or 0", read_enabled, PREFIX_WORD(switches)},
 	[CACHE_TTL] = {"ttl", "86400",
-		"whole seconds, at most 3153600000 (0: answers do not grow too old)", read_ttl},
+		"whole seconds, at most 3153600000 (0: answers do not grow too old)", read_ttl,
+		PREFIX_INTEGER(3153600000)},
 	[CACHE_THRESHOLD] = {"threshold", "0.95", "a number from 0 to 1, with at most 9 decimals",
-		read_threshold},
-	[CACHE_SCOPE] = {"scope", "user", "user or global", read_scope},
+		read_threshold, PREFIX_DECIMAL(MONEY_DECIMALS, 1)},
+	[CACHE_SCOPE] = {"scope", "user", "user or global", read_scope, PREFIX_WORD(scopes)},
 	[CACHE_EMBEDDING_MODEL] = {"embedding_model", "",
 		"the name of a model, or nothing (no answers to prompts that are merely alike)",
-		read_model},
+		read_model, PREFIX_NAME},
 	[CACHE_MAX_MEMORY] = {"max_memory", "67108864", "bytes, at most 1099511627776",
-		read_max_memory},
+		read_max_memory, PREFIX_INTEGER(1099511627776)},
 	[CACHE_MAX_ENTRIES] = {"max_entries", "100000", "a whole number, at most 1000000",
-		read_max_entries},
-	[CACHE_MAX_DISK] = {"max_disk", "1073741824", "bytes, at most 1099511627776",
-		read_max_disk},
+		read_max_entries, PREFIX_INTEGER(1000000)},
+	[CACHE_MAX_DISK] = {"max_disk", "1073741824", "bytes, at most 1099511627776", read_max_disk,
+		PREFIX_INTEGER(1099511627776)},
 };
 
 static const char *const names[N_CACHE_SETTINGS + 1] = {"enabled", "ttl", "threshold", "scope",
@@ -121,7 +130,7 @@ enum cache_setting cache_settings_find(const char *file)
 static int check(enum cache_setting i, const char *value, size_t len, struct err *err)
 {
 	struct cache_settings s = {0};
-	if (!len || rows[i].read(&s, value, len))
+	if (!len || rows[i].read(&rows[i], &s, value, len))
 		return 0;
 	if (!*rows[i].standard) /* its words say what nothing means */
 		return err_set(err, -EINVAL, "%s: must be %s", rows[i].name, rows[i].allowed);
@@ -139,29 +148,24 @@ int cache_setting_check(const char *file, const char *value, size_t len, struct 
 
 bool cache_setting_is_hopeless(const char *file, const char *value, size_t len)
 {
-	static const char *const switches[] = {"0", "1", NULL}, *const scopes[] = {
-									"user", "global", NULL};
-	switch (cache_settings_find(file)) {
-	case CACHE_ENABLED:
-		return !prefix_is_word(switches, value, len);
-	case CACHE_SCOPE:
-		return !prefix_is_word(scopes, value, len);
-	case CACHE_THRESHOLD:
-		return !prefix_is_decimal(value, len, MONEY_DECIMALS, 1);
-	case CACHE_EMBEDDING_MODEL:
-		return !prefix_is_name(value, len);
-	case N_CACHE_SETTINGS:
-		return false;
-	default: /* whole numbers; the close knows the range of each */
-		return !prefix_is_integer(value, len, 1e15);
-	}
+	enum cache_setting i = cache_settings_find(file);
+	return i < N_CACHE_SETTINGS && !prefix_fits(&rows[i].prefix, value, len);
+}
+
+/* What was checked; or the default, with len 0. */
+static bool read_value(
+	struct cache_settings *s, enum cache_setting i, const char *value, size_t len)
+{
+	const struct row *row = &rows[i];
+	return len ? row->read(row, s, value, len)
+		   : row->read(row, s, row->standard, strlen(row->standard));
 }
 
 void cache_settings_init(struct cache_settings *s)
 {
 	*s = (struct cache_settings){0};
 	for (size_t i = 0; i < N_CACHE_SETTINGS; i++)
-		rows[i].read(s, rows[i].standard, strlen(rows[i].standard));
+		read_value(s, (enum cache_setting)i, "", 0);
 }
 
 void cache_settings_clear(struct cache_settings *s)
@@ -182,10 +186,7 @@ int cache_settings_set(struct cache_settings *s, enum cache_setting i, const cha
 	text_put(s->set[i]);
 	s->set[i] = t;
 	s->failed &= ~(1u << i);
-	if (t)
-		rows[i].read(s, value, len);
-	else
-		rows[i].read(s, rows[i].standard, strlen(rows[i].standard));
+	read_value(s, i, value, len);
 	return 0;
 }
 

@@ -19,6 +19,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "gateway/classify_signs.h"
 #include "gateway/classify_words.h"
 #include "gateway/numbers.h"
@@ -134,7 +135,7 @@ static size_t read_long(struct scan *s, const unsigned char *p, size_t n, double
 {
 	size_t size = *p < 0xE0 ? 2 : *p < 0xF0 ? 3 : 4;
 	unsigned char second = n > 1 ? p[1] : 0, third = n > 2 ? p[2] : 0;
-	if (*p == 0xC3 && (second & 0xC0) == 0x80 && plain[second & 63]) {
+	if (*p == 0xC3 && utf8_is_inside((char)second) && plain[second & 63]) {
 		add_letter(s, plain[second & 63]);
 		if (second == 0x9F) /* a sharp s is two */
 			add_letter(s, 's');
@@ -250,7 +251,7 @@ static void scan_text(struct scan *s, const char *text, size_t len)
 	}
 	const char *tail = text + len - CLASSIFY_BYTES;
 	scan_piece(s, text, CLASSIFY_BYTES, true, false);
-	while (tail < text + len && ((unsigned char)*tail & 0xC0) == 0x80)
+	while (tail < text + len && utf8_is_inside(*tail))
 		tail++;
 	scan_piece(s, tail, (size_t)(text + len - tail), false, true);
 	s->words *= (double)len / (double)s->bytes;

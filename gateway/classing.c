@@ -101,19 +101,20 @@ static bool make_question(struct request *r)
 	return r->class_question;
 }
 
-void classing_recall(struct request *r)
+bool classing_recall(struct request *r)
 {
 	struct router_opinion o = {0};
 	if (r->opinion || !router_classifier(r->g->router, o.model) || !make_question(r))
-		return;
+		return false;
 	r->class_model = serial_of(r->g, o.model);
 	const struct opinions_key key = key_of(r);
 	if (!opinions_find(r->g->opinions, &key, now_ms(), &o))
-		return;
+		return false;
 	r->opinion = malloc(sizeof o);
 	if (r->opinion)
 		*r->opinion = o;
 	r->class_question = text_put(r->class_question);
+	return r->opinion;
 }
 
 bool classing_begin(struct request *r, void (*go_on)(struct request *r))

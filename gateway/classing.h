@@ -7,10 +7,10 @@
 
 #include "gateway/request.h"
 
-/* Before the decision: what the model said of that very prompt a while ago, where it is known, is
- * r->opinion. */
-void classing_recall(struct request *r);
-/* Where the decision wants an opinion. False: there is nothing to wait for, and r->opinion says why
+/* Where the decision wants an opinion: what the model said of that very prompt a while ago. True:
+ * that is known, and now r->opinion. */
+bool classing_recall(struct request *r);
+/* Where it is not. False: there is nothing to wait for, and r->opinion says why
  * (NULL: no model is set). True: the model is being asked, and go_on(r) comes on the loop, unless
  * the request is over by then; there the decision is made anew, with r->opinion. */
 bool classing_begin(struct request *r, void (*go_on)(struct request *r));

@@ -26,11 +26,6 @@ static size_t prompt_bytes(const struct text *user)
 	return user->len + 2 * lines + 2;
 }
 
-static size_t text_len(const struct text *t)
-{
-	return t ? t->len : 0;
-}
-
 /* Most sentences of guards begin with that word. */
 static const char *blocked_prefix(const struct turn *t)
 {

@@ -10,11 +10,6 @@
 
 #include "gateway/conversation.h"
 
-static size_t text_len(const struct text *t)
-{
-	return t ? t->len : 0;
-}
-
 enum { ENCODED_HEAD = 16 + (6 + 3 + TRACE_PACKED_TIMES) * (TEXT_NUMBER_MAX + 1) };
 static const char state_letters[] = "RDCFOB"; /* by enum turn_state */
 

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "gateway/model.h"
 
 enum { LONG_TEXT = 64 << 10, CONTROL_TOK = 2 /* that go around a text */ };
@@ -233,7 +234,7 @@ static size_t useful(const struct text *text, const struct provider_limits *limi
 		return len;
 	most = most < LONG_TEXT ? LONG_TEXT : most;
 	if (len > most)
-		for (len = most; len && ((unsigned char)text->bytes[len] & 0xC0) == 0x80;)
+		for (len = most; len && utf8_is_inside(text->bytes[len]);)
 			len--;
 	return len;
 }

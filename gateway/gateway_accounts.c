@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "gateway/book_parts.h"
-#include "gateway/prefix.h"
+#include "gateway/verbs.h"
 
 /* ---- which there are ---- */
 
@@ -249,57 +249,52 @@ int account_setting_get(struct account *a, const char *file, struct buf *out)
 
 /* ---- verbs ---- */
 
-/* What "reset" or "credit DOLLARS" takes off what was spent. */
-static int read_verb(struct account *a, const char *line, size_t len, money *off, const char **verb,
-	struct err *err)
-{
-	static const char reset[] = "reset", credit[] = "credit ";
-	if (len == strlen(reset) && !memcmp(line, reset, len)) {
-		*verb = reset;
-		*off = account_sum(a)->spent;
-		return 0;
-	}
-	size_t n = strlen(credit);
-	if (len > n && !memcmp(line, credit, n)) {
-		*verb = "credit";
-		if (money_parse(line + n, len - n, off) == 0)
-			return 0;
-		return err_set(err, -EINVAL, "credit: must be dollars, as in: credit 2.50");
-	}
-	if (len + 1 >= n && len <= n && !memcmp(line, credit, len))
-		return err_set(err, -EINVAL, "credit: the DOLLARS are missing, as in: credit 2.50");
-	return err_set(err, -EINVAL, "%.*s: not a verb; they are reset and credit DOLLARS",
-		len < 64 ? (int)len : 64, line);
-}
+enum { RESET, CREDIT };
+
+static const struct verbs_row verbs[] = {
+	[RESET] = {.name = "reset"},
+	[CREDIT] = {"credit", "DOLLARS", "the DOLLARS are missing, as in: credit 2.50"},
+	{0},
+};
 
 bool account_ctl_is_hopeless(const char *line, size_t len)
 {
-	static const char *const words[] = {"reset", "credit", NULL};
-	return !prefix_is_verb(words, line, len);
+	return verbs_is_hopeless(verbs, line, len);
+}
+
+/* Its verb; *off is what it takes off what was spent. */
+static int read_verb(struct account *a, const char *line, size_t len, money *off, struct err *err)
+{
+	struct verbs_argument dollars;
+	int verb = verbs_find(verbs, line, len, &dollars, err);
+	if (verb == RESET)
+		*off = account_sum(a)->spent;
+	else if (verb == CREDIT && money_parse(dollars.text, dollars.len, off) < 0)
+		return err_set(err, -EINVAL, "credit: must be dollars, as in: credit 2.50");
+	return verb;
 }
 
 static int ctl_locked(struct account *a, const char *line, size_t len, struct err *err)
 {
 	uint64_t now_ns = book_now_ns();
-	const char *verb = NULL;
 	money off = 0;
 	account_roll(a, now_ns / 1000000000);
-	int r = read_verb(a, line, len, &off, &verb, err);
-	if (r == 0 && a == a->b->fallback)
-		r = err_set(err, -EINVAL, "default is a template: nothing is spent there");
-	if (r < 0)
-		return r;
+	int verb = read_verb(a, line, len, &off, err);
+	if (verb < 0)
+		return verb;
+	if (a == a->b->fallback)
+		return err_set(err, -EINVAL, "default is a template: nothing is spent there");
 	struct account_sum *sum = account_sum(a);
 	if (sum->spent < INT64_MIN / 2)
 		return err_set(err, -ERANGE, "that is more credit than can be counted");
 	sum->spent -= off;
-	if (!strcmp(verb, "reset")) {
+	if (verb == RESET) {
 		a->alert = (struct account_alert){0};
 		account_leave_future(a, now_ns / 1000000000);
 	}
 	a->view_ns[ACCOUNT_SPENT] = a->view_ns[ACCOUNT_REMAINING] = now_ns;
 	store_begin(a->b->store);
-	book_note(a, verb, -off, now_ns);
+	book_note(a, verbs[verb].name, -off, now_ns);
 	book_store_account(a, false);
 	store_end(a->b->store);
 	return 0;

@@ -87,7 +87,7 @@ bool model_key_is_reference(const char *value, size_t len);
  * (of a failed one: unloaded): begins it; progress and failure are in the state. Nothing is loaded
  * by itself but by requests: a front end that wants `default` loaded at its start says so here.
  * -EINVAL with the verbs; -ENOENT: has no path. */
-int model_ctl(struct model *m, const char *verb, size_t len, struct err *err);
+int model_ctl(struct model *m, const char *line, size_t len, struct err *err);
 bool model_ctl_is_hopeless(const char *line, size_t len); /* as session_setting_is_hopeless */
 
 enum model_view {

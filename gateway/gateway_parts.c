@@ -2,7 +2,6 @@
 /* The settings of router and cache, as a front end sees them. */
 #include "gateway/cache.h"
 #include "gateway/core.h"
-#include "gateway/prefix.h"
 #include "gateway/router.h"
 
 static const char *const part_names[] = {[GATEWAY_ROUTER] = "router", [GATEWAY_CACHE] = "cache"};
@@ -51,8 +50,7 @@ void gateway_part_setting_fail(struct gateway *g, enum gateway_part part, const 
 
 bool gateway_cache_ctl_is_hopeless(const char *line, size_t len)
 {
-	static const char *const words[] = {"flush", NULL};
-	return !prefix_is_verb(words, line, len);
+	return cache_ctl_is_hopeless(line, len);
 }
 
 int gateway_cache_ctl(struct gateway *g, const char *line, size_t len, struct err *err)

@@ -27,7 +27,6 @@ struct socket { /* one that is watched */
 	struct http *http;
 	struct list link;
 	uint32_t events;
-	bool idle;       /* libcurl does not wait for it */
 	uint64_t cookie; /* the kernel's name for it, where it was no connection; 0: not asked */
 };
 
@@ -70,8 +69,9 @@ static void ready(struct loop_fd *f, uint32_t events)
 {
 	struct socket *s = (struct socket *)(void *)f;
 	int mask = 0;
-	if (s->idle) {
-		let_idle_go(&s->http->sockets[f->fd]);
+	struct http_socket *connection = find(s->http, f->fd);
+	if (connection && connection->idle == s) {
+		let_idle_go(connection);
 		return;
 	}
 	if (events & EPOLLIN)
@@ -98,7 +98,6 @@ static struct socket *socket_new(struct http *http, int fd)
 	s->http = http;
 	s->f = (struct loop_fd){.fd = fd, .ready = ready};
 	s->events = 0;
-	s->idle = false;
 	s->cookie = find(http, fd) ? 0 : cookie_of(fd);
 	return s;
 }
@@ -114,7 +113,6 @@ static void wait_no_more(struct http *http, struct socket *s)
 {
 	struct http_socket *connection = find(http, s->f.fd);
 	if (connection) {
-		s->idle = true;
 		connection->idle = s;
 	} else if (was_closed(s)) {
 		loop_forget(http->loop, &s->f);
@@ -131,7 +129,6 @@ static struct socket *take_up(struct http *http, int fd)
 	struct socket *s = connection ? connection->idle : NULL;
 	if (!s)
 		return socket_new(http, fd);
-	s->idle = false;
 	connection->idle = NULL;
 	return s;
 }

@@ -220,7 +220,7 @@ static struct judge *make(const struct judge_job *job)
 		.moderation = j->moderation,
 		.stage = job->stage,
 		.user = job->user ? job->user->bytes : "",
-		.user_len = job->user ? job->user->len : 0,
+		.user_len = text_len(job->user),
 		.agent = j->agent_text->bytes,
 		.agent_len = j->agent_text->len,
 	};

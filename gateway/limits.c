@@ -19,6 +19,7 @@ struct row {
 	const char *default_value;
 	const char *allowed;
 	size_t max_bytes;
+	struct prefix prefix;
 };
 
 enum { SHORT_BYTES = 64, ALERT_BYTES = 256, MEMBER_BYTES = 64 << 10 };
@@ -39,6 +40,14 @@ static int read_window(struct limits *l, enum limits_setting i, const char *valu
 	return 0;
 }
 
+static bool begins_window(const struct prefix *p, const char *value, size_t len)
+{
+	for (int kind = WINDOW_MINUTE + 1; kind < N_WINDOWS; kind++)
+		if (!strncmp(window_name((enum window_kind)kind), value, len))
+			return true;
+	return false;
+}
+
 static uint64_t *number_of(struct limits *l, enum limits_setting i)
 {
 	switch (i) {
@@ -55,32 +64,32 @@ static uint64_t *number_of(struct limits *l, enum limits_setting i)
 	}
 }
 
-static int read_number(struct limits *l, enum limits_setting i, const char *value, size_t len)
+/* At most so many digits. */
+static int read_digits(const char *value, size_t len, size_t most, uint64_t *n)
 {
-	uint64_t n = 0;
-	if (len > 15)
+	*n = 0;
+	if (len > most)
 		return -EINVAL;
 	for (size_t k = 0; k < len; k++) {
 		if (value[k] < '0' || value[k] > '9')
 			return -EINVAL;
-		n = n * 10 + (uint64_t)(value[k] - '0');
+		*n = *n * 10 + (uint64_t)(value[k] - '0');
 	}
+	return 0;
+}
+
+static int read_number(struct limits *l, enum limits_setting i, const char *value, size_t len)
+{
+	uint64_t n;
+	if (read_digits(value, len, 15, &n) < 0)
+		return -EINVAL;
 	*number_of(l, i) = len ? n : LIMITS_NONE;
 	return 0;
 }
 
 static int read_days(struct limits *l, enum limits_setting i, const char *value, size_t len)
 {
-	uint64_t n = 0;
-	if (!len || len > 5)
-		return -EINVAL;
-	for (size_t k = 0; k < len; k++) {
-		if (value[k] < '0' || value[k] > '9')
-			return -EINVAL;
-		n = n * 10 + (uint64_t)(value[k] - '0');
-	}
-	l->ledger_days = n;
-	return 0;
+	return len ? read_digits(value, len, 5, &l->ledger_days) : -EINVAL;
 }
 
 static int read_alerts(struct limits *l, enum limits_setting i, const char *value, size_t len)
@@ -142,15 +151,16 @@ static int read_members(struct limits *l, enum limits_setting i, const char *val
 #define NUMBER_ROW(file)                                                                           \
 	{                                                                                          \
 		file, read_number, "",                                                             \
-			"a whole number of at most 15 digits, or nothing (no limit)", SHORT_BYTES  \
+			"a whole number of at most 15 digits, or nothing (no limit)", SHORT_BYTES, \
+			PREFIX_INTEGER(999999999999999)                                            \
 	}
 
 static const struct row rows[N_LIMITS] = {
 	[LIMITS_LIMIT] = {"limit", read_limit, "",
 		"dollars, from 0 to 1000000000 with at most 9 decimals, or nothing (no limit)",
-		SHORT_BYTES},
-	[LIMITS_WINDOW] = {"window", read_window, "month", "day, week, month or total",
-		SHORT_BYTES},
+		SHORT_BYTES, PREFIX_DECIMAL(MONEY_DECIMALS, MONEY_MOST_DOLLARS)},
+	[LIMITS_WINDOW] = {"window", read_window, "month", "day, week, month or total", SHORT_BYTES,
+		PREFIX_OF(begins_window)},
 	[LIMITS_REQUESTS_PER_MINUTE] = NUMBER_ROW("requests_per_minute"),
 	[LIMITS_REQUESTS_PER_DAY] = NUMBER_ROW("requests_per_day"),
 	[LIMITS_TOKENS_PER_MINUTE] = NUMBER_ROW("tokens_per_minute"),
@@ -159,11 +169,13 @@ static const struct row rows[N_LIMITS] = {
 	[LIMITS_ALERTS] = {"alerts", read_alerts, "0.8 1",
 		"at most 16 rising fractions of the limit, above 0 and at most 1, with spaces, or "
 		"off",
-		ALERT_BYTES},
+		ALERT_BYTES, PREFIX_ANY},
 	[LIMITS_MEMBERS] = {"members", read_members, "",
-		"user names of A-Z a-z 0-9 . _ -, one a line, at most 64 KiB", MEMBER_BYTES},
+		"user names of A-Z a-z 0-9 . _ -, one a line, at most 64 KiB", MEMBER_BYTES,
+		PREFIX_ANY},
 	[LIMITS_LEDGER_DAYS] = {"ledger_days", read_days, "400",
-		"a whole number of days, from 1 to 99999, or 0: for ever", SHORT_BYTES},
+		"a whole number of days, from 1 to 99999, or 0: for ever", SHORT_BYTES,
+		PREFIX_INTEGER(99999)},
 };
 
 static const char *const names[N_LIMITS + 1] = {"limit", "window", "requests_per_minute",
@@ -200,15 +212,7 @@ static int read_value(
 
 bool limits_is_hopeless(enum limits_setting i, const char *value, size_t len)
 {
-	static const char *const windows[] = {"day", "week", "month", "total", NULL};
-	const struct row *row = &rows[i];
-	if (row->read == read_limit)
-		return !prefix_is_decimal(value, len, MONEY_DECIMALS, MONEY_MOST_DOLLARS);
-	if (row->read == read_window)
-		return !prefix_is_word(windows, value, len);
-	if (row->read == read_number)
-		return !prefix_is_integer(value, len, 999999999999999);
-	return row->read == read_days && !prefix_is_integer(value, len, 99999);
+	return !prefix_fits(&rows[i].prefix, value, len);
 }
 
 void limits_init(struct limits *l)

@@ -19,15 +19,12 @@
 
 #include "base/clock.h"
 #include "gateway/model_parts.h"
-#include "gateway/prefix.h"
-#include "gateway/route.h"
 #include "gateway/routing.h"
-#include "gateway/secrets.h"
+#include "gateway/verbs.h"
 
 /* ---- the object ---- */
 
-/* How many may ask it at a time, after a change of that. */
-static void set_gate(struct model *m)
+void model_set_gate(struct model *m)
 {
 	pthread_mutex_lock(&m->lock);
 	uint64_t running = model_settings_integer(&m->settings, MODEL_REQUESTS_MAX);
@@ -61,7 +58,7 @@ struct model *model_make(struct gateway *g, const char *name)
 	list_init(&m->active);
 	list_init(&m->load_work.link);
 	m->load_work.run = model_load;
-	set_gate(m);
+	model_set_gate(m);
 	return m;
 }
 
@@ -112,167 +109,11 @@ bool model_is_upstream(const struct model *m)
 	return model_settings_is_set(&m->settings, MODEL_ENDPOINT);
 }
 
-/* ---- settings ---- */
-
-const char *const *model_setting_names(void)
-{
-	return model_settings_names();
-}
-
-static int find_setting(const char *file, struct err *err)
-{
-	enum model_setting i = model_settings_find(file);
-	return i < N_MODEL_SETTINGS ? (int)i
-				    : err_set(err, -ENOENT, "a model has no setting %s", file);
-}
-
-int model_setting_check(const char *file, const char *value, size_t len, struct err *err)
-{
-	int i = find_setting(file, err);
-	return i < 0 ? i : model_settings_check((enum model_setting)i, value, len, err);
-}
-
-bool model_setting_is_hopeless(const char *file, const char *value, size_t len)
-{
-	enum model_setting i = model_settings_find(file);
-	return i < N_MODEL_SETTINGS && model_settings_is_hopeless(i, value, len);
-}
-
-/* What a handle is made from has changed: it may go well now. With the lock held. */
-static void make_anew(struct model *m)
+void model_make_anew(struct model *m)
 {
 	m->stale = true;
 	if (m->state == MODEL_FAILED)
 		m->state = MODEL_UNLOADED;
-}
-
-static bool is_same(const struct text *a, const struct text *b)
-{
-	return a == b || (a && b && a->len == b->len && !memcmp(a->bytes, b->bytes, a->len));
-}
-
-int model_setting_set(
-	struct model *m, const char *file, const char *value, size_t len, struct err *err)
-{
-	int i = find_setting(file, err), r = model_setting_check(file, value, len, err);
-	if (r < 0)
-		return r;
-	if (m->is_virtual)
-		return model_is_the_routers(m, err);
-	if (i == MODEL_FALLBACK && route_fallback_has(value, len, m->name))
-		return err_set(err, -EINVAL, "fallback: %s is this model itself", m->name);
-	struct text *t = len ? text_new(value, len) : NULL;
-	if (len && !t)
-		return err_set(err, -ENOMEM, "out of memory");
-	pthread_mutex_lock(&m->lock);
-	struct text *old = m->settings.value[i];
-	m->settings.value[i] = t;
-	model_settings_price(&m->settings, &m->price);
-	if (model_settings_reloads((enum model_setting)i))
-		make_anew(m);
-	if (model_settings_is_of_a_load((enum model_setting)i) && !is_same(old, t))
-		m->outdated = true;
-	if (i == MODEL_PATH && !is_same(old, t))
-		m->is_known = false;
-	pthread_mutex_unlock(&m->lock);
-	text_put(old);
-	if (i == MODEL_REQUESTS_MAX || i == MODEL_QUEUE_MAX)
-		set_gate(m);
-	gateway_tell_change(m->g, GATEWAY_CHANGE_MODEL, m->name, file);
-	return 0;
-}
-
-/* new reference, or NULL. */
-static struct text *value_of(struct model *m, enum model_setting i)
-{
-	pthread_mutex_lock(&m->lock);
-	struct text *t = text_ref(m->settings.value[i]);
-	pthread_mutex_unlock(&m->lock);
-	return t;
-}
-
-int model_setting_get(struct model *m, const char *file, struct buf *out)
-{
-	int i = find_setting(file, NULL);
-	if (i < 0 || m->is_virtual)
-		return i < 0 ? i : -EPERM;
-	struct text *t = value_of(m, (enum model_setting)i);
-	int r = t ? buf_append(out, t->bytes, t->len) : 0;
-	text_put(t);
-	return r;
-}
-
-int model_key_set(struct model *m, const char *value, size_t len, struct err *err)
-{
-	if (m->is_virtual)
-		return model_is_the_routers(m, err);
-	int r = secrets_set(m->g->secrets, m->name, value, len, err);
-	if (r < 0)
-		return r;
-	pthread_mutex_lock(&m->lock);
-	make_anew(m);
-	pthread_mutex_unlock(&m->lock);
-	return 0;
-}
-
-int model_key_check(const char *value, size_t len, struct err *err)
-{
-	return secrets_check(value, len, err);
-}
-
-bool model_key_is_hopeless(const char *value, size_t len)
-{
-	return secrets_is_hopeless(value, len);
-}
-
-bool model_key_is_reference(const char *value, size_t len)
-{
-	return secrets_is_reference(value, len);
-}
-
-void model_price(struct model *m, struct money_price *out)
-{
-	if (m->is_virtual) {
-		routing_price(m->g, out);
-		return;
-	}
-	pthread_mutex_lock(&m->lock);
-	*out = m->price;
-	pthread_mutex_unlock(&m->lock);
-}
-
-struct text *model_fallback(struct model *m)
-{
-	return value_of(m, MODEL_FALLBACK);
-}
-
-uint32_t model_max_tokens(struct model *m)
-{
-	pthread_mutex_lock(&m->lock);
-	uint64_t tok = model_settings_integer(&m->settings, MODEL_MAX_TOKENS);
-	pthread_mutex_unlock(&m->lock);
-	return tok < UINT32_MAX ? (uint32_t)tok : UINT32_MAX;
-}
-
-void model_key_refused(struct model *m)
-{
-	char *key = NULL;
-	struct err err;
-	bool in_file = secrets_get(m->g->secrets, m->name, false, &key, &err) == -EAGAIN;
-	secrets_wipe(key);
-	if (!in_file)
-		return;
-	pthread_mutex_lock(&m->lock);
-	m->stale = true;
-	pthread_mutex_unlock(&m->lock);
-}
-
-uint64_t model_queue_timeout_ms(struct model *m)
-{
-	pthread_mutex_lock(&m->lock);
-	uint64_t ms = model_settings_integer(&m->settings, MODEL_QUEUE_TIMEOUT_MS);
-	pthread_mutex_unlock(&m->lock);
-	return ms;
 }
 
 /* ---- users ---- */
@@ -414,10 +255,10 @@ void model_unload_idle(struct model *m, uint64_t since_ns)
 
 /* ---- verbs ---- */
 
-static bool is_verb(const char *verb, size_t len, const char *name)
-{
-	return strlen(name) == len && !memcmp(name, verb, len);
-}
+enum { LOAD, UNLOAD, RESET };
+
+static const struct verbs_row verbs[] = {
+	[LOAD] = {.name = "load"}, [UNLOAD] = {.name = "unload"}, [RESET] = {.name = "reset"}, {0}};
 
 /* With the lock held; *old as model_make_current's. What goes wrong is in the state. */
 static int load(struct model *m, struct loaded **old, struct err *err)
@@ -434,26 +275,23 @@ static int load(struct model *m, struct loaded **old, struct err *err)
 
 bool model_ctl_is_hopeless(const char *line, size_t len)
 {
-	static const char *const words[] = {"load", "unload", "reset", NULL};
-	return !prefix_is_verb(words, line, len);
+	return verbs_is_hopeless(verbs, line, len);
 }
 
-int model_ctl(struct model *m, const char *verb, size_t len, struct err *err)
+int model_ctl(struct model *m, const char *line, size_t len, struct err *err)
 {
-	int r = 0;
+	struct verbs_argument none;
 	struct loaded *l = NULL;
 	if (m->is_virtual)
 		return model_is_the_routers(m, err);
+	int verb = verbs_find(verbs, line, len, &none, err), r = verb < 0 ? verb : 0;
 	pthread_mutex_lock(&m->lock);
-	if (is_verb(verb, len, "load"))
+	if (verb == LOAD)
 		r = load(m, &l, err);
-	else if (is_verb(verb, len, "unload"))
+	else if (verb == UNLOAD)
 		l = unload_locked(m, -ECANCELED, "the model was unloaded");
-	else if (is_verb(verb, len, "reset"))
-		make_anew(m); /* with breakers that are closed */
-	else
-		r = err_set(err, -EINVAL, "%.*s: not a verb; they are load, unload and reset",
-			len < 64 ? (int)len : 64, verb);
+	else if (verb == RESET)
+		model_make_anew(m); /* with breakers that are closed */
 	pthread_mutex_unlock(&m->lock);
 	loaded_put(l);
 	return r;

@@ -48,6 +48,10 @@ struct model {
 bool model_is_upstream(const struct model *m);
 /* model_peek; *old is to be put without the lock, and may be NULL. */
 struct loaded *model_peek_locked(struct model *m, struct loaded **old);
+/* What a handle is made from has changed: it may go well now. */
+void model_make_anew(struct model *m);
+/* How many may ask it at a time, after a change of that. Without the lock. */
+void model_set_gate(struct model *m);
 /* Tells everyone in a list and empties it. */
 void model_tell_all(struct list *users, int status, const char *sentence);
 

@@ -30,9 +30,9 @@ struct row {
 	const char *name;
 	int (*check)(const struct row *row, const char *value, size_t len, struct err *err);
 	const char *allowed;
-	double number;    /* the default of a number */
-	double low, high; /* of numbers */
-	const char *const *words;
+	double number;        /* the default of a number */
+	double low, high;     /* of numbers */
+	struct prefix prefix; /* with the words of check_word */
 	size_t max_bytes;
 	bool reloads;
 };
@@ -68,17 +68,9 @@ static int check_dollars(const struct row *row, const char *value, size_t len, s
 	return money_parse(value, len, &dollars);
 }
 
-static bool is_one_of(const char *const *words, const char *value, size_t len)
-{
-	for (const char *const *w = words; *w; w++)
-		if (strlen(*w) == len && !memcmp(*w, value, len))
-			return true;
-	return false;
-}
-
 static int check_word(const struct row *row, const char *value, size_t len, struct err *err)
 {
-	return is_one_of(row->words, value, len) ? 0 : -EINVAL;
+	return prefix_word(&row->prefix, value, len) < 0 ? -EINVAL : 0;
 }
 
 static int check_capabilities(const struct row *row, const char *value, size_t len, struct err *err)
@@ -116,6 +108,23 @@ static int check_endpoint(const struct row *row, const char *value, size_t len, 
 	return r;
 }
 
+/* What is left out of URLs is mostly the scheme. */
+static bool begins_endpoint(const struct prefix *p, const char *value, size_t len)
+{
+	static const char *const schemes[] = {"http://", "https://", NULL};
+	size_t from = 0;
+	while (from < len && strchr(" \t\r\n", value[from]))
+		from++;
+	if (from)
+		return true;
+	for (const char *const *scheme = schemes; *scheme; scheme++) {
+		size_t n = strlen(*scheme);
+		if (!strncasecmp(value, *scheme, len < n ? len : n))
+			return true;
+	}
+	return false;
+}
+
 static int check_proxy(const struct row *row, const char *value, size_t len, struct err *err)
 {
 	static const char *const schemes[] = {"http://", "https://", "socks5://", "socks5h://"};
@@ -147,16 +156,26 @@ static const char *const families[] = {
 #define PRICE "dollars per million tokens, at most 1000000000, with at most 9 decimals, or nothing"
 #define MILLISECONDS "a whole number of milliseconds from 0 (no limit) to 86400000"
 
-/* Whole numbers. */
+/* How a value is checked, at its end and before. */
+#define WHOLE(how, least, most)                                                                    \
+	.check = how, .prefix = PREFIX_INTEGER(most), .low = least, .high = most,                  \
+	.max_bytes = NUMBER_BYTES
+#define REAL(least, most)                                                                          \
+	.check = check_real, .prefix = PREFIX_REAL, .low = least, .high = most,                    \
+	.max_bytes = NUMBER_BYTES
+#define DOLLARS                                                                                    \
+	.check = check_dollars, .max_bytes = NUMBER_BYTES,                                         \
+	.prefix = PREFIX_DECIMAL(MONEY_DECIMALS, MONEY_MOST_DOLLARS)
+#define WORD(list) .check = check_word, .prefix = PREFIX_WORD(list), .max_bytes = NUMBER_BYTES
+
 #define INTEGER(file, least, most, standard, again, words)                                         \
 	{                                                                                          \
-		.name = file, .check = check_integer, .allowed = words, .number = standard,        \
-		.low = least, .high = most, .max_bytes = NUMBER_BYTES, .reloads = again            \
+		.name = file, WHOLE(check_integer, least, most), .allowed = words,                 \
+		.number = standard, .reloads = again                                               \
 	}
-#define SWITCH(file, words_)                                                                       \
+#define SWITCH(file, words)                                                                        \
 	{                                                                                          \
-		.name = file, .check = check_word, .words = switches, .max_bytes = NUMBER_BYTES,   \
-		.allowed = words_, .reloads = true                                                 \
+		.name = file, WORD(switches), .allowed = words, .reloads = true                    \
 	}
 #define TIME_OUT(file, standard, what)                                                             \
 	INTEGER(file, 0, 86400000, standard, true, MILLISECONDS " (" what ")")
@@ -164,37 +183,34 @@ static const char *const families[] = {
 static const struct row rows[N_MODEL_SETTINGS] = {
 	[MODEL_PATH] = {.name = "path",
 		.check = check_path,
+		.prefix = PREFIX_ANY,
 		.max_bytes = PATH_BYTES,
 		.allowed = "the path of a GGUF file",
 		.reloads = true},
 	[MODEL_ENDPOINT] = {.name = "endpoint",
 		.check = check_endpoint,
+		.prefix = PREFIX_OF(begins_endpoint),
 		.max_bytes = ENDPOINT_BYTES,
 		.allowed = "the URL of a server (http or https), or several, one a line, each with "
 			   "an optional weight=N from 1 to 1000",
 		.reloads = true},
 	[MODEL_PROTOCOL] = {.name = "protocol",
-		.check = check_word,
-		.words = protocols,
-		.max_bytes = NUMBER_BYTES,
+		WORD(protocols),
 		.allowed = "openai or anthropic",
 		.reloads = true},
 	[MODEL_REMOTE_NAME] = {.name = "remote_name",
 		.check = check_line,
+		.prefix = PREFIX_ANY,
 		.max_bytes = WORDS_BYTES,
 		.allowed = "one line of at most 255 bytes: the model's name at its server",
 		.reloads = true},
 	[MODEL_TEMPLATE] = {.name = "template",
-		.check = check_word,
-		.words = families,
-		.max_bytes = NUMBER_BYTES,
+		WORD(families),
 		.allowed = "chatml, llama2, llama3, mistral, zephyr, gemma, plain, or nothing (as "
 			   "the file says)",
 		.reloads = true},
 	[MODEL_BACKEND] = {.name = "backend",
-		.check = check_word,
-		.words = backends,
-		.max_bytes = NUMBER_BYTES,
+		WORD(backends),
 		.allowed = "auto (a GPU if there is one, else the processor), cpu or cuda",
 		.reloads = true},
 	[MODEL_GPU] = INTEGER("gpu", 0, 255, 0, true,
@@ -204,34 +220,23 @@ static const struct row rows[N_MODEL_SETTINGS] = {
 	[MODEL_KV_FP8] =
 		SWITCH("kv_fp8", "on (keys and values are kept in 8 bits on a GPU) or off"),
 	[MODEL_MEMORY_SHARE] = {.name = "memory_share",
-		.check = check_real,
+		REAL(0.01, 1),
 		.number = 0.9,
-		.low = 0.01,
-		.high = 1,
-		.max_bytes = NUMBER_BYTES,
 		.allowed = "a number from 0.01 to 1 (the share of a GPU's free memory that it may "
 			   "take)",
 		.reloads = true},
-	[MODEL_PRICE_INPUT] = {.name = "price_input",
-		.check = check_dollars,
-		.max_bytes = NUMBER_BYTES,
-		.allowed = PRICE " (0)"},
+	[MODEL_PRICE_INPUT] = {.name = "price_input", DOLLARS, .allowed = PRICE " (0)"},
 	[MODEL_PRICE_CACHED] = {.name = "price_cached",
-		.check = check_dollars,
-		.max_bytes = NUMBER_BYTES,
+		DOLLARS,
 		.allowed = PRICE " (as price_input)"},
-	[MODEL_PRICE_OUTPUT] = {.name = "price_output",
-		.check = check_dollars,
-		.max_bytes = NUMBER_BYTES,
-		.allowed = PRICE " (0)"},
+	[MODEL_PRICE_OUTPUT] = {.name = "price_output", DOLLARS, .allowed = PRICE " (0)"},
 	[MODEL_QUALITY] = {.name = "quality",
-		.check = check_real,
+		REAL(0, 1),
 		.number = 0.5,
-		.high = 1,
-		.max_bytes = NUMBER_BYTES,
 		.allowed = "a number from 0 to 1"},
 	[MODEL_CAPABILITIES] = {.name = "capabilities",
 		.check = check_capabilities,
+		.prefix = PREFIX_ANY,
 		.max_bytes = WORDS_BYTES,
 		.allowed = "words of chat, json, code, math, vision, audio, tools, embed, with "
 			   "blanks between them, or nothing (chat json)"},
@@ -243,6 +248,7 @@ static const struct row rows[N_MODEL_SETTINGS] = {
 		"nothing"),
 	[MODEL_FALLBACK] = {.name = "fallback",
 		.check = check_fallback,
+		.prefix = PREFIX_ANY,
 		.max_bytes = FALLBACK_BYTES,
 		.allowed = "names of at most 16 models, each once, in the order in which they are "
 			   "tried"},
@@ -263,10 +269,8 @@ static const struct row rows[N_MODEL_SETTINGS] = {
 	[MODEL_RETRIES] = INTEGER("retries", 0, 10, 2, true,
 		"a whole number from 0 to 10 (how often a request is tried again)"),
 	[MODEL_RETRY_RATIO] = {.name = "retry_ratio",
-		.check = check_real,
+		REAL(0, 1),
 		.number = 0.1,
-		.high = 1,
-		.max_bytes = NUMBER_BYTES,
 		.allowed = "a number from 0 to 1 (the share of requests that may be tried again, "
 			   "besides 10 within 10 seconds)",
 		.reloads = true},
@@ -277,15 +281,14 @@ static const struct row rows[N_MODEL_SETTINGS] = {
 	[MODEL_BREAKER_OPEN_MS] = INTEGER("breaker_open_ms", 1, 86400000, 30000, true,
 		"a whole number of milliseconds from 1 to 86400000 (that the breaker stays open)"),
 	[MODEL_HEALTH_INTERVAL_MS] = {.name = "health_interval_ms",
-		.check = check_interval,
-		.high = 86400000,
-		.max_bytes = NUMBER_BYTES,
+		WHOLE(check_interval, 0, 86400000),
 		.allowed = "0 (none) or a whole number of milliseconds from 1000 to 86400000 "
 			   "(between two checks of each endpoint), or nothing (10000 with "
 			   "several endpoints, else none)",
 		.reloads = true},
 	[MODEL_PROXY] = {.name = "proxy",
 		.check = check_proxy,
+		.prefix = PREFIX_ANY,
 		.max_bytes = URL_BYTES,
 		.allowed =
 			"a URL that begins with http://, https://, socks5:// or socks5h://, none, "
@@ -293,6 +296,7 @@ static const struct row rows[N_MODEL_SETTINGS] = {
 		.reloads = true},
 	[MODEL_CA_FILE] = {.name = "ca_file",
 		.check = check_path,
+		.prefix = PREFIX_ANY,
 		.max_bytes = PATH_BYTES,
 		.allowed = "the path of a PEM file with certificates of authorities",
 		.reloads = true},
@@ -338,35 +342,9 @@ int model_settings_check(enum model_setting i, const char *value, size_t len, st
 	return r < 0 ? err_set(err, -EINVAL, "%s: must be %s", row->name, row->allowed) : 0;
 }
 
-/* What is left out of URLs is mostly the scheme. */
-static bool is_hopeless_endpoint(const char *value, size_t len)
-{
-	static const char *const schemes[] = {"http://", "https://", NULL};
-	size_t from = 0;
-	while (from < len && strchr(" \t\r\n", value[from]))
-		from++;
-	if (from)
-		return false;
-	for (const char *const *scheme = schemes; *scheme; scheme++) {
-		size_t n = strlen(*scheme);
-		if (!strncasecmp(value, *scheme, len < n ? len : n))
-			return false;
-	}
-	return true;
-}
-
 bool model_settings_is_hopeless(enum model_setting i, const char *value, size_t len)
 {
-	const struct row *row = &rows[i];
-	if (row->check == check_real)
-		return !prefix_is_real(value, len);
-	if (row->check == check_integer || row->check == check_interval)
-		return !prefix_is_integer(value, len, row->high);
-	if (row->check == check_dollars)
-		return !prefix_is_decimal(value, len, MONEY_DECIMALS, MONEY_MOST_DOLLARS);
-	if (row->check == check_word)
-		return !prefix_is_word(row->words, value, len);
-	return row->check == check_endpoint && is_hopeless_endpoint(value, len);
+	return !prefix_fits(&rows[i].prefix, value, len);
 }
 
 bool model_settings_reloads(enum model_setting i)

@@ -120,7 +120,7 @@ static int add_settings(const struct model *m, struct buf *out)
 {
 	size_t bytes = N_MODEL_SETTINGS;
 	for (size_t i = 0; i < N_MODEL_SETTINGS; i++)
-		bytes += m->settings.value[i] ? m->settings.value[i]->len : 0;
+		bytes += text_len(m->settings.value[i]);
 	int r = buf_reserve(out, bytes);
 	if (r < 0)
 		return r;

@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 struct outlet {
 	struct outlet_job job;
 	struct guard_stream *rules;
@@ -233,7 +235,7 @@ static size_t fresh_chars(const struct outlet *o)
 {
 	size_t n = 0;
 	for (size_t i = o->judged; i < o->clean.len; i++)
-		n += ((unsigned char)o->clean.data[i] & 0xC0) != 0x80;
+		n += !utf8_is_inside(o->clean.data[i]);
 	return n;
 }
 

@@ -57,39 +57,15 @@ static void leased(struct store_waiter *w, int status)
 	pthread_mutex_lock(&r->inbox->lock);
 	r->inbox->news.leased = true;
 	r->inbox->news.leased_status = status;
-	bool awaited = r->inbox->lease_awaited || status < 0;
 	pthread_mutex_unlock(&r->inbox->lock);
-	if (awaited)
-		stages_post(r);
+	stages_post(r);
 	request_put(r);
-}
-
-/* Whether the store's word has come already. */
-static bool await_lease(struct request *r, bool awaited)
-{
-	pthread_mutex_lock(&r->inbox->lock);
-	bool has_come = r->inbox->news.leased;
-	r->inbox->lease_awaited = awaited;
-	pthread_mutex_unlock(&r->inbox->lock);
-	return has_come;
-}
-
-void paying_let_lease_wait(struct request *r)
-{
-	await_lease(r, false);
-}
-
-void paying_await_lease(struct request *r)
-{
-	if (r->with_lease && await_lease(r, true))
-		stages_post(r);
 }
 
 static void wait_for_lease(struct request *r, uint64_t tok)
 {
 	r->lease_tok = tok;
 	r->with_lease = true;
-	await_lease(r, true);
 	stages_after_store(r, &r->lease);
 }
 

@@ -37,11 +37,6 @@ void paying_next(struct request *r);
  * leased, and the text waits until the loop has done what it has to do now, or, where the store has
  * no journal, as long as one of its writes takes. */
 void paying_lease(struct request *r);
-/* Nothing waits for the store's word at the moment: it comes with the next news of another. A
- * step less, while the model computes. */
-void paying_let_lease_wait(struct request *r);
-/* Now something does. */
-void paying_await_lease(struct request *r);
 /* The store has answered. An outlet is told. */
 void paying_leased(struct request *r, const struct request_news *box);
 /* Why not, when its status was bad. */

@@ -10,13 +10,22 @@
  */
 #include "gateway/prefix.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "gateway/text.h"
 
-static size_t less_return(const char *text, size_t len)
+bool prefix_fits(const struct prefix *p, const char *text, size_t len)
 {
-	return len && text[len - 1] == '\r' ? len - 1 : len;
+	assert(p->fits);
+	if (len && text[len - 1] == '\r')
+		len--;
+	return !len || p->fits(p, text, len);
+}
+
+bool prefix_is_any(const struct prefix *p, const char *text, size_t len)
+{
+	return true;
 }
 
 static bool is_digit(char c)
@@ -25,10 +34,9 @@ static bool is_digit(char c)
 }
 
 /* [sign] digits [. digits] [e [sign] digits], cut off anywhere. */
-bool prefix_is_real(const char *text, size_t len)
+bool prefix_is_real(const struct prefix *p, const char *text, size_t len)
 {
 	bool point = false, digits = false, exponent = false;
-	len = less_return(text, len);
 	for (size_t i = 0; i < len; i++) {
 		char c = text[i];
 		bool first = i == 0 || text[i - 1] == 'e' || text[i - 1] == 'E';
@@ -45,53 +53,42 @@ bool prefix_is_real(const char *text, size_t len)
 	return true;
 }
 
-bool prefix_is_decimal(const char *text, size_t len, unsigned decimals, double most)
+bool prefix_is_decimal(const struct prefix *p, const char *text, size_t len)
 {
 	double whole = 0;
 	unsigned behind = 0;
 	bool point = false;
-	len = less_return(text, len);
 	for (size_t i = 0; i < len; i++) {
-		if (text[i] == '.' && !point && decimals) {
+		if (text[i] == '.' && !point && p->decimals) {
 			point = true;
 			continue;
 		}
-		if (!is_digit(text[i]) || (point && ++behind > decimals))
+		if (!is_digit(text[i]) || (point && ++behind > p->decimals))
 			return false;
 		if (!point)
 			whole = whole * 10 + (text[i] - '0');
 	}
-	return whole <= most;
+	return whole <= p->most;
 }
 
-bool prefix_is_integer(const char *text, size_t len, double most)
+bool prefix_is_word(const struct prefix *p, const char *text, size_t len)
 {
-	return prefix_is_decimal(text, len, 0, most);
-}
-
-bool prefix_is_word(const char *const *words, const char *text, size_t len)
-{
-	len = less_return(text, len);
-	for (const char *const *w = words; *w; w++)
+	for (const char *const *w = p->words; *w; w++)
 		if (strlen(*w) >= len && !memcmp(*w, text, len))
 			return true;
 	return false;
 }
 
-bool prefix_is_verb(const char *const *words, const char *line, size_t len)
+int prefix_word(const struct prefix *p, const char *text, size_t len)
 {
-	const char *blank = memchr(line, ' ', len);
-	size_t n = blank ? (size_t)(blank - line) : less_return(line, len);
-	for (const char *const *w = words; *w; w++)
-		if (blank ? strlen(*w) == n && !memcmp(*w, line, n)
-			  : strlen(*w) >= n && !memcmp(*w, line, n))
-			return true;
-	return false;
+	for (int i = 0; p->words[i]; i++)
+		if (strlen(p->words[i]) == len && !memcmp(p->words[i], text, len))
+			return i;
+	return -1;
 }
 
-bool prefix_is_name(const char *text, size_t len)
+bool prefix_is_name(const struct prefix *p, const char *text, size_t len)
 {
-	len = less_return(text, len);
 	/* "." and ".." are no names, and names begin so. */
-	return len == 0 || text_is_name(text, len) || (len <= 2 && !memcmp(text, "..", len));
+	return text_is_name(text, len) || (len <= 2 && !memcmp(text, "..", len));
 }

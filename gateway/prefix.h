@@ -7,23 +7,64 @@
  * value and of the value itself; of others it may be true, too: it is asked to refuse early, and
  * who asks judges the value itself at its end. A carriage return at the end of the text is the
  * line's.
+ *
+ * How the values of a setting begin is a column of its object's table, beside what reads them.
  */
 
 #include <stdbool.h>
 #include <stddef.h>
 
+struct prefix {
+	/* Whether text[0..len), len > 0, may become one. */
+	bool (*fits)(const struct prefix *p, const char *text, size_t len);
+	double most;              /* of numbers */
+	unsigned decimals;        /* of decimals */
+	const char *const *words; /* the list ends with NULL */
+};
+
+/* What may be any text, or is long and has lines: only its end tells. */
+#define PREFIX_ANY                                                                                 \
+	{                                                                                          \
+		.fits = prefix_is_any                                                              \
+	}
 /* A number as strtod reads it, less its words and its hexadecimal ones: its form, not its range,
  * as an exponent may follow. */
-bool prefix_is_real(const char *text, size_t len);
-/* Digits, of a number of at most `most`. */
-bool prefix_is_integer(const char *text, size_t len, double most);
-/* Digits with at most one point and at most `decimals` digits behind it, of at most `most`. */
-bool prefix_is_decimal(const char *text, size_t len, unsigned decimals, double most);
-/* One of the words; the list ends with NULL. */
-bool prefix_is_word(const char *const *words, const char *text, size_t len);
-/* A line that begins with one of the words, behind which a blank and more may come. */
-bool prefix_is_verb(const char *const *words, const char *line, size_t len);
+#define PREFIX_REAL                                                                                \
+	{                                                                                          \
+		.fits = prefix_is_real                                                             \
+	}
+/* Digits with at most one point and at most so many digits behind it, of at most `most`. */
+#define PREFIX_DECIMAL(decimals_, most_)                                                           \
+	{                                                                                          \
+		.fits = prefix_is_decimal, .decimals = decimals_, .most = most_                    \
+	}
+#define PREFIX_INTEGER(most_) PREFIX_DECIMAL(0, most_)
+/* One of the words. */
+#define PREFIX_WORD(words_)                                                                        \
+	{                                                                                          \
+		.fits = prefix_is_word, .words = words_                                            \
+	}
 /* A name as text_is_name has it. */
-bool prefix_is_name(const char *text, size_t len);
+#define PREFIX_NAME                                                                                \
+	{                                                                                          \
+		.fits = prefix_is_name                                                             \
+	}
+/* What a function of the table's own knows. */
+#define PREFIX_OF(function)                                                                        \
+	{                                                                                          \
+		.fits = function                                                                   \
+	}
+
+/* A setting whose row has none is a fault of ours: an assert. */
+bool prefix_fits(const struct prefix *p, const char *text, size_t len);
+
+bool prefix_is_any(const struct prefix *p, const char *text, size_t len);
+bool prefix_is_real(const struct prefix *p, const char *text, size_t len);
+bool prefix_is_decimal(const struct prefix *p, const char *text, size_t len);
+bool prefix_is_word(const struct prefix *p, const char *text, size_t len);
+bool prefix_is_name(const struct prefix *p, const char *text, size_t len);
+
+/* For what is read by the same list: the index of the word that the text is, or -1. */
+int prefix_word(const struct prefix *p, const char *text, size_t len);
 
 #endif

@@ -15,6 +15,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 enum {
 	GRAM_WORDS = 4,
 	TABLE_SLOTS = 8192, /* hashes of grams; a power of two */
@@ -46,7 +48,7 @@ static bool next_word(const char *text, size_t len, size_t *at, uint32_t *hash)
 		h = (h ^ (upper ? c + 32u : c)) * 16777619u;
 		if (!wide)
 			continue;
-		for (i++; i < len && ((unsigned char)text[i] & 0xC0) == 0x80; i++)
+		for (i++; i < len && utf8_is_inside(text[i]); i++)
 			h = (h ^ (unsigned char)text[i]) * 16777619u;
 		break;
 	}

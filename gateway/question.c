@@ -13,6 +13,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/utf8.h"
+
 static const size_t prompt_most = 4096, answer_most = 12288;
 static const float least_share = 1e-4f;
 
@@ -52,14 +54,14 @@ const char *question_else(enum question_kind kind)
 /* Not in the middle of a character: so many bytes of the beginning, so many of the end. */
 static size_t head_of(const char *text, size_t most)
 {
-	while (most && ((unsigned char)text[most] & 0xC0) == 0x80)
+	while (most && utf8_is_inside(text[most]))
 		most--;
 	return most;
 }
 
 static size_t tail_of(const char *text, size_t len, size_t most)
 {
-	while (most && ((unsigned char)text[len - most] & 0xC0) == 0x80)
+	while (most && utf8_is_inside(text[len - most]))
 		most--;
 	return most;
 }

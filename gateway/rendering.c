@@ -58,11 +58,11 @@ struct rendering *rendering_new(const struct conversation *c, bool alone, struct
 		r->turns[i].user = text_ref(c->turns[i].user);
 		r->turns[i].assistant = text_ref(c->turns[i].assistant);
 		r->bytes += c->turns[i].user->len;
-		r->bytes += c->turns[i].assistant ? c->turns[i].assistant->len : 0;
+		r->bytes += text_len(c->turns[i].assistant);
 	}
 	r->turns[n - 1].user = text_ref(prompt);
 	r->system = text_ref(settings->value[SETTING_SYSTEM]);
-	r->bytes += prompt->len + (r->system ? r->system->len : 0);
+	r->bytes += prompt->len + text_len(r->system);
 	r->job.system = r->system && r->system->len ? r->system : NULL;
 	r->job.turns = r->turns;
 	r->job.mode = mode_of(settings);

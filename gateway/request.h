@@ -59,7 +59,6 @@ struct request_news {
 struct request_inbox {
 	pthread_mutex_t lock;
 	struct request_news news;
-	bool lease_awaited; /* `leased` is to be told at once */
 };
 
 /* An answer of a cascade, on its way to be shown or not: cascade.c's. */

@@ -22,7 +22,8 @@ struct row {
 	const char *name;
 	int (*read)(struct router_config *c, const char *value, size_t len, struct err *err);
 	int (*print)(const struct router_config *c, struct buf *out);
-	size_t offset, size; /* of what it sets of a configuration */
+	size_t offset, size;  /* of what it sets of a configuration */
+	struct prefix prefix; /* without remarks; of those with lines only the end tells */
 };
 
 static const double default_threshold = 0.6;
@@ -68,12 +69,11 @@ static int read_policy(struct router_config *c, const char *value, size_t len, s
 	const char *word = only_word(value, len, &n);
 	if (!word)
 		return 0;
-	for (int i = 0; policies[i]; i++)
-		if (strlen(policies[i]) == n && !memcmp(policies[i], word, n)) {
-			c->policy = (enum router_policy)i;
-			return 0;
-		}
-	return err_set(err, -EINVAL, "must be cost, quality, latency, balanced or split");
+	int i = prefix_word(&(struct prefix)PREFIX_WORD(policies), word, n);
+	if (i < 0)
+		return err_set(err, -EINVAL, "must be cost, quality, latency, balanced or split");
+	c->policy = (enum router_policy)i;
+	return 0;
 }
 
 static int read_threshold(struct router_config *c, const char *value, size_t len, struct err *err)
@@ -219,19 +219,22 @@ static int print_classes(const struct router_config *c, struct buf *out)
 #define PART(field) offsetof(struct router_config, field), sizeof((struct router_config *)0)->field
 
 static const struct row rows[N_ROUTER_SETTINGS] = {
-	[ROUTER_SETTING_POLICY] = {"policy", read_policy, print_policy, PART(policy)},
-	[ROUTER_SETTING_WEIGHTS] = {"weights", read_weights, print_weights, PART(weights)},
-	[ROUTER_SETTING_CLASSES] = {"classes", read_classes, print_classes, PART(classes)},
-	[ROUTER_SETTING_THRESHOLD] = {"threshold", read_threshold, print_threshold,
-		PART(threshold)},
+	[ROUTER_SETTING_POLICY] = {"policy", read_policy, print_policy, PART(policy),
+		PREFIX_WORD(policies)},
+	[ROUTER_SETTING_WEIGHTS] = {"weights", read_weights, print_weights, PART(weights),
+		PREFIX_ANY},
+	[ROUTER_SETTING_CLASSES] = {"classes", read_classes, print_classes, PART(classes),
+		PREFIX_ANY},
+	[ROUTER_SETTING_THRESHOLD] = {"threshold", read_threshold, print_threshold, PART(threshold),
+		PREFIX_REAL},
 	[ROUTER_SETTING_CASCADE_JUDGE] = {"cascade_judge", read_judge, print_judge,
-		PART(cascade_judge)},
+		PART(cascade_judge), PREFIX_NAME},
 	[ROUTER_SETTING_CASCADE_JUDGE_TIMEOUT] = {"cascade_judge_timeout_ms", read_judge_ms,
-		print_judge_ms, PART(cascade_judge_timeout_ms)},
+		print_judge_ms, PART(cascade_judge_timeout_ms), PREFIX_REAL},
 	[ROUTER_SETTING_CLASSIFIER] = {"classifier_model", read_classifier, print_classifier,
-		PART(classifier_model)},
+		PART(classifier_model), PREFIX_NAME},
 	[ROUTER_SETTING_CLASSIFIER_TIMEOUT] = {"classifier_timeout_ms", read_classifier_ms,
-		print_classifier_ms, PART(classifier_timeout_ms)},
+		print_classifier_ms, PART(classifier_timeout_ms), PREFIX_REAL},
 };
 
 static const char *const names[N_ROUTER_SETTINGS + 1] = {"policy", "weights", "classes",
@@ -288,19 +291,7 @@ bool router_setting_is_hopeless(const char *file, const char *value, size_t len)
 	for (size_t k = 0; k < len; k++)
 		if (strchr(" \t\r\n#", value[k]))
 			return false;
-	switch (i) {
-	case ROUTER_SETTING_POLICY:
-		return !prefix_is_word(policies, value, len);
-	case ROUTER_SETTING_THRESHOLD:
-	case ROUTER_SETTING_CASCADE_JUDGE_TIMEOUT:
-	case ROUTER_SETTING_CLASSIFIER_TIMEOUT:
-		return !prefix_is_real(value, len);
-	case ROUTER_SETTING_CASCADE_JUDGE:
-	case ROUTER_SETTING_CLASSIFIER:
-		return !prefix_is_name(value, len);
-	default: /* weights and classes have lines */
-		return false;
-	}
+	return i >= 0 && !prefix_fits(&rows[i].prefix, value, len);
 }
 
 int router_setting_check(const char *file, const char *value, size_t len, struct err *err)

@@ -91,13 +91,16 @@ int routing_decide(struct gateway *g, const struct router_ask *ask, struct route
 int routing_decide_for(struct request *r, struct router_ask *ask, void (*go_on)(struct request *r),
 	struct router_decision **out, struct err *err)
 {
-	if (router_counts_class(r->g->router, ask->model))
-		classing_recall(r);
 	ask->opinion = r->opinion;
 	int e = routing_decide(r->g, ask, out, err);
 	struct router_decision *d = *out;
 	if (!d || !d->wants_opinion)
 		return e;
+	if (classing_recall(r)) {
+		*out = router_decision_free(d);
+		ask->opinion = r->opinion;
+		return routing_decide(r->g, ask, out, err);
+	}
 	if (classing_begin(r, go_on)) {
 		*out = router_decision_free(d);
 		return 1;

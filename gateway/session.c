@@ -118,18 +118,10 @@ static void fire(struct session *s, unsigned flags, uint64_t chat_bytes, uint64_
 
 int session_begin_turn(struct session *s, struct request *r)
 {
-	struct conversation *c = &s->conversation;
-	struct turn *last = conversation_last(c);
 	store_begin(s->g->store);
-	if (last && (conversation_unanswered(last) || r->retry))
-		session_take_turn(s, &r->replaced);
-	int e = conversation_add(c, r->prompt, r->answer, TURN_RUNNING, NULL, NULL, true);
+	int e = session_add_turn(s, r, r->answer);
 	if (e == 0) {
-		if (r->replaced.user)
-			conversation_stand_in(c, &r->replaced);
 		r->in_turn = true;
-		session_store_turn(s, conversation_last(c));
-		session_unstore_queued(s, r);
 		session_poke(s, SESSION_CHAT_CHANGED);
 	}
 	store_end(s->g->store);

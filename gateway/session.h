@@ -80,6 +80,10 @@ void session_store_turn(struct session *s, const struct turn *t);
 void session_drop_turn(struct session *s);                   /* the last one, from the store too */
 void session_take_turn(struct session *s, struct turn *out); /* likewise; conversation_take_last */
 void session_put_turn_back(struct session *s, struct turn *t);
+/* r's prompt becomes the last turn, stored: under way with that answer or, NULL, failed with r's
+ * error. One that was not answered, or is answered again, makes room and is in r->replaced. 0, or
+ * -ENOMEM and nothing has changed. */
+int session_add_turn(struct session *s, struct request *r, struct answer *answer);
 void session_event(struct session *s, const char *event, const struct request *r);
 /* Of a channel, whose session nobody can look into: how r ended is for its user's model_ask_error
  * or gateway_channel_error. */

@@ -143,6 +143,23 @@ void session_put_turn_back(struct session *s, struct turn *t)
 		session_store_turn(s, conversation_last(&s->conversation));
 }
 
+int session_add_turn(struct session *s, struct request *r, struct answer *answer)
+{
+	struct conversation *c = &s->conversation;
+	struct turn *last = conversation_last(c);
+	if (last && (conversation_unanswered(last) || r->retry))
+		session_take_turn(s, &r->replaced);
+	struct text *error = answer ? NULL : r->error;
+	int e = conversation_add(c, r->prompt, answer, TURN_FAILED, NULL, error, true);
+	if (e < 0)
+		return e; /* not where one has just left its place */
+	if (r->replaced.user)
+		conversation_stand_in(c, &r->replaced);
+	session_store_turn(s, conversation_last(c));
+	session_unstore_queued(s, r);
+	return 0;
+}
+
 void session_store_all(struct session *s)
 {
 	for (int i = 0; i < N_SETTINGS; i++)
@@ -357,24 +374,14 @@ void session_crashed(struct gateway *g, const struct book_crash *crash)
 /* It becomes the last turn, and the newest request. Steals r. With the lock held. */
 static int fail_queued(struct session *s, struct request *r)
 {
-	struct conversation *c = &s->conversation;
-	struct turn taken = {0};
-	if (c->n && conversation_unanswered(conversation_last(c)))
-		session_take_turn(s, &taken);
-	int e = conversation_add(c, r->prompt, NULL, TURN_FAILED, NULL, r->error, true);
+	int e = session_add_turn(s, r, NULL);
 	if (e == 0) {
-		if (taken.user)
-			conversation_stand_in(c, &taken);
-		session_store_turn(s, conversation_last(c));
-		session_unstore_queued(s, r);
 		s->sums.requests++;
 		r->prompt = text_put(r->prompt);
 		request_put(s->newest);
 		s->newest = request_ref(r);
-	} else if (taken.user) {
-		session_put_turn_back(s, &taken);
 	}
-	conversation_turn_end(&taken);
+	conversation_turn_end(&r->replaced);
 	request_put(r);
 	return e;
 }

@@ -9,14 +9,14 @@
 #include <string.h>
 
 #include "gateway/draft.h"
-#include "gateway/prefix.h"
 #include "gateway/session.h"
 #include "gateway/session_retry.h"
+#include "gateway/verbs.h"
 
 struct said { /* one line */
 	uid_t uid;
 	gid_t gid;
-	const char *argument;
+	struct verbs_argument argument;
 	bool told; /* why it was refused is the newest request's error */
 };
 
@@ -55,7 +55,11 @@ static int do_fork(struct session *s, struct said *said, struct err *err)
 {
 	if (s->ask)
 		return err_set(err, -EINVAL, "a channel has no conversation to fork");
-	return gateway_session_fork(s, said->argument, said->uid, said->gid, err);
+	char id[128] = ""; /* no name is that long */
+	const struct verbs_argument *a = &said->argument;
+	if (a->len < sizeof id && !memchr(a->text, '\0', a->len))
+		memcpy(id, a->text, a->len);
+	return gateway_session_fork(s, id, said->uid, said->gid, err);
 }
 
 static int do_submit(struct session *s, struct said *said, struct err *err)
@@ -64,67 +68,37 @@ static int do_submit(struct session *s, struct said *said, struct err *err)
 	return draft_submit_all(s, err);
 }
 
-struct verb {
-	const char *name;
-	bool has_argument;
-	int (*run)(struct session *s, struct said *said, struct err *err);
+enum { SUBMIT, CANCEL, CLEAR, RETRY, FORK, N_VERBS };
+
+static const struct verbs_row verbs[N_VERBS + 1] = {
+	[SUBMIT] = {.name = "submit"},
+	[CANCEL] = {.name = "cancel"},
+	[CLEAR] = {.name = "clear"},
+	[RETRY] = {.name = "retry"},
+	[FORK] = {"fork", "ID", "the ID is missing, as in: fork b"},
 };
 
-static const struct verb verbs[] = {
-	{"submit", false, do_submit},
-	{"cancel", false, do_cancel},
-	{"clear", false, do_clear},
-	{"retry", false, do_retry},
-	{"fork", true, do_fork},
+static int (*const runs[N_VERBS])(struct session *s, struct said *said, struct err *err) = {
+	[SUBMIT] = do_submit,
+	[CANCEL] = do_cancel,
+	[CLEAR] = do_clear,
+	[RETRY] = do_retry,
+	[FORK] = do_fork,
 };
-
-static const struct verb *find_verb(const char *line, size_t len, const char **argument)
-{
-	const char *space = memchr(line, ' ', len);
-	size_t n = space ? (size_t)(space - line) : len;
-	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
-		const struct verb *v = &verbs[i];
-		if (strlen(v->name) != n || memcmp(v->name, line, n) || v->has_argument != !!space)
-			continue;
-		*argument = space ? space + 1 : "";
-		return v;
-	}
-	return NULL;
-}
 
 bool session_ctl_is_hopeless(const char *line, size_t len)
 {
-	const char *words[sizeof verbs / sizeof *verbs + 1] = {NULL};
-	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
-		words[i] = verbs[i].name;
-	return !prefix_is_verb(words, line, len);
-}
-
-/* Why find_verb found none: what the line has is no verb, or one whose argument is missing. */
-static int refuse_verb(const char *line, size_t len, struct err *err)
-{
-	static const char fork[] = "fork";
-	size_t n = strlen(fork);
-	if (len == n && !memcmp(line, fork, n))
-		return err_set(err, -EINVAL, "fork: the ID is missing, as in: fork b");
-	return err_set(err, -EINVAL,
-		"%.*s: not a verb; they are submit, cancel, clear, retry and fork ID",
-		len < 40 ? (int)len : 40, line);
+	return verbs_is_hopeless(verbs, line, len);
 }
 
 int session_ctl(
 	struct session *s, uid_t uid, gid_t gid, const char *line, size_t len, struct err *err)
 {
-	char copy[128];
 	struct said said = {.uid = uid, .gid = gid};
 	struct err own = {0};
-	const struct verb *v = NULL;
-	if (len < sizeof copy && !memchr(line, '\0', len)) {
-		memcpy(copy, line, len);
-		copy[len] = '\0';
-		v = find_verb(copy, len, &said.argument);
-	}
-	int r = v ? v->run(s, &said, &own) : refuse_verb(line, len, &own);
+	int r = verbs_find(verbs, line, len, &said.argument, &own);
+	if (r >= 0)
+		r = runs[r](s, &said, &own);
 	pthread_mutex_lock(&s->lock);
 	if (r < 0 && !said.told)
 		session_set_note(s, own.text);

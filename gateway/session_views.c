@@ -35,7 +35,7 @@ static int render_conversation(struct session *s, enum session_view view, struct
 		r = conversation_render_chat(&copy, out);
 	else if (r == 0)
 		r = conversation_render_messages(
-			&copy, system ? system->bytes : "", system ? system->len : 0, out);
+			&copy, system ? system->bytes : "", text_len(system), out);
 	conversation_free(&copy);
 	text_put(system);
 	return r;

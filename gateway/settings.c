@@ -21,8 +21,8 @@ struct row {
 	int (*check)(const struct row *row, const char *value, size_t len);
 	const char *default_value;
 	const char *allowed;
-	double low, high; /* for numbers; the word list of check_word is in `allowed` form */
-	const char *const *words;
+	double low, high;     /* of numbers */
+	struct prefix prefix; /* with the words of check_word */
 	size_t max_bytes;
 };
 
@@ -60,10 +60,7 @@ static int check_dollars(const struct row *row, const char *value, size_t len)
 
 static int check_word(const struct row *row, const char *value, size_t len)
 {
-	for (const char *const *w = row->words; *w; w++)
-		if (strlen(*w) == len && !memcmp(*w, value, len))
-			return 0;
-	return -EINVAL;
+	return prefix_word(&row->prefix, value, len) < 0 ? -EINVAL : 0;
 }
 
 static int check_name(const struct row *row, const char *value, size_t len)
@@ -96,124 +93,103 @@ static const char *const truncations[] = {"oldest-turns", "middle", "off", NULL}
 
 enum { SHORT_BYTES = 64, STOP_BYTES = 8192, SYSTEM_BYTES = 1 << 20 };
 
+/* How a value is checked, at its end and before. */
+#define REAL(least, most)                                                                          \
+	.check = check_real, .prefix = PREFIX_REAL, .low = least, .high = most,                    \
+	.max_bytes = SHORT_BYTES
+#define WHOLE(how, least, most)                                                                    \
+	.check = how, .prefix = PREFIX_INTEGER(most), .low = least, .high = most,                  \
+	.max_bytes = SHORT_BYTES
+#define INTEGER(least, most) WHOLE(check_integer, least, most)
+#define WORD(list) .check = check_word, .prefix = PREFIX_WORD(list), .max_bytes = SHORT_BYTES
+
 static const struct row rows[N_SETTINGS] = {
 	[SETTING_MODEL] = {.name = "model",
 		.check = check_name,
+		.prefix = PREFIX_NAME,
 		.default_value = "default",
 		.max_bytes = SHORT_BYTES,
 		.allowed = "a name below models/, or default"},
 	[SETTING_SYSTEM] = {.name = "system",
 		.check = check_text,
+		.prefix = PREFIX_ANY,
 		.default_value = "",
 		.max_bytes = SYSTEM_BYTES,
 		.allowed = "any UTF-8 text of at most 1 MiB"},
 	[SETTING_TEMPERATURE] = {.name = "temperature",
-		.check = check_real,
+		REAL(0, 2),
 		.default_value = "0",
-		.high = 2,
-		.max_bytes = SHORT_BYTES,
 		.allowed = "a number from 0 (greedy) to 2"},
 	[SETTING_TOP_P] = {.name = "top_p",
-		.check = check_real,
+		REAL(1e-6, 1),
 		.default_value = "1",
-		.low = 1e-6,
-		.high = 1,
-		.max_bytes = SHORT_BYTES,
 		.allowed = "a number above 0, at most 1 (off)"},
 	[SETTING_TOP_K] = {.name = "top_k",
-		.check = check_integer,
+		INTEGER(0, 1000000),
 		.default_value = "0",
-		.high = 1000000,
-		.max_bytes = SHORT_BYTES,
 		.allowed = "a whole number from 0 (off) to 1000000"},
 	[SETTING_MIN_P] = {.name = "min_p",
-		.check = check_real,
+		REAL(0, 1),
 		.default_value = "0",
-		.high = 1,
-		.max_bytes = SHORT_BYTES,
 		.allowed = "a number from 0 (off) to 1"},
 	[SETTING_REPETITION_PENALTY] = {.name = "repetition_penalty",
-		.check = check_real,
+		REAL(0.1, 10),
 		.default_value = "1",
-		.low = 0.1,
-		.high = 10,
-		.max_bytes = SHORT_BYTES,
 		.allowed = "a number from 0.1 to 10; 1 is off"},
 	[SETTING_PRESENCE_PENALTY] = {.name = "presence_penalty",
-		.check = check_real,
+		REAL(-2, 2),
 		.default_value = "0",
-		.low = -2,
-		.high = 2,
-		.max_bytes = SHORT_BYTES,
 		.allowed = "a number from -2 to 2; 0 is off"},
 	[SETTING_FREQUENCY_PENALTY] = {.name = "frequency_penalty",
-		.check = check_real,
+		REAL(-2, 2),
 		.default_value = "0",
-		.low = -2,
-		.high = 2,
-		.max_bytes = SHORT_BYTES,
 		.allowed = "a number from -2 to 2; 0 is off"},
 	[SETTING_MAX_TOKENS] = {.name = "max_tokens",
-		.check = check_integer,
+		INTEGER(1, 1000000),
 		.default_value = "1024",
-		.low = 1,
-		.high = 1000000,
-		.max_bytes = SHORT_BYTES,
 		.allowed = "a whole number from 1 to 1000000"},
 	[SETTING_STOP] = {.name = "stop",
 		.check = check_stop,
+		.prefix = PREFIX_ANY,
 		.default_value = "",
 		.max_bytes = STOP_BYTES,
 		.allowed = "at most 16 lines, each a stop string of at most 256 bytes"},
 	[SETTING_SEED] = {.name = "seed",
-		.check = check_seed,
+		WHOLE(check_seed, 0, 18446744073709551615.0),
 		.default_value = "",
-		.high = 18446744073709551615.0,
-		.max_bytes = SHORT_BYTES,
 		.allowed = "a whole number from 0 to 18446744073709551615, or nothing (random)"},
 	[SETTING_FORMAT] = {.name = "format",
-		.check = check_word,
-		.words = formats,
+		WORD(formats),
 		.default_value = "text",
-		.max_bytes = SHORT_BYTES,
 		.allowed = "text or json"},
 	[SETTING_IGNORE_EOS] = {.name = "ignore_eos",
-		.check = check_word,
-		.words = switches,
+		WORD(switches),
 		.default_value = "0",
-		.max_bytes = SHORT_BYTES,
 		.allowed = "0 or 1"},
 	[SETTING_TRUNCATE] = {.name = "truncate",
-		.check = check_word,
-		.words = truncations,
+		WORD(truncations),
 		.default_value = "oldest-turns",
-		.max_bytes = SHORT_BYTES,
 		.allowed = "oldest-turns, middle or off"},
 	[SETTING_MAX_COST] = {.name = "max_cost",
 		.check = check_dollars,
+		.prefix = PREFIX_DECIMAL(MONEY_DECIMALS, MONEY_MOST_DOLLARS),
 		.default_value = "",
 		.max_bytes = SHORT_BYTES,
 		.allowed = "dollars that one request may cost at most, as in 0.05, or nothing (no "
 			   "ceiling)"},
 	[SETTING_PROMPT_BUDGET] = {.name = "prompt_budget",
-		.check = check_integer,
+		INTEGER(0, 1000000000),
 		.default_value = "0",
-		.high = 1000000000,
-		.max_bytes = SHORT_BYTES,
 		.allowed = "a whole number from 0 (what the model takes) to 1000000000 (tokens of "
 			   "a prompt with its history)"},
 	[SETTING_MAX_LATENCY_MS] = {.name = "max_latency_ms",
-		.check = check_integer,
+		INTEGER(0, 86400000),
 		.default_value = "0",
-		.high = 86400000,
-		.max_bytes = SHORT_BYTES,
 		.allowed = "a whole number of milliseconds from 0 (no ceiling) to 86400000 (that "
 			   "models/auto may take for an answer)"},
 	[SETTING_CACHE] = {.name = "cache",
-		.check = check_word,
-		.words = cache_uses,
+		WORD(cache_uses),
 		.default_value = "auto",
-		.max_bytes = SHORT_BYTES,
 		.allowed = "auto (answers at temperature 0), all (sampled ones, too) or off"},
 };
 
@@ -263,16 +239,7 @@ int settings_check(enum setting i, const char *value, size_t len, struct err *er
 
 bool settings_is_hopeless(enum setting i, const char *value, size_t len)
 {
-	const struct row *row = &rows[i];
-	if (row->check == check_real)
-		return !prefix_is_real(value, len);
-	if (row->check == check_integer || row->check == check_seed)
-		return !prefix_is_integer(value, len, row->high);
-	if (row->check == check_dollars)
-		return !prefix_is_decimal(value, len, MONEY_DECIMALS, MONEY_MOST_DOLLARS);
-	if (row->check == check_word)
-		return !prefix_is_word(row->words, value, len);
-	return row->check == check_name && !prefix_is_name(value, len);
+	return !prefix_fits(&rows[i].prefix, value, len);
 }
 
 int settings_set(struct settings *s, enum setting i, const char *value, size_t len, struct err *err)

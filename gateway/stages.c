@@ -291,9 +291,6 @@ static void stop_others(struct request *r)
 	}
 	if (ended)
 		attempt_stop(r);
-	bool computes = !over && r->stage == STAGE_GENERATE && !outlet_waits(r->outlet);
-	if (!computes)
-		paying_await_lease(r);
 	if (over && !r->with_store && !r->with_leader && !attempt_is_busy(r))
 		release(r);
 }

@@ -23,6 +23,11 @@ struct text *text_new(const char *bytes, size_t len);
 /* Both accept NULL; text_put returns NULL. */
 struct text *text_ref(struct text *t);
 struct text *text_put(struct text *t);
+/* Its bytes; 0 of NULL. */
+static inline size_t text_len(const struct text *t)
+{
+	return t ? t->len : 0;
+}
 
 /* Appends a JSON string with its quotes. The bytes must be valid UTF-8. Errors as buf_append. */
 int text_append_json(struct buf *out, const char *bytes, size_t len);

@@ -46,7 +46,7 @@ static size_t most_tok(const struct fit *f)
 
 static void add(struct fit *f, size_t *n, enum provider_role role, const struct text *t)
 {
-	f->messages[(*n)++] = (struct provider_message){role, t ? t->bytes : "", t ? t->len : 0};
+	f->messages[(*n)++] = (struct provider_message){role, t ? t->bytes : "", text_len(t)};
 }
 
 /* The messages of the window; their bytes in *bytes. */

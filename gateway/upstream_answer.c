@@ -206,11 +206,11 @@ static void probe_answers(struct upstream_call *c)
 }
 
 /*
- * What the text so far counts for where the server does not say it: as estimated. The estimate is
- * rather more than less, and of small pieces much more; so it is at most max_tokens as long as so
- * many tokens may well be that text. What is longer has not kept to it, and counts as what it is.
+ * As estimated. The estimate is rather more than less, and of small pieces much more; so it is at
+ * most max_tokens as long as so many tokens may well be that text. What is longer has not kept to
+ * it, and counts as what it is.
  */
-static uint64_t count_text(const struct upstream_call *c)
+uint64_t upstream_answer_tok(const struct upstream_call *c)
 {
 	uint64_t most = c->request.max_tokens;
 	bool keeps_to_it = c->text_bytes <= most * HONEST_BYTES;
@@ -229,7 +229,6 @@ static void give_text(struct upstream_call *c)
 	uint64_t most = c->request.max_tokens;
 	c->text_bytes += c->text.len;
 	c->guessed_tok += protocol_estimate_tok(c->text.data, c->text.len);
-	c->text_tok = count_text(c);
 	upstream_call_tell(c, PROVIDER_TEXT);
 	buf_clear(&c->text);
 	/* It does not keep to max_tokens, whatever a token is. */

@@ -70,8 +70,9 @@ static struct trace_usage usage_so_far(const struct upstream_call *c, bool *esti
 	}
 	/* Until its end, an upstream says little or nothing of these. */
 	bool known = c->answer.complete && c->answer.has_usage && usage.output_tok;
-	if (!known && usage.output_tok < c->text_tok) {
-		usage.output_tok = c->text_tok;
+	uint64_t text_tok = known ? 0 : upstream_answer_tok(c);
+	if (usage.output_tok < text_tok) {
+		usage.output_tok = text_tok;
 		*estimated = true;
 	}
 	return usage;

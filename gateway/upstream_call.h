@@ -42,7 +42,6 @@ struct upstream_call {
 	struct loop_timer timer;
 	struct upstream_ending last; /* of the last try */
 	uint64_t text_bytes, guessed_tok;
-	uint64_t text_tok; /* what its text counts for until the server says it */
 	bool told_candidates;
 
 	/* This try. */
@@ -92,6 +91,8 @@ bool upstream_answer_data(
 	void *arg, const struct http_response *head, const char *bytes, size_t len);
 void upstream_answer_done(
 	void *arg, enum http_fault fault, const struct http_response *head, const char *sentence);
+/* Tokens that its text so far counts for where the server does not say it. */
+uint64_t upstream_answer_tok(const struct upstream_call *c);
 void upstream_answer_set_last(struct upstream_call *c, int code, enum upstream_outcome outcome,
 	enum breaker_end end, bool retryable);
 

@@ -21,12 +21,19 @@ enum { MAX_CANDIDATES = 4 };
 
 /* ---- the beginning ---- */
 
-static uint64_t left_ms(const struct upstream_call *c)
+/* Until its deadline; UINT64_MAX: it has none. */
+static uint64_t left_ms(const struct upstream_call *c, uint64_t now)
 {
-	uint64_t now = clock_mono_ns();
 	if (c->deadline_ns == UINT64_MAX)
-		return 0;
-	return c->deadline_ns > now + 1000000 ? (c->deadline_ns - now) / 1000000 : 1;
+		return UINT64_MAX;
+	return c->deadline_ns > now ? (c->deadline_ns - now) / 1000000 : 0;
+}
+
+/* The same as http has it, for which 0 is none. */
+static uint64_t total_ms(const struct upstream_call *c)
+{
+	uint64_t left = left_ms(c, clock_mono_ns());
+	return left == UINT64_MAX ? 0 : left ? left : 1;
 }
 
 static void body_released(void *arg)
@@ -48,7 +55,7 @@ static int begin_http(struct upstream_call *c, struct err *err)
 		.connect_ms = u->connect_ms,
 		.first_ms = u->first_ms,
 		.idle_ms = u->idle_ms,
-		.total_ms = left_ms(c),
+		.total_ms = total_ms(c),
 		.max_bytes = upstream_answer_most(c),
 		.proxy = u->proxy,
 		.ca = u->ca,
@@ -182,9 +189,6 @@ static int may_retry(struct upstream_call *c, uint64_t *wait_ms, struct err *why
 {
 	struct upstream *u = c->u;
 	uint64_t now = clock_mono_ns();
-	uint64_t left_ms = c->deadline_ns == UINT64_MAX ? UINT64_MAX
-			   : c->deadline_ns > now       ? (c->deadline_ns - now) / 1000000
-							: 0;
 	int r = -ECANCELED;
 	if (!(c->last.retryable || c->last.another) || c->text_bytes || c->n_retries >= u->retries)
 		return r;
@@ -195,8 +199,8 @@ static int may_retry(struct upstream_call *c, uint64_t *wait_ms, struct err *why
 	uint64_t then = now + c->last.retry_after_ms * 1000000;
 	bool same = c->last.retryable && c->last.outcome != UPSTREAM_TIMEOUT;
 	if (another || (same && replicas_can(&u->replicas, then)))
-		r = retry_wait(c->n_retries, draw(u), another ? 0 : c->last.retry_after_ms, left_ms,
-			wait_ms, why);
+		r = retry_wait(c->n_retries, draw(u), another ? 0 : c->last.retry_after_ms,
+			left_ms(c, now), wait_ms, why);
 	if (r == 0 && !retry_budget_take(&u->budget, now))
 		r = err_set(why, -EBUSY, "too many requests are being tried again already");
 	if (r == 0)

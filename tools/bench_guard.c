@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "gateway/guard_parts.h"
 
 static uint64_t seed = 7;
@@ -266,17 +267,17 @@ static void measure(struct guard_set *set, const struct buf *text, const char *n
 	}
 	printf("%-9s whole: %6.0f MB/s", name, (double)text->len * 1e3 / (double)best);
 	for (size_t i = 0; i + 2048 <= text->len && n < TOKENS; i += 2048) {
-		while (((unsigned char)text->data[i] & 0xC0) == 0x80)
+		while (utf8_is_inside(text->data[i]))
 			i--;
 		size_t len = 2048;
-		while (((unsigned char)text->data[i + len] & 0xC0) == 0x80)
+		while (utf8_is_inside(text->data[i + len]))
 			len--;
 		ns[n++] = run(set, text->data + i, len, len, NULL);
 	}
 	quantiles(ns, n, 1e3, &p50, &p99);
 	printf("   2 KB: p50 %5.1f us, p99 %5.1f us", p50, p99);
 	n = TOKENS * 4 < text->len ? TOKENS * 4 : text->len;
-	while (((unsigned char)text->data[n] & 0xC0) == 0x80)
+	while (utf8_is_inside(text->data[n]))
 		n--;
 	run(set, text->data, n, 4, ns);
 	n /= 4;
@@ -299,7 +300,7 @@ static void measure_each(const struct guard_set *set, const struct buf *text)
 		atomic_init(&one.refs, 2);
 		struct guard_set *alone = guard_set_new(files, 1);
 		size_t n = text->len < 1 << 20 ? text->len : 1 << 20;
-		while (((unsigned char)text->data[n] & 0xC0) == 0x80)
+		while (utf8_is_inside(text->data[n]))
 			n--;
 		run(alone, text->data, n, n, NULL);
 		uint64_t t = run(alone, text->data, n, n, NULL);

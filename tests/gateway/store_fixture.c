@@ -34,15 +34,20 @@ void store_fixture_done(struct store_waiter *w, int status)
 	sem_post(&a->told);
 }
 
+int store_fixture_wait_by(struct store *s, struct store_fixture_after *a)
+{
+	sem_init(&a->told, 0, 0);
+	store_after(s, &a->w);
+	while (sem_wait(&a->told) < 0)
+		;
+	sem_destroy(&a->told);
+	return a->status;
+}
+
 int store_fixture_wait(struct store *s)
 {
-	struct store_fixture_after a = {.w = {.done = store_fixture_done}};
-	sem_init(&a.told, 0, 0);
-	store_after(s, &a.w);
-	while (sem_wait(&a.told) < 0)
-		;
-	sem_destroy(&a.told);
-	return a.status;
+	struct store_fixture_after a = {.w.done = store_fixture_done};
+	return store_fixture_wait_by(s, &a);
 }
 
 struct store *store_fixture_open(const char *where)

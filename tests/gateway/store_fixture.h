@@ -26,6 +26,8 @@ struct store_fixture_after {
 void store_fixture_done(struct store_waiter *w, int status); /* for .w.done */
 /* Waits until what was queued is stored: the status. */
 int store_fixture_wait(struct store *s);
+/* The same with a record of one's own, whose w.done calls store_fixture_done. */
+int store_fixture_wait_by(struct store *s, struct store_fixture_after *a);
 
 /* What store_scan finds, "KEY=VALUE;" one after the other. */
 struct store_fixture_found {

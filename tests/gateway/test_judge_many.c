@@ -112,15 +112,17 @@ static int late_users_place(struct moderation *m)
 	return place_of_late_user;
 }
 
-/* Those that ran already come before it, and as many that were let in beside it; at one of a few
- * tries, as the thread that has to read its text may be the one that does not run for a while. */
+/* Those that ran already come before it, and as many that were let in beside it. Not at each try,
+ * as the thread that has to read its text may be the one that does not run for a while; but one
+ * that stands in line behind all others never comes that early but by such a chance. */
 START_TEST(a_user_with_one_text_does_not_wait_for_all_of_another_user)
 {
+	enum { TRIES = 9 };
 	struct moderation *m = asker_moderation("model tiny\ntimeout_ms 600000");
-	int place = late_users_place(m);
-	for (int i = 0; i < 9 && place > 2 * JUDGE_RUNNING_MAX; i++)
-		place = late_users_place(m);
-	ck_assert_int_le(place, 2 * JUDGE_RUNNING_MAX);
+	int early = 0;
+	for (int i = 0; i < TRIES; i++)
+		early += late_users_place(m) <= 2 * JUDGE_RUNNING_MAX;
+	ck_assert_int_gt(early, TRIES / 2);
 	moderation_put(m);
 	asker_assert_idle();
 }

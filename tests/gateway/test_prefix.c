@@ -153,6 +153,8 @@ static const struct sample lost[] = {
 	{ROUTER, "cascade_judge", "a/b"},
 	{CACHE, "enabled", "on"},
 	{CACHE, "ttl", "1h"},
+	{CACHE, "ttl", "3153600001"},
+	{CACHE, "max_entries", "1000001"},
 	{CACHE, "threshold", "2"},
 	{CACHE, "scope", "everybody"},
 };
@@ -208,11 +210,17 @@ END_TEST
 
 START_TEST(each_setting_of_one_word_or_number_is_known_by_its_beginning)
 {
-	/* What takes any line. A new setting belongs here or among those that are known. */
+	/* What takes any line, or has lines. A new setting belongs here or among those that are
+	 * known; one that has no early check at all ends here, too. */
 	static const char *const any[] = {"path", "ca_file", "remote_name", "system", "stop",
-		"capabilities", "fallback", "proxy", NULL};
-	const char *const *lists[] = {settings_names(), model_settings_names()};
-	for (int part = SESSION; part <= MODEL; part++)
+		"capabilities", "fallback", "proxy", "alerts", "members", "weights", "classes",
+		NULL};
+	const char *const *lists[] = {[SESSION] = settings_names(),
+		[MODEL] = model_settings_names(),
+		[BUDGET] = limits_names(),
+		[ROUTER] = router_setting_names(),
+		[CACHE] = cache_setting_names()};
+	for (int part = SESSION; part <= CACHE; part++)
 		for (const char *const *file = lists[part]; *file; file++) {
 			const char *const *one = any;
 			while (*one && strcmp(*one, *file))

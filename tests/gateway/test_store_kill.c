@@ -5,10 +5,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <leveldb/c.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -21,12 +19,11 @@
 #include <unistd.h>
 
 #include "gateway/store.h"
+#include "tests/gateway/store_fixture.h"
 #include "tests/own_mounts.h"
 #include "tests/run_suite.h"
 
 enum { WRITERS = 3, KILLS = 40 };
-
-static char dir[64];
 
 /* What the child has been told, shared with it. */
 static struct told {
@@ -38,59 +35,40 @@ static struct told {
 
 static void setup(void)
 {
-	strcpy(dir, "/tmp/llmfs-kill-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
+	store_fixture_setup();
 	told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ck_assert(told != MAP_FAILED);
-}
-
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	return remove(path);
 }
 
 static void teardown(void)
 {
 	munmap(told, sizeof *told);
-	umount2(dir, MNT_DETACH); /* of the small disk */
-	nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	store_fixture_teardown();
 }
 
 static struct store *open_store(void)
 {
-	struct store *s = NULL;
-	struct err err = {0};
-	int r = store_open(&s, dir, &err);
-	ck_assert_msg(r == 0, "%s", err.text);
-	return s;
+	return store_fixture_open(store_fixture_dir);
 }
 
 /* ---- who writes ---- */
 
 struct after {
-	struct store_waiter w;
-	sem_t told;
+	struct store_fixture_after a;
 	pthread_t caller;
-	int status;
 };
 
 static void done(struct store_waiter *w, int status)
 {
-	struct after *a = (struct after *)w;
-	a->status = status;
-	told->others += !pthread_equal(a->caller, pthread_self());
-	sem_post(&a->told);
+	struct after *after = (struct after *)w;
+	told->others += !pthread_equal(after->caller, pthread_self());
+	store_fixture_done(w, status);
 }
 
 static int wait_stored(struct store *s)
 {
-	struct after a = {.w = {.done = done}, .caller = pthread_self()};
-	sem_init(&a.told, 0, 0);
-	store_after(s, &a.w);
-	while (sem_wait(&a.told) < 0)
-		;
-	sem_destroy(&a.told);
-	return a.status;
+	struct after after = {.a.w.done = done, .caller = pthread_self()};
+	return store_fixture_wait_by(s, &after.a);
 }
 
 struct writer {
@@ -146,7 +124,7 @@ static pid_t start_writers(size_t len)
 	struct err err;
 	struct writer writers[WRITERS];
 	pthread_t threads[WRITERS];
-	if (store_open(&s, dir, &err) < 0)
+	if (store_open(&s, store_fixture_dir, &err) < 0)
 		_exit(1);
 	for (unsigned i = 0; i < WRITERS; i++) {
 		writers[i] = (struct writer){s, i, len};
@@ -271,7 +249,7 @@ END_TEST
 START_TEST(without_a_journal_those_who_wait_wait_for_the_database)
 {
 	char path[80];
-	snprintf(path, sizeof path, "%s/journal", dir);
+	snprintf(path, sizeof path, "%s/journal", store_fixture_dir);
 	ck_assert_int_eq(mkdir(path, 0700), 0);
 	kill_often(300, 5);
 	ck_assert_uint_gt(told->others, 0);
@@ -281,7 +259,7 @@ END_TEST
 START_TEST(a_journal_that_is_cut_off_under_it_costs_nothing_but_time)
 {
 	char path[80];
-	snprintf(path, sizeof path, "%s/journal", dir);
+	snprintf(path, sizeof path, "%s/journal", store_fixture_dir);
 	pid_t child = start_writers(300);
 	await(&told->n[0], 10);
 	ck_assert_int_eq(truncate(path, 0), 0);
@@ -303,9 +281,9 @@ START_TEST(what_was_told_before_a_full_disk_was_noticed_is_kept)
 	char path[80], block[4096];
 	struct err err;
 	struct found f = {0};
-	ck_assert_int_eq(mount("none", dir, "tmpfs", 0, "size=12m,mode=0700"), 0);
+	ck_assert_int_eq(mount("none", store_fixture_dir, "tmpfs", 0, "size=12m,mode=0700"), 0);
 	struct store *s = open_store();
-	snprintf(path, sizeof path, "%s/filler", dir);
+	snprintf(path, sizeof path, "%s/filler", store_fixture_dir);
 	memset(block, 'x', sizeof block);
 	int fd = open(path, O_CREAT | O_WRONLY, 0600);
 	while (write(fd, block, sizeof block) > 0)
@@ -340,7 +318,7 @@ static void damage_database(void)
 {
 	char path[80], last[256] = "", *message = NULL;
 	leveldb_options_t *options = leveldb_options_create();
-	snprintf(path, sizeof path, "%s/store", dir);
+	snprintf(path, sizeof path, "%s/store", store_fixture_dir);
 	leveldb_t *db = leveldb_open(options, path, &message);
 	ck_assert_msg(!message, "%s", message);
 	leveldb_close(db);
@@ -374,12 +352,12 @@ START_TEST(where_a_start_cannot_know_what_the_journal_is_for_it_leaves_it_alone)
 	await(&told->others, 1);
 	ck_assert_int_eq(told->status, 0);
 	end(child);
-	snprintf(path, sizeof path, "%s/journal", dir);
+	snprintf(path, sizeof path, "%s/journal", store_fixture_dir);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	ck_assert_int_eq(pread(fd, before, sizeof before, 0), sizeof before);
 	damage_database();
 	struct store *s = NULL;
-	ck_assert_int_eq(store_open(&s, dir, &err), -EIO);
+	ck_assert_int_eq(store_open(&s, store_fixture_dir, &err), -EIO);
 	ck_assert_ptr_nonnull(strstr(err.text, "cannot be read"));
 	ck_assert_int_eq(pread(fd, now, sizeof now, 0), sizeof now);
 	ck_assert_mem_eq(now, before, sizeof now);

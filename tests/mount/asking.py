@@ -264,7 +264,7 @@ def a_channel_leaves_no_session_behind(m):
     equal(os.listdir(m("sessions")), before)
 
 
-@claim(limit=60)
+@claim()
 def thirty_two_channels_answer_at_once(m):
     got = []
 

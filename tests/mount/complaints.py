@@ -33,7 +33,7 @@ def behaviours():
     return [r["behaviour"] for r in server.requests()]
 
 
-@claim(limit=60)
+@claim()
 def a_server_that_has_had_enough_sends_nobody_away_while_another_has_room(m):
     fresh()
     with models(m, pair={"endpoint": server.url("429=25") + "\n" + server.url(), "health_interval_ms": 0}):
@@ -44,7 +44,7 @@ def a_server_that_has_had_enough_sends_nobody_away_while_another_has_room(m):
         equal((behaviours().count("429=25"), behaviours().count("ok")), (1, 12))
 
 
-@claim(limit=60)
+@claim()
 def a_model_that_is_down_is_tried_a_few_times_and_not_for_each_request(m):
     fresh()
     with models(m, near=other.url(), far={"endpoint": server.url("503"), "retries": 2, "retry_ratio": 1,
@@ -54,7 +54,7 @@ def a_model_that_is_down_is_tried_a_few_times_and_not_for_each_request(m):
         equal((len(server.requests()), len(other.requests())), (5, 20))
 
 
-@claim(limit=60)
+@claim()
 def a_chain_that_fails_as_a_whole_names_each_of_it_and_harms_no_other_model(m):
     fresh()
     m.expects("far", "near")
@@ -88,7 +88,7 @@ def an_error_inside_a_stream_before_its_first_text_falls_back_like_any_other(m):
                 equal((behaviour, protocol, got), (behaviour, protocol, shown(BACKUP)))
 
 
-@claim(limit=60)
+@claim()
 def a_prompt_too_long_for_one_goes_to_a_model_that_has_room_for_it(m):
     fresh()
     long = "word " * 100
@@ -166,7 +166,7 @@ def tokens_that_a_server_had_cached_are_counted_once_in_both_protocols(m):
             assert abs(cost - ((prompt - cached) + cached / 1000)) < 1e-6, (protocol, prompt, cached, cost)
 
 
-@claim(limit=60)
+@claim()
 def auto_leaves_no_answer_in_the_middle_to_begin_it_with_another_model(m):
     fresh()
     with without_local_models(m), models(
@@ -187,7 +187,7 @@ def auto_leaves_no_answer_in_the_middle_to_begin_it_with_another_model(m):
             write(m("router", "policy"), "")
 
 
-@claim(limit=60)
+@claim()
 def a_model_that_is_well_again_is_asked_again_though_nobody_checks_it(m):
     fresh()
     with models(m, near=other.url(), far={"endpoint": server.url(), "retries": 0, "fallback": "near",

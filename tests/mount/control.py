@@ -279,9 +279,11 @@ def a_line_that_is_the_beginning_of_no_verb_is_the_error_of_its_write(m):
 def a_line_of_ctl_means_the_same_however_it_is_split(m):
     s = m.session()
     for size in (1, 100):
-        for line, ends_with in ((" cancel", 1), ("cancel ", 0), ("  ", 0), ("", 0), ("cancel\r", 0)):
+        for line, ends_with, clears in ((" clear", 1, False), ("clear ", 0, True), ("  ", 0, False),
+                                        ("", 0, False), ("clear\r", 0, True), ("clear", 0, True)):
+            s.ask("hello")
             done = m.sh("printf '%s\n' | dd bs=%d of=$S/ctl status=none" % (line, size), S=s.path)
-            equal((size, line, done.returncode), (size, line, ends_with))
+            equal((size, line, done.returncode, s.messages() == []), (size, line, ends_with, clears))
 
 
 @claim()

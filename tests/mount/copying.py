@@ -3,6 +3,7 @@
 """Sessions under the tools that copy, archive and synchronise: out of the mount without a complaint,
 back into it as far as there is something to write, and never without an end."""
 import errno
+import getpass
 import json
 import os
 import shutil
@@ -68,10 +69,9 @@ def goes_out_in_silence(m, user):
     for tool in tools:
         done = m.sh(tool, user=user)
         equal((tool, done.returncode, done.stderr), (tool, 0, ""))
-    for copy in ("cp", "cp-a", "rsync"):
-        if exists(os.path.join(to, copy)):
-            for name in os.listdir(s.path):
-                equal((name, read(os.path.join(to, copy, name))), (name, read(s(name))))
+    for copy in ["cp", "cp-a"] + ["rsync"] * bool(shutil.which("rsync")):
+        for name in os.listdir(s.path):
+            equal((name, read(os.path.join(to, copy, name))), (name, read(s(name))))
     m.sh("rm -r sessions/talk", check=True, user=user)
 
 
@@ -126,10 +126,14 @@ def what_was_copied_out_comes_back_into_a_new_session(m):
 @claim(own=True)
 def a_copy_of_tree_and_state_is_a_backup_of_everything(Mount):
     with Mount() as m:
+        write(m("models", "tiny", "price_output"), "100000\n")
         s = talk(m)
+        ledger = ["budgets", getpass.getuser(), "ledger"]
+        equal(len(read(m(*ledger)).splitlines()), 1)
+        write(m("guards", "input", "no.rules"), "block  word  /never-say-this/\n")
         m.sh("mkdir models/up; echo http://127.0.0.1:9/v1 > models/up/endpoint; echo sk-nobody > models/up/key",
              check=True)
-        before = s.messages(), read(s("temperature"))
+        before = s.messages(), read(s("temperature")), read(m(*ledger))
         m.stop()
         kept = away(m, "kept")
         shutil.copytree(m.tree, os.path.join(kept, "tree"), symlinks=True)
@@ -138,8 +142,10 @@ def a_copy_of_tree_and_state_is_a_backup_of_everything(Mount):
         write(s("temperature"), "1.5\n")  # which the copy knows nothing of
         with Mount(tree=os.path.join(kept, "tree"), state=os.path.join(kept, "state")) as n:
             t = harness.Session(n, "talk")
-            equal((t.messages(), read(t("temperature"))), before)
+            equal((t.messages(), read(t("temperature")), read(n(*ledger))), before)
             equal(json.loads(read(n("models", "up", "info")))["key"], True)
+            with refused(errno.EPERM):
+                t.ask("never-say-this")
             assert t.ask("and now?")
             equal(len(s.messages()), len(before[0]))
 

@@ -48,12 +48,12 @@ def ended_while_busy(Mount, number):
         assert m.session(tokens=3).ask("again")
 
 
-@claim(own=True, limit=60)
+@claim(own=True)
 def sigterm_while_busy_leaves_no_mount_and_no_process(Mount):
     ended_while_busy(Mount, signal.SIGTERM)
 
 
-@claim(own=True, limit=60)
+@claim(own=True)
 def sigint_while_busy_leaves_no_mount_and_no_process(Mount):
     ended_while_busy(Mount, signal.SIGINT)
 
@@ -123,7 +123,7 @@ def fusermount_uz_under_a_reader_ends_the_daemon_once_the_reader_is_gone(Mount):
         equal(m.wait(), 0)
 
 
-@claim(own=True, limit=60)
+@claim(own=True)
 def kill_9_in_mid_answer_keeps_the_conversation(Mount):
     with Mount() as m:
         s = m.session(temperature="0.25", system="be brief")
@@ -156,7 +156,7 @@ def kill_9_in_mid_answer_keeps_the_conversation(Mount):
         equal(s.prompts(), ["the first", "the second"])
 
 
-@claim(own=True, limit=60)
+@claim(own=True)
 def kill_9_right_after_an_answer_keeps_it(Mount):
     with Mount() as m:
         s = m.session()
@@ -175,7 +175,7 @@ def kill_9_right_after_an_answer_keeps_it(Mount):
             equal(s.status(), "done")
 
 
-@claim(own=True, limit=60)
+@claim(own=True)
 def kill_9_with_requests_queued_keeps_the_sessions(Mount):
     with Mount() as m:
         sessions = [m.session() for _ in range(5)]
@@ -193,7 +193,7 @@ def kill_9_with_requests_queued_keeps_the_sessions(Mount):
             equal(s.prompts()[-1], "queued")
 
 
-@claim(own=True, limit=60)
+@claim(own=True)
 def kill_9_with_prompts_waiting_keeps_each_of_them(Mount):
     with Server() as server, Mount() as m, models(m, far=server.url("pace=2000")):
         s = m.session(model="far")
@@ -218,7 +218,7 @@ def kill_9_with_prompts_waiting_keeps_each_of_them(Mount):
         equal(s.prompts()[-1], "q gamma")
 
 
-@claim(own=True, limit=60)
+@claim(own=True)
 def kill_9_after_a_cancel_or_a_removal_brings_no_waiting_prompt_back(Mount):
     with Server() as server, Mount() as m, models(m, far=server.url("pace=2000")):
         s, gone = m.session(model="far"), m.session("gone", model="far")
@@ -237,7 +237,7 @@ def kill_9_after_a_cancel_or_a_removal_brings_no_waiting_prompt_back(Mount):
         assert not exists(gone.path)
 
 
-@claim(own=True, limit=60)
+@claim(own=True)
 def a_dead_mount_is_removed_by_the_next_start(Mount):
     with Mount() as m:
         for _ in range(2):
@@ -249,7 +249,7 @@ def a_dead_mount_is_removed_by_the_next_start(Mount):
             equal(sum(line.split()[4] == m.path for line in f), 1)
 
 
-@claim(own=True, limit=60)
+@claim(own=True)
 def sessions_settings_and_answers_survive_a_restart(Mount):
     with Mount() as m:
         s = m.session("kept", stop="one\ntwo", system="gr\u00fc\u00dfe")
@@ -268,7 +268,7 @@ def sessions_settings_and_answers_survive_a_restart(Mount):
         equal(len(s.prompts()), 2)
 
 
-@claim(own=True, limit=60)
+@claim(own=True)
 def a_removed_session_stays_removed(Mount):
     with Mount() as m:
         s = m.session("gone")
@@ -282,7 +282,7 @@ def a_removed_session_stays_removed(Mount):
         equal(Session(m, "main").messages(), [])
 
 
-@claim(own=True, root=True, tools=("mount", "umount"), limit=60)
+@claim(own=True, root=True, tools=("mount", "umount"))
 def a_full_disk_is_said_and_survived(Mount):
     m = Mount(start=False, allow=["."])
     os.makedirs(m.state)

@@ -24,7 +24,7 @@ def mounted():
     return m.start()
 
 
-@claim(own=True, limit=60)
+@claim(own=True)
 def the_model_that_ships_answers_a_question_in_a_sentence(_):
     with mounted() as m:
         wait_for(lambda: read(m("models", "default", "state")) == "ready\n", "ready")
@@ -36,7 +36,7 @@ def the_model_that_ships_answers_a_question_in_a_sentence(_):
         assert len(again.stdout.split()) > 2, again
 
 
-@claim(own=True, limit=60)
+@claim(own=True)
 def the_judge_that_ships_tells_a_request_for_a_bomb_from_one_for_bread(_):
     with mounted() as m:
         def verdict(*texts):
@@ -54,13 +54,13 @@ def the_judge_that_ships_tells_a_request_for_a_bomb_from_one_for_bread(_):
         assert set(categories.split(",")) & {"S1", "S9"}, categories
 
 
-@claim(own=True, limit=60)
+@claim(own=True)
 def the_mount_of_the_example_shows_its_readme(_):
     with mounted() as m:
         equal(read(m("README")), read(os.path.join(EXAMPLE, "README")))
 
 
-@claim(own=True, limit=60)
+@claim(own=True)
 def the_judge_that_ships_blocks_what_is_unsafe_and_nothing_else(_):
     with mounted() as m:
         path = m("guards", "moderation")
@@ -77,7 +77,7 @@ def the_judge_that_ships_blocks_what_is_unsafe_and_nothing_else(_):
         assert "unsafe" in read(s("error")), read(s("error"))
 
 
-@claim(own=True, limit=60)
+@claim(own=True)
 def the_router_gives_no_prompt_to_the_judge(_):
     with mounted() as m:
         said = m.sh("exec 3<>router/explain; echo 'What is top_p?' >&3; cat <&3", check=True).stdout
@@ -92,7 +92,7 @@ def said(text):
     return [words for line in text.splitlines() if (words := line.partition("#")[0].split())]
 
 
-@claim(own=True, limit=60)
+@claim(own=True)
 def a_setting_that_ships_returns_to_its_default_when_it_is_removed(_):
     with mounted() as m:
         for part in ("router", "cache"):
@@ -107,7 +107,7 @@ def a_setting_that_ships_returns_to_its_default_when_it_is_removed(_):
         equal(read(m("status")), "ok\n")
 
 
-@claim(own=True, limit=60)
+@claim(own=True)
 def what_is_configured_goes_into_an_archive_without_keys(_):
     with mounted() as m:
         harness.write(m("models", "guide", "key"), "sk-nobody-reads-me\n")

@@ -173,13 +173,13 @@ def walk(m, script):
     return done
 
 
-@claim(limit=60)
+@claim()
 def grep_r_over_the_mount_ends_while_answers_are_generated(m):
     done = walk(m, "grep -rl 'needle in a haystack' .")
     assert "/system" in done.stdout, done
 
 
-@claim(limit=60)
+@claim()
 def tar_over_the_mount_ends_while_answers_are_generated(m):
     done = walk(m, "tar cf %s/all.tar --ignore-failed-read ." % m.top)
     assert done.returncode in (0, 1), done.stderr
@@ -187,13 +187,13 @@ def tar_over_the_mount_ends_while_answers_are_generated(m):
     assert "./sessions/main/chat" in names and "./models/tiny/state" in names
 
 
-@claim(limit=60)
+@claim()
 def find_exec_cat_over_the_mount_ends_while_answers_are_generated(m):
     done = walk(m, r"find . -type f -exec cat {} \; 2>/dev/null")
     assert "a needle in a haystack" in done.stdout
 
 
-@claim(limit=60)
+@claim()
 def cp_r_of_a_session_ends_and_copies_the_conversation(m):
     s = m.session()
     s.ask("hello")

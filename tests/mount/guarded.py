@@ -402,7 +402,7 @@ def a_rule_name_stands_in_one_file_of_a_stage_only(m):
 
 # ---- load and secrets ----
 
-@claim(limit=60)
+@claim()
 def every_request_is_guarded_or_refused_under_load(m):
     rules(m, "input/t.rules", INPUT)
     before = len([a for a in audit(m) if a["rule"] == "ignore"])
@@ -440,7 +440,7 @@ def every_request_is_guarded_or_refused_under_load(m):
     remove(m, "input/t.rules")
 
 
-@claim(limit=60)
+@claim()
 def a_canary_is_nowhere_but_where_the_user_put_it(m):
     """A card that is redacted, and a key that blocks: in no file of the mount or the state."""
     rules(m, "input/t.rules", INPUT + "block key /canary-[0-9a-f]{8}/\n")

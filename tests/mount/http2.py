@@ -75,7 +75,7 @@ class Proxy:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
-@claim(limit=60)
+@claim()
 def answers_come_as_over_any_other_protocol(m):
     with Server() as server, Proxy(server.port) as proxy, models(m, far=proxy.settings()):
         s = m.session(model="far")
@@ -110,7 +110,7 @@ def many_at_once_share_a_connection(m):
         assert len(connections) <= 2, "%d connections" % len(connections)
 
 
-@claim(limit=60)
+@claim()
 def a_cancel_ends_one_stream_and_no_other(m):
     with Server() as server, Proxy(server.port) as proxy, \
             models(m, far=proxy.settings("pace=100"), stuck=proxy.settings("hang-middle")):
@@ -126,7 +126,7 @@ def a_cancel_ends_one_stream_and_no_other(m):
         equal([r["state"] for r in server.requests()].count("gone"), 1)
 
 
-@claim(limit=60)
+@claim()
 def a_cancel_reaches_the_server_also_where_its_stream_is_the_only_one(m):
     with Server() as server, Proxy(server.port) as proxy, models(m, stuck=proxy.settings("hang-middle")):
         one = m.session(model="stuck")
@@ -138,7 +138,7 @@ def a_cancel_reaches_the_server_also_where_its_stream_is_the_only_one(m):
         wait_for(lambda: "gone" in [r["state"] for r in server.requests()], "closed stream")
 
 
-@claim(limit=60)
+@claim()
 def a_time_out_of_the_whole_reaches_the_server_too(m):
     with Server() as server, Proxy(server.port) as proxy, \
             models(m, stuck=dict(proxy.settings("hang-middle"), timeout_ms=1500)):
@@ -149,7 +149,7 @@ def a_time_out_of_the_whole_reaches_the_server_too(m):
         wait_for(lambda: "gone" in [r["state"] for r in server.requests()], "closed stream")
 
 
-@claim(limit=60)
+@claim()
 def a_server_that_goes_away_in_the_middle_is_an_error_and_the_next_connects_anew(m):
     with Server() as server, Proxy(server.port) as proxy, \
             models(m, far=proxy.settings("hang-middle")):

@@ -68,7 +68,7 @@ def a_key_is_in_the_state_directory_and_nowhere_else(m):
         equal(m.sh("grep -rlF \"$S\" $STATE", S=secret, STATE=m.state).stdout, "")
 
 
-@claim(limit=60)
+@claim()
 def a_key_is_written_as_files_are(m):
     f = model(m, "ways")
     other = os.path.join(m.top, "secret.txt")
@@ -185,7 +185,7 @@ def a_key_goes_with_its_model(m):
         os.rmdir(f())
 
 
-@claim(limit=60)
+@claim()
 def a_key_outlasts_a_moment_without_its_directory_in_tree(m):
     f = model(m, "checkout")
     write(f("endpoint"), "http://127.0.0.1:1/v1\n")
@@ -203,7 +203,7 @@ def a_key_outlasts_a_moment_without_its_directory_in_tree(m):
     equal(kept(m, "checkout"), None)
 
 
-@claim(limit=60)
+@claim()
 def a_reference_in_tree_goes_with_its_directory_there(m):
     f = model(m, "borrowed")
     write(in_tree(m, "borrowed", "key"), "env:BORROWED\n")
@@ -213,7 +213,7 @@ def a_reference_in_tree_goes_with_its_directory_there(m):
     has_key(m, "borrowed", None)
 
 
-@claim(limit=60)
+@claim()
 def a_key_that_is_written_while_its_model_is_removed_is_not_the_next_ones(m):
     stop, late = threading.Event(), []
 

@@ -33,7 +33,7 @@ def an_answer_is_what_the_server_gives_without_us(m):
             assert "finish %s\n" % finish in read(s("usage")), (finish, read(s("usage")))
 
 
-@claim(limit=60)
+@claim()
 def it_streams(m):
     with models(m, far=server.url()):
         s = far(m)
@@ -44,7 +44,7 @@ def it_streams(m):
         equal(b"".join(pieces).decode(), shown(server.chat([user(QUESTION)], max_tokens=200)[0]).decode())
 
 
-@claim(limit=60)
+@claim()
 def a_connection_is_used_again(m):
     with models(m, far=server.url()):
         assert far(m).ask(QUESTION)
@@ -55,7 +55,7 @@ def a_connection_is_used_again(m):
         equal(server.connections(m.proc.pid), open_now)
 
 
-@claim(limit=60)
+@claim()
 def what_was_used_is_what_it_says_or_about_what_it_would(m):
     with models(m, far={"endpoint": server.url(), "price_output": 1}):
         s = far(m)
@@ -72,7 +72,7 @@ def what_was_used_is_what_it_says_or_about_what_it_would(m):
         assert s.usage("cost") > 0
 
 
-@claim(limit=60)
+@claim()
 def max_tokens_and_stop_end_it(m):
     with models(m, far=server.url()):
         text, finish, _ = server.chat([user(QUESTION)], max_tokens=5)
@@ -87,7 +87,7 @@ def max_tokens_and_stop_end_it(m):
         assert "finish stop\n" in read(s("usage")), read(s("usage"))
 
 
-@claim(limit=60)
+@claim()
 def the_same_seed_gives_what_it_gives_there(m):
     other = LlamaCpp(harness.MODEL, context=256)
     try:
@@ -104,7 +104,7 @@ def the_same_seed_gives_what_it_gives_there(m):
         other.close()
 
 
-@claim(limit=60)
+@claim()
 def json_is_json(m):
     whole = 0
     with models(m, far=server.url()):
@@ -122,7 +122,7 @@ def json_is_json(m):
     assert whole
 
 
-@claim(limit=60)
+@claim()
 def a_second_turn_and_a_system_prompt_arrive(m):
     with models(m, far=server.url()):
         s = far(m, system="You are llmfs.")
@@ -135,7 +135,7 @@ def a_second_turn_and_a_system_prompt_arrive(m):
         equal(second.decode(), shown(server.chat(history, max_tokens=200)[0]).decode())
 
 
-@claim(limit=60)
+@claim()
 def many_at_once_get_their_own(m):
     questions = [QUESTION, "What does EDQUOT mean?", "What is top_p?", "What is a fork?", "What is top_k?",
                  "How do I unmount?"]
@@ -191,7 +191,7 @@ def cancel_closes_the_connection_and_the_next_request_is_served(m):
         other.close()
 
 
-@claim(limit=60)
+@claim()
 def it_ends_and_comes_back(m):
     m.expects("far")
     mine = LlamaCpp(GUIDE)

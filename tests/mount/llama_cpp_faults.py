@@ -145,7 +145,7 @@ def cancel_has_it_stop_long_before_its_end(m):
         mine.close()
 
 
-@claim(limit=60)
+@claim()
 def a_prompt_too_long_for_it_is_no_empty_answer(m):
     m.expects("far")
     mine = own(GUIDE, context=512)
@@ -202,7 +202,7 @@ def its_vectors_are_ours_of_the_same_model(m):
         mine.close()
 
 
-@claim(limit=60)
+@claim()
 def a_vector_for_each_token_is_none_of_the_text(m):
     m.expects("far")
     mine = own(GUIDE, context=256, embedding=True)

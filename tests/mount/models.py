@@ -382,7 +382,7 @@ def garbage_and_empty_files_are_refused_with_a_sentence(m):
     fails(m, os.path.join(m.top, "magic"))
 
 
-@claim(limit=60)
+@claim()
 def truncated_models_are_refused_with_a_sentence(m):
     size = os.stat(MODEL).st_size
     for n in (4, 23, 24, 1000, size // 2, size - 1):
@@ -425,7 +425,7 @@ def a_repaired_file_loads_after_a_failure(m):
     os.rmdir(m("models", name))
 
 
-@claim(limit=60)
+@claim()
 def a_file_truncated_while_mapped_fails_its_model_not_the_daemon(m):
     path = copy(m, "shrinks")
     name = make(m, path)
@@ -464,7 +464,7 @@ def an_unknown_template_can_be_named(m):
     os.rmdir(m("models", name))
 
 
-@claim(limit=60)
+@claim()
 def loading_does_not_hold_up_others(m):
     s = m.session()
     s.begin()

@@ -101,7 +101,7 @@ def a_no_has_another_model_tried(m):
         assert FIRST not in read(s("chat"))
 
 
-@claim(limit=60)
+@claim()
 def a_verdict_ends_the_question_and_what_it_took_is_paid(m):
     # The server sends two words and then nothing.
     for protocol, says, want in (("openai", "no for many reasons", ": bad, 0.000"),
@@ -133,7 +133,7 @@ def a_judge_of_another_protocol_is_read_strictly(m):
                 assert "no verdict" in verdict and "neither yes nor no" in verdict, (says, verdict)
 
 
-@claim(limit=60)
+@claim()
 def a_judge_that_is_down_late_or_gone_has_no_say_and_the_trace_says_so(m):
     for settings, router, why in (
             ({"endpoint": judge.url("500")}, {}, "no verdict: model big: "),
@@ -327,7 +327,7 @@ def what_was_said_of_another_users_prompt_is_not_known(m):
             equal(d["classifier"]["remembered"], False)
 
 
-@claim(limit=60)
+@claim()
 def a_model_that_is_down_late_or_babbles_leaves_it_to_the_rules(m):
     for endpoint, says, why in (
             (judge.url("500"), "x", "model clever: "),
@@ -423,7 +423,7 @@ def requests_of_mine(m):
     return read(m("budgets", me, "ledger")).splitlines()
 
 
-@claim(own=True, limit=60)
+@claim(own=True)
 def what_asks_no_model_uses_no_ticket_and_what_does_takes_a_place_in_the_limits(Mount):
     me = pwd.getpwuid(os.getuid()).pw_name
     with Mount() as m, classified(m, "simple"):

@@ -34,7 +34,7 @@ def out_gives_the_whole_answer_and_ends(m):
     equal(s.status(), "done")
 
 
-@claim(limit=60)
+@claim()
 def a_complete_answer_ends_with_a_newline_one_is_added_where_it_does_not(m):
     s = m.session(temperature=1)
     added = 0
@@ -73,7 +73,7 @@ def an_answer_under_way_is_read_from_its_first_byte(m):
     s.cancel()
 
 
-@claim(limit=60)
+@claim()
 def echo_then_cat_never_shows_an_older_answer(m):
     s = m.session(tokens=3)
     for i in range(40):
@@ -82,7 +82,7 @@ def echo_then_cat_never_shows_an_older_answer(m):
         equal(read_bytes(os.path.join(m.top, "got")), answers(s)[-1])
 
 
-@claim(limit=60)
+@claim()
 def write_then_read_in_one_process_never_shows_an_older_answer(m):
     s = m.session(tokens=3, temperature=1)
     for i in range(60):
@@ -196,7 +196,7 @@ def a_reader_may_start_at_any_offset(m):
         "utf-8", "surrogateescape"), got[10:])
 
 
-@claim(limit=60)
+@claim()
 def sixteen_readers_get_the_same_bytes_one_from_the_middle(m):
     s = m.session(tokens=150)
     s.submit("tell me")
@@ -224,7 +224,7 @@ def sixteen_readers_get_the_same_bytes_one_from_the_middle(m):
     equal(got[15], whole[40:])
 
 
-@claim(limit=60)
+@claim()
 def sixteen_cats_get_the_same_bytes(m):
     s = m.session(tokens=150)
     s.submit("tell me")
@@ -233,7 +233,7 @@ def sixteen_cats_get_the_same_bytes(m):
         equal(read_bytes(os.path.join(m.top, "cat%d" % (i + 1))), answers(s)[0])
 
 
-@claim(limit=60)
+@claim()
 def every_read_of_four_bytes_or_more_ends_with_a_character(m):
     s = m.session(tokens=200, temperature=1)
     wide = 0

@@ -113,7 +113,7 @@ def with_one_of_two_endpoints_dead_no_request_fails(m):
             equal((dead, [r["behaviour"] for r in server.requests()].count("ok")), (dead, 12))
 
 
-@claim(limit=60)
+@claim()
 def a_ca_file_that_never_ends_is_refused_and_stops_nobody(m):
     m.expects("models/far/ca_file: .*: not a regular file")
     fifo = os.path.join(m.top, "fifo.pem")

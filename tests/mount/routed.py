@@ -212,7 +212,7 @@ def results_of_a_split_are_in_metrics_by_arm(m):
     policy(m, "")
 
 
-@claim(limit=60)
+@claim()
 def what_the_cache_answered_is_of_no_arm(m):
     server.reset()
     policy(m, "split")
@@ -266,7 +266,7 @@ def cascade(m, first, second):
             server.reset()
 
 
-@claim(limit=60)
+@claim()
 def a_judged_cascade_whose_last_step_fails_gives_the_best_it_has_and_rests(m):
     with cascade(m, {}, {"endpoint": server.url("500")}):
         write(m("guards", "moderation"),
@@ -280,7 +280,7 @@ def a_judged_cascade_whose_last_step_fails_gives_the_best_it_has_and_rests(m):
             os.unlink(m("guards", "moderation"))
 
 
-@claim(limit=60)
+@claim()
 def a_step_that_breaks_off_unseen_is_only_a_step(m):
     with Server() as other, cascade(m, {"endpoint": server.url("close-middle")},
                                     {"endpoint": other.url()}):
@@ -289,7 +289,7 @@ def a_step_that_breaks_off_unseen_is_only_a_step(m):
         equal(s.status(), "done")
 
 
-@claim(limit=60)
+@claim()
 def a_step_that_cannot_be_paid_leaves_what_was_paid_for(m):
     me = pwd.getpwuid(os.getuid()).pw_name
     with Server() as other, cascade(m, {}, {"endpoint": other.url(), "price_output": 500000}):

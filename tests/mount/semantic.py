@@ -108,7 +108,7 @@ def lookup(m, prompt):
         return json.loads(b"".join(iter(lambda: f.read(65536), b"")))
 
 
-@claim(limit=60)
+@claim()
 def a_question_in_other_words_is_answered_from_the_cache(m):
     with semantic(m):
         for first, other in PARAPHRASES:
@@ -125,7 +125,7 @@ def a_question_in_other_words_is_answered_from_the_cache(m):
         assert 'llm_cache_hits_total{cache_level="l3"}' in read(m("metrics", "prometheus"))
 
 
-@claim(limit=60)
+@claim()
 def what_only_looks_alike_is_computed(m):
     for threshold in ("", "0.5\n"):  # the second leaves all of it to agreement
         with semantic(m):
@@ -143,7 +143,7 @@ def what_only_looks_alike_is_computed(m):
             assert stats(m, "near_refused") - refused >= len(LOOK_ALIKES) // 2, read(m("cache", "stats"))
 
 
-@claim(limit=60)
+@claim()
 def another_conversation_system_prompt_or_setting_gets_none_of_it(m):
     first, other = PARAPHRASES[0]
     with semantic(m):
@@ -159,7 +159,7 @@ def another_conversation_system_prompt_or_setting_gets_none_of_it(m):
         equal((s.ask(other), used(s)), (shown(told), None))
 
 
-@claim(limit=60, root=True)
+@claim(root=True)
 def another_user_gets_none_of_it(m):
     first, other = PARAPHRASES[1]
     with semantic(m), far_as_default(m):
@@ -176,7 +176,7 @@ def another_user_gets_none_of_it(m):
         equal(ask(m, other), ("One.", "semantic"))
 
 
-@claim(limit=60)
+@claim()
 def lookup_names_the_nearest_with_its_score_and_why_not(m):
     with semantic(m), far_as_default(m):
         answers("One.")
@@ -200,7 +200,7 @@ def lookup_names_the_nearest_with_its_score_and_why_not(m):
         assert found["nearest"][0]["score"] < 0.5 and "threshold" in found["nearest"][0]["why"], found
 
 
-@claim(limit=60)
+@claim()
 def the_threshold_is_a_file(m):
     with semantic(m):
         first, other = "How do I open a bank account in Spain?", "In Spain, how can I open a bank account?"
@@ -251,7 +251,7 @@ def without_its_model_requests_go_on_and_status_says_so(m):
         wait_for(lambda: "cache/embedding_model" not in read(m("status")), "end of the fault")
 
 
-@claim(limit=60)
+@claim()
 def the_vectors_may_come_from_a_server(m):
     """Those of faulty.py mean nothing, so that nothing is near; but they are asked for, and when they fail the
     question is answered all the same."""

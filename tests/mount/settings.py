@@ -66,7 +66,7 @@ def a_carriage_return_before_the_newline_is_no_part_of_a_value(m):
     equal(read(s("temperature")), read(m.session()("temperature")))
 
 
-@claim(limit=60)
+@claim()
 def a_good_value_comes_back_with_a_newline(m):
     s = m.session()
     for name, values in GOOD.items():
@@ -77,7 +77,7 @@ def a_good_value_comes_back_with_a_newline(m):
             equal(read(s(name)), value + "\n")
 
 
-@claim(limit=60)
+@claim()
 def nonsense_is_refused_at_the_write_and_changes_nothing(m):
     s = m.session()
     for name, values in BAD.items():
@@ -152,8 +152,8 @@ def a_value_in_pieces_is_refused_by_the_piece_that_spoils_it(m):
 def values_byte_by_byte_without_a_newline_are_taken(m):
     s = m.session()
     for name, value in (("temperature", "5e-1"), ("presence_penalty", "-1.5"), ("model", "tiny"), ("model", "default"),
-                        ("model", "auto"), ("seed", "18446744073709551615"), ("truncate", "oldest-turns"),
-                        ("max_cost", "0.000000001"), ("format", "json")):
+                        ("model", "auto"), ("seed", "18446744073709551615"), ("truncate", "middle"),
+                        ("truncate", "oldest-turns"), ("max_cost", "0.000000001"), ("format", "json")):
         m.sh("printf %%s '%s' | dd bs=1 of=$S/%s status=none" % (value, name), check=True, S=s.path)
         equal(read(s(name)), value + "\n")
 

@@ -403,7 +403,7 @@ def the_ledger_is_never_less_than_what_readers_got_whatever_kills_the_daemon(Mou
             spent = after
 
 
-@claim(own=True, limit=60)
+@claim(own=True)
 def readers_that_leave_and_cancels_are_charged_what_was_produced(Mount):
     with Mount() as m:
         prices(m, output="1000000")

@@ -81,7 +81,7 @@ def replay(m, transcript, server=None):
         equal((command, plain(printed)), (command, plain("\n".join(shown))))
 
 
-@claim(own=True, limit=60)
+@claim(own=True)
 def the_readme_shows_what_happens(_):
     transcript = readme("What it looks like")
     assert len(transcript) > 10
@@ -89,7 +89,7 @@ def the_readme_shows_what_happens(_):
         replay(m, transcript)
 
 
-@claim(own=True, limit=60)
+@claim(own=True)
 def the_readme_shows_what_upstreams_router_and_cache_do(_):
     transcript = readme("Many models behind one file", level=3)
     assert len(transcript) > 20 and ADDRESS in str(transcript)

@@ -77,7 +77,7 @@ def the_best_of_a_cascade_that_failed_is_not_its_answer(m):
             write(m("router", "threshold"), "")
 
 
-@claim(limit=60)
+@claim()
 def an_answer_that_comes_out_shorter_the_second_time_is_an_error(m):
     server.reset()
     with models(m, far=server.url("pace=100")):
@@ -99,7 +99,7 @@ def an_answer_that_comes_out_shorter_the_second_time_is_an_error(m):
         equal((c.ask("q"), used(c)), (b"The quick\n", None))
 
 
-@claim(limit=60)
+@claim()
 def text_that_a_rule_blocks_is_not_served_because_it_was_gone_for_a_moment(m):
     server.reset()
     rules = m("guards", "output", "fox.rules")

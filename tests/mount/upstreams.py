@@ -82,7 +82,7 @@ def every_file_is_there_with_its_bits(m):
     m.sh("rm -r models/files", check=True)
 
 
-@claim(limit=60)
+@claim()
 def a_good_value_comes_back_and_is_in_tree(m):
     f = model(m, "good")
     for name, (values, _) in SETTINGS.items():
@@ -97,7 +97,7 @@ def a_good_value_comes_back_and_is_in_tree(m):
     m.sh("rm -r models/good", check=True)
 
 
-@claim(limit=60)
+@claim()
 def nonsense_is_refused_at_the_write_and_changes_nothing(m):
     f = model(m, "bad")
     for name, (values, bad) in SETTINGS.items():
@@ -109,7 +109,7 @@ def nonsense_is_refused_at_the_write_and_changes_nothing(m):
     m.sh("rm -r models/bad", check=True)
 
 
-@claim(limit=60)
+@claim()
 def the_lines_of_endpoint_are_edited_with_editors(m):
     f = model(m, "edited")
     before = "http://127.0.0.1:1/old\nhttp://127.0.0.1:2/v1 weight=2\n"

@@ -50,7 +50,7 @@ def ask_error_is_another_text_for_each_user(m):
           own + "%d\n" % len(own))
 
 
-@claim(root=True, limit=60)
+@claim(root=True)
 def what_a_server_says_of_a_prompt_is_told_to_who_wrote_it_only(m):
     """A server whose errors quote what it was asked: they are in files that all may read as ours."""
     everything = ("find status models metrics trace router cache guards budgets -type f ! -name ask ! -name embed "

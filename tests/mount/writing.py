@@ -240,7 +240,7 @@ def two_writers_never_mix(m):
     equal(s.prompts(), ["b" * 10, "a" * 10])
 
 
-@claim(limit=60)
+@claim()
 def many_writers_at_once_never_mix(m):
     s = m.session(tokens=2)
 
