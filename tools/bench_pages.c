@@ -30,9 +30,10 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	size_t room = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-	volatile char *at = aligned_alloc(HUGE_PAGE, room);
-	if (!at || (huge && madvise((void *)at, room, MADV_HUGEPAGE) < 0)) {
-		fprintf(stderr, "bench-pages: %s\n", strerror(at ? errno : ENOMEM));
+	char *room_at = aligned_alloc(HUGE_PAGE, room);
+	volatile char *at = room_at;
+	if (!room_at || (huge && madvise(room_at, room, MADV_HUGEPAGE) < 0)) {
+		fprintf(stderr, "bench-pages: %s\n", strerror(room_at ? errno : ENOMEM));
 		return 1;
 	}
 	for (size_t i = 0; i < room; i += PAGE)
@@ -47,6 +48,6 @@ int main(int argc, char **argv)
 	printf("%zu KiB%s: %.0f gaps of more than %d us a second, %.0f touches of a million\n",
 		bytes >> 10, huge ? " in huge pages" : "", (double)gaps / SECONDS, GAP_US,
 		1e6 * (double)gaps / (double)n);
-	free((void *)at);
+	free(room_at);
 	return 0;
 }
