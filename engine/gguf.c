@@ -28,6 +28,8 @@ static int read_header(
 	uint32_t version;
 	char magic[4];
 
+	if (gguf_file_left(c) == 0)
+		return err_set(err, -EBADMSG, "the file is empty");
 	if (gguf_file_take(c, magic, sizeof(magic)) || memcmp(magic, "GGUF", 4) != 0)
 		return err_set(
 			err, -EBADMSG, "this is not a GGUF file: it does not begin with GGUF");

@@ -67,8 +67,9 @@ static int take_array(struct gguf *g, struct gguf_cursor *c, struct gguf_pair *p
 	size_t bytes = scalar_bytes[element] ? scalar_bytes[element] : sizeof(uint64_t);
 	if (n > gguf_file_left(c) / bytes)
 		return err_set(err, -EBADMSG,
-			"%.*s: an array of %llu elements in a file with %zu bytes left", len,
-			p->key.data, (unsigned long long)n, gguf_file_left(c));
+			"%.*s: an array of %llu elements in a file with %zu bytes left: truncated, "
+			"or a download that has not finished",
+			len, p->key.data, (unsigned long long)n, gguf_file_left(c));
 	p->n = (size_t)n;
 	if (element == GGUF_STRING)
 		return take_string_array(g, c, p, err);
@@ -146,10 +147,14 @@ static int compare_pairs(const void *a, const void *b)
 
 int gguf_metadata_read(struct gguf *g, struct gguf_cursor *c, uint64_t n, struct err *err)
 {
-	if (n > MAX_PAIRS || n > gguf_file_left(c) / MIN_PAIR_BYTES)
-		return err_set(err, -EBADMSG,
-			"%llu metadata pairs are more than the file can hold, or than %d",
+	if (n > MAX_PAIRS)
+		return err_set(err, -EBADMSG, "%llu metadata pairs are more than %d",
 			(unsigned long long)n, MAX_PAIRS);
+	if (n > gguf_file_left(c) / MIN_PAIR_BYTES)
+		return err_set(err, -EBADMSG,
+			"%llu metadata pairs in a file with %zu bytes left: truncated, or a "
+			"download that has not finished",
+			(unsigned long long)n, gguf_file_left(c));
 	g->pairs = calloc((size_t)n + 1, sizeof(*g->pairs));
 	g->keys = calloc((size_t)n + 1, MAX_KEY_BYTES);
 	if (!g->pairs || !g->keys)

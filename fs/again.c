@@ -1,40 +1,48 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Programs that unlink one file after another, and what each was told a moment ago.
+ * Programs that unlink a file in order to make it anew, and what each was told a moment ago.
  *
- * A setting that is unlinked is there again at once, with its default. tar(1) does not expect that:
- * it creates files anew, finds one there, unlinks it, and does so for ever, as each unlink
- * succeeds. So after a few of them the same process is told ENOENT, which ends that, and is what
- * any other file would have said at once. Who unlinks a file and then its directory never meets it.
+ * A setting that is unlinked is there again at once, with its default. mv(1) from another file
+ * system, install(1), cp --remove-destination, git and tar do not expect that: each unlinks what is
+ * in its way and then makes the file with O_EXCL, which fails with EEXIST; tar unlinks it once
+ * more, for ever. The kernel does not say of a look-up what it is for, and decides by its answer.
+ * So for a second the file is gone to the thread that has unlinked it, as any other file would be,
+ * unless it makes it anew before. To all others it is there. Until then what stood in it is kept: a
+ * value that is refused must not have changed anything, also where it took the place of one that
+ * was unlinked.
  *
- * A few unlinks are all that is kept: such a loop has one file at a time. Of more loops than there
- * are places those that were noted first come to their end first, and make room: the newest of
- * those that were seen least gives way, or each would be forgotten before it is seen twice.
+ * No thread has more than OWN places, so that whoever removes a tree leaves some to others, and
+ * those of a directory go with it. When all are taken none is forgotten in its first moments,
+ * rather the next one not noted: of very many loops at once those that were noted end, and make
+ * room for the others.
  *
  * `rm -r` goes on after a refusal and leaves a directory that it may not remove with nothing in it.
  * So whoever was refused what makes a model, which stands first in its directory, is known for as
  * long as it goes on there.
  *
- * The lock is a leaf, held for a look at them.
+ * The lock is a leaf, held for a look at them. Look-ups take it only in the second after an unlink.
  */
 #include "fs/again.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 
 #include "base/clock.h"
 
-enum { KEPT = 64, REFUSED = 16 };
-static const uint64_t within_ns = 1000000000;
+enum { KEPT = 512, OWN = 8, REFUSED = 16 };
+static const uint64_t within_ns = 1000000000, safe_ns = 200000000;
 
 struct unlinked {
 	uint64_t ino; /* 0: none */
 	uint64_t at_ns;
 	pid_t pid;
-	unsigned times;
+	struct buf before;
 };
 
 static struct unlinked kept[KEPT], refused[REFUSED];
+static size_t kept_bytes;        /* of all that stood before */
+static _Atomic uint64_t last_ns; /* of the last that was noted in `kept`; 0: none ever */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static bool is_same(const struct unlinked *u, pid_t pid, uint64_t ino, uint64_t now_ns)
@@ -42,44 +50,139 @@ static bool is_same(const struct unlinked *u, pid_t pid, uint64_t ino, uint64_t 
 	return u->ino == ino && u->pid == pid && now_ns - u->at_ns < within_ns;
 }
 
-/* Where another one is noted: of those that no loop needs any more, else of the least seen. */
-static struct unlinked *place(uint64_t now_ns)
+static bool is_any(uint64_t now_ns)
 {
-	struct unlinked *least = &kept[0];
-	for (struct unlinked *u = kept; u < kept + KEPT; u++) {
-		if (!u->ino || u->times > AGAIN_MOST || now_ns - u->at_ns >= within_ns)
-			return u;
-		if (u->times < least->times ||
-			(u->times == least->times && u->at_ns > least->at_ns))
-			least = u;
-	}
-	return least;
+	uint64_t last = last_ns;
+	return last && (now_ns < last || now_ns - last < within_ns);
 }
 
-bool again_unlinked(pid_t pid, uint64_t ino)
+static struct unlinked *find(pid_t pid, uint64_t ino, uint64_t now_ns)
 {
+	for (struct unlinked *u = kept; u < kept + KEPT; u++)
+		if (is_same(u, pid, ino, now_ns))
+			return u;
+	return NULL;
+}
+
+static void drop(struct unlinked *u)
+{
+	kept_bytes -= u->before.len;
+	buf_free(&u->before);
+	*u = (struct unlinked){0};
+}
+
+static struct unlinked *older(struct unlinked *a, struct unlinked *b)
+{
+	return a && a->at_ns <= b->at_ns ? a : b;
+}
+
+/* Where another one of that thread is noted, a free place; NULL: nowhere. Drops what is over. */
+static struct unlinked *place(pid_t pid, uint64_t now_ns)
+{
+	struct unlinked *none = NULL, *oldest = NULL, *oldest_own = NULL;
+	unsigned own = 0;
+	for (struct unlinked *u = kept; u < kept + KEPT; u++) {
+		if (u->ino && now_ns - u->at_ns >= within_ns)
+			drop(u);
+		if (!u->ino) {
+			none = none ? none : u;
+			continue;
+		}
+		oldest = older(oldest, u);
+		if (u->pid == pid) {
+			own++;
+			oldest_own = older(oldest_own, u);
+		}
+	}
+	if (own < OWN && none)
+		return none;
+	struct unlinked *gives = own < OWN ? oldest : oldest_own;
+	if (own < OWN && now_ns - gives->at_ns < safe_ns)
+		return NULL;
+	drop(gives);
+	return gives;
+}
+
+void again_unlinked(pid_t pid, uint64_t ino, struct buf *before)
+{
+	struct buf text = {0};
+	if (before) {
+		text = *before;
+		*before = (struct buf){0};
+	}
 	uint64_t now_ns = clock_mono_ns();
 	pthread_mutex_lock(&lock);
-	struct unlinked *u = kept;
-	while (u < kept + KEPT && !is_same(u, pid, ino, now_ns))
-		u++;
-	if (u == kept + KEPT) {
-		u = place(now_ns);
+	struct unlinked *u = pid > 0 ? find(pid, ino, now_ns) : NULL;
+	/* What stood in it before the first unlink is what comes back. */
+	if (!u && pid > 0 && (u = place(pid, now_ns))) {
 		*u = (struct unlinked){.ino = ino, .pid = pid};
+		if (text.len <= AGAIN_MOST_BYTES - kept_bytes) {
+			kept_bytes += text.len;
+			u->before = text;
+			text = (struct buf){0};
+		}
 	}
-	u->at_ns = now_ns;
-	bool again = u->times++ >= AGAIN_MOST;
+	if (u)
+		last_ns = u->at_ns = now_ns;
 	pthread_mutex_unlock(&lock);
-	return again;
+	buf_free(&text);
 }
 
-void again_opened(uint64_t ino)
+void again_forget(uint64_t first, uint64_t last)
 {
 	pthread_mutex_lock(&lock);
-	for (size_t i = 0; i < KEPT; i++)
-		if (kept[i].ino == ino)
-			kept[i].ino = 0;
+	for (struct unlinked *u = kept; u < kept + KEPT; u++)
+		if (u->ino && u->ino >= first && u->ino <= last)
+			drop(u);
 	pthread_mutex_unlock(&lock);
+}
+
+bool again_is_gone(pid_t pid, uint64_t ino)
+{
+	uint64_t now_ns = clock_mono_ns();
+	if (!is_any(now_ns))
+		return false;
+	pthread_mutex_lock(&lock);
+	bool is = find(pid, ino, now_ns);
+	pthread_mutex_unlock(&lock);
+	return is;
+}
+
+bool again_made(pid_t pid, uint64_t ino, struct buf *before)
+{
+	uint64_t now_ns = clock_mono_ns();
+	if (!is_any(now_ns))
+		return false;
+	pthread_mutex_lock(&lock);
+	struct unlinked *u = find(pid, ino, now_ns);
+	if (u) {
+		*before = u->before;
+		kept_bytes -= u->before.len;
+		*u = (struct unlinked){0};
+	}
+	pthread_mutex_unlock(&lock);
+	return u;
+}
+
+bool again_is_gone_to_any(uint64_t ino)
+{
+	uint64_t now_ns = clock_mono_ns();
+	bool is = false;
+	if (!is_any(now_ns))
+		return false;
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; !is && i < KEPT; i++)
+		is = kept[i].ino == ino && now_ns - kept[i].at_ns < within_ns;
+	pthread_mutex_unlock(&lock);
+	return is;
+}
+
+uint64_t again_name(const char *file)
+{
+	uint64_t hash = 1469598103934665603u;
+	for (; *file; file++)
+		hash = (hash ^ (unsigned char)*file) * 1099511628211u;
+	return hash | (uint64_t)1 << 63;
 }
 
 /* ---- who was refused ---- */

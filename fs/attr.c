@@ -9,6 +9,7 @@
  */
 #include "fs/attr.h"
 
+#include "fs/again.h"
 #include "fs/handle.h"
 #include "fs/out.h"
 #include "fs/rules.h"
@@ -148,7 +149,8 @@ void attr_entry(struct fs *fs, const struct node *node, uid_t asker, struct fuse
 	out->ino = node_ino(node);
 	attr_stat(fs, node, asker, &out->attr);
 	out->attr_timeout = attr_timeout(node->row);
-	out->entry_timeout = attr_entry_timeout(node->row);
+	/* Where it is gone to one thread it is to be asked for by each. */
+	out->entry_timeout = again_is_gone_to_any(out->ino) ? 0 : attr_entry_timeout(node->row);
 }
 
 void attr_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

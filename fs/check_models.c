@@ -46,16 +46,14 @@ static int value_of(void *arg, const char *file, struct buf *out)
 	return r;
 }
 
-/* A file that is not there at all is what check_setting speaks of. */
-static bool is_there(struct check *k, const char *name)
+/* Its file into *path, which the caller ends. One that is not there at all is what check_setting
+ * speaks of. */
+static bool is_there(struct check *k, const char *name, struct buf *path)
 {
 	struct one one = {k, name, false};
-	struct buf path = {0};
 	struct stat st;
-	bool is = value_of(&one, "path", &path) == 0 && path.len && stat(path.data, &st) == 0 &&
-		  S_ISREG(st.st_mode);
-	buf_free(&path);
-	return is;
+	return value_of(&one, "path", path) == 0 && path->len && stat(path->data, &st) == 0 &&
+	       S_ISREG(st.st_mode);
 }
 
 static bool is_the_routers(const char *name)
@@ -85,10 +83,16 @@ void check_models_file(struct check *k, const char *name)
 		snprintf(path, sizeof path, "models/%s", name);
 		check_say(k, path, 1, "has neither path nor endpoint");
 	}
-	if (!is_there(k, name) || model_powers(value_of, &one, &powers, &err) == 0 || one.has_fault)
-		return;
-	collection_path(&collection_models, name, "path", path);
-	check_say(k, path, 1, "%s", *err.text ? err.text : "its file cannot be read");
+	struct buf file = {0};
+	if (is_there(k, name, &file) && model_powers(value_of, &one, &powers, &err) < 0 &&
+		!one.has_fault) {
+		const char *why = *err.text ? err.text : "cannot be read";
+		/* Sentences about what cannot be opened name it already. */
+		bool named = !strncmp(why, file.data, file.len);
+		collection_path(&collection_models, name, "path", path);
+		check_say(k, path, 1, "%s%s%s", named ? "" : file.data, named ? "" : ": ", why);
+	}
+	buf_free(&file);
 }
 
 /* What it can do; false: that cannot be told, for a reason that is told elsewhere. */

@@ -4,6 +4,11 @@
  * completes the line; a last line without a newline by the close, unless it is the beginning of no
  * verb: then the write itself is refused, as shells say nothing of a close. A refused verb poisons
  * the handle: what follows in the same open was meant to come after it.
+ *
+ * Several programs may write one line: `{ printf lo; sleep 1; echo ad; } > ctl`. What has no end
+ * yet when one of them closes its copy waits, if it may still become a verb: only whoever has
+ * opened the file hears that it is none so far, and the last close carries out what nobody has
+ * closed before.
  */
 #include "fs/faults.h"
 #include "fs/handle.h"
@@ -82,19 +87,52 @@ static int ctl_write(struct handle *h, uint64_t offset, const char *bytes, size_
 		r = buf_append(&h->text, bytes, n);
 	if (r == 0)
 		r = verbs(h, false);
+	h->refusal = 0;
 	h->poison = r;
 	pthread_mutex_unlock(&h->lock);
+	return r;
+}
+
+/* Under the lock. -EINVAL: what is there is no verb yet, and stays. */
+static int carry_out(struct handle *h)
+{
+	char line[MAX_LINE];
+	size_t n = h->text.len;
+	if (n > sizeof line)
+		return h->poison = -EINVAL;
+	if (n)
+		memcpy(line, h->text.data, n);
+	int r = verbs(h, true);
+	if (r == -EINVAL && !is_hopeless(h, line, n))
+		buf_append(&h->text, line, n);
+	else
+		h->poison = r;
+	h->refusal = r;
 	return r;
 }
 
 static int ctl_flush(struct handle *h)
 {
 	pthread_mutex_lock(&h->lock);
-	if (h->poison == 0)
-		h->poison = verbs(h, true);
+	int r = h->poison ? h->poison : carry_out(h);
+	pthread_mutex_unlock(&h->lock);
+	return r;
+}
+
+static int ctl_flush_heir(struct handle *h)
+{
+	pthread_mutex_lock(&h->lock);
 	int r = h->poison;
 	pthread_mutex_unlock(&h->lock);
 	return r;
+}
+
+static void ctl_release(struct handle *h)
+{
+	pthread_mutex_lock(&h->lock);
+	if (h->poison == 0 && h->refusal == 0)
+		carry_out(h);
+	pthread_mutex_unlock(&h->lock);
 }
 
 static int ctl_read(
@@ -108,4 +146,6 @@ const struct file_ops ctl_ops = {
 	.read = ctl_read,
 	.write = ctl_write,
 	.flush = ctl_flush,
+	.flush_heir = ctl_flush_heir,
+	.release = ctl_release,
 };

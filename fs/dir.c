@@ -6,6 +6,7 @@
  */
 #include "fs/dir.h"
 
+#include "fs/again.h"
 #include "fs/attr.h"
 #include "fs/collection.h"
 #include "fs/guards.h"
@@ -35,6 +36,10 @@ void dir_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	if (r == 0) {
 		r = node_child(fs->nodes, &dir, name, &node);
 		node_put(fs->nodes, &dir);
+	}
+	if (r == 0 && again_is_gone(fuse_req_ctx(req)->pid, node_ino(&node))) {
+		node_put(fs->nodes, &node);
+		r = -ENOENT;
 	}
 	if (r < 0) {
 		fuse_reply_err(req, -r);
@@ -130,6 +135,10 @@ static size_t emit(
 		dots(l, i, &entry.attr);
 	else if (node_child(fs->nodes, &l->dir, l->names.list[i], &node) < 0)
 		return 0;
+	if (node.object && again_is_gone(fuse_req_ctx(req)->pid, node_ino(&node))) {
+		node_put(fs->nodes, &node);
+		return 0;
+	}
 	size_t used;
 	off_t next = (off_t)i + 1;
 	if (!plus) {

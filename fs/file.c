@@ -2,7 +2,6 @@
 /* From libfuse's requests to the operations of a kind. */
 #include "fs/file.h"
 
-#include "fs/again.h"
 #include "fs/handle.h"
 #include "fs/park.h"
 
@@ -22,7 +21,6 @@ void file_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct node node;
 	struct handle *h = NULL;
 	int r = node_of_ino(fs->nodes, ino, &node);
-	again_opened(ino);
 	if (r == 0) {
 		r = handle_open(&h, fs, &node, fi->flags, who->uid, who->gid);
 		node_put(fs->nodes, &node);

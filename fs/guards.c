@@ -94,7 +94,7 @@ static void set_faulty(const char *file, bool is)
 	pthread_mutex_unlock(&memory_lock);
 }
 
-static bool is_faulty(const char *file)
+bool guards_has_fault(const char *file)
 {
 	pthread_mutex_lock(&memory_lock);
 	bool is = names_has(faulty.list, file);
@@ -238,7 +238,7 @@ static bool pass_file(struct fs *fs, const char *file, bool last, bool *again)
 	bool news = false;
 	if (r == 0) {
 		bool is = gateway_guard_is(fs->gateway, file, text.data ? text.data : "", text.len);
-		bool known = is_faulty(file) && (is || text.len > TREE_GUARDS_MAX);
+		bool known = guards_has_fault(file) && (is || text.len > TREE_GUARDS_MAX);
 		if (!is || known)
 			news = put_in_force(fs, file, &text, &err) < 0 && (last || !known);
 	}
@@ -380,7 +380,7 @@ int guards_save(struct fs *fs, const char *file, const char *text, size_t len,
 
 /* The name is back, though not yet the text: what was renamed away stays in force until that comes,
  * however long it takes to write it. */
-int guards_create(struct fs *fs, const char *file)
+int guards_create(struct fs *fs, const char *file, const struct buf *before)
 {
 	char kept[TREE_GUARDS_NAME];
 	struct buf text = {0};
@@ -388,6 +388,8 @@ int guards_create(struct fs *fs, const char *file)
 	int r = tree_guards_create(fs->tree, file);
 	if (r == 0 && was_aside(file, kept) && tree_guards_get(fs->tree, kept, &text) == 0)
 		put_in_force(fs, file, &text, NULL);
+	else if (r == 0 && before)
+		put_in_force(fs, file, before, NULL);
 	pthread_mutex_unlock(&change_lock);
 	buf_free(&text);
 	return r;

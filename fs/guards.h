@@ -44,8 +44,13 @@ bool guards_pass(struct fs *fs, char *const *deleted);
  */
 int guards_save(struct fs *fs, const char *file, const char *text, size_t len,
 	int (*still)(const void *arg), const void *arg);
-/* Makes an empty file, which is not put in force: somebody is going to write it. -EEXIST. */
-int guards_create(struct fs *fs, const char *file);
+/* Whether its text had a fault when it was set last: what is in force then is another. */
+bool guards_has_fault(const char *file);
+/* Makes an empty file, which is not put in force: somebody is going to write it. Until then what
+ * stood in it stays in force: if it was renamed away a moment ago, or `before` (may be NULL).
+ * -EEXIST.
+ */
+int guards_create(struct fs *fs, const char *file, const struct buf *before);
 /* A file that was put aside comes back, with `text`, if that is what TREE keeps of it; 0 and 1 as
  * guards_save, and nothing is written. -ESTALE, -ENOENT: it is not. */
 int guards_put_back(

@@ -114,7 +114,7 @@ struct handle {
 				   next read; rules: of each flush; or 0 */
 	unsigned empty_flushes; /* setting */
 	size_t looked_through;  /* setting: bytes of messages.json that may go on well */
-	int refusal;            /* setting: of what is there, at a flush; or 0 */
+	int refusal;            /* setting, ctl: of what is there, at a flush; or 0 */
 	struct err why;         /* setting: of the refusal */
 	struct buf before;      /* setting: its text before this handle put anything in force */
 	bool loaded, written, dirty, truncated, applied;

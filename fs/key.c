@@ -13,7 +13,7 @@
 #include "fs/faults.h"
 #include "fs/handle.h"
 #include "fs/keys.h"
-#include "fs/tree.h"
+#include "fs/value.h"
 #include "gateway/gateway_models.h"
 
 #include <errno.h>
@@ -37,10 +37,12 @@ static int key_read(
 	return -EACCES;
 }
 
-/* Without the end of the line. */
-static size_t length(const struct handle *h)
+/* Without the end of the line, and without what an editor of another system writes before it. */
+static const char *value(const struct handle *h, size_t *len)
 {
-	return tree_value_length(h->text.data, h->text.len);
+	size_t mark = value_begin(h->text.data, h->text.len);
+	*len = value_length(h->text.data + mark, h->text.len - mark);
+	return h->text.data + mark;
 }
 
 /* Under the lock. What can be known before the close. */
@@ -51,12 +53,23 @@ static int check(struct handle *h)
 		return -ENOENT;
 	struct err err = {{0}};
 	bool has_line = memchr(h->text.data, '\n', h->text.len);
-	if (!has_line && !model_key_is_hopeless(h->text.data, h->text.len))
+	size_t len;
+	const char *key = value(h, &len);
+	if (!has_line && (value_may_begin(key, len) || !model_key_is_hopeless(key, len)))
 		return 0; /* more of the line may come */
-	int r = model_key_check(h->text.data, length(h), &err);
+	int r = model_key_check(key, len, &err);
 	if (r < 0)
 		faults_note(h->fs, &h->node, r, &err);
 	return r;
+}
+
+/* Under the lock. No text that is so long is a key: the gateway says what is one. */
+static int refuse_long(struct handle *h)
+{
+	struct err err = {{0}};
+	model_key_check(h->text.data, MAX_TEXT, &err);
+	faults_note(h->fs, &h->node, -EINVAL, &err);
+	return -EINVAL;
 }
 
 /* Under the lock. */
@@ -66,7 +79,9 @@ static int apply(struct handle *h)
 	if (!node_is_listed(h->fs->nodes, &h->node))
 		return -ENOENT;
 	struct err err = {{0}};
-	int r = keys_set(h->fs, h->node.object->model, h->text.data, length(h), &err);
+	size_t len;
+	const char *key = value(h, &len);
+	int r = keys_set(h->fs, h->node.object->model, key, len, &err);
 	faults_note(h->fs, &h->node, r, &err);
 	return r;
 }
@@ -76,7 +91,7 @@ static int key_write(struct handle *h, uint64_t offset, const char *bytes, size_
 	pthread_mutex_lock(&h->lock);
 	int r = h->poison;
 	if (r == 0 && buf_append(&h->text, bytes, n) < 0)
-		r = -EINVAL;
+		r = refuse_long(h);
 	if (r == 0 && n) {
 		h->dirty = true;
 		r = check(h);

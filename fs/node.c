@@ -206,6 +206,12 @@ uint64_t node_ino(const struct node *node)
 	return number(node->object->id, node->sub, node->row);
 }
 
+void node_inos(const struct node *node, uint64_t *first, uint64_t *last)
+{
+	*first = node->object->id << 16;
+	*last = *first | 0xffff;
+}
+
 uint64_t node_fixed_ino(const struct table_row *row)
 {
 	return number(0, 0, row);

@@ -78,6 +78,8 @@ struct nodes *nodes_new(struct gateway *gateway, const struct tree *tree);
 struct nodes *nodes_free(struct nodes *nodes);
 
 uint64_t node_ino(const struct node *node);
+/* Those of the object and of all that is in it. */
+void node_inos(const struct node *node, uint64_t *first, uint64_t *last);
 /* 0; -ESTALE: no such number (any more). */
 int node_of_ino(struct nodes *nodes, uint64_t ino, struct node *out);
 /* The child `name` of a directory. 0; -ENOENT; -ENOTDIR; -ENAMETOOLONG; -ENOMEM. */
@@ -107,6 +109,12 @@ void node_forget(struct nodes *nodes, uint64_t ino, uint64_t n);
 
 /* What has that name is gone: its name stands for nothing (or for a newer one). */
 void node_unlist(struct nodes *nodes, enum object_kind kind, const char *name);
+
+/* What a directory holds; TABLE_NOWHERE: it is none. */
+static inline enum table_place node_inside(const struct node *dir)
+{
+	return dir->row->kind == TABLE_DIR ? (enum table_place)dir->row->view : TABLE_NOWHERE;
+}
 
 /* Scratch files of a directory (scratch.h says what they hold). */
 

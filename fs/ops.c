@@ -9,6 +9,7 @@
 
 #include "fs/attr.h"
 #include "fs/change.h"
+#include "fs/remove.h"
 #include "fs/dir.h"
 #include "fs/file.h"
 #include "fs/tree.h"
@@ -45,8 +46,8 @@ const struct fuse_lowlevel_ops ops_all = {
 	.readlink = change_op_readlink,
 	.mknod = change_op_mknod,
 	.mkdir = change_op_mkdir,
-	.unlink = change_op_unlink,
-	.rmdir = change_op_rmdir,
+	.unlink = remove_op_unlink,
+	.rmdir = remove_op_rmdir,
 	.symlink = change_op_symlink,
 	.rename = change_op_rename,
 	.link = change_op_link,

@@ -15,7 +15,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { KEY_FOREGROUND, KEY_DEBUG, KEY_HELP, KEY_VERSION, KEY_FILES, KEY_CHECK, KEY_IGNORED };
+enum {
+	KEY_FOREGROUND,
+	KEY_DEBUG,
+	KEY_HELP,
+	KEY_VERSION,
+	KEY_FILES,
+	KEY_CHECK,
+	KEY_NUMBER,
+	KEY_IGNORED
+};
 
 #define FIELD(template, field)                                                                     \
 	{                                                                                          \
@@ -39,10 +48,10 @@ static const struct fuse_opt spec[] = {
 	KEY("--files", KEY_FILES),
 	KEY("--check", KEY_CHECK),
 	FIELD("state=%s", state),
-	FIELD("max_threads=%u", max_threads),
-	FIELD("max_sessions=%u", max_sessions),
-	FIELD("max_queued=%u", max_queued),
-	FIELD("idle_unload=%u", idle_unload_s),
+	KEY("max_threads=", KEY_NUMBER),
+	KEY("max_sessions=", KEY_NUMBER),
+	KEY("max_queued=", KEY_NUMBER),
+	KEY("idle_unload=", KEY_NUMBER),
 	/* Of mount(8) and fstab. */
 	KEY("-n", KEY_IGNORED),
 	KEY("-v", KEY_IGNORED),
@@ -58,6 +67,36 @@ static const struct fuse_opt spec[] = {
 	KEY("group", KEY_IGNORED),
 	FUSE_OPT_END,
 };
+
+/* Numbers, and what each may be. libfuse would take -1 for four thousand millions. */
+static const struct number {
+	const char *name, *unit; /* what stands before "=" */
+	size_t field;
+	unsigned least, most;
+} numbers[] = {
+	{"max_threads", "threads", offsetof(struct options, max_threads), 1, 1000},
+	{"max_sessions", "sessions", offsetof(struct options, max_sessions), 1, 1000000},
+	{"max_queued", "requests", offsetof(struct options, max_queued), 1, 1000000},
+	/* 0: never */
+	{"idle_unload", "seconds", offsetof(struct options, idle_unload_s), 0, 31536000},
+};
+
+/* The first that is none is told, when all have been read. */
+static void take_number(struct options *o, const char *arg)
+{
+	const char *value = strchr(arg, '=') + 1;
+	size_t n = strlen(value);
+	const struct number *row = numbers;
+	while (strncmp(row->name, arg, strlen(row->name)) || arg[strlen(row->name)] != '=')
+		row++;
+	bool is = n && n <= 9 && strspn(value, "0123456789") == n;
+	unsigned long x = is ? strtoul(value, NULL, 10) : 0;
+	if (is && x >= row->least && x <= row->most)
+		*(unsigned *)((char *)o + row->field) = (unsigned)x;
+	else if (o->fault.text[0] == '\0')
+		err_set(&o->fault, -EINVAL, "%s=%.40s: must be a whole number of %s from %u to %u",
+			row->name, value, row->unit, row->least, row->most);
+}
 
 static int take(void *data, const char *arg, int key, struct fuse_args *out)
 {
@@ -80,6 +119,9 @@ static int take(void *data, const char *arg, int key, struct fuse_args *out)
 		return 0;
 	case KEY_CHECK:
 		o->check = true;
+		return 0;
+	case KEY_NUMBER:
+		take_number(o, arg);
 		return 0;
 	case KEY_IGNORED:
 		return 0;
@@ -257,10 +299,10 @@ int options_parse(struct options *o, int argc, char **argv, struct err *err)
 		return 0;
 	if (o->unknown)
 		return err_set(err, -EINVAL, "unknown option %s; see llmfs --help", o->unknown);
+	if (*o->fault.text)
+		return err_set(err, -EINVAL, "%s", o->fault.text);
 	if (o->check)
 		return complete_check(o, err);
-	if (o->max_threads == 0 || o->max_threads > 1000)
-		return err_set(err, -EINVAL, "max_threads must be 1 to 1000");
 	return complete(o, err);
 }
 

@@ -16,6 +16,7 @@ struct options {
 	unsigned max_threads;
 	unsigned max_sessions, max_queued, idle_unload_s; /* 0: the gateway's default */
 	const char *unknown;   /* the first such option, in argv, or NULL */
+	struct err fault;      /* of the first number that is none */
 	struct fuse_args args; /* what is libfuse's */
 };
 

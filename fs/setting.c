@@ -23,11 +23,13 @@
 #include "fs/handle.h"
 #include "fs/sync.h"
 #include "fs/tree.h"
+#include "fs/value.h"
 #include "gateway/gateway_sessions.h"
 
 #include <errno.h>
 #include <string.h>
 
+/* What is longer is a value of none, and so judged at once; no write is. */
 #define MAX_VALUE ((size_t)1 << 20)
 
 bool setting_is_messages(const struct table_row *row)
@@ -71,24 +73,45 @@ int setting_text(struct fs *fs, const struct node *node, struct buf *out)
 	return value_of(fs, node, false, out);
 }
 
+int setting_text_set(struct fs *fs, const struct node *node, struct buf *out)
+{
+	return value_of(fs, node, true, out);
+}
+
 int setting_reset(struct fs *fs, const struct node *node)
 {
 	return setting_is_messages(node->row) ? 0 : setting_store(fs, node, "", 0);
 }
 
-/* An empty value resets. */
-static int store(
+static int store_clean(
 	struct fs *fs, const struct node *node, const char *text, size_t len, struct err *err)
 {
 	void *it;
-	if (setting_is_messages(node->row))
-		return session_messages_set(node->object->session, text, len, err);
-	len = tree_value_length(text, len);
 	const struct collection *c = owner_of(fs, node, &it);
 	if (c)
 		return sync_setting_set(fs, c, c->name(it), node->row->name, text, len, err);
 	return len ? session_setting_set(it, node->row->name, text, len, NULL)
 		   : session_setting_reset(it, node->row->name);
+}
+
+/* An empty value resets. What editors of other systems write around it is none of it. */
+static int store(
+	struct fs *fs, const struct node *node, const char *text, size_t len, struct err *err)
+{
+	struct buf clean = {0};
+	size_t mark = value_begin(text, len);
+	if (setting_is_messages(node->row))
+		return session_messages_set(node->object->session, text + mark, len - mark, err);
+	if (!mark && !memchr(text, '\r', len))
+		return store_clean(fs, node, text, value_length(text, len), err);
+	int r = buf_append(&clean, text, len);
+	if (r == 0) {
+		clean.len = value_clean(clean.data, clean.len);
+		clean.data[clean.len] = '\0';
+		r = store_clean(fs, node, clean.data, clean.len, err);
+	}
+	buf_free(&clean);
+	return r;
 }
 
 static int store_and_note(
@@ -142,35 +165,11 @@ void setting_size(struct fs *fs, const struct node *node, uint64_t *bytes, uint6
 	buf_free(&text);
 }
 
-bool setting_json_whole(const char *text, size_t len)
-{
-	int depth = 0;
-	bool in_string = false;
-	for (size_t i = 0; i < len; i++) {
-		char c = text[i];
-		if (in_string && c == '\\')
-			i++;
-		else if (in_string)
-			in_string = c != '"';
-		else if (c == ' ' || c == '\t' || c == '\r' || c == '\n')
-			continue;
-		else if (depth == 0 && c != '[')
-			return true;
-		else if (c == '"')
-			in_string = true;
-		else if (c == '[' || c == '{')
-			depth++;
-		else if ((c == ']' || c == '}') && --depth == 0)
-			return true;
-	}
-	return false;
-}
-
 /* ---- the handle ---- */
 
 static int setting_open(struct handle *h)
 {
-	h->text.max = setting_is_messages(h->node.row) ? BUF_MAX_DEFAULT : MAX_VALUE;
+	h->text.max = setting_is_messages(h->node.row) ? BUF_MAX_DEFAULT : 2 * MAX_VALUE;
 	return 0;
 }
 
@@ -227,11 +226,14 @@ static int place(struct handle *h, uint64_t offset, const char *bytes, size_t n)
 static bool lost(struct handle *h)
 {
 	const struct collection *c;
-	const char *file = h->node.row->name;
+	const char *file = h->node.row->name, *text = h->text.data;
+	size_t len = h->text.len, mark = value_begin(text, len);
 	void *it;
+	if (value_may_begin(text, len))
+		return false;
 	c = owner_of(h->fs, &h->node, &it);
-	return c ? c->hopeless(file, h->text.data, h->text.len)
-		 : session_setting_is_hopeless(it, file, h->text.data, h->text.len);
+	return c ? c->hopeless(file, text + mark, len - mark)
+		 : session_setting_is_hopeless(it, file, text + mark, len - mark);
 }
 
 /* Whether messages.json, up to the end of a line, is wrong whatever comes after it. Long texts come
@@ -244,7 +246,8 @@ static bool hopeless(struct handle *h, size_t n)
 		b->data[b->len - 1] != '\n')
 		return false;
 	h->looked_through = b->len;
-	return session_messages_is_hopeless(b->data, b->len);
+	size_t mark = value_begin(b->data, b->len);
+	return session_messages_is_hopeless(b->data + mark, b->len - mark);
 }
 
 /* Whether what was written so far, n bytes of it now, can be judged. */
@@ -253,17 +256,20 @@ static bool whole(struct handle *h, size_t n)
 	if (h->text.len == 0)
 		return false;
 	if (!setting_is_messages(h->node.row))
-		return h->text.data[h->text.len - 1] == '\n' || lost(h);
+		return h->text.data[h->text.len - 1] == '\n' || h->text.len > MAX_VALUE || lost(h);
 	/* Only a text that ends with a bracket is read through: not each of many small writes. */
-	const char *text = h->text.data;
-	size_t first = strspn(text, " \t\r\n"), last = h->text.len;
+	size_t mark = value_begin(h->text.data, h->text.len), last = h->text.len - mark;
+	const char *text = h->text.data + mark;
+	if (value_may_begin(text, last))
+		return false;
+	size_t first = strspn(text, " \t\r\n");
 	while (last > first && strchr(" \t\r\n", text[last - 1]))
 		last--;
 	if (last == first)
 		return false;
 	if (text[first] == '[' && text[last - 1] != ']')
 		return hopeless(h, n);
-	return setting_json_whole(text, last) || hopeless(h, n);
+	return value_json_whole(text, last) || hopeless(h, n);
 }
 
 /* What was in force before the handle's first value; the refusal of a later one stays told. */
@@ -275,7 +281,7 @@ static void undo(struct handle *h)
 		store(h->fs, &h->node, text, h->before.len, NULL);
 	else
 		session_setting_undo(
-			it, h->node.row->name, text, tree_value_length(text, h->before.len));
+			it, h->node.row->name, text, value_length(text, h->before.len));
 }
 
 /* Puts what was written in force. Lines come one by one from a shell: when a later one is refused,
@@ -294,6 +300,18 @@ static int apply(struct handle *h)
 	h->applied = h->applied || r == 0;
 	h->refusal = r;
 	return r;
+}
+
+/* As if the handle had put the default in force in its place. */
+void setting_made_anew(struct handle *h, struct buf *before)
+{
+	if (setting_is_messages(h->node.row))
+		return;
+	pthread_mutex_lock(&h->lock);
+	h->before = *before;
+	*before = (struct buf){0};
+	h->applied = true;
+	pthread_mutex_unlock(&h->lock);
 }
 
 static int setting_write(struct handle *h, uint64_t offset, const char *bytes, size_t n)

@@ -19,15 +19,18 @@ bool setting_is_messages(const struct table_row *row);
 /* Appends the text as the file shows it (a newline at the end of a value that is not empty). Files
  * of sessions, router/ and cache/ show defaults. */
 int setting_text(struct fs *fs, const struct node *node, struct buf *out);
+/* The same without a default: only what was set. */
+int setting_text_set(struct fs *fs, const struct node *node, struct buf *out);
 /* Puts a whole text in force; one trailing newline is not part of the value, and an empty text
  * resets. 0 or -errno, and nothing changed. */
 int setting_store(struct fs *fs, const struct node *node, const char *text, size_t len);
 /* To its default; nothing happens to messages.json. */
 int setting_reset(struct fs *fs, const struct node *node);
+/* The handle has just been opened, by who has unlinked the file and makes it anew. Steals *before,
+ * what was set: it comes back if what is written now is refused. */
+struct handle;
+void setting_made_anew(struct handle *h, struct buf *before);
 /* Size and time. */
 void setting_size(struct fs *fs, const struct node *node, uint64_t *bytes, uint64_t *changed_ns);
-
-/* Whether text holds a whole JSON array, or begins with something that can never become one. */
-bool setting_json_whole(const char *text, size_t len);
 
 #endif

@@ -9,6 +9,7 @@
 #include "fs/collection.h"
 #include "fs/names.h"
 #include "fs/tree_file.h"
+#include "fs/value.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -228,26 +229,18 @@ int tree_open(struct tree **out, const char *path, struct err *err)
 	return 0;
 }
 
-size_t tree_value_length(const char *text, size_t len)
-{
-	if (!len || text[len - 1] != '\n')
-		return len;
-	len--;
-	return len && text[len - 1] == '\r' ? len - 1 : len;
-}
-
 int tree_setting_get(const struct tree *t, const struct collection *c, const char *name,
 	const char *file, struct buf *out)
 {
 	int dir = one_open(t, c, name);
 	if (dir < 0)
 		return dir;
+	size_t before = out->len;
 	int r = tree_file_read(dir, file, TREE_MAX_BYTES, out);
 	close(dir);
-	size_t value = r == 0 ? tree_value_length(out->data, out->len) : out->len;
-	if (value < out->len) {
-		out->len = value;
-		out->data[value] = '\0';
+	if (r == 0 && out->len > before) {
+		out->len = before + value_clean(out->data + before, out->len - before);
+		out->data[out->len] = '\0';
 	}
 	return r;
 }

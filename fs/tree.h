@@ -63,9 +63,6 @@ int tree_make(const struct tree *t, const struct collection *c, const char *name
  * (tree_file.h) are nobody's. */
 int tree_remove(const struct tree *t, const struct collection *c, const char *name);
 
-/* The length of a value without the end of its last line: a newline, and a carriage return before
- * it, as editors of other systems write. */
-size_t tree_value_length(const char *text, size_t len);
 /* Appends the text of TREE/models/NAME/FILE (of a single collection: TREE/router/FILE, name is "")
  * without the end of its last line. -ENOENT: there is none;
  * -EINVAL: not a regular file; -EFBIG. */

@@ -83,7 +83,10 @@ static int parse(struct messages *m, const char *json, size_t len, struct err *e
 		return err_set(err, -EILSEQ, "byte %zu: not UTF-8", valid + 1);
 	json_t *array = json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
 	if (!array)
-		return err_set(err, -EINVAL, "line %d, column %d: %s", e.line, e.column, e.text);
+		return err_set(err, -EINVAL,
+			"line %d, column %d: %s; must be an array of {\"role\", \"content\"} "
+			"objects",
+			e.line, e.column, e.text);
 	int r = json_is_array(array)
 			? read_messages(m, array, err)
 			: err_set(err, -EINVAL,

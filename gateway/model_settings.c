@@ -90,6 +90,8 @@ static int check_line(const struct row *row, const char *value, size_t len, stru
 	for (size_t i = 0; i < len; i++)
 		if ((unsigned char)value[i] < ' ' || value[i] == 0x7F)
 			return -EINVAL;
+	if (len && strspn(value, " ") >= len)
+		return -EINVAL;
 	return utf8_valid_prefix(value, len) == len ? 0 : -EINVAL;
 }
 
@@ -161,7 +163,7 @@ static const char *const families[] = {
 	.check = how, .prefix = PREFIX_INTEGER(most), .low = least, .high = most,                  \
 	.max_bytes = NUMBER_BYTES
 #define REAL(least, most)                                                                          \
-	.check = check_real, .prefix = PREFIX_REAL, .low = least, .high = most,                    \
+	.check = check_real, .prefix = PREFIX_REAL(most), .low = least, .high = most,              \
 	.max_bytes = NUMBER_BYTES
 #define DOLLARS                                                                                    \
 	.check = check_dollars, .max_bytes = NUMBER_BYTES,                                         \

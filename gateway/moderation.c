@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/utf8.h"
+#include "gateway/prefix.h"
 
 static const size_t max_replacement = 4096, max_title = 200;
 
@@ -398,7 +399,8 @@ int moderation_parse(
 	m->window_chars = 400;
 	m->categories = calloc(MODERATION_CATEGORIES_MAX, sizeof *m->categories);
 	struct reader r = {.m = m, .fault = fault};
-	int e = m->categories ? read_lines(&r, text, len) : -ENOMEM;
+	size_t mark = prefix_mark(text, len);
+	int e = m->categories ? read_lines(&r, text + mark, len - mark) : -ENOMEM;
 	e = e ? e : fill_defaults(m);
 	if (e < 0) {
 		moderation_put(m);

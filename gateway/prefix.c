@@ -37,11 +37,16 @@ static bool is_digit(char c)
 bool prefix_is_real(const struct prefix *p, const char *text, size_t len)
 {
 	bool point = false, digits = false, exponent = false;
+	double value = 0, place = 1;
 	for (size_t i = 0; i < len; i++) {
 		char c = text[i];
 		bool first = i == 0 || text[i - 1] == 'e' || text[i - 1] == 'E';
 		if (is_digit(c)) {
 			digits = true;
+			if (exponent)
+				continue;
+			place = point ? place / 10 : place;
+			value = point ? value + place * (c - '0') : value * 10 + (c - '0');
 		} else if (c == '.' && !point && !exponent) {
 			point = true;
 		} else if ((c == 'e' || c == 'E') && digits && !exponent) {
@@ -50,7 +55,8 @@ bool prefix_is_real(const struct prefix *p, const char *text, size_t len)
 			return false;
 		}
 	}
-	return true;
+	static const double rounded = 1e-9;
+	return exponent || value <= p->most * (1 + rounded);
 }
 
 bool prefix_is_decimal(const struct prefix *p, const char *text, size_t len)
@@ -85,6 +91,11 @@ int prefix_word(const struct prefix *p, const char *text, size_t len)
 		if (strlen(p->words[i]) == len && !memcmp(p->words[i], text, len))
 			return i;
 	return -1;
+}
+
+size_t prefix_mark(const char *text, size_t len)
+{
+	return len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3) ? 3 : 0;
 }
 
 bool prefix_is_name(const struct prefix *p, const char *text, size_t len)

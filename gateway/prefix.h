@@ -4,9 +4,9 @@
 
 /*
  * Whether a text may still become a value when more bytes follow. True of the beginning of each
- * value and of the value itself; of others it may be true, too: it is asked to refuse early, and
- * who asks judges the value itself at its end. A carriage return at the end of the text is the
- * line's.
+ * value, but for a number that only an exponent would bring into its range, and of the value
+ * itself; of others it may be true, too: it is asked to refuse early, and who asks judges the value
+ * itself at its end. A carriage return at the end of the text is the line's.
  *
  * How the values of a setting begin is a column of its object's table, beside what reads them.
  */
@@ -27,11 +27,12 @@ struct prefix {
 	{                                                                                          \
 		.fits = prefix_is_any                                                              \
 	}
-/* A number as strtod reads it, less its words and its hexadecimal ones: its form, not its range,
- * as an exponent may follow. */
-#define PREFIX_REAL                                                                                \
+/* A number as strtod reads it, less its words and its hexadecimal ones, of at most `most` on either
+ * side of 0. Its range is that of its digits until an exponent comes: "5" is none up to 2, though
+ * "5e-1" is, which nobody writes in pieces. */
+#define PREFIX_REAL(most_)                                                                         \
 	{                                                                                          \
-		.fits = prefix_is_real                                                             \
+		.fits = prefix_is_real, .most = most_                                              \
 	}
 /* Digits with at most one point and at most so many digits behind it, of at most `most`. */
 #define PREFIX_DECIMAL(decimals_, most_)                                                           \
@@ -66,5 +67,8 @@ bool prefix_is_name(const struct prefix *p, const char *text, size_t len);
 
 /* For what is read by the same list: the index of the word that the text is, or -1. */
 int prefix_word(const struct prefix *p, const char *text, size_t len);
+
+/* Bytes of a byte order mark at its beginning, which editors of other systems write: 0 or 3. */
+size_t prefix_mark(const char *text, size_t len);
 
 #endif

@@ -28,7 +28,7 @@ struct row {
 
 static const double default_threshold = 0.6;
 static const double default_judge_ms = 10000, default_classifier_ms = 2000;
-static const double timeout_most_ms = 600000;
+enum { TIMEOUT_MOST_MS = 600000 };
 static const char *const policies[] = {"cost", "quality", "latency", "balanced", "split", NULL};
 
 const char *router_setting_policy_name(enum router_policy policy)
@@ -108,7 +108,7 @@ static int read_ms(double *ms, const char *value, size_t len, struct err *err)
 	size_t n;
 	const char *word = only_word(value, len, &n);
 	double x = *ms;
-	if (word && (!numbers_decimal(word, n, &x) || !(x >= 1 && x <= timeout_most_ms)))
+	if (word && (!numbers_decimal(word, n, &x) || !(x >= 1 && x <= TIMEOUT_MOST_MS)))
 		return err_set(err, -EINVAL, "must be milliseconds from 1 to 600000");
 	*ms = x;
 	return 0;
@@ -226,15 +226,15 @@ static const struct row rows[N_ROUTER_SETTINGS] = {
 	[ROUTER_SETTING_CLASSES] = {"classes", read_classes, print_classes, PART(classes),
 		PREFIX_ANY},
 	[ROUTER_SETTING_THRESHOLD] = {"threshold", read_threshold, print_threshold, PART(threshold),
-		PREFIX_REAL},
+		PREFIX_REAL(1)},
 	[ROUTER_SETTING_CASCADE_JUDGE] = {"cascade_judge", read_judge, print_judge,
 		PART(cascade_judge), PREFIX_NAME},
 	[ROUTER_SETTING_CASCADE_JUDGE_TIMEOUT] = {"cascade_judge_timeout_ms", read_judge_ms,
-		print_judge_ms, PART(cascade_judge_timeout_ms), PREFIX_REAL},
+		print_judge_ms, PART(cascade_judge_timeout_ms), PREFIX_REAL(TIMEOUT_MOST_MS)},
 	[ROUTER_SETTING_CLASSIFIER] = {"classifier_model", read_classifier, print_classifier,
 		PART(classifier_model), PREFIX_NAME},
 	[ROUTER_SETTING_CLASSIFIER_TIMEOUT] = {"classifier_timeout_ms", read_classifier_ms,
-		print_classifier_ms, PART(classifier_timeout_ms), PREFIX_REAL},
+		print_classifier_ms, PART(classifier_timeout_ms), PREFIX_REAL(TIMEOUT_MOST_MS)},
 };
 
 static const char *const names[N_ROUTER_SETTINGS + 1] = {"policy", "weights", "classes",

@@ -133,6 +133,8 @@ int session_setting_set(
 	int r = check_model_exists(s, i, value, len, &own);
 	if (r == 0 && !s->ask)
 		r = gateway_accepts(s->g, &own);
+	if (r == 0 && i == SETTING_SYSTEM)
+		r = settings_check(i, value, len, &own);
 	if (r == 0 && i == SETTING_SYSTEM) {
 		r = guard_text(s, owner(s), 0, value, len, &clean, &own);
 		value = clean.data ? clean.data : "";

@@ -95,7 +95,7 @@ enum { SHORT_BYTES = 64, STOP_BYTES = 8192, SYSTEM_BYTES = 1 << 20 };
 
 /* How a value is checked, at its end and before. */
 #define REAL(least, most)                                                                          \
-	.check = check_real, .prefix = PREFIX_REAL, .low = least, .high = most,                    \
+	.check = check_real, .prefix = PREFIX_REAL(most), .low = least, .high = most,              \
 	.max_bytes = SHORT_BYTES
 #define WHOLE(how, least, most)                                                                    \
 	.check = how, .prefix = PREFIX_INTEGER(most), .low = least, .high = most,                  \

@@ -83,7 +83,9 @@ int upstream_endpoints_parse(const char *text, size_t len, char **copy,
 			r = parse_line(line, &out[(*n)++], err);
 	}
 	if (r == 0 && !*n)
-		r = err_set(err, -EINVAL, "there is no URL in it");
+		r = err_set(err, -EINVAL,
+			"must be the URL of a server, http://HOST[:PORT]/... or https://..., or "
+			"nothing");
 	if (r < 0) {
 		free(*copy);
 		*copy = NULL;

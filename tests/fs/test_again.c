@@ -1,57 +1,148 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fs/again.h"
 
+#include <string.h>
 #include <unistd.h>
 
 #include "tests/run_suite.h"
 
 /* The process numbers and files of one test are no other's: what was noted stays. */
 
-START_TEST(a_loop_is_told_after_a_few_and_then_each_time)
+static struct buf text_of(const char *text)
 {
-	for (int i = 0; i < AGAIN_MOST; i++)
-		ck_assert(!again_unlinked(10, 100));
-	for (int i = 0; i < 3; i++)
-		ck_assert(again_unlinked(10, 100));
-	ck_assert(!again_unlinked(11, 100)); /* another process */
-	ck_assert(!again_unlinked(10, 101)); /* another file */
+	struct buf b = {0};
+	ck_assert_int_eq(buf_append_str(&b, text), 0);
+	return b;
+}
+
+START_TEST(what_a_thread_unlinks_is_gone_to_it_and_to_nobody_else)
+{
+	again_unlinked(10, 100, NULL);
+	ck_assert(again_is_gone(10, 100));
+	ck_assert(!again_is_gone(11, 100)); /* another thread */
+	ck_assert(!again_is_gone(10, 101)); /* another file */
+	ck_assert(again_is_gone_to_any(100));
+	ck_assert(!again_is_gone_to_any(101));
 }
 END_TEST
 
-START_TEST(whoever_opens_the_file_begins_anew)
+START_TEST(it_is_there_again_after_a_second)
 {
-	for (int i = 0; i < 5 * AGAIN_MOST; i++) {
-		if (i % AGAIN_MOST == 0)
-			again_opened(200);
-		ck_assert(!again_unlinked(20, 200));
+	again_unlinked(15, 150, NULL);
+	usleep(1100000);
+	ck_assert(!again_is_gone(15, 150));
+	ck_assert(!again_is_gone_to_any(150));
+	struct buf before = {0};
+	ck_assert(!again_made(15, 150, &before));
+}
+END_TEST
+
+START_TEST(who_makes_it_anew_gets_what_stood_in_it_once)
+{
+	struct buf text = text_of("0.5"), before = {0};
+	again_unlinked(20, 200, &text);
+	ck_assert_ptr_null(text.data);
+	text = text_of("default");
+	again_unlinked(20, 200, &text); /* which stood in it after the first */
+	ck_assert(!again_made(21, 200, &before));
+	ck_assert(again_made(20, 200, &before));
+	ck_assert_str_eq(before.data, "0.5");
+	buf_free(&before);
+	ck_assert(!again_is_gone(20, 200));
+	ck_assert(!again_is_gone_to_any(200));
+	ck_assert(!again_made(20, 200, &before));
+}
+END_TEST
+
+START_TEST(a_thread_that_is_not_known_is_not_noted)
+{
+	struct buf text = text_of("x");
+	again_unlinked(0, 250, &text);
+	ck_assert(!again_is_gone(0, 250));
+	ck_assert(!again_is_gone_to_any(250));
+	ck_assert_ptr_null(text.data);
+}
+END_TEST
+
+START_TEST(texts_together_have_a_ceiling)
+{
+	struct buf half[3] = {0}, before = {0};
+	for (int i = 0; i < 3; i++) {
+		ck_assert_int_eq(buf_reserve(&half[i], AGAIN_MOST_BYTES / 2 - 1000), 0);
+		half[i].len = AGAIN_MOST_BYTES / 2 - 1000;
+		memset(half[i].data, 'x', half[i].len);
+		again_unlinked(26 + i, 260, &half[i]);
 	}
-	ck_assert(again_unlinked(20, 200));
+	ck_assert(again_made(28, 260, &before)); /* noted, without its text */
+	ck_assert_uint_eq(before.len, 0);
+	ck_assert(again_made(26, 260, &before));
+	ck_assert_uint_eq(before.len, AGAIN_MOST_BYTES / 2 - 1000);
+	buf_free(&before);
+	ck_assert(again_made(27, 260, &before));
+	buf_free(&before);
+	/* There is room again. */
+	ck_assert_int_eq(buf_reserve(&half[0], AGAIN_MOST_BYTES / 2), 0);
+	half[0].len = AGAIN_MOST_BYTES / 2;
+	again_unlinked(29, 260, &half[0]);
+	ck_assert(again_made(29, 260, &before));
+	ck_assert_uint_eq(before.len, AGAIN_MOST_BYTES / 2);
+	buf_free(&before);
 }
 END_TEST
 
+/* A loop ends when it is told that the file has gone. */
 START_TEST(each_of_very_many_loops_at_once_comes_to_its_end)
 {
-	enum { LOOPS = 1000, ROUNDS = 1000 };
+	enum { LOOPS = 1000 };
 	bool told[LOOPS] = {false};
 	int left = LOOPS;
-	for (int round = 0; left && round < ROUNDS; round++)
-		for (int i = 0; i < LOOPS; i++)
-			if (!told[i] && again_unlinked(1000 + i, 300)) {
+	for (int round = 0; left && round < 100; round++) {
+		for (int i = 0; i < LOOPS; i++) {
+			if (told[i])
+				continue;
+			if (again_is_gone(1000 + i, 300)) {
 				told[i] = true;
 				left--;
+			} else {
+				again_unlinked(1000 + i, 300, NULL);
 			}
+		}
+		usleep(50000);
+	}
 	ck_assert_int_eq(left, 0);
 }
 END_TEST
 
-START_TEST(a_loop_ends_beside_who_removes_a_tree)
+START_TEST(who_removes_a_tree_leaves_room_for_others)
 {
-	bool told = false;
-	for (unsigned i = 0; !told && i < 10000; i++) {
-		ck_assert(!again_unlinked(30, 100000 + i));
-		told = again_unlinked(31, 400);
+	usleep(1100000); /* others have had all */
+	for (unsigned i = 0; i < 10000; i++)
+		again_unlinked(30, 100000 + i, NULL);
+	again_unlinked(31, 400, NULL);
+	ck_assert(again_is_gone(31, 400));
+	ck_assert(again_is_gone(30, 109999)); /* and its own last ones are known */
+}
+END_TEST
+
+START_TEST(many_who_remove_trees_leave_room_when_those_have_gone)
+{
+	usleep(1100000);
+	for (unsigned tree = 0; tree < 500; tree++) {
+		for (unsigned i = 0; i < 40; i++)
+			again_unlinked((pid_t)(2000 + tree), 1000000 + tree * 100 + i, NULL);
+		again_forget(1000000 + tree * 100, 1000000 + tree * 100 + 99);
 	}
-	ck_assert(told);
+	again_unlinked(41, 410, NULL);
+	ck_assert(again_is_gone(41, 410));
+	ck_assert(!again_is_gone(2499, 1000000 + 499 * 100 + 39));
+}
+END_TEST
+
+START_TEST(a_name_is_no_inode_number)
+{
+	ck_assert_uint_ne(again_name("input/a.rules"), again_name("input/b.rules"));
+	ck_assert(again_name("input/a.rules") >> 63);
+	ck_assert(again_name("") >> 63);
 }
 END_TEST
 
@@ -77,10 +168,16 @@ int main(void)
 {
 	Suite *s = suite_create("fs/again");
 	TCase *t = tcase_create("again");
-	tcase_add_test(t, a_loop_is_told_after_a_few_and_then_each_time);
-	tcase_add_test(t, whoever_opens_the_file_begins_anew);
+	tcase_set_timeout(t, 60);
+	tcase_add_test(t, what_a_thread_unlinks_is_gone_to_it_and_to_nobody_else);
+	tcase_add_test(t, it_is_there_again_after_a_second);
+	tcase_add_test(t, who_makes_it_anew_gets_what_stood_in_it_once);
+	tcase_add_test(t, a_thread_that_is_not_known_is_not_noted);
+	tcase_add_test(t, texts_together_have_a_ceiling);
 	tcase_add_test(t, each_of_very_many_loops_at_once_comes_to_its_end);
-	tcase_add_test(t, a_loop_ends_beside_who_removes_a_tree);
+	tcase_add_test(t, who_removes_a_tree_leaves_room_for_others);
+	tcase_add_test(t, many_who_remove_trees_leave_room_when_those_have_gone);
+	tcase_add_test(t, a_name_is_no_inode_number);
 	tcase_add_test(t, who_was_refused_is_known_there_and_nobody_else_nor_elsewhere);
 	suite_add_tcase(s, t);
 	return run_suite(s);

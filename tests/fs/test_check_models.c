@@ -92,6 +92,23 @@ START_TEST(a_model_of_the_routers_gives_no_embeddings)
 }
 END_TEST
 
+/* Which model, which file, and what is wrong with it; of two models, a fault each. */
+static void is_said_of(const char *model, const char *why)
+{
+	char line[256];
+	int n;
+	char *text = check_said(&n), *at;
+	snprintf(line, sizeof line, "models/%s/path:1: ", model);
+	ck_assert_int_eq(n, 2);
+	at = strstr(text, line);
+	ck_assert_msg(at, "%s", text);
+	*strchrnul(at, '\n') = '\0';
+	snprintf(line, sizeof line, "/models/%s/model.gguf: ", model);
+	ck_assert_msg(strstr(at, line), "%s", at);
+	ck_assert_msg(strstr(at, why), "%s", at);
+	free(text);
+}
+
 START_TEST(a_damaged_file_of_a_model_is_a_fault)
 {
 	check_make_model("models/a/model.gguf", false);
@@ -99,12 +116,11 @@ START_TEST(a_damaged_file_of_a_model_is_a_fault)
 	temporary_sh("echo model.gguf | tee models/a/path > models/b/path");
 	check_expect("");
 	temporary_sh("truncate -s -100 models/a/model.gguf; echo GGUX > models/b/model.gguf");
-	int n;
-	char *text = check_said(&n);
-	ck_assert_int_eq(n, 2);
-	ck_assert_ptr_nonnull(strstr(text, "models/a/path:1: "));
-	ck_assert_ptr_nonnull(strstr(text, "models/b/path:1: "));
-	free(text);
+	is_said_of("a", "truncated, or a download that has not finished");
+	is_said_of("b", "not a GGUF file");
+	temporary_sh("truncate -s 100 models/a/model.gguf; : > models/b/model.gguf");
+	is_said_of("a", "truncated, or a download that has not finished");
+	is_said_of("b", "the file is empty");
 	/* Where an endpoint is, nothing is read of it. */
 	temporary_sh("echo http://127.0.0.1:9/v1 | tee models/a/endpoint > models/b/endpoint");
 	check_expect("");

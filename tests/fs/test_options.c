@@ -126,6 +126,40 @@ START_TEST(an_empty_state_directory_is_refused_not_taken_for_the_working_directo
 }
 END_TEST
 
+START_TEST(a_number_that_cannot_be_is_refused_with_what_is_allowed)
+{
+	static const char *const bad[] = {"max_sessions=0", "max_sessions=-1",
+		"max_sessions=1000000000", "max_sessions=", "max_sessions=abc", "max_sessions=1.5",
+		"max_sessions=0x10", "max_sessions= 3", "max_sessions=3 ",
+		"max_sessions=18446744073709551617", "max_queued=0", "max_queued=1e3",
+		"idle_unload=-1", "idle_unload=31536001", "max_threads=0", "max_threads=1001"};
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		char option[64];
+		strcpy(option, bad[i]);
+		err.text[0] = '\0';
+		ck_assert_int_eq(PARSE(WORD("tree"), WORD("mnt"), WORD("-o"), option), -EINVAL);
+		ck_assert_msg(strstr(err.text, bad[i]) && strstr(err.text, " from ") &&
+				      strstr(err.text, " to "),
+			"%s: %s", bad[i], err.text);
+		options_free(&o);
+		memset(&o, 0, sizeof o);
+	}
+}
+END_TEST
+
+START_TEST(numbers_at_their_ends_are_taken)
+{
+	ck_assert_int_eq(PARSE(WORD("tree"), WORD("mnt"), WORD("-o"),
+				 WORD("max_sessions=1,max_queued=1000000,idle_unload=0,max_threads="
+				      "1000,state=s")),
+		0);
+	ck_assert_uint_eq(o.max_sessions, 1);
+	ck_assert_uint_eq(o.max_queued, 1000000);
+	ck_assert_uint_eq(o.idle_unload_s, 0);
+	ck_assert_uint_eq(o.max_threads, 1000);
+}
+END_TEST
+
 START_TEST(a_third_argument_is_refused)
 {
 	ck_assert_int_eq(PARSE(WORD("tree"), WORD("mnt"), WORD("more")), -EINVAL);
@@ -181,6 +215,8 @@ int main(void)
 	tcase_add_test(t, what_is_missing_is_named);
 	tcase_add_test(t, a_mount_point_that_would_hide_what_the_daemon_reads_is_refused);
 	tcase_add_test(t, an_empty_state_directory_is_refused_not_taken_for_the_working_directory);
+	tcase_add_test(t, a_number_that_cannot_be_is_refused_with_what_is_allowed);
+	tcase_add_test(t, numbers_at_their_ends_are_taken);
 	tcase_add_test(t, a_third_argument_is_refused);
 	tcase_add_test(t, an_option_that_there_is_not_is_named);
 	tcase_add_test(t, debugging_stays_in_the_foreground);

@@ -63,8 +63,8 @@ START_TEST(rules_whose_name_is_back_stay_in_force_until_their_text_comes)
 {
 	ck_assert_int_eq(program_moves("a.rules", "a.rules~", 0), 0);
 	ck_assert(!program_set_is("input/a.rules", program_one)); /* it is going away */
-	ck_assert_int_eq(guards_create(&program_fs, "input/a.rules"), 0);
-	ck_assert_int_eq(guards_create(&program_fs, "input/a.rules"), -EEXIST);
+	ck_assert_int_eq(guards_create(&program_fs, "input/a.rules", NULL), 0);
+	ck_assert_int_eq(guards_create(&program_fs, "input/a.rules", NULL), -EEXIST);
 	ck_assert(program_set_is("input/a.rules", program_one));
 	struct handle *h = program_opens("a.rules", O_WRONLY | O_TRUNC);
 	program_shows("a.rules", "");

@@ -117,19 +117,6 @@ START_TEST(a_setting_is_read_without_its_newline)
 }
 END_TEST
 
-START_TEST(a_value_ends_before_the_end_of_its_last_line)
-{
-	ck_assert_uint_eq(tree_value_length(NULL, 0), 0);
-	ck_assert_uint_eq(tree_value_length("0.7", 3), 3);
-	ck_assert_uint_eq(tree_value_length("0.7\n", 4), 3);
-	ck_assert_uint_eq(tree_value_length("0.7\r\n", 5), 3);
-	ck_assert_uint_eq(tree_value_length("0.7\r", 4), 4);
-	ck_assert_uint_eq(tree_value_length("0.7\r\r\n", 6), 4);
-	ck_assert_uint_eq(tree_value_length("\r\n", 2), 0);
-	ck_assert_uint_eq(tree_value_length("\n\n", 2), 1);
-}
-END_TEST
-
 START_TEST(what_is_not_a_regular_file_is_refused_without_waiting)
 {
 	struct buf text = {0};
@@ -339,7 +326,6 @@ int main(void)
 	tcase_add_test(t, models_that_cannot_be_read_now_have_not_gone);
 	tcase_add_test(t, only_what_can_be_looked_up_has_gone);
 	tcase_add_test(t, a_setting_is_read_without_its_newline);
-	tcase_add_test(t, a_value_ends_before_the_end_of_its_last_line);
 	tcase_add_test(t, what_is_not_a_regular_file_is_refused_without_waiting);
 	tcase_add_test(t, a_huge_file_is_refused);
 	tcase_add_test(t, a_setting_is_replaced_whole_and_removed_by_the_empty_text);

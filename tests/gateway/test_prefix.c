@@ -59,8 +59,7 @@ static const struct sample good[] = {
 	{SESSION, "system", "hot \xc3\xbc\n\nand cold"},
 	{SESSION, "temperature", "0"},
 	{SESSION, "temperature", "+1.25e-1"},
-	{SESSION, "temperature", "5e-1"},
-	{SESSION, "temperature", "50000.0E-5"},
+	{SESSION, "temperature", "2.0e-1"},
 	{SESSION, "temperature", ".5"},
 	{SESSION, "temperature", "2."},
 	{SESSION, "top_p", "0.95"},
@@ -86,7 +85,7 @@ static const struct sample good[] = {
 	{MODEL, "remote_name", "org/a model:7b"},
 	{MODEL, "template", "llama3"},
 	{MODEL, "fp8", "on"},
-	{MODEL, "memory_share", "9e-1"},
+	{MODEL, "memory_share", "0.9"},
 	{MODEL, "price_input", "0.150000001"},
 	{MODEL, "quality", "1"},
 	{MODEL, "capabilities", "chat json"},
@@ -125,6 +124,10 @@ static const struct sample lost[] = {
 	{SESSION, "temperature", "0.5x"},
 	{SESSION, "temperature", "1.2.3"},
 	{SESSION, "temperature", "1-"},
+	{SESSION, "temperature", "7"},
+	{SESSION, "temperature", "2.1"},
+	{SESSION, "presence_penalty", "-3"},
+	{SESSION, "top_p", "1.01"},
 	{SESSION, "temperature", "nan"},
 	{SESSION, "top_k", "-1"},
 	{SESSION, "top_k", "1.5"},
@@ -141,6 +144,7 @@ static const struct sample lost[] = {
 	{MODEL, "endpoint", "ftp://example.com"},
 	{MODEL, "protocol", "grpc"},
 	{MODEL, "quality", "good"},
+	{MODEL, "quality", "2"},
 	{MODEL, "price_output", "0,60"},
 	{MODEL, "requests_max", "many"},
 	{MODEL, "backend", "gpu"},
@@ -150,6 +154,8 @@ static const struct sample lost[] = {
 	{BUDGET, "ledger_days", "100000"},
 	{ROUTER, "policy", "fastest"},
 	{ROUTER, "threshold", "high"},
+	{ROUTER, "threshold", "1.5"},
+	{ROUTER, "classifier_timeout_ms", "600001"},
 	{ROUTER, "cascade_judge", "a/b"},
 	{CACHE, "enabled", "on"},
 	{CACHE, "ttl", "1h"},
@@ -171,6 +177,16 @@ START_TEST(no_beginning_of_a_good_value_is_without_hope)
 	char line[128];
 	int n = snprintf(line, sizeof line, "%s\r", s->value);
 	ck_assert_msg(!is_hopeless(s->part, s->file, line, (size_t)n), "%s: %s", s->file, line);
+}
+END_TEST
+
+START_TEST(an_exponent_that_comes_with_its_digits_brings_a_number_into_its_range)
+{
+	static const char *const values[] = {"5e-1", "50000.0E-5", "7e"};
+	for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+		ck_assert(!is_hopeless(SESSION, "temperature", values[i], strlen(values[i])));
+	ck_assert_int_eq(check(SESSION, "temperature", "5e-1", 4), 0);
+	ck_assert(is_hopeless(SESSION, "temperature", "5", 1));
 }
 END_TEST
 
@@ -235,6 +251,7 @@ int main(void)
 {
 	Suite *s = suite_create("gateway/prefix");
 	TCase *t = tcase_create("prefix");
+	tcase_add_test(t, an_exponent_that_comes_with_its_digits_brings_a_number_into_its_range);
 	tcase_add_loop_test(t, no_beginning_of_a_good_value_is_without_hope, 0,
 		(int)(sizeof good / sizeof *good));
 	tcase_add_loop_test(t, what_no_bytes_can_mend_is_known_before_its_end, 0,

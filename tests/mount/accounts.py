@@ -61,7 +61,7 @@ def a_good_value_comes_back_and_is_in_tree(m):
         for value in values:
             write(b(name), value + "\n")
             equal((read(b(name)), read(in_tree(m, "good", name))), (value + "\n",) * 2)
-        os.unlink(b(name))
+        harness.reset(b(name))
         equal(read(b(name)), IN_FORCE.get(name, ""))
         assert not exists(in_tree(m, "good", name))
 

@@ -4,10 +4,11 @@
 import errno
 import json
 import os
+import subprocess
 import time
 
 import harness
-from harness import claim, equal, exists, read, read_bytes, refused, shown, write
+from harness import claim, equal, exists, read, read_bytes, refused, shown, wait_for, write
 
 
 @claim()
@@ -428,6 +429,49 @@ def writes_and_closes_never_wait(m):
         harness.quick(lambda t=t: submitted(t), 0.1)
     s.cancel()
     other.idle()
+
+
+@claim(tools=("zsh",))
+def a_verb_that_several_programs_write_is_one_verb(m):
+    def state(*words):
+        wait_for(lambda: read(m("models", "short", "state")).split()[0] in words, "state")
+
+    for shell in ("bash", "dash", "zsh"):
+        for script, word in (("{ printf lo; sleep 0.1; printf 'ad\\n'; }", "ready"),
+                             ("{ printf un; /bin/echo -n lo; /bin/echo -n ad; }", "unloaded"),
+                             ("{ printf lo; echo x > /dev/null; printf 'ad\\n'; }", "ready"),
+                             ("( printf un; sleep 0.1; printf load )", "unloaded")):
+            done = m.sh(script + " > models/short/ctl", shell)
+            equal((shell, script, done.returncode, done.stderr, read(m("models", "short", "error"))),
+                  (shell, script, 0, "", ""))
+            state(word)
+        done = m.sh("{ printf lo; sleep 0.1; echo ve; } > models/short/ctl", shell)
+        assert done.returncode and "error" in done.stderr, done
+        assert "love: not a verb" in read(m("models", "short", "error"))
+        m.sh("{ printf lo; sleep 0.1; } > models/short/ctl; true", shell)
+        assert "ctl: lo: not a verb" in read(m("models", "short", "error"))
+        done = m.sh("{ printf 'fork '; sleep 0.1; echo forked-%s; } > sessions/main/ctl" % shell, shell, check=True)
+        os.rmdir(m("sessions", "forked-" + shell))
+
+
+@claim()
+def a_beginning_of_a_verb_is_refused_by_the_close_and_may_go_on(m):
+    fd = os.open(m("models", "short", "ctl"), os.O_WRONLY)
+    copy = os.dup(fd)
+    os.write(fd, b"un")
+    with refused(errno.EINVAL):
+        os.close(copy)
+    os.write(fd, b"load\n")
+    os.close(fd)
+    equal(read(m("models", "short", "error")), "")
+    fd = os.open(m("models", "short", "ctl"), os.O_WRONLY)
+    os.write(fd, b"un")
+    with refused(errno.EINVAL):
+        os.close(fd)
+    with open(m("models", "short", "ctl"), "w") as f:  # who has opened it closes first
+        child = subprocess.Popen(["sh", "-c", "sleep 0.1; printf load"], stdout=f)
+    equal(child.wait(), 0)
+    wait_for(lambda: read(m("models", "short", "state")) == "ready\n", "the load")
 
 
 harness.main()

@@ -3,6 +3,7 @@
 """Settings are edited with any editor, in the mount and in TREE; changes of TREE are in force
 within a second; SIGHUP rereads all; live names in a TREE are ignored."""
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import time
 
 import harness
-from harness import MODEL, claim, equal, exists, quick, read, soon, write
+from harness import MODEL, claim, equal, exists, quick, read, refused, soon, write
 from programs import typed
 
 
@@ -85,6 +86,111 @@ def a_renamed_over_value_that_is_nonsense_is_refused_and_said(m):
     done = m.sh("echo hot > $S/t.tmp; mv $S/t.tmp $S/temperature", S=s.path)
     assert done.returncode != 0 or read(s("error")).strip(), done
     equal(read(s("temperature")), "0.5\n")
+
+
+# ---- what is put in a setting's place from another file system: unlinked, and made with O_EXCL ----
+
+def placers(m):
+    """Scripts that put $N in the place of $F, a path below the mount's top."""
+    found = ["mv $N $F", "install -m 600 $N $F", "cp --remove-destination $N $F", "cp -p $N $F"]
+    if shutil.which("rsync"):
+        found += ["rsync -I $N $F", "rsync -I --inplace $N $F"]
+    if shutil.which("git"):
+        found.append("rm -rf $G; mkdir -p $G/$(dirname $F); mv $N $G/$F; git -C $G init -q; git -C $G add .;"
+                     "git -C $G -c user.name=a -c user.email=b commit -qm x &&"
+                     "git --git-dir=$G/.git --work-tree=. checkout -qf -- $F")
+    return [(script, dict(N=os.path.join(m.top, "new"), G=os.path.join(m.top, "repository"))) for script in found]
+
+
+def place(m, script, file, text, environment):
+    write(environment["N"], text)
+    return m.sh(script, F=file, **environment)
+
+
+@claim()
+def mv_install_git_and_rsync_put_a_value_in_a_settings_place(m):
+    s = m.session()
+    for script, environment in placers(m):
+        for file, old, new in (("models/short/quality", "0.25\n", "0.75\n"), ("cache/ttl", "60\n", "90\n"),
+                               ("sessions/%s/system" % s.name, "old\n", "new words\nof two lines\n"),
+                               ("sessions/%s/messages.json" % s.name, "[]\n",
+                                '[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]\n')):
+            write(m(file), old)
+            done = place(m, script, file, new, environment)
+            equal((script, file, done.returncode, done.stderr), (script, file, 0, ""))
+            if file.endswith(".json"):
+                equal([x["content"] for x in s.messages()][-2:], ["a", "b"])
+            else:
+                equal(read(m(file)), new)
+    m.sh("rm models/short/quality cache/ttl", check=True)
+
+
+@claim()
+def what_is_refused_in_a_settings_place_is_an_error_and_leaves_the_old_value(m):
+    s = m.session()
+    for script, environment in placers(m):
+        for file, old, new in (("models/short/quality", "0.25\n", "hot\n"), ("models/short/quality", "0.25\n", "7"),
+                               ("cache/ttl", "60\n", "soon\n"), ("budgets/default/limit", "3\n", "-3.50\n"),
+                               ("sessions/%s/system" % s.name, "old\n", "x" * 1500000),
+                               ("sessions/%s/temperature" % s.name, "0.5\n", "hot\n")):
+            write(m(file), old)
+            done = place(m, script, file, new, environment)
+            assert done.returncode and done.stderr, (script, file, done)
+            equal((script, file, read(m(file))), (script, file, old))
+            said = read(m(os.path.dirname(file), "error"))
+            if len(new) > 1000000 and script == "rsync -I $N $F":
+                continue  # it is too long for the file that rsync makes beside it
+            assert said.startswith(os.path.basename(file) + ": must be "), (script, file, said)
+    m.sh("rm models/short/quality cache/ttl budgets/default/limit", check=True)
+
+
+@claim()
+def rules_put_in_the_place_of_others_are_in_force_and_bad_ones_leave_the_old(m):
+    file = "guards/input/placed.rules"
+    for script, environment in placers(m):
+        s = m.session()
+        write(m(file), "block old /oldword/\n")
+        done = place(m, script, file, "block new /newword/\n", environment)
+        equal((script, done.returncode, done.stderr), (script, 0, ""))
+        with refused(errno.EPERM):
+            s.submit("a newword")
+        assert s.ask("an oldword")
+        done = place(m, script, file, "block new (((\n", environment)
+        # git and rsync, which renames, do not look at what a close says, or there is none.
+        assert done.returncode or "git" in script or script == "rsync -I $N $F", (script, done)
+        equal(read(m(file)), "block new (((\n")
+        assert "placed.rules:1:11" in read(m("guards", "status")), script
+        with refused(errno.EPERM):
+            s.submit("a newword")
+        assert s.ask("an oldword"), script  # those before are in force
+    m.sh("rm " + file, check=True)
+
+
+@claim()
+def a_key_can_be_moved_in_place(m):
+    for name in ("first", "second"):
+        write(os.path.join(m.top, "secret"), "sk-%s\n" % name)
+        m.sh("mv ../secret models/short/key", check=True)
+    m.sh("rm models/short/key", check=True)
+
+
+@claim()
+def a_file_that_was_not_unlinked_is_not_made_anew(m):
+    s = m.session(temperature="0.5")
+    done = m.sh("rm $S/temperature; set -C; echo 1 > $S/temperature", S=s.path)
+    assert done.returncode and "overwrite" in done.stderr, done
+    equal(read(s("temperature")), "0\n")
+    with refused(errno.EEXIST):
+        open(s("top_p"), "x")
+    os.unlink(s("top_p"))
+    with open(s("top_p"), "x") as f:
+        f.write("0.5\n")
+    equal(read(s("top_p")), "0.5\n")
+    with refused(errno.EEXIST):
+        open(s("top_p"), "x")
+    os.unlink(s("status"))
+    with refused(errno.EACCES):
+        open(s("status"), "x")
 
 
 # ---- TREE from outside ----

@@ -99,11 +99,11 @@ def a_setting_that_ships_returns_to_its_default_when_it_is_removed(_):
             for file in sorted(os.listdir(os.path.join(EXAMPLE, part))):
                 tree = os.path.join(m.tree, part, file)
                 equal(read(m(part, file)), read(tree))
-                os.unlink(m(part, file))
+                harness.reset(m(part, file))
                 assert not os.path.exists(tree), tree
                 equal((file, said(read(m(part, file)))),
                       (file, said(read(os.path.join(EXAMPLE, part, file)))))
-                os.unlink(m(part, file))  # there is nothing more to reset
+                harness.reset(m(part, file))  # there is nothing more to reset
         equal(read(m("status")), "ok\n")
 
 

@@ -32,6 +32,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 
@@ -419,6 +420,23 @@ def write(path, text):
         raise
     os.close(fd)
     assert n == len(data), "%d of %d bytes written" % (n, len(data))
+
+
+def reset(path):
+    """Unlinks a file that is there again at once: to the thread that unlinks it only after a second."""
+    failed = []
+
+    def unlink():
+        try:
+            os.unlink(path)
+        except OSError as e:
+            failed.append(e)
+
+    thread = threading.Thread(target=unlink)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
 
 
 def exists(path):

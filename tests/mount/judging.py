@@ -93,7 +93,7 @@ def judges_are_paid_by_whose_text_they_judge(m):
             with refused(errno.EDQUOT):
                 write(s("in"), "hello once more")
     finally:
-        os.unlink(m("models", "short", "price_input"))
+        harness.reset(m("models", "short", "price_input"))
         if read(m("budgets", me, "limit")).strip():
             os.rmdir(m("budgets", me))
 

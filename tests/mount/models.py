@@ -80,7 +80,7 @@ def a_default_that_answers_no_prompts_is_refused_and_its_error_says_why(m):
     equal((os.readlink(m("models", "default")), read(m("status"))), ("tiny", "ok\n"))
     equal(read(m("models", name, "error")),
           "default: the model %s does not chat: chat is none of its capabilities\n" % name)
-    os.unlink(m("models", name, "capabilities"))
+    harness.reset(m("models", name, "capabilities"))
     m.sh("ln -sfn %s models/default" % name, check=True)
     equal(read(m("models", name, "error")), "")
     # What TREE says is in force all the same, and in status.

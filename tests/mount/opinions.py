@@ -29,7 +29,7 @@ def setting(m, **values):
         yield
     finally:
         for file in values:
-            os.unlink(m("router", file))
+            harness.reset(m("router", file))
 
 
 @contextlib.contextmanager
@@ -221,7 +221,7 @@ def a_model_that_cannot_be_paid_has_no_say_and_refuses_nothing(m):
             assert "budget" in d["classifier"]["why"], d
             equal(explain(m, "hi")["class_by"], "rules")
         finally:
-            os.unlink(m("budgets", me, "limit"))
+            harness.reset(m("budgets", me, "limit"))
         s = fresh(m)  # the session's own ceiling is one, too
         write(s("max_cost"), "1\n")
         equal(s.ask(ASKED), shown(FIRST))

@@ -101,7 +101,7 @@ def a_good_value_comes_back_and_is_in_tree_and_unlink_resets(m):
             write(m(file), value + "\n")
             equal((file, read(m(file)), read(in_tree(m, file))), (file,) + (value + "\n",) * 2)
             equal(os.stat(m(file)).st_size, len(value) + 1)
-        os.unlink(m(file))
+        harness.reset(m(file))
         equal((file, read(m(file))), (file, default))
         assert not exists(in_tree(m, file))
     equal(read(m("status")), "ok\n")
@@ -139,7 +139,7 @@ def nonsense_is_refused_at_the_write_and_changes_nothing(m):
             with refused(errno.EINVAL):
                 write(m(file), bad[0] + "\n")
             equal((read(m(file)), read(in_tree(m, file))), (good[0] + "\n",) * 2)
-            os.unlink(m(file))
+            harness.reset(m(file))
 
 
 @claim(limit=90)
@@ -159,7 +159,7 @@ def settings_are_edited_with_editors(m):
             equal((script, read(m(file)), read(in_tree(m, file))), (script, new + "\n", new + "\n"))
             only_files(m, os.path.dirname(file))
             equal(os.listdir(in_tree(m, os.path.dirname(file))), [os.path.basename(file)])
-        os.unlink(m(file))
+        harness.reset(m(file))
 
 
 @claim()
@@ -171,7 +171,7 @@ def the_lines_of_weights_and_classes_are_edited_with_editors(m):
         m.sh("cp $F $OUT && cp $OUT $F && cat $OUT > $F", F=m(file), OUT=os.path.join(m.top, "copy"),
              check=True)
         equal(read(in_tree(m, file)), text)
-        os.unlink(m(file))
+        harness.reset(m(file))
         equal((read(m(file)), exists(in_tree(m, file))), (text, False))
 
 

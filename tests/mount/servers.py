@@ -87,4 +87,4 @@ def without_local_models(m):
         yield
     finally:
         for name in ("tiny", "short"):
-            os.unlink(m("models", name, "capabilities"))  # at once, as an empty write is not
+            harness.reset(m("models", name, "capabilities"))  # at once, as an empty write is not

@@ -151,11 +151,88 @@ def a_value_in_pieces_is_refused_by_the_piece_that_spoils_it(m):
 @claim()
 def values_byte_by_byte_without_a_newline_are_taken(m):
     s = m.session()
-    for name, value in (("temperature", "5e-1"), ("presence_penalty", "-1.5"), ("model", "tiny"), ("model", "default"),
+    for name, value in (("temperature", "2e-1"), ("presence_penalty", "-1.5"), ("model", "tiny"), ("model", "default"),
                         ("model", "auto"), ("seed", "18446744073709551615"), ("truncate", "middle"),
                         ("truncate", "oldest-turns"), ("max_cost", "0.000000001"), ("format", "json")):
         m.sh("printf %%s '%s' | dd bs=1 of=$S/%s status=none" % (value, name), check=True, S=s.path)
         equal(read(s(name)), value + "\n")
+
+
+@claim()
+def files_of_a_windows_editor_simply_work(m):
+    s = m.session()
+    mark = "\ufeff"
+    for file, text, value in ((s("temperature"), mark + "0.5\r\n", "0.5\n"), (s("temperature"), mark + "0.75", "0.75\n"),
+                              (s("system"), mark + "one\r\ntwo\r\n", "one\ntwo\n"),
+                              (s("stop"), mark + "###\r\nEND\r\n", "###\nEND\n"), (s("model"), mark + "tiny\r\n", "tiny\n"),
+                              (m("models", "short", "quality"), mark + "0.5\r\n", "0.5\n"),
+                              (m("models", "short", "path"), mark + harness.SHORT + "\r\n", harness.SHORT + "\n"),
+                              (m("router", "policy"), mark + "cost\r\n", "cost\n"),
+                              (m("router", "weights"), mark + "load 1\r\ncold 2\r\n", None),
+                              (m("cache", "ttl"), mark + "60\r\n", "60\n"),
+                              (m("budgets", "default", "limit"), mark + "3\r\n", "3\n")):
+        for script in ("cat $N > $F", "dd bs=1 if=$N of=$F status=none", "cp $N $F", "mv $N $F"):
+            with open(os.path.join(m.top, "windows"), "w", newline="") as f:
+                f.write(text)
+            done = m.sh(script, F=file, N=os.path.join(m.top, "windows"))
+            equal((script, file, done.returncode, done.stderr), (script, file, 0, ""))
+            if value:
+                equal(read(file), value)
+    assert "load 1\n" in read(m("router", "weights")), read(m("router", "weights"))
+    m.sh("rm models/short/quality router/policy router/weights cache/ttl budgets/default/limit", check=True)
+    with open(s("messages.json"), "w", newline="") as f:
+        f.write(mark + '[\r\n{"role": "user", "content": "a"},\r\n{"role": "assistant", "content": "b"}]\r\n')
+    equal([x["content"] for x in s.messages()][-2:], ["a", "b"])
+    with open(m("guards", "input", "windows.rules"), "w", newline="") as f:
+        f.write(mark + "block word /badword/\r\n# more\r\n")
+    with refused(errno.EPERM):
+        write(s("in"), "a badword")
+    m.sh("rm guards/input/windows.rules", check=True)
+    with open(m("models", "short", "key"), "w", newline="") as f:
+        f.write(mark + "sk-1\r\n")
+    m.sh("rm models/short/key", check=True)
+    with open(os.path.join(m.tree, "models", "short", "quality"), "w", newline="") as f:
+        f.write(mark + "0.125\r\n")
+    harness.soon(lambda: read(m("models", "short", "quality")) == "0.125\n", "the value")
+    equal(read(m("status")), "ok\n")
+    m.sh("rm models/short/quality", check=True)
+
+
+@claim()
+def what_is_too_long_or_not_text_is_told_with_what_is_allowed(m):
+    s = m.session()
+    for file, text, allowed in ((s("system"), b"x" * 1200000, "system: must be any UTF-8 text of at most 1 MiB"),
+                                (s("system"), b"x\xff\n", "system: not UTF-8; must be any UTF-8 text"),
+                                (m("models", "short", "key"), b"k" * 9000, "key: must be one line of printable ASCII"),
+                                (m("models", "short", "remote_name"), b"   \n", "remote_name: must be one line"),
+                                (m("models", "short", "endpoint"), b"  \n", "endpoint: must be the URL of a server"),
+                                (m("cache", "ttl"), b"7" * 1200000, "ttl: must be whole seconds"),
+                                (m("router", "classes"), b"code\0 1\n", "classes: must be UTF-8 text")):
+        before = b"" if file.endswith("key") else harness.read_bytes(file)
+        with refused(errno.EINVAL, errno.EFBIG, errno.EILSEQ):
+            with open(file, "wb", buffering=0) as f:
+                for at in range(0, len(text), 65536):
+                    f.write(text[at:at + 65536])
+        said = read(os.path.join(os.path.dirname(file), "error"))
+        assert said.startswith(allowed), said
+        equal(b"" if file.endswith("key") else harness.read_bytes(file), before)
+
+
+@claim(tools=("zsh",))
+def a_number_beyond_its_range_is_the_error_of_printf_in_each_shell(m):
+    s = m.session(temperature="0.5")
+    for shell in ("bash", "dash", "zsh"):
+        for file, good, bad in ((s("temperature"), "0.5\n", "2.5"), (m("models", "short", "quality"), "0.5\n", "2"),
+                                (m("router", "threshold"), "0.25\n", "7"), (m("cache", "ttl"), "60\n", "-1"),
+                                (m("budgets", "default", "limit"), "3\n", "1000000001")):
+            write(file, good)
+            done = m.sh("{ printf -- %s > $F; } && echo fine" % bad, shell, F=file)
+            assert not done.stdout and done.returncode and "error" in done.stderr, (shell, file, done)
+            equal(read(file), good)
+            name = os.path.basename(file)
+            said = read(os.path.join(os.path.dirname(file), "error"))
+            assert said.startswith(name + ": must be "), said
+    m.sh("rm models/short/quality router/threshold cache/ttl budgets/default/limit", check=True)
 
 
 @claim()
@@ -199,7 +276,7 @@ def unlink_resets_to_the_default(m):
     for name, values in GOOD.items():
         default = read(os.path.join(fresh, name))
         write(s(name), values[-1] + "\n")
-        os.unlink(s(name))
+        harness.reset(s(name))
         equal((name, read(s(name))), (name, default))
 
 
@@ -209,7 +286,7 @@ def unlink_of_a_live_file_succeeds_without_effect(m):
     s.ask("hello")
     for name in ("in", "out", "chat", "status", "error", "usage", "trace", "events", "ctl",
                  "messages.json"):
-        os.unlink(s(name))
+        harness.reset(s(name))
     equal(len(s.messages()), 2)
 
 

@@ -110,6 +110,7 @@ def text_that_a_rule_blocks_is_not_served_because_it_was_gone_for_a_moment(m):
         second = m.session(model="far")
         second.submit("q")
         wait_for(lambda: second.status() == "queued", "second one at the gate")
+        wait_for(lambda: len(server.requests()) == 1, "first request")
         os.unlink(rules)
         first.cancel()
         wait_for(lambda: len(server.requests()) == 2, "second request")

@@ -38,7 +38,7 @@ def error_says_what_was_wrong_with_the_last_write(m):
         with refused(errno.EINVAL):
             write(m(directory, name), value + "\n")
         assert read(m(directory, "error")).startswith(name + ": "), read(m(directory, "error"))
-        os.unlink(m(directory, name))
+        harness.reset(m(directory, name))
         equal(read(m(directory, "error")), "")
     # One of the same name is another.
     with refused(errno.EINVAL):
@@ -90,7 +90,7 @@ def a_good_value_comes_back_and_is_in_tree(m):
             write(f(name), value + "\n")
             equal((name, read(f(name)), read(in_tree(m, "good", name))),
                   (name,) + (value + "\n",) * 2)
-        os.unlink(f(name))
+        harness.reset(f(name))
         equal((name, read(f(name))), (name, ""))
         assert not exists(in_tree(m, "good", name)), name
     equal(read(m("status")), "ok\n")

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What of a file's text is the value in it. An editor ends the last line; one of another system
+ * ends each with two bytes and writes a byte order mark before the first. None of that is part of a
+ * value, be it written to the mount or found in TREE.
+ *
+ * No state, any thread.
+ */
+#include "fs/value.h"
+
+#include <string.h>
+
+size_t value_length(const char *text, size_t len)
+{
+	if (!len || text[len - 1] != '\n')
+		return len;
+	len--;
+	return len && text[len - 1] == '\r' ? len - 1 : len;
+}
+
+static const char mark[] = "\xef\xbb\xbf";
+enum { MARK = sizeof mark - 1 };
+
+size_t value_begin(const char *text, size_t len)
+{
+	return len >= MARK && !memcmp(text, mark, MARK) ? MARK : 0;
+}
+
+bool value_may_begin(const char *text, size_t len)
+{
+	return len < MARK && len && !memcmp(text, mark, len);
+}
+
+size_t value_clean(char *text, size_t len)
+{
+	size_t n = 0;
+	len = value_length(text, len);
+	for (size_t i = value_begin(text, len); i < len; i++)
+		if (text[i] != '\r' || i + 1 == len || text[i + 1] != '\n')
+			text[n++] = text[i];
+	return n;
+}
+
+bool value_json_whole(const char *text, size_t len)
+{
+	int depth = 0;
+	bool in_string = false;
+	for (size_t i = 0; i < len; i++) {
+		char c = text[i];
+		if (in_string && c == '\\')
+			i++;
+		else if (in_string)
+			in_string = c != '"';
+		else if (c == ' ' || c == '\t' || c == '\r' || c == '\n')
+			continue;
+		else if (depth == 0 && c != '[')
+			return true;
+		else if (c == '"')
+			in_string = true;
+		else if (c == '[' || c == '{')
+			depth++;
+		else if ((c == ']' || c == '}') && --depth == 0)
+			return true;
+	}
+	return false;
+}
