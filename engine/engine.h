@@ -209,6 +209,20 @@ typedef void engine_event_fn(void *arg, const struct engine_event *event);
 
 #define ENGINE_CANDIDATES_MAX 4
 
+/*
+ * Whether a text, as it comes, is one JSON value: what holds answers with `json`, but as wide as
+ * RFC 8259, nested 64 deep at most; for answers of others. Zeroed memory is the start; copied by
+ * value. No white space may follow the value.
+ */
+struct engine_json {
+	uint64_t state[4];
+};
+/* Takes text[0..n). How many bytes of it can be: n, or it cannot go on with the next one, and *j is
+ * as it was before that. */
+size_t engine_json_feed(struct engine_json *j, const char *text, size_t n);
+/* The value is whole: the text may end here. */
+bool engine_json_may_end(const struct engine_json *j);
+
 struct engine_request {
 	const uint32_t *ids; /* the prompt; copied */
 	size_t n_ids;

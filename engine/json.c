@@ -174,11 +174,11 @@ static bool take_hex(struct json_state *s, unsigned char c)
 		return false;
 	s->hex = (uint16_t)(s->count ? s->hex << 4 | digit : digit);
 	s->count++;
-	if (s->count == 2 && s->hex >= 0xD8 && s->hex <= 0xDF)
+	if (s->count == 2 && s->hex >= 0xD8 && s->hex <= 0xDF && !s->wide)
 		return false; /* a surrogate */
 	if (s->count == 4) {
 		s->place = STRING;
-		return s->hex != 0;
+		return s->hex != 0 || s->wide;
 	}
 	return true;
 }
@@ -219,7 +219,7 @@ static bool take_in_string(struct json_state *s, unsigned char c)
 /* A digit while at most `most` are seen. */
 static bool more_digits(struct json_state *s, unsigned char c, unsigned most)
 {
-	return is_digit(c) && s->count++ < most;
+	return is_digit(c) && (s->wide || s->count++ < most);
 }
 
 static bool first_digit(struct json_state *s, unsigned char c, enum place next)
@@ -293,7 +293,7 @@ static bool take_in_number(struct json_state *s, unsigned char c)
 static bool take_between(struct json_state *s, unsigned char c)
 {
 	if (c == ' ' || c == '\n' || c == '\t' || c == '\r')
-		return s->space++ < JSON_MAX_SPACE;
+		return s->wide || s->space++ < JSON_MAX_SPACE;
 	s->space = 0;
 	switch (s->place) {
 	case VALUE_OR_CLOSE:

@@ -30,6 +30,8 @@ struct json_state {
 	uint8_t low, high; /* range of the next byte of a UTF-8 sequence */
 	uint8_t space;     /* white space in a row */
 	bool key;          /* the string is a key */
+	bool wide;         /* all of the RFC but JSON_MAX_DEPTH: set after json_init; the masks and
+			      json_bytes_to_end are not for it */
 	uint16_t hex;
 };
 

@@ -102,6 +102,14 @@ static bool look_in_memory(struct cache *c, const struct cache_ask *ask, struct 
 	return hit;
 }
 
+bool cache_is_on(struct cache *c)
+{
+	pthread_mutex_lock(&c->lock);
+	bool on = cache_settings_on(&c->settings);
+	pthread_mutex_unlock(&c->lock);
+	return on;
+}
+
 bool cache_knows(struct cache *c, const struct cache_ask *ask)
 {
 	struct cache_key key;

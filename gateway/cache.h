@@ -75,6 +75,8 @@ struct cache_found {
 int cache_begin(struct cache_ticket **out, struct cache *c, struct cache_ask *ask,
 	struct answer *leader, struct cache_found *found,
 	void (*done)(void *arg, const struct cache_found *found), void *arg);
+/* It is turned on, and keeps something. Any thread. */
+bool cache_is_on(struct cache *c);
 /* Whether an answer to just this is there, in memory or on the disk as far as is known: cache_begin
  * would find it. Leaves no trace. Any thread. */
 bool cache_knows(struct cache *c, const struct cache_ask *ask);

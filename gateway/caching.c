@@ -392,7 +392,7 @@ void caching_begin(struct request *r)
 	struct cache_found f = {0};
 	r->stage = STAGE_CACHE;
 	r->asks_again = false;
-	if (stages_is_over(r))
+	if (stages_is_over(r) || (is_cached(&r->settings) && caching_wait_begin(r)))
 		return;
 	struct err err;
 	int e = guards_stage(r->g->guards, GUARD_OUTPUT, NULL, NULL, &r->guards_age, &err);
@@ -444,6 +444,7 @@ void caching_check_guards(struct request *r)
 
 void caching_leave(struct request *r)
 {
+	caching_wait_end(r);
 	stop_following(r);
 	r->ticket = cache_drop(r->ticket);
 }

@@ -27,6 +27,7 @@ struct turn {
 	enum turn_state state;
 	struct trace_packed trace; /* of the request; zeros when it was not asked */
 	money cost;                /* of it */
+	bool killed;               /* decoded: it was under way when the daemon was killed */
 	bool asked;                /* by a request, not by messages.json or a fork */
 };
 

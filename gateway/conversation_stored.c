@@ -129,6 +129,7 @@ int conversation_decode(struct conversation *c, uint64_t serial, const char *val
 	if (r == 0) {
 		conversation_last(c)->trace = h.trace;
 		conversation_last(c)->cost = h.cost;
+		conversation_last(c)->killed = h.letter == state_letters[TURN_RUNNING];
 		conversation_set_before(c, text_ref(before));
 	}
 	if (r < 0 || c->next_serial < next)

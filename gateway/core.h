@@ -94,6 +94,8 @@ struct gateway {
 	struct opinions *opinions;
 	struct cache *cache;
 	struct loop_timer idle_timer;
+	struct list routes_due; /* struct session, due: the loop's, or the end's */
+	struct loop_timer routes_timer;
 	struct loop_work stop_work;
 	struct loop_work
 		stored_work; /* tells who waits for the store, once for all that is posted */

@@ -291,6 +291,9 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, st
 	g->started_ns = clock_real_ns();
 	list_init(&g->idle_timer.link);
 	g->idle_timer.run = unload_idle;
+	list_init(&g->routes_due);
+	list_init(&g->routes_timer.link);
+	g->routes_timer.run = session_routes_run;
 	list_init(&g->stored_work.link);
 	g->stored_work.run = tell_stored;
 	list_init(&g->stop_work.link);
@@ -358,6 +361,7 @@ struct gateway *gateway_free(struct gateway *g)
 	g->http = http_free(g->http);
 	/* Nobody asks it any more, and what it has to write is written. */
 	g->cache = cache_free(g->cache);
+	session_store_rest(g);
 	/* Whoever still holds a session finds an empty store behind it: nothing is written any
 	 * more. */
 	store_close(g->store);

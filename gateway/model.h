@@ -122,6 +122,12 @@ void model_unload_idle(struct model *m, uint64_t since_ns);
  * the router's. 0; 1: it cannot be known, as a local model is not loaded; -ENOMEM. Without locks:
  * takes the gateway's. */
 int model_identity(struct model *m, const char *session, struct buf *out);
+/* It is this process's, may be loaded and is not: then the identity is not known until it is. */
+bool model_awaits_load(struct model *m);
+/* The identity is that of all models: it is virtual, or has a fallback. */
+bool model_may_be_another(struct model *m);
+/* new reference: one that is being loaded; NULL: none. Takes the gateway's lock. */
+struct model *model_being_loaded(struct gateway *g);
 /* The longest answer it may give; 0: no limit of its own. */
 uint32_t model_max_tokens(struct model *m);
 /* Its server refused its key: one that is in a file is read again for the next request. */

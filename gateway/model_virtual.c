@@ -206,3 +206,34 @@ int model_identity(struct model *m, const char *session, struct buf *out)
 	text_put(fallback);
 	return r;
 }
+
+bool model_awaits_load(struct model *m)
+{
+	pthread_mutex_lock(&m->lock);
+	bool local = !m->is_virtual && !m->retired && !model_is_upstream(m) &&
+		     model_settings_is_set(&m->settings, MODEL_PATH);
+	bool awaits = local && (m->state == MODEL_UNLOADED || m->state == MODEL_LOADING);
+	pthread_mutex_unlock(&m->lock);
+	return awaits;
+}
+
+bool model_may_be_another(struct model *m)
+{
+	struct text *fallback = m->is_virtual ? NULL : model_fallback(m);
+	bool another = m->is_virtual || fallback;
+	text_put(fallback);
+	return another;
+}
+
+struct model *model_being_loaded(struct gateway *g)
+{
+	struct model **all = gateway_all_models(g), *found = NULL;
+	for (size_t i = 0; all && all[i]; i++) {
+		pthread_mutex_lock(&all[i]->lock);
+		if (!found && all[i]->state == MODEL_LOADING)
+			found = model_ref(all[i]);
+		pthread_mutex_unlock(&all[i]->lock);
+	}
+	gateway_put_models(all);
+	return found;
+}

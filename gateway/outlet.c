@@ -3,9 +3,9 @@
  * Text passes three gates. The rules (guard.h) let through what can no longer become part of a
  * match; at its end, whole or broken off, that is all but the matches. What they let through is
  * `clean`. A judge, where one is asked, looks at all of `clean` each time there is a window more of
- * it, and at its end; with the actions block and replace, nothing is released that it has not seen,
- * nor is it asked about the rest of a text that broke off. The last gate is the ledger: text is
- * released when the tokens that had been produced with it are covered.
+ * it, and at its end, also where the text broke off; with the actions block and replace, nothing is
+ * released that it has not seen. The last gate is the ledger: text is released when the tokens that
+ * had been produced with it are covered.
  *
  * A judge that says unsafe ends the text: with the replacement, or as a block. What it had passed
  * before stays said.
@@ -208,8 +208,10 @@ static void no_verdict(struct outlet *o, const struct judge_verdict *v)
 	o->is_makeshift = true;
 	if (open)
 		return;
-	o->ended = false;
 	o->clean.len = o->judged;
+	if (o->ended && o->code < 0)
+		return; /* it had broken off: that is the reason */
+	o->ended = false;
 	if (v->unpaid)
 		end(o, v->status, &v->err);
 	end(o, err_set(&err, -EPERM, "blocked: the output judge gave no verdict: %s", v->err.text),
@@ -246,10 +248,6 @@ static void ask_judge(struct outlet *o)
 		return;
 	if (!o->ended && fresh_chars(o) < o->moderation->window_chars)
 		return;
-	if (o->ended && o->code < 0) {
-		o->clean.len = holds(o) ? o->judged : o->clean.len;
-		return;
-	}
 	struct judge_verdict v = {0};
 	o->looking_at = o->clean.len;
 	const struct judge_job job = {

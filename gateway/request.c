@@ -63,6 +63,7 @@ static struct request *make(struct gateway *g, uint64_t id, uid_t uid)
 	r->finish = "";
 	list_init(&r->link);
 	stages_init(r);
+	caching_wait_init(r);
 	return r;
 }
 
@@ -112,6 +113,7 @@ struct request *request_put(struct request *r)
 	request_inbox_free(r->inbox);
 	text_put(r->prompt);
 	text_put(r->error);
+	text_put(r->said);
 	settings_clear(&r->settings);
 	route_free(r->route);
 	router_decision_free(r->decision);
@@ -255,6 +257,7 @@ void request_settle(struct request *r, enum request_state state, int code, const
 	request_settle_turn(r);
 	leave_session(r);
 	answer_end(r->answer, code, state == REQUEST_CANCELLED);
+	session_store_ended(r->session, r); /* its readers need not wait for that */
 	stages_post(r);
 	request_put(r);
 }

@@ -7,6 +7,7 @@
 #include "gateway/answer.h"
 #include "gateway/book.h"
 #include "gateway/cache.h"
+#include "gateway/caching_wait.h"
 #include "gateway/conversation.h"
 #include "gateway/embedding.h"
 #include "gateway/gate.h"
@@ -95,6 +96,7 @@ struct request {
 	bool messages;          /* no prompt: a messages.json that was refused */
 	struct request *behind; /* the newest request was that prompt when messages were refused,
 				   which this is; a reference, or NULL */
+	uint64_t turn_serial;   /* of its turn, also when it has been settled; 0: it had none */
 	struct turn replaced;   /* that its own took the place of; user NULL: none */
 	int code;
 	struct text *error;
@@ -109,6 +111,7 @@ struct request {
 	struct route *route;  /* the models it is tried on, and what came of each; or NULL */
 	struct router_decision
 		*decision;          /* that the route is from; NULL: the session named a model */
+	struct text *said;          /* restored: what `trace` said of both; or NULL */
 	enum cache_level served_by; /* the cache gave the answer; 0: it did not */
 	struct book_claim *claim;   /* until it is settled; NULL: it costs nothing */
 	bool claim_started;
@@ -122,6 +125,7 @@ struct request {
 	/* The loop's. */
 	enum request_stage stage;
 	struct cache_ticket *ticket;
+	struct caching_wait cache_wait;
 	uint64_t guards_age;   /* fingerprint of the output guards that its key has */
 	struct answer *leader; /* STAGE_FOLLOW */
 	uint64_t leader_at;    /* so much of it was taken */

@@ -21,8 +21,6 @@
 #include "gateway/channels.h"
 #include "gateway/stages.h"
 
-enum { EVENTS_MAX = 8192, EVENTS_KEEP = 6144 };
-
 static void look_after(struct loop_work *work);
 
 /* ---- the object ---- */
@@ -43,6 +41,7 @@ struct session *session_make(struct gateway *g, const char *id, bool ask)
 	list_init(&s->chat_watch);
 	list_init(&s->events_watch);
 	list_init(&s->work.link);
+	list_init(&s->due);
 	s->work.run = look_after;
 	s->conversation.next_serial = 1;
 	s->attr.created_ns = s->attr.changed_ns = clock_real_ns();
@@ -66,6 +65,7 @@ struct session *session_put(struct session *s)
 		request_put(list_entry(link, struct request, link));
 	}
 	request_put(s->newest);
+	request_put(s->routed);
 	settings_clear(&s->settings);
 	conversation_free(&s->conversation);
 	text_put(s->note);
@@ -122,6 +122,7 @@ int session_begin_turn(struct session *s, struct request *r)
 	int e = session_add_turn(s, r, r->answer);
 	if (e == 0) {
 		r->in_turn = true;
+		r->turn_serial = conversation_last(&s->conversation)->serial;
 		session_poke(s, SESSION_CHAT_CHANGED);
 	}
 	store_end(s->g->store);
@@ -160,6 +161,8 @@ static void look_after(struct loop_work *work)
 	uint64_t events_bytes = s->events.len;
 	pthread_mutex_unlock(&s->lock);
 	fire(s, flags, chat_bytes, events_bytes);
+	if (flags & SESSION_ROUTE_DUE)
+		session_route_due(s);
 	if (r)
 		stages_start(r);
 	request_put(r);
@@ -202,53 +205,6 @@ void session_touch(struct session *s)
 	s->attr.changed_ns = clock_real_ns();
 	stamp_views(s, s->attr.changed_ns);
 	session_store(s);
-}
-
-static void trim_events(struct session *s, unsigned *flags)
-{
-	if (s->events.len <= EVENTS_MAX)
-		return;
-	size_t from = s->events.len - EVENTS_KEEP;
-	char *line = memchr(s->events.data + from, '\n', s->events.len - from);
-	buf_consume(&s->events, line ? (size_t)(line + 1 - s->events.data) : s->events.len);
-	*flags = SESSION_EVENTS_CHANGED;
-}
-
-/* The beginning of its line. event: a word of ours. */
-static int add_event(struct buf *out, const char *event, const struct request *r)
-{
-	int e = buf_reserve(out, 64 + TEXT_TIME_MAX + TEXT_NUMBER_MAX + strlen(event));
-	if (e < 0)
-		return e;
-	char *p = text_time(out->data + out->len, clock_real_ns());
-	p = stpcpy(stpcpy(stpcpy(p, ", \"event\": \""), event), "\"");
-	if (r)
-		p = text_number(stpcpy(p, ", \"request\": "), r->id);
-	*p = '\0';
-	out->len = (size_t)(p - out->data);
-	return 0;
-}
-
-void session_event(struct session *s, const char *event, const struct request *r)
-{
-	size_t before = s->events.len;
-	int e = add_event(&s->events, event, r);
-	if (e == 0 && r && r->code)
-		e = buf_printf(&s->events, ", \"errno\": %d", -r->code);
-	if (e == 0 && r && r->error) {
-		e = buf_append_str(&s->events, ", \"error\": ");
-		e = e ? e : text_append_json(&s->events, r->error->bytes, r->error->len);
-	}
-	if (e == 0 && r && r->sent_again && r->prompt)
-		e = buf_printf(&s->events, ", \"bytes\": %zu", r->prompt->len);
-	e = e ? e : buf_append_str(&s->events, "}\n");
-	if (e < 0) {
-		s->events.len = before;
-		return;
-	}
-	unsigned flags = SESSION_EVENTS_GREW;
-	trim_events(s, &flags);
-	session_poke(s, flags);
 }
 
 void session_set_newest(struct session *s, struct request *r, uint64_t serial)

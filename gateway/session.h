@@ -40,12 +40,17 @@ struct session {
 	uint32_t n_pending;    /* drafts that hold readers back */
 	uint64_t flush_serial; /* of what was flushed or refused last */
 	struct buf events;
+	size_t events_unsaved; /* bytes at its end that the store has not got */
+	uint64_t events_next;  /* number of the next record there */
 	struct session_sums sums;
 	uint64_t view_bytes[N_SESSION_VIEWS], view_ns[N_SESSION_VIEWS];
 	unsigned flags;
 
 	struct list newest_watch, chat_watch, events_watch; /* the watch table's */
 	struct loop_work work;
+
+	struct request *routed; /* how it was routed is not in the store yet; a reference */
+	struct list due;        /* the loop's: in the gateway's list of such sessions */
 };
 
 enum { /* what session->work has to do */
@@ -54,6 +59,7 @@ enum { /* what session->work has to do */
 	SESSION_EVENTS_GREW = 4,
 	SESSION_EVENTS_CHANGED = 8, /* not only at its end */
 	SESSION_CHAT_GREW = 16,
+	SESSION_ROUTE_DUE = 32, /* session_route_due */
 };
 
 /* new, all defaults, in no table. NULL when memory is out. */
@@ -84,7 +90,10 @@ void session_put_turn_back(struct session *s, struct turn *t);
  * error. One that was not answered, or is answered again, makes room and is in r->replaced. 0, or
  * -ENOMEM and nothing has changed. */
 int session_add_turn(struct session *s, struct request *r, struct answer *answer);
+/* r may be NULL: it is of none. */
 void session_event(struct session *s, const char *event, const struct request *r);
+/* The same, but nobody is told: with what session_poke is to be. */
+unsigned session_events_add(struct session *s, const char *event, const struct request *r);
 /* Of a channel, whose session nobody can look into: how r ended is for its user's model_ask_error
  * or gateway_channel_error. */
 void session_tell_asker(struct session *s, const struct request *r);
@@ -141,6 +150,35 @@ void session_unstore(struct session *s);
 void session_store_queued(struct session *s, struct request *r);
 /* r waits no more: that record goes, if there is one. */
 void session_unstore_queued(struct session *s, struct request *r);
+/* Events that the store has not got; nobody waits for that: session_events.c. */
+void session_events_store(struct session *s);
+void session_events_unstore(struct session *s);
+/* A record of them, as a scan of the store gives them: all of a session in a row, with a place that
+ * was zeroed before the first of all. Then _restored. 0, -EBADMSG, -ENOMEM. */
+struct session_events_place {
+	struct session *session;
+	size_t older; /* bytes at the beginning that are of records before the first that came */
+};
+int session_events_restore(
+	struct session *s, struct session_events_place *at, const char *value, size_t len);
+void session_events_restored(struct session *s);
+/* What the views of r, which is over, say that its turn has not; nobody waits for that. The newest
+ * request, restored from its turn, has it again: session_last.c. 0, -EBADMSG, -ENOMEM. */
+void session_store_last(struct session *s, struct request *r);
+/* How it was routed, now. */
+void session_store_route(struct session *s);
+/* That is to be done within a second. On the loop, without the lock. */
+void session_route_due(struct session *s);
+void session_routes_run(struct loop_timer *timer); /* of the gateway */
+void session_routes_drop(struct gateway *g);       /* once the loop is closed */
+void session_unstore_last(struct session *s);
+int session_restore_last(struct session *s, const char *value, size_t len);
+/* How the model was chosen, where there was a choice, as `trace` shows it: session_views.c. */
+int session_render_route(const struct request *r, struct buf *out);
+/* r is over: both of these, of it. */
+void session_store_ended(struct session *s, struct request *r);
+/* What no end of a request has written yet: before the store is closed. Without locks. */
+void session_store_rest(struct gateway *g);
 int session_restore_all(struct gateway *g, struct err *err);
 /* What a crash left of a session's request has been charged: it is in its sums, and, if that was
  * its last one, in its usage. Without locks. */

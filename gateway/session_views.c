@@ -10,7 +10,7 @@
  *	[model] [provider] [seed] [finish] [cache]
  *	session_requests session_prompt_tokens session_cached_tokens session_output_tokens
  *	session_cost
- * Model, provider, seed and cache are not there any more after a restart.
+ * After a restart it says the same (session_last.c).
  *
  * Nobody can look into the session of a channel: of it there is only what its asker is told.
  */
@@ -129,16 +129,22 @@ static int render_usage(const struct session *s, struct buf *out)
 	return r ? r : render_cost("session_cost", s->sums.cost, out);
 }
 
+int session_render_route(const struct request *r, struct buf *out)
+{
+	if (r->said)
+		return buf_append(out, r->said->bytes, r->said->len);
+	int e = r->decision ? router_decision_json(r->decision, out) : 0;
+	if (e == 0 && r->route && (r->decision || route_count(r->route) > 1))
+		e = route_json(r->route, out);
+	return e;
+}
+
 /* The stages, and where there was a choice, how it was made and what came of each model. */
 static int render_trace(const struct request *r, struct buf *out)
 {
 	int e = r->id ? buf_printf(out, "request %" PRIu64 "\n", r->id) : 0;
 	e = e ? e : trace_render_stages(&r->times, out);
-	if (e == 0 && r->decision)
-		e = router_decision_json(r->decision, out);
-	if (e == 0 && r->route && (r->decision || route_count(r->route) > 1))
-		e = route_json(r->route, out);
-	return e;
+	return e ? e : session_render_route(r, out);
 }
 
 static int render_locked(struct session *s, enum session_view view, struct buf *out)

@@ -11,6 +11,8 @@
  *   journal              up to where the database has what is in the journal (store_journal.h)
  *   s/SESSION            a session: a line of numbers (owner, mode, times, sums)
  *   t/SESSION/SERIAL     a turn of its conversation; SERIAL: 16 hexadecimal digits, in order
+ *   r/SESSION            what is known of its last request beside its turn
+ *   e/SESSION/SLOT       some lines of its events
  *   q/SESSION/SERIAL     a prompt that waits behind another one of it
  *   c/SESSION/FILE       a setting of it
  *   g/FILE               the last good text of a file below guards/

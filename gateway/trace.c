@@ -40,12 +40,28 @@ void trace_add(struct trace *t, const struct trace_record *record)
 	pthread_mutex_unlock(&t->lock);
 }
 
-/* The seven times behind the submission, in the order of the struct. */
+/* The times behind the submission: first those that are packed. Stored in this order. */
 static uint64_t *stamp(struct trace_times *t, size_t i)
 {
-	uint64_t *all[TRACE_PACKED_TIMES] = {&t->started_ns, &t->ready_ns, &t->rendered_ns,
-		&t->running_ns, &t->first_ns, &t->generated_ns, &t->settled_ns};
+	uint64_t *all[TRACE_TIMES] = {&t->started_ns, &t->ready_ns, &t->rendered_ns, &t->running_ns,
+		&t->first_ns, &t->generated_ns, &t->settled_ns, &t->judged_ns, &t->released_ns};
 	return all[i];
+}
+
+void trace_since(const struct trace_times *times, uint64_t ns[TRACE_TIMES])
+{
+	struct trace_times t = *times;
+	for (size_t i = 0; i < TRACE_TIMES; i++) {
+		uint64_t at = *stamp(&t, i);
+		ns[i] = at < t.submitted_ns ? 0 : at - t.submitted_ns + 1;
+	}
+}
+
+void trace_from(const uint64_t ns[TRACE_TIMES], struct trace_times *out)
+{
+	*out = (struct trace_times){.submitted_ns = 1};
+	for (size_t i = 0; i < TRACE_TIMES; i++)
+		*stamp(out, i) = ns[i];
 }
 
 void trace_pack(struct trace_packed *out, const struct trace_times *times,

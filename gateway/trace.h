@@ -39,9 +39,14 @@ struct trace_packed {
 };
 void trace_pack(struct trace_packed *out, const struct trace_times *times,
 	const struct trace_usage *usage, const char *finish);
-/* The times are counted from 1 ns. */
+/* The times are counted from 1 ns, here and in trace_from. */
 void trace_unpack(const struct trace_packed *p, struct trace_times *times,
 	struct trace_usage *usage, const char **finish);
+
+/* All of them, exactly: nanoseconds since the submission, plus one; 0: it never came that far. */
+enum { TRACE_TIMES = TRACE_PACKED_TIMES + 2 };
+void trace_since(const struct trace_times *times, uint64_t ns[TRACE_TIMES]);
+void trace_from(const uint64_t ns[TRACE_TIMES], struct trace_times *out);
 
 struct trace_record {
 	uint64_t id;

@@ -179,6 +179,35 @@ static void take_silence(struct upstream_call *c, struct err *err)
 	note(c, err->text);
 }
 
+/*
+ * What was asked for JSON is none, or the half of one. Nobody is hurt but who asked: the server is
+ * there and keeps to its protocol, and asked again it would most likely say the same. Where nothing
+ * of it was given another model may.
+ */
+static void take_no_json(struct upstream_call *c)
+{
+	bool whole = upstream_json_is_whole(&c->json);
+	bool cut = c->cut || *c->answer.finish == 'l';
+	const char *what =
+		!c->given_bytes ? "its answer is no JSON, which format asks for"
+		: c->no_json    ? whole ? "its answer goes on behind the JSON that format asks for"
+					: "its answer does not go on as JSON, which format asks for"
+		: cut           ? "max_tokens ended its answer before the JSON was whole"
+				: "its answer ended before the JSON was whole";
+	upstream_answer_set_last(c, -EPROTO, UPSTREAM_BROKEN, BREAKER_SUCCESS, false);
+	c->last.elsewhere = true;
+	err_set(&c->last.err, 0, "models/%s: %s: %s", c->u->model, server_of(c), what);
+	note(c, what);
+}
+
+bool upstream_answer_is_good(struct upstream_call *c)
+{
+	bool good = !c->request.json || c->embeds || upstream_json_is_whole(&c->json);
+	if (!good)
+		take_no_json(c);
+	return good;
+}
+
 /* ---- an answer's bytes ---- */
 
 /* JSON costs up to a hundred times its length: no more of it than what was asked for can be. */
@@ -223,13 +252,17 @@ static void give_text(struct upstream_call *c)
 		c->told_candidates = true;
 		upstream_call_tell(c, PROVIDER_CANDIDATES);
 	}
-	if (!c->text.len)
+	if (!c->text.len || c->no_json)
 		return;
 	probe_answers(c);
 	uint64_t most = c->request.max_tokens;
 	c->text_bytes += c->text.len;
 	c->guessed_tok += protocol_estimate_tok(c->text.data, c->text.len);
-	upstream_call_tell(c, PROVIDER_TEXT);
+	if (c->request.json)
+		c->no_json = !upstream_json_take(&c->json, c->text.data, &c->text.len);
+	c->given_bytes += c->text.len;
+	if (c->text.len)
+		upstream_call_tell(c, PROVIDER_TEXT);
 	buf_clear(&c->text);
 	/* It does not keep to max_tokens, whatever a token is. */
 	c->cut = c->text_bytes > TEXT_BYTES + most * TEXT_TOKEN_BYTES;
@@ -275,7 +308,9 @@ bool upstream_answer_data(
 		take_broken(c, r, c->answer.refused, &err);
 	else if (said_enough)
 		take_status(c, head);
-	c->broke = r < 0 || said_enough;
+	else if (c->no_json)
+		take_no_json(c);
+	c->broke = r < 0 || said_enough || c->no_json;
 	if (c->broke || c->cut) {
 		c->http = NULL; /* it is closed behind us */
 		upstream_call_post(c);
@@ -292,11 +327,13 @@ static void chat_done(struct upstream_call *c, const struct http_response *head)
 	int r = feed(c, head->content_type, "", 0, &err);
 	r = r ? r : c->u->protocol->reader_end(c->reader, &c->text, &c->answer, &err);
 	give_text(c);
-	if (r == 0) {
+	if (r == 0 && !c->no_json) {
 		upstream_call_done(c);
 		return;
 	}
-	if (r == -EPROTO && c->answer.silent)
+	if (r == 0)
+		take_no_json(c);
+	else if (r == -EPROTO && c->answer.silent)
 		take_silence(c, &err);
 	else
 		take_broken(c, r, c->answer.refused, &err);

@@ -98,7 +98,7 @@ static void tell(
 		e.text = end->err.text;
 		e.len = strlen(end->err.text);
 		e.finish = c->cut ? "length" : c->answer.finish;
-		e.retryable = end->code && (end->retryable || end->elsewhere) && !c->text_bytes;
+		e.retryable = end->code && (end->retryable || end->elsewhere) && !c->given_bytes;
 		e.retry_after_ms = end->retry_after_ms;
 		e.estimated = estimated;
 		if (c->answer.n_logprob)
@@ -181,6 +181,10 @@ static void blame_silent(struct upstream_call *c)
 void upstream_call_done(struct upstream_call *c)
 {
 	const struct upstream_ending end = {.outcome = UPSTREAM_OK, .end = BREAKER_SUCCESS};
+	if (!c->over && !upstream_answer_is_good(c)) {
+		upstream_try_failed(c);
+		return;
+	}
 	if (c->silent && !c->over)
 		blame_silent(c);
 	upstream_call_finish(c, &end);

@@ -5,6 +5,7 @@
 /* A call under way, for upstream_call.c (how it is made, found and ended), upstream_try.c (its
  * tries) and upstream_answer.c (what comes back of one). */
 
+#include "gateway/upstream_json.h"
 #include "gateway/upstream_parts.h"
 
 struct upstream_ending { /* how a try went */
@@ -42,6 +43,7 @@ struct upstream_call {
 	struct loop_timer timer;
 	struct upstream_ending last; /* of the last try */
 	uint64_t text_bytes, guessed_tok;
+	uint64_t given_bytes; /* of text_bytes: the rest is no part of a JSON answer, or no JSON */
 	bool told_candidates;
 
 	/* This try. */
@@ -50,7 +52,9 @@ struct upstream_call {
 	struct http_call *http;
 	struct protocol_reader *reader;
 	struct protocol_answer answer;
-	struct buf text, reply; /* new text; a body that is read whole */
+	struct upstream_json json; /* where that is asked for */
+	bool no_json;              /* and this is none */
+	struct buf text, reply;    /* new text; a body that is read whole */
 };
 
 /* upstream_call.c. All on the loop. */
@@ -93,6 +97,8 @@ void upstream_answer_done(
 	void *arg, enum http_fault fault, const struct http_response *head, const char *sentence);
 /* Tokens that its text so far counts for where the server does not say it. */
 uint64_t upstream_answer_tok(const struct upstream_call *c);
+/* Whether a complete answer is what was asked for: JSON, whole. False: c->last says so. */
+bool upstream_answer_is_good(struct upstream_call *c);
 void upstream_answer_set_last(struct upstream_call *c, int code, enum upstream_outcome outcome,
 	enum breaker_end end, bool retryable);
 

@@ -151,6 +151,8 @@ void upstream_try_leave(
 void upstream_try_clear(struct upstream_call *c)
 {
 	c->answer = (struct protocol_answer){.finish = ""};
+	c->json = (struct upstream_json){0};
+	c->no_json = false;
 	for (size_t i = 0; i < MAX_CANDIDATES; i++)
 		c->answer.candidate_p[i] = NAN;
 }
@@ -190,7 +192,7 @@ static int may_retry(struct upstream_call *c, uint64_t *wait_ms, struct err *why
 	struct upstream *u = c->u;
 	uint64_t now = clock_mono_ns();
 	int r = -ECANCELED;
-	if (!(c->last.retryable || c->last.another) || c->text_bytes || c->n_retries >= u->retries)
+	if (!(c->last.retryable || c->last.another) || c->given_bytes || c->n_retries >= u->retries)
 		return r;
 	pthread_mutex_lock(&u->lock);
 	bool another = has_another(c, now);

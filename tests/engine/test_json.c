@@ -45,6 +45,44 @@ START_TEST(what_is_no_value_is_refused)
 }
 END_TEST
 
+static bool whole_of_others(const char *text)
+{
+	struct engine_json j = {0};
+
+	return engine_json_feed(&j, text, strlen(text)) == strlen(text) && engine_json_may_end(&j);
+}
+
+START_TEST(texts_of_others_may_be_all_that_the_rfc_has)
+{
+	static const char *const wider[] = {"\"\\ud83d\\ude00\"", "\"\\u0000\"",
+		"12345678901234567890", "0.123456789012345678901", "1e1000", "[1e-0001]",
+		"[                                                                  1]"};
+	static const char *const never[] = {"", "01", "[1,]", "{\"a\"}", "NaN", "\"\\u12g4\"",
+		"[1}", "'a'", "{} ", "1 2", "\"\n\"", "\"\xC3(\"", "truE"};
+	static const char *const both[] = {"{\"a\": [1, 2.5e-7, {\"b\": null}]}", "true", "\"\""};
+
+	for (size_t i = 0; i < sizeof(wider) / sizeof(*wider); i++)
+		ck_assert_msg(whole_of_others(wider[i]) && !whole(wider[i]), "%s", wider[i]);
+	for (size_t i = 0; i < sizeof(never) / sizeof(*never); i++)
+		ck_assert_msg(!whole_of_others(never[i]), "%s", never[i]);
+	for (size_t i = 0; i < sizeof(both) / sizeof(*both); i++)
+		ck_assert_msg(whole_of_others(both[i]) && whole(both[i]), "%s", both[i]);
+}
+END_TEST
+
+START_TEST(a_byte_that_cannot_be_leaves_the_state_before_it)
+{
+	struct engine_json j = {0};
+
+	ck_assert_uint_eq(engine_json_feed(&j, "[1, x", 5), 4);
+	ck_assert(!engine_json_may_end(&j));
+	ck_assert_uint_eq(engine_json_feed(&j, "2]", 2), 2);
+	ck_assert(engine_json_may_end(&j));
+	ck_assert_uint_eq(engine_json_feed(&j, "]", 1), 0);
+	ck_assert(engine_json_may_end(&j));
+}
+END_TEST
+
 START_TEST(nesting_ends_at_its_limit)
 {
 	char text[2 * JSON_MAX_DEPTH + 3];
@@ -163,6 +201,8 @@ int main(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, values_are_accepted);
 	tcase_add_test(t, what_is_no_value_is_refused);
+	tcase_add_test(t, texts_of_others_may_be_all_that_the_rfc_has);
+	tcase_add_test(t, a_byte_that_cannot_be_leaves_the_state_before_it);
 	tcase_add_test(t, nesting_ends_at_its_limit);
 	tcase_add_test(t, from_every_state_the_end_is_as_near_as_said);
 	tcase_add_test(t, answers_of_a_random_model_are_json_within_every_max_tokens);

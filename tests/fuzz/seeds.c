@@ -277,6 +277,8 @@ int main(int argc, char **argv)
 		write_vocabularies(argv[2]);
 		write_wordpiece(argv[2]);
 	}
+	if (strcmp(argv[1], "fuzz_upstream_json") == 0)
+		write_text(argv[2], "fenced", "\3\n```json\n{\"a\": [1, \"`\"]}\n``` and more");
 	if (strcmp(argv[1], "fuzz_utf8") == 0)
 		write_text(argv[2], "mixed", "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xed\xa0\x80");
 	return 0;

@@ -106,6 +106,7 @@ def whatever_can_change_the_answer_misses(m):
     with models(m, far=server.url(), other=server.url()):
         far(m).ask("same")
         server.reset()
+        server.control(answer='"JSON, too"')
         n = 0
         for change in ({"system": "Be brief."}, {"max_tokens": 13}, {"stop": "fox"}, {"seed": 7},
                        {"format": "json"}, {"top_p": 0.5}, {"ignore_eos": 0},
@@ -120,6 +121,7 @@ def whatever_can_change_the_answer_misses(m):
         s.ask("another conversation")
         s.ask("same")
         equal(used(s), None)
+    server.reset()
 
 
 @claim()
@@ -289,6 +291,45 @@ def what_was_stored_is_there_after_a_restart_and_a_kill(Mount):
         s = far(m)
         equal(s.ask("to be remembered"), shown(ANSWER))
         equal(used(s), "l2")
+
+
+@claim(own=True, limit=120)
+def the_first_question_after_a_mount_finds_what_was_stored_before_it(Mount):
+    """Asked at once, while the model is being loaded: it is one of some megabytes."""
+    with Mount(model=os.path.join(harness.ROOT, "mnt-example", "models", "guide", "guide.gguf")) as m:
+        first = m.session().ask("to be remembered")
+        for i in range(8):
+            if i % 2:
+                m.kill()
+                m.wait()
+            else:
+                m.stop()
+            m.start()
+            s = m.session()
+            equal((i, s.ask("to be remembered"), used(s)), (i, first, "l2"))
+
+
+@claim(own=True, limit=60)
+def who_waits_for_the_model_before_he_looks_can_be_cancelled_and_told_why_there_is_none(Mount):
+    with Mount() as m:
+        wait_for(lambda: read(m("models", "tiny", "state")) == "ready\n", "loaded model")
+        os.mkdir(m("models", "bad"))
+        with open(os.path.join(m.top, "bad.gguf"), "wb") as f:
+            f.write(b"GGUF" + bytes(100))
+        write(m("models", "bad", "path"), os.path.join(m.top, "bad.gguf") + "\n")
+        m.expects("bad")
+        s = m.session(model="bad")
+        s.submit("hello")
+        with refused(errno.EBADMSG, errno.ENOTSUP):
+            read_bytes(s("out"))
+        assert "GGUF" in read(s("error")), read(s("error"))
+        for i in range(10):
+            write(m("models", "tiny", "ctl"), "unload\n")
+            s = m.session()
+            s.submit("not asked before %d" % i)
+            s.cancel()
+            assert s.status() in ("cancelled", "done"), s.status()
+        assert m.session().ask("and it goes on")
 
 
 @claim(own=True, limit=180)

@@ -3,6 +3,7 @@
 """How a mount ends: SIGTERM, SIGINT, fusermount3 -u and -uz while busy, kill -9 in mid-answer; and
 what the next start finds."""
 import errno
+import json
 import os
 import signal
 import stat
@@ -266,6 +267,81 @@ def sessions_settings_and_answers_survive_a_restart(Mount):
         assert abs(os.stat(s.path).st_mtime - created) < 5 * harness.slow()
         s.ask("more")
         equal(len(s.prompts()), 2)
+
+
+@claim(own=True, limit=90)
+def views_of_the_last_request_and_events_are_the_same_after_a_stop_and_a_kill(Mount):
+    with Server() as server, Mount() as m:
+        files = "status", "error", "usage", "trace", "events", "chat"
+        with models(m, far={"endpoint": server.url(), "quality": 1},
+                    dead={"endpoint": "http://127.0.0.1:9/v1", "retries": 0}):
+            # One that the router took, one of a server, one that failed.
+            asked = [m.session(model=name) for name in ("auto", "far", "dead")]
+            for s in asked[:2]:
+                assert s.ask("hello")
+            asked[2].submit("hello")
+            with refused(errno.EHOSTUNREACH):
+                read_bytes(asked[2]("out"))
+            before = [[read(s(f)) for f in files] for s in asked]
+            assert '"candidates"' in before[0][3], before[0][3]
+            assert "\nmodel far\nprovider openai\n" in before[1][2], before[1][2]
+            m.kill(signal.SIGKILL)
+            m.wait()
+            for _ in range(2):
+                m.start()
+                equal([[read(s(f)) for f in files] for s in asked[1:]], before[1:])
+                # How it was routed is written down within a second, or not at all.
+                trace = before[0][3][:before[0][3].index("{")]
+                assert read(asked[0]("trace")) in (trace, before[0][3]), read(asked[0]("trace"))
+                equal([read(asked[0](f)) for f in files if f != "trace"],
+                      [before[0][i] for i, f in enumerate(files) if f != "trace"])
+                with refused(errno.EHOSTUNREACH):
+                    read_bytes(asked[2]("out"))
+                m.stop()
+            m.start()
+            assert asked[1].ask("once more")
+            events = read(asked[1]("events"))
+            assert events.startswith(before[1][4]), (events, before[1][4])
+            equal(events.count('"submitted"'), 2)
+
+
+@claim(own=True, limit=120)
+def how_it_was_routed_is_kept_by_a_stop_at_once_and_by_a_kill_a_second_later(Mount):
+    with Server() as server, Mount() as m, models(m, far={"endpoint": server.url(), "quality": 1}):
+        s = m.session(model="auto")
+        assert s.ask("hello")
+        trace = read(s("trace"))
+        assert '"candidates"' in trace, trace
+        m.stop()
+        m.start()
+        equal(read(s("trace")), trace)
+        for seconds in 1.5, 5, 15:  # the last on a machine that is very busy
+            assert s.ask("hello again")
+            trace = read(s("trace"))
+            time.sleep(seconds)
+            m.kill(signal.SIGKILL)
+            m.wait()
+            m.start()
+            if read(s("trace")) == trace:
+                return
+        equal(read(s("trace")), trace)
+
+
+@claim(own=True)
+def what_a_kill_cut_off_is_said_once_in_events(Mount):
+    with Mount() as m:
+        s = m.session()
+        s.begin()
+        m.stored()
+        m.kill(signal.SIGKILL)
+        m.wait()
+        for _ in range(3):
+            m.start()
+            equal(s.status(), "failed")
+            lines = [json.loads(line) for line in read(s("events")).splitlines()]
+            equal([(a["event"], a["errno"], a["error"]) for a in lines if "errno" in a],
+                  [("failed", errno.EIO, "daemon restarted")])
+            m.stop()
 
 
 @claim(own=True)

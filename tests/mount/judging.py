@@ -11,6 +11,7 @@ import time
 
 import harness
 from harness import claim, equal, read, read_bytes, refused, wait_for, write
+from servers import ANSWER, Server, models
 
 UNSAFE, SAFE = "0.000001", "1"
 
@@ -121,6 +122,66 @@ def nothing_of_an_unsafe_answer_is_shown(m):
     write(s("ctl"), "clear\n")
     with judge(m, stages="output", action="replace", replacement="No."):
         equal(s.ask("hello"), b"No.\n")
+
+
+def until_it_fails(s):
+    """What a reader of out gets, and the errno behind it."""
+    got = b""
+    with open(s("out"), "rb", buffering=0) as f:
+        while True:
+            try:
+                more = f.read(4096)
+            except OSError as e:
+                return got, e.errno
+            if not more:
+                return got, 0
+            got += more
+
+
+@claim()
+def the_rest_of_an_answer_that_breaks_off_is_judged_before_it_is_shown(m):
+    with Server() as server, models(m, far={"endpoint": server.url("error-middle"), "retries": 0}):
+        s = m.session(model="far")
+
+        def ask(threshold, **lines):
+            with judge(m, threshold, stages="output", window_chars="1000000", **lines):
+                s.submit("hello")
+                got = until_it_fails(s)
+            why = read(s("error"))
+            judged = "judge_prompt_tokens" in read(s("usage"))
+            write(s("ctl"), "clear\n")
+            return got, why, judged
+
+        (plain, code), why, judged = ask(SAFE)
+        assert plain and ANSWER.startswith(plain) and plain != ANSWER, plain
+        assert code and code != errno.EPERM and judged, (code, judged)
+        assert "models/far" in why and "judge" not in why, why
+        (got, code), why, judged = ask(UNSAFE)
+        equal((got, code), (b"", errno.EPERM))
+        assert "output judge" in why and judged, (why, judged)
+        equal([(a["stage"], a["guard"], a["action"]) for a in audit(m, s)][-1:],
+              [("output", "moderation", "block")])
+        (got, code), why, judged = ask(UNSAFE, action="replace", replacement="No.")
+        equal((got, code), (b"No.\n", 0))
+        n = len(audit(m, s))
+        (got, code), why, judged = ask(UNSAFE, action="warn")
+        assert got == plain and code and len(audit(m, s)) == n + 1, (got, code)
+        # A judge without a verdict: nothing is shown, and the reason stays what it was.
+        (got, code), why, judged = ask(SAFE, model="gone")
+        equal(got, b"")
+        assert code and code != errno.EPERM and "models/far" in why, (code, why)
+
+
+@claim()
+def of_a_cancelled_answer_nothing_is_shown_that_was_not_judged(m):
+    s = m.session(tokens=2000, ignore_eos=1)
+    with judge(m, SAFE, model="tiny", stages="output", window_chars="1000000"):
+        s.submit("tell me")
+        s.wait("generating")
+        wait_for(lambda: s.usage("output_tokens") > 20, "text")
+        s.cancel()
+        equal(until_it_fails(s), (b"", errno.ECANCELED))
+        equal(s.messages()[-1]["role"], "user")
 
 
 @claim(limit=90)

@@ -112,12 +112,16 @@ def json_is_json(m):
                          "Which models are there?", "What is 2 + 2?", "How do I set a budget?"):
             s = far(m, format="json")
             assert not server.chat([user(question)], max_tokens=200)[0].startswith("{")
-            text = s.ask(question).decode()
+            try:
+                text = s.ask(question).decode()
+            except OSError as e:
+                # One that goes on to the end of the context, as a small model may, is the half of one.
+                equal(e.errno, errno.EPROTO)
+                assert "before the JSON was whole" in read(s("error")), read(s("error"))
+                continue
             equal((s.status(), text[:1]), ("done", "{"))
-            # One that goes on to the end of the context, as a small model may, is the half of one.
-            if "\nfinish length\n" not in read(s("usage")):
-                json.loads(text)
-                whole += 1
+            json.loads(text)
+            whole += 1
     print("    %d of 6 ended by themselves" % whole)
     assert whole
 

@@ -52,6 +52,71 @@ def an_answer_of_an_upstream_comes_like_any_other(m):
         equal(read(m("models", "far", "state")), "ready\n")
 
 
+def until_it_fails(s):
+    """What a reader of out gets, and the errno behind it."""
+    got = b""
+    with open(s("out"), "rb", buffering=0) as f:
+        while True:
+            try:
+                more = f.read(4096)
+            except OSError as e:
+                return got, e.errno
+            if not more:
+                return got, 0
+            got += more
+
+
+@claim(limit=90)
+def format_json_gives_json_or_an_error_whatever_a_server_says(m):
+    whole = '{"a": [1, "two words"]}'
+    told = [(whole, whole + "\n", 0, ""), ("```json\n%s\n```" % whole, whole + "\n", 0, ""),
+            ("\n %s \n" % whole, whole + "\n", 0, ""),
+            ("Sure, here you are: " + whole, "", errno.EPROTO, "its answer is no JSON, which format asks for"),
+            (whole + " I hope it helps.", whole, errno.EPROTO, "its answer goes on behind the JSON"),
+            ('{"a": [1, second]}', '{"a": [1, ', errno.EPROTO, "its answer does not go on as JSON"),
+            ('{"a": [1, ', '{"a": [1, ', errno.EPROTO, "its answer ended before the JSON was whole")]
+    for protocol in "openai", "anthropic":
+        server.reset()
+        for how in None, "split", "ok-json":
+            with models(m, far={"endpoint": server.url(how), "protocol": protocol}):
+                for says, gives, code, why in told:
+                    server.control(answer=says)
+                    s = m.session(model="far", format="json")
+                    s.submit("hello")
+                    got, e = until_it_fails(s)
+                    equal((protocol, how, says, got.decode(), e), (protocol, how, says, gives, code))
+                    equal(s.status(), "failed" if code else "done")
+                    assert why in read(s("error")), read(s("error"))
+                    assert s.usage("output_tokens") > 0
+                    # Only where it was asked for; and no server is left alone for it.
+                    s = m.session(model="far")
+                    equal(s.ask("hello"), shown(says.encode()))
+                equal(read(m("models", "far", "state")), "ready\n")
+        asked = server.requests()[-2]["body"]
+        equal("json_object" in str(asked), protocol == "openai")
+    server.reset()
+
+
+@claim(limit=60)
+def what_is_no_json_from_its_first_byte_on_may_be_answered_by_the_fallback(m):
+    with Server() as other, models(m, good={"endpoint": other.url()},
+                                   far={"endpoint": server.url(), "fallback": "good"}):
+        server.reset()
+        server.control(answer="Sure, here you are: {}")
+        other.control(answer='{"a": 1}')
+        s = m.session(model="far", format="json")
+        equal(s.ask("hello"), b'{"a": 1}\n')
+        assert "\nmodel good\n" in read(s("usage")), read(s("usage"))
+        assert "is no JSON" in read(s("trace")), read(s("trace"))
+        equal(len(server.requests()), 1)  # it would say the same again
+        # What was shown stays shown: no other model goes on.
+        server.control(answer='{"a": one}')
+        s.submit("hello")
+        equal(until_it_fails(s), (b'{"a": ', errno.EPROTO))
+        equal(len(other.requests()), 1)
+    server.reset()
+
+
 @claim()
 def it_streams(m):
     with models(m, far=server.url("hang-middle")):

@@ -149,7 +149,7 @@ def another_conversation_system_prompt_or_setting_gets_none_of_it(m):
     with semantic(m):
         answers("One.")
         learn(m, first)
-        told = answers("Two.")
+        told = answers('"Two."')  # JSON, too
         for change in ({"system": "Be brief."}, {"max_tokens": 13}, {"stop": "fox"}, {"seed": 7}, {"format": "json"},
                        {"temperature": 0.5}, {"cache": "off"}):
             s = m.session(**dict({"model": "far"}, **change))
@@ -211,6 +211,7 @@ def the_threshold_is_a_file(m):
             write(m("cache", "threshold"), "0.9999\n")
             equal(ask(m, other, cache="all")[1], None)
             write(m("cache", "ctl"), "flush\n")
+            wait_for(lambda: stats(m, "vectors") == 0, "flushed vectors", timeout=20)
             answers("One.")
             learn(m, first)
             write(m("cache", "threshold"), "0.8\n")
