@@ -48,17 +48,18 @@ static int add_settings(struct buf *to, const struct settings *s)
 }
 
 /* What a model is: a digest, as models/auto is all models, which would be most of each key. It is
- * the daemon's user who says what models are: nobody gains by two that have the same. 1: that is
- * not known. */
+ * the daemon's user who says what models are: nobody gains by two that have the same. 1: all of
+ * that is not known, and what is was added. */
 static int add_identity(struct buf *to, const char *name, struct model *m, const struct session *s)
 {
 	size_t at = to->len;
 	struct digest d;
-	int e = model_identity(m, s->id, to); /* behind the key, and off again */
-	if (e == 0)
+	int known = model_identity(m, s->id, to); /* behind the key, and off again */
+	if (known >= 0)
 		digest_of(&d, to->data + at, to->len - at, "", 0);
 	to->len = at;
-	return e ? e : cache_key_field(to, name, (const char *)&d, sizeof d);
+	int e = known < 0 ? known : cache_key_field(to, name, (const char *)&d, sizeof d);
+	return e ? e : known;
 }
 
 /* Why it is not known what the model's name stands for. 1. */
@@ -93,9 +94,10 @@ static int add_judge(struct buf *to, const struct session *s, struct err *why)
 	struct moderation *judge = NULL;
 	int e = guards_judge(s->g->guards, GUARD_OUTPUT, &judge, why) < 0 ? 1 : 0;
 	struct model *m = e == 0 && judge ? gateway_model_find(s->g, judge->model) : NULL;
-	int known = m ? add_identity(to, "judge", m, s) : 1;
 	if (e == 0)
-		e = known == 1 ? cache_key_field(to, "judge", "", 0) : known;
+		e = m ? add_identity(to, "judge", m, s) : cache_key_field(to, "judge", "", 0);
+	if (m && e == 1)
+		e = 0; /* it is loaded when it is asked; what it was set to is in the key */
 	model_put(m);
 	moderation_put(judge);
 	return e;

@@ -83,7 +83,9 @@ void session_count_running(struct session *s, int by);
 void session_stamp_views(struct session *s); /* what they show changed now */
 void session_touch(struct session *s);       /* changed now; stores the session's entry */
 void session_store_turn(struct session *s, const struct turn *t);
-void session_drop_turn(struct session *s);                   /* the last one, from the store too */
+void session_drop_turn(struct session *s); /* the last one, from the store too */
+/* All, with what is known of the last request beside its turn. */
+void session_drop_turns(struct session *s);
 void session_take_turn(struct session *s, struct turn *out); /* likewise; conversation_take_last */
 void session_put_turn_back(struct session *s, struct turn *t);
 /* r's prompt becomes the last turn, stored: under way with that answer or, NULL, failed with r's

@@ -220,8 +220,7 @@ static int guard_messages(struct session *s, struct messages *m, struct err *err
 static void replace(struct session *s, struct messages *m)
 {
 	store_begin(s->g->store);
-	while (s->conversation.n)
-		session_drop_turn(s);
+	session_drop_turns(s);
 	m->turns.next_serial += s->conversation.next_serial;
 	for (size_t i = 0; i < m->turns.n; i++)
 		m->turns.turns[i].serial += s->conversation.next_serial;

@@ -8,8 +8,8 @@
  *
  * One is written when a request ends, behind the end, and when the daemon does: so kill -9 loses
  * the lines since the last end, and a refusal, of which there may be many, writes nothing. No
- *record is ever deleted to make room, and one that is overwritten within a second is written to the
- * database once.
+ * record is ever deleted to make room, and one that is overwritten within a second is written to
+ * the database once.
  *
  * Lock: the session's, which the caller holds.
  */

@@ -4,14 +4,15 @@
  * that they say the same after a restart.
  *
  *	r/ID          a line of numbers (enum field), the first of them the serial of its turn; a
- *line "MODEL PROVIDER"; then what `trace` shows behind the times
+ *	              line "MODEL PROVIDER"; then what `trace` shows behind the times
  *
  * It is written behind the end of the request, when all of it is known, and waited for by nobody:
  * who kills the daemon in that moment finds what the turn has. Only what trace shows behind the
  * times, which takes as long to write down as half of the rest of a request, comes a second later,
  * once for all requests of the session in that second, one session in a step of the loop. A record
- * of another turn than the last is none: that one was removed, or replaced. Later llmfs add numbers
- * at the end of the line.
+ * of another turn than the last is none: that one was replaced. It goes with the last turn of a
+ * conversation that is emptied, as serials begin anew after a restart. Later llmfs add numbers at
+ * the end of the line.
  *
  * Locks: the session's, which the caller holds; the list of sessions that are due is the loop's.
  */
@@ -159,7 +160,8 @@ void session_unstore_last(struct session *s)
 {
 	char key[KEY_SIZE];
 	last_key(key, s);
-	store_delete(s->g->store, key);
+	if (!s->ask && !s->removed)
+		store_delete(s->g->store, key);
 	s->routed = request_put(s->routed);
 }
 

@@ -128,6 +128,13 @@ void session_drop_turn(struct session *s)
 		store_delete(s->g->store, key);
 }
 
+void session_drop_turns(struct session *s)
+{
+	while (s->conversation.n)
+		session_drop_turn(s);
+	session_unstore_last(s);
+}
+
 void session_take_turn(struct session *s, struct turn *out)
 {
 	char key[KEY_SIZE];
@@ -172,15 +179,13 @@ void session_store_all(struct session *s)
 void session_unstore(struct session *s)
 {
 	char key[KEY_SIZE];
-	while (s->conversation.n)
-		session_drop_turn(s);
+	session_drop_turns(s);
 	for (int i = 0; i < N_SETTINGS; i++) {
 		setting_key(key, s, (enum setting)i);
 		if (settings_is_set(&s->settings, (enum setting)i))
 			store_delete(s->g->store, key);
 	}
 	session_events_unstore(s);
-	session_unstore_last(s);
 	snprintf(key, sizeof key, "s/%s", s->id);
 	store_delete(s->g->store, key);
 }

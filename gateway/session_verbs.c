@@ -34,8 +34,7 @@ static int do_clear(struct session *s, struct said *said, struct err *err)
 	int r = session_is_free(s, err);
 	if (r == 0) {
 		store_begin(s->g->store);
-		while (s->conversation.n)
-			session_drop_turn(s);
+		session_drop_turns(s);
 		session_set_newest(s, NULL, 0);
 		session_event(s, "cleared", NULL);
 		session_poke(s, SESSION_CHAT_CHANGED);

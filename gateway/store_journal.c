@@ -11,11 +11,11 @@
  * goes on at the beginning. The group behind a mark is at the beginning of the next half of the
  * ring, if there is so much room: so the same few pages are used again and again, unless much comes
  * at once (what is touched seldom is dear: base/heap.c). A group is valid whose run and number are
- *the expected ones and whose digest is right: so one that was half written when the process was
- *killed does not count, nor does what is left of an earlier lap or of an earlier journal, and after
- *a power cut nothing that the disk has only parts of. A head may lie on two pages, of which the
- *disk has one as it is and one of an earlier lap: so the digest is not of the changes alone. The
- *run is random and known to the database only, so that no text of a user can pass for a group.
+ * the expected ones and whose digest is right: so one that was half written when the process was
+ * killed does not count, nor does what is left of an earlier lap or of an earlier journal, and
+ * after a power cut nothing that the disk has only parts of. A head may lie on two pages, of which
+ * the disk has one as it is and one of an earlier lap: so the digest is not of the changes alone.
+ * The run is random and known to the database only, so that no text of a user can pass for a group.
  *
  * The database says up to where it has the changes (store_journal_mark): what is behind that is
  * replayed at a start. So numbers must not skip a change. One that does not fit (the ring is full,
@@ -151,9 +151,7 @@ static int replay_group(const struct reader *r, uint64_t at, uint64_t len)
 	return 0;
 }
 
-/* The group of that run and number, at that place, `left` bytes before the end of what there may
- * be.
- */
+/* The group of that run and number at that place, `left` bytes before the end of what may be. */
 static bool find_group(const struct reader *r, uint64_t run, uint64_t group, uint64_t at,
 	uint64_t left, struct head *h)
 {
@@ -362,10 +360,11 @@ bool store_journal_fills(const struct store_journal *j)
 	return j->end - j->taken > SIZE / PARTS;
 }
 
+/* With nothing new, the mark stays the one that the database has: the ring begins there. */
 static void begin_half(struct store_journal *j)
 {
 	uint64_t next = next_half(j->end);
-	if (next - j->begin <= SIZE / 2)
+	if (j->end > j->taken && next - j->begin <= SIZE / 2)
 		j->at = j->end = next;
 }
 

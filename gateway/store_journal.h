@@ -64,7 +64,8 @@ bool store_journal_is_safe(const struct store_journal *j);
 /* Whether so much waits for the database that it is to be written now. */
 bool store_journal_fills(const struct store_journal *j);
 
-/* All changes so far are about to be written to the database, with the mark. Between groups. */
+/* All changes so far are about to be written to the database, with the mark, which is the one of
+ * before where there are none: then it need not be written. Between groups. */
 void store_journal_take(struct store_journal *j, struct store_journal_mark *m);
 /* All that were ever taken are written: what is before the last mark may be overwritten. */
 void store_journal_written(struct store_journal *j);

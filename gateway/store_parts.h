@@ -22,7 +22,8 @@ struct store {
 	uint64_t pending_since_ns;  /* of the oldest that is; with any_pending */
 	bool awaits_groups, sleeps; /* the thread waits for n_open == 0; for a signal only */
 	struct store_waiter *waiters, **waiters_end;
-	bool owed; /* store_tell came while a group was open: the thread is to tell them */
+	bool owed; /* the thread is to tell them: store_tell came while a group was open, or they
+		      while what was not in the journal was written */
 	struct store_sweep *sweeps; /* that are to see what is pending */
 	struct store_sweep *ready;  /* all that they are to see is written */
 	int state;                  /* 0 or -errno */

@@ -194,8 +194,11 @@ static void write_pending(struct store *s)
 	int r = commit(s, group, sync, since_ns);
 	store_journal_prepare(&s->journal, mark.at);
 	come_back(s);
-	if (r == 0)
+	if (r == 0) {
+		/* Who came meanwhile for what was not in the journal. */
+		s->owed |= s->journal.lags && s->waiters;
 		store_journal_written(&s->journal);
+	}
 	pthread_mutex_unlock(&s->lock);
 	store_call(waiters, r);
 	pthread_mutex_lock(&s->lock);

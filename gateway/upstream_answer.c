@@ -202,7 +202,8 @@ static void take_no_json(struct upstream_call *c)
 
 bool upstream_answer_is_good(struct upstream_call *c)
 {
-	bool good = !c->request.json || c->embeds || upstream_json_is_whole(&c->json);
+	bool is_json = !c->no_json && upstream_json_is_whole(&c->json);
+	bool good = !c->request.json || c->embeds || is_json;
 	if (!good)
 		take_no_json(c);
 	return good;

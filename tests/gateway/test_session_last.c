@@ -50,6 +50,13 @@ static int take_value(void *arg, const char *key, size_t key_len, const char *va
 	return out->len ? 0 : buf_append(out, value, len);
 }
 
+/* Of the request that a trace is of. */
+static unsigned long number_of(const char *trace)
+{
+	ck_assert_int_eq(strncmp(trace, "request ", 8), 0);
+	return strtoul(trace + 8, NULL, 10);
+}
+
 START_TEST(usage_trace_and_events_are_the_same_texts_after_a_restart)
 {
 	struct session *s = harness_session(&talk, "a", "9");
@@ -70,6 +77,10 @@ START_TEST(usage_trace_and_events_are_the_same_texts_after_a_restart)
 		ck_assert(talk_view_is(s, SESSION_EVENTS, events));
 	}
 	free(talk_ask(s, "two\n", &status));
+	unsigned long before = number_of(trace);
+	free(trace);
+	trace = harness_view(s, SESSION_TRACE);
+	ck_assert_uint_gt(number_of(trace), before);
 	char *more = harness_view(s, SESSION_EVENTS);
 	ck_assert_int_eq(strncmp(more, events, strlen(events)), 0);
 	ck_assert_ptr_nonnull(strstr(more + strlen(events), "submitted"));
@@ -154,7 +165,7 @@ START_TEST(refusals_since_the_last_answer_are_kept_by_a_clean_end)
 	struct session *s = harness_session(&talk, "a", "1");
 	int status;
 	free(talk_ask(s, "one\n", &status));
-	for (int i = 0; i < 40; i++)
+	for (int i = 0; i < 200; i++) /* more than are kept */
 		harness_say(s, " \n");
 	char *before = harness_view(s, SESSION_EVENTS);
 	s = restart(s, "a");
@@ -193,6 +204,33 @@ START_TEST(a_session_made_anew_has_nothing_of_the_one_that_was_removed)
 	ck_assert_uint_eq(value.len, 0);
 	store_free(store);
 	harness_open(&talk);
+}
+END_TEST
+
+/* A serial may come again where no turn is left, and is not to find what was said of the first. */
+START_TEST(of_a_conversation_that_was_emptied_nothing_is_kept)
+{
+	struct session *s = harness_session(&talk, "a", "1");
+	struct err err = {0};
+	for (int i = 0; i < 2; i++) {
+		int status;
+		struct buf value = {0};
+		free(talk_ask(s, "one\n", &status));
+		if (i)
+			ck_assert_int_eq(session_messages_set(s, "[]", 2, &err), 0);
+		else
+			ck_assert_int_eq(talk_ctl(s, "clear"), 0);
+		session_put(s);
+		harness_close(&talk);
+		struct store *store = open_store();
+		ck_assert_int_eq(store_scan(store, "r/", take_value, &value), 0);
+		ck_assert_uint_eq(value.len, 0);
+		store_free(store);
+		harness_open(&talk);
+		s = gateway_session_find(talk.g, "a");
+		ck_assert_ptr_nonnull(s);
+	}
+	session_put(s);
 }
 END_TEST
 
@@ -276,6 +314,7 @@ int main(void)
 	tcase_add_test(t, events_that_are_kept_are_the_last_ones_in_their_order);
 	tcase_add_test(t, refusals_since_the_last_answer_are_kept_by_a_clean_end);
 	tcase_add_test(t, a_session_made_anew_has_nothing_of_the_one_that_was_removed);
+	tcase_add_test(t, of_a_conversation_that_was_emptied_nothing_is_kept);
 	tcase_add_test(t, a_state_without_these_records_says_what_the_turn_has);
 	tcase_add_test(t, a_record_of_another_turn_is_none);
 	tcase_add_test(t, damaged_records_are_skipped_and_the_session_lives);

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "gateway/store.h"
 #include "tests/gateway/store_fixture.h"
 #include "tests/run_suite.h"
@@ -155,6 +156,27 @@ static void *close_it(void *store)
 	store_close(store);
 	return NULL;
 }
+
+/* What has no room in the journal is written at once. */
+START_TEST(who_comes_while_that_is_written_is_told_as_soon_as_it_is)
+{
+	enum { BIG = 5 << 20, SLOW_NS = 500000000 };
+	struct store *s = store_fixture_open(store_fixture_dir);
+	char *big = calloc(1, BIG);
+	ck_assert_ptr_nonnull(big);
+	unsigned slow = 0;
+	for (unsigned i = 0; i < 12; i++) {
+		store_put(s, "s/big", big, BIG);
+		usleep(i * 500);
+		uint64_t before = clock_mono_ns();
+		ck_assert_int_eq(store_fixture_wait(s), 0);
+		slow += clock_mono_ns() - before > SLOW_NS;
+	}
+	ck_assert_uint_lt(slow, 3); /* the disk may be, once or twice */
+	free(big);
+	store_free(s);
+}
+END_TEST
 
 START_TEST(a_group_that_is_open_at_the_end_is_written_whole)
 {
@@ -351,6 +373,7 @@ int main(void)
 	tcase_add_test(t, what_was_told_as_stored_survives_a_kill);
 	tcase_add_test(t, what_may_be_written_later_is_written_soon_and_in_its_place);
 	tcase_add_test(t, who_waits_within_a_group_is_told_at_its_end_and_not_before);
+	tcase_add_test(t, who_comes_while_that_is_written_is_told_as_soon_as_it_is);
 	tcase_add_test(t, a_group_that_is_open_at_the_end_is_written_whole);
 	tcase_add_test(t, sweeps_that_do_not_end_do_not_keep_back_what_may_be_written_later);
 	tcase_add_test(t, groups_go_on_beside_the_end_and_behind_it);

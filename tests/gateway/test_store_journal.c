@@ -16,6 +16,8 @@
 #include "gateway/store_journal.h"
 #include "tests/run_suite.h"
 
+enum { RING = 4 << 20, PAGE = 4096 };
+
 static char dir[64], path[80];
 static struct store_journal j;
 static struct err err;
@@ -266,7 +268,6 @@ static void put_bytes(size_t bytes, char fill)
 
 START_TEST(the_ring_takes_groups_up_to_its_last_byte_and_not_one_word_more)
 {
-	enum { PAGE = 4096, RING = 4 << 20 };
 	for (int more = 0; more <= 64; more += 8) {
 		struct store_journal_mark m;
 		put_bytes(1000, 'a'); /* so that it is not full at its end */
@@ -326,7 +327,6 @@ END_TEST
  * there as they were a lap before, whole. */
 START_TEST(a_head_of_which_the_disk_has_half_does_not_bring_back_what_was_there_before)
 {
-	enum { PAGE = 4096 };
 	char page[PAGE];
 	struct store_journal_mark m;
 	int fd = open(path, O_RDWR);
@@ -377,6 +377,28 @@ START_TEST(what_was_taken_and_not_written_comes_back_with_what_came_meanwhile)
 		store_journal_take(&j, &m);
 	}
 	assert_found(&before, "x=3;x=3;x=3;x=3;x=3;x=3;x=3;x=3;");
+}
+END_TEST
+
+/* As when somebody waits for what was taken before: the database keeps the mark that it has. */
+START_TEST(what_is_taken_without_a_change_leaves_the_mark_where_it_is)
+{
+	struct store_journal_mark m, same;
+	store_journal_take(&j, &m);
+	for (int i = 0; i < RING / PAGE * 5 / 8; i++)
+		put_bytes(PAGE, 'a');
+	store_journal_take(&j, &m); /* no room to go on at a half */
+	ck_assert_uint_ne(m.at % (RING / 2), 0);
+	store_journal_written(&j);
+	store_journal_take(&j, &same);
+	ck_assert_mem_eq(&same, &m, sizeof m);
+	store_journal_written(&j);
+	size_t n = 0, each = PAGE - 32 - 8 + 2; /* of all of it: =, ; */
+	for (put_bytes(PAGE, 'b'); store_journal_is_safe(&j); put_bytes(PAGE, 'b'))
+		n++;
+	char *found = found_behind(&m);
+	ck_assert_uint_eq(strlen(found), n * each);
+	free(found);
 }
 END_TEST
 
@@ -449,6 +471,7 @@ int main(void)
 	tcase_add_test(
 		t, a_head_of_which_the_disk_has_half_does_not_bring_back_what_was_there_before);
 	tcase_add_test(t, what_was_taken_and_not_written_comes_back_with_what_came_meanwhile);
+	tcase_add_test(t, what_is_taken_without_a_change_leaves_the_mark_where_it_is);
 	tcase_add_test(t, little_at_a_time_uses_few_pages_again_and_again);
 	tcase_add_test(t, a_file_that_is_cut_off_under_it_refuses_and_harms_nobody);
 	tcase_add_test(t, what_stands_in_its_place_is_said);

@@ -125,6 +125,25 @@ def whatever_can_change_the_answer_misses(m):
 
 
 @claim()
+def another_judge_misses_also_where_neither_is_loaded_when_it_is_looked_for(m):
+    server.reset()
+    os.mkdir(m("models", "judge"))
+    write(m("models", "judge", "path"), harness.SHORT + "\n")
+    write(m("guards", "moderation"), "model judge\nthreshold 1\nstages output\ncategory S1 Violence\n")
+    try:
+        with models(m, far=server.url()):
+            for path, cache in ((harness.SHORT, None), (harness.SHORT, "l1"), (harness.MODEL, None)):
+                write(m("models", "judge", "path"), path + "\n")
+                s = far(m)
+                s.ask("is it judged?")
+                equal((path, used(s)), (path, cache))
+                write(m("models", "judge", "ctl"), "unload\n")
+    finally:
+        os.unlink(m("guards", "moderation"))
+        os.rmdir(m("models", "judge"))
+
+
+@claim()
 def another_user_misses_unless_the_scope_is_global(m):
     if os.getuid():
         raise harness.Skip("only root can be two users")

@@ -98,6 +98,17 @@ def format_json_gives_json_or_an_error_whatever_a_server_says(m):
 
 
 @claim(limit=60)
+def a_connection_that_breaks_before_the_json_begins_is_tried_again_from_the_start(m):
+    server.reset()
+    with models(m, far={"endpoint": server.url(), "retries": 1}):
+        server.control(answer='``` json {"a": 1} ```', next=["close-middle"])
+        s = m.session(model="far", format="json")
+        equal(s.ask("hello"), b'{"a": 1}\n')
+        equal(len(server.requests()), 2)
+    server.reset()
+
+
+@claim(limit=60)
 def what_is_no_json_from_its_first_byte_on_may_be_answered_by_the_fallback(m):
     with Server() as other, models(m, good={"endpoint": other.url()},
                                    far={"endpoint": server.url(), "fallback": "good"}):
