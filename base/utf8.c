@@ -190,3 +190,16 @@ size_t utf8_encode(uint32_t c, char out[4])
 	out[3] = (char)(0x80 | (c & 0x3F));
 	return 4;
 }
+
+static const char mark[] = "\xef\xbb\xbf";
+enum { MARK = sizeof mark - 1 };
+
+size_t utf8_mark(const char *text, size_t n)
+{
+	return n >= MARK && !memcmp(text, mark, MARK) ? MARK : 0;
+}
+
+bool utf8_may_be_mark(const char *text, size_t n)
+{
+	return n && n < MARK && !memcmp(text, mark, n);
+}

@@ -20,6 +20,12 @@ size_t utf8_decode(const char *text, size_t n, uint32_t *codepoint);
 /* Writes a code point (<= 0x10FFFF) as UTF-8; the length (1-4). */
 size_t utf8_encode(uint32_t codepoint, char out[4]);
 
+/* Bytes of a byte order mark at the beginning of a text, which editors of other systems write: 0 or
+ * 3. */
+size_t utf8_mark(const char *text, size_t n);
+/* Whether so few bytes may be the beginning of one. "" is not. */
+bool utf8_may_be_mark(const char *text, size_t n);
+
 /* Whether a byte is one of a sequence, but not its first. */
 static inline bool utf8_is_inside(char byte)
 {

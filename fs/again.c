@@ -7,9 +7,9 @@
  * in its way and then makes the file with O_EXCL, which fails with EEXIST; tar unlinks it once
  * more, for ever. The kernel does not say of a look-up what it is for, and decides by its answer.
  * So for a second the file is gone to the thread that has unlinked it, as any other file would be,
- * unless it makes it anew before. To all others it is there. Until then what stood in it is kept: a
- * value that is refused must not have changed anything, also where it took the place of one that
- * was unlinked.
+ * unless it, or somebody else, makes or writes it before. To all others it is there. Until then
+ * what stood in it is kept: a value that is refused must not have changed anything, also where it
+ * took the place of one that was unlinked.
  *
  * No thread has more than OWN places, so that whoever removes a tree leaves some to others, and
  * those of a directory go with it. When all are taken none is forgotten in its first moments,
@@ -135,6 +135,12 @@ void again_forget(uint64_t first, uint64_t last)
 		if (u->ino && u->ino >= first && u->ino <= last)
 			drop(u);
 	pthread_mutex_unlock(&lock);
+}
+
+void again_written(uint64_t ino)
+{
+	if (is_any(clock_mono_ns()))
+		again_forget(ino, ino);
 }
 
 bool again_is_gone(pid_t pid, uint64_t ino)

@@ -27,6 +27,9 @@ bool again_is_gone(pid_t pid, uint64_t ino);
 bool again_made(pid_t pid, uint64_t ino, struct buf *before);
 /* Those of these numbers have really gone, and stand for nothing any more. */
 void again_forget(uint64_t first, uint64_t last);
+/* Somebody writes it, or has put another file in its place: it is there to all, as any other file
+ * would be. */
+void again_written(uint64_t ino);
 /* Whether it is gone to some thread: the kernel is to ask for it each time. */
 bool again_is_gone_to_any(uint64_t ino);
 

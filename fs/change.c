@@ -157,6 +157,10 @@ void change_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 	struct made made = {0};
 	int r = make_or_find(req, parent, name, mode, true, &node, &made);
 	buf_free(&made.before);
+	if (r == 0 && made.anew && !S_ISREG(mode)) {
+		node_put(fs_of(req)->nodes, &node);
+		r = -EPERM;
+	}
 	reply_node(req, &node, r);
 }
 
@@ -174,6 +178,8 @@ void change_op_create(
 	if (r == 0)
 		r = handle_open(&h, fs, &node, fi->flags | (made.is_new || made.anew ? O_TRUNC : 0),
 			who->uid, who->gid);
+	if (r == 0)
+		again_written(node_ino(&node));
 	if (r == 0 && made.anew && node.row->kind == TABLE_SETTING)
 		setting_made_anew(h, &made.before);
 	buf_free(&made.before);
@@ -286,7 +292,7 @@ void change_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 	if (r == 0)
 		r = node_of_ino(fs->nodes, new_parent, &new_dir);
 	if (r == 0)
-		r = rename_any(fs, &dir, name, &new_dir, new_name, flags);
+		r = rename_any(fs, &dir, name, &new_dir, new_name, flags, fuse_req_ctx(req)->pid);
 	node_put(fs->nodes, &new_dir);
 	node_put(fs->nodes, &dir);
 	fuse_reply_err(req, -r);

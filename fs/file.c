@@ -2,6 +2,7 @@
 /* From libfuse's requests to the operations of a kind. */
 #include "fs/file.h"
 
+#include "fs/again.h"
 #include "fs/handle.h"
 #include "fs/park.h"
 
@@ -23,6 +24,8 @@ void file_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	int r = node_of_ino(fs->nodes, ino, &node);
 	if (r == 0) {
 		r = handle_open(&h, fs, &node, fi->flags, who->uid, who->gid);
+		if (r == 0 && (fi->flags & O_ACCMODE) != O_RDONLY)
+			again_written(ino);
 		node_put(fs->nodes, &node);
 	}
 	if (r < 0) {

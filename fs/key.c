@@ -14,6 +14,7 @@
 #include "fs/handle.h"
 #include "fs/keys.h"
 #include "fs/value.h"
+#include "base/utf8.h"
 #include "gateway/gateway_models.h"
 
 #include <errno.h>
@@ -40,7 +41,7 @@ static int key_read(
 /* Without the end of the line, and without what an editor of another system writes before it. */
 static const char *value(const struct handle *h, size_t *len)
 {
-	size_t mark = value_begin(h->text.data, h->text.len);
+	size_t mark = utf8_mark(h->text.data, h->text.len);
 	*len = value_length(h->text.data + mark, h->text.len - mark);
 	return h->text.data + mark;
 }
@@ -55,7 +56,7 @@ static int check(struct handle *h)
 	bool has_line = memchr(h->text.data, '\n', h->text.len);
 	size_t len;
 	const char *key = value(h, &len);
-	if (!has_line && (value_may_begin(key, len) || !model_key_is_hopeless(key, len)))
+	if (!has_line && (utf8_may_be_mark(key, len) || !model_key_is_hopeless(key, len)))
 		return 0; /* more of the line may come */
 	int r = model_key_check(key, len, &err);
 	if (r < 0)

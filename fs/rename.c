@@ -10,6 +10,7 @@
  */
 #include "fs/rename.h"
 
+#include "fs/again.h"
 #include "fs/attr.h"
 #include "fs/guards.h"
 #include "fs/notify.h"
@@ -221,8 +222,25 @@ static int rename_to(struct fs *fs, const struct node *dir, const struct node *f
 	return -EPERM;
 }
 
+/* To who has just unlinked what has that name nothing has it, and now something does: again.h. */
+static int rename_over(struct fs *fs, const struct node *dir, const struct node *from,
+	const char *name, const struct node *to, const char *new_name, unsigned flags, pid_t pid)
+{
+	struct buf before = {0};
+	bool anew = to->object && again_made(pid, node_ino(to), &before);
+	if (anew)
+		flags &= ~(unsigned)RENAME_NOREPLACE;
+	int r = rename_to(fs, dir, from, name, to, new_name, flags);
+	if (r < 0 && anew && to->row->kind == TABLE_SETTING)
+		setting_put_back(fs, to, &before);
+	if (r == 0 && to->object)
+		again_written(node_ino(to));
+	buf_free(&before);
+	return r;
+}
+
 int rename_any(struct fs *fs, const struct node *dir, const char *name, const struct node *new_dir,
-	const char *new_name, unsigned flags)
+	const char *new_name, unsigned flags, pid_t pid)
 {
 	struct node from, to = {0};
 	if (flags & ~(unsigned)RENAME_NOREPLACE)
@@ -244,7 +262,7 @@ int rename_any(struct fs *fs, const struct node *dir, const char *name, const st
 	if (r == 0 && to.object && node_ino(&to) == node_ino(&from))
 		r = 0;
 	else if (r == 0)
-		r = rename_to(fs, dir, &from, name, &to, new_name, flags);
+		r = rename_over(fs, dir, &from, name, &to, new_name, flags, pid);
 	node_put(fs->nodes, &to);
 	node_put(fs->nodes, &from);
 	return r;

@@ -24,6 +24,7 @@
 #include "fs/sync.h"
 #include "fs/tree.h"
 #include "fs/value.h"
+#include "base/utf8.h"
 #include "gateway/gateway_sessions.h"
 
 #include <errno.h>
@@ -56,6 +57,8 @@ static int value_of(struct fs *fs, const struct node *node, bool set, struct buf
 		return session_render(node->object->session, SESSION_MESSAGES, out);
 	const struct collection *c = owner_of(fs, node, &it);
 	if (!c) {
+		if (set && !session_setting_is_set(it, file))
+			return 0;
 		r = session_setting_get(it, file, out);
 	} else {
 		r = tree_setting_get(fs->tree, c, c->name(it), file, out);
@@ -99,7 +102,7 @@ static int store(
 	struct fs *fs, const struct node *node, const char *text, size_t len, struct err *err)
 {
 	struct buf clean = {0};
-	size_t mark = value_begin(text, len);
+	size_t mark = utf8_mark(text, len);
 	if (setting_is_messages(node->row))
 		return session_messages_set(node->object->session, text + mark, len - mark, err);
 	if (!mark && !memchr(text, '\r', len))
@@ -227,9 +230,9 @@ static bool lost(struct handle *h)
 {
 	const struct collection *c;
 	const char *file = h->node.row->name, *text = h->text.data;
-	size_t len = h->text.len, mark = value_begin(text, len);
+	size_t len = h->text.len, mark = utf8_mark(text, len);
 	void *it;
-	if (value_may_begin(text, len))
+	if (utf8_may_be_mark(text, len))
 		return false;
 	c = owner_of(h->fs, &h->node, &it);
 	return c ? c->hopeless(file, text + mark, len - mark)
@@ -246,7 +249,7 @@ static bool hopeless(struct handle *h, size_t n)
 		b->data[b->len - 1] != '\n')
 		return false;
 	h->looked_through = b->len;
-	size_t mark = value_begin(b->data, b->len);
+	size_t mark = utf8_mark(b->data, b->len);
 	return session_messages_is_hopeless(b->data + mark, b->len - mark);
 }
 
@@ -258,9 +261,9 @@ static bool whole(struct handle *h, size_t n)
 	if (!setting_is_messages(h->node.row))
 		return h->text.data[h->text.len - 1] == '\n' || h->text.len > MAX_VALUE || lost(h);
 	/* Only a text that ends with a bracket is read through: not each of many small writes. */
-	size_t mark = value_begin(h->text.data, h->text.len), last = h->text.len - mark;
+	size_t mark = utf8_mark(h->text.data, h->text.len), last = h->text.len - mark;
 	const char *text = h->text.data + mark;
-	if (value_may_begin(text, last))
+	if (utf8_may_be_mark(text, last))
 		return false;
 	size_t first = strspn(text, " \t\r\n");
 	while (last > first && strchr(" \t\r\n", text[last - 1]))
@@ -272,16 +275,30 @@ static bool whole(struct handle *h, size_t n)
 	return value_json_whole(text, last) || hopeless(h, n);
 }
 
-/* What was in force before the handle's first value; the refusal of a later one stays told. */
-static void undo(struct handle *h)
+/* In force again; the refusal of another value stays told. */
+static void restore(struct fs *fs, const struct node *node, const struct buf *before)
 {
-	const char *text = h->before.data ? h->before.data : "";
+	const char *text = before->data ? before->data : "";
 	void *it;
-	if (owner_of(h->fs, &h->node, &it))
-		store(h->fs, &h->node, text, h->before.len, NULL);
+	if (owner_of(fs, node, &it))
+		store(fs, node, text, before->len, NULL);
 	else
-		session_setting_undo(
-			it, h->node.row->name, text, value_length(text, h->before.len));
+		session_setting_undo(it, node->row->name, text, value_length(text, before->len));
+}
+
+/* Whether it is not at its default any more, where one has left it: somebody else wrote. */
+static bool is_set(struct fs *fs, const struct node *node)
+{
+	struct buf text = {0};
+	bool is = value_of(fs, node, true, &text) == 0 && text.len;
+	buf_free(&text);
+	return is;
+}
+
+void setting_put_back(struct fs *fs, const struct node *node, const struct buf *before)
+{
+	if (!setting_is_messages(node->row) && !is_set(fs, node))
+		restore(fs, node, before);
 }
 
 /* Puts what was written in force. Lines come one by one from a shell: when a later one is refused,
@@ -296,7 +313,7 @@ static int apply(struct handle *h)
 	if (r == 0)
 		h->dirty = false;
 	else if (keeps && h->applied)
-		undo(h);
+		restore(h->fs, &h->node, &h->before); /* from before its first value */
 	h->applied = h->applied || r == 0;
 	h->refusal = r;
 	return r;
@@ -305,7 +322,7 @@ static int apply(struct handle *h)
 /* As if the handle had put the default in force in its place. */
 void setting_made_anew(struct handle *h, struct buf *before)
 {
-	if (setting_is_messages(h->node.row))
+	if (setting_is_messages(h->node.row) || is_set(h->fs, &h->node))
 		return;
 	pthread_mutex_lock(&h->lock);
 	h->before = *before;

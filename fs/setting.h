@@ -27,9 +27,12 @@ int setting_store(struct fs *fs, const struct node *node, const char *text, size
 /* To its default; nothing happens to messages.json. */
 int setting_reset(struct fs *fs, const struct node *node);
 /* The handle has just been opened, by who has unlinked the file and makes it anew. Steals *before,
- * what was set: it comes back if what is written now is refused. */
+ * what was set: it comes back if what is written now is refused, unless somebody else has set
+ * another value before it was opened. */
 struct handle;
 void setting_made_anew(struct handle *h, struct buf *before);
+/* The same of who wanted to rename another file to its name. */
+void setting_put_back(struct fs *fs, const struct node *node, const struct buf *before);
 /* Size and time. */
 void setting_size(struct fs *fs, const struct node *node, uint64_t *bytes, uint64_t *changed_ns);
 

@@ -8,6 +8,8 @@
  */
 #include "fs/value.h"
 
+#include "base/utf8.h"
+
 #include <string.h>
 
 size_t value_length(const char *text, size_t len)
@@ -18,24 +20,11 @@ size_t value_length(const char *text, size_t len)
 	return len && text[len - 1] == '\r' ? len - 1 : len;
 }
 
-static const char mark[] = "\xef\xbb\xbf";
-enum { MARK = sizeof mark - 1 };
-
-size_t value_begin(const char *text, size_t len)
-{
-	return len >= MARK && !memcmp(text, mark, MARK) ? MARK : 0;
-}
-
-bool value_may_begin(const char *text, size_t len)
-{
-	return len < MARK && len && !memcmp(text, mark, len);
-}
-
 size_t value_clean(char *text, size_t len)
 {
 	size_t n = 0;
 	len = value_length(text, len);
-	for (size_t i = value_begin(text, len); i < len; i++)
+	for (size_t i = utf8_mark(text, len); i < len; i++)
 		if (text[i] != '\r' || i + 1 == len || text[i + 1] != '\n')
 			text[n++] = text[i];
 	return n;

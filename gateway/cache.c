@@ -343,7 +343,7 @@ int cache_ctl(struct cache *c, const char *line, size_t len, struct err *err)
 		flush(c, NULL);
 		return 0;
 	}
-	while (*name.text == ' ') { /* not the last byte */
+	while (name.len && *name.text == ' ') {
 		name.text++;
 		name.len--;
 	}

@@ -85,6 +85,7 @@ int session_setting_undo(struct session *s, const char *file, const char *value,
 int session_setting_get(
 	struct session *s, const char *file, struct buf *out); /* appends the value, no newline; ""
 								 when it is the default "none" */
+bool session_setting_is_set(struct session *s, const char *file); /* false: it is the default */
 
 /* One verb (a line without its newline): submit, cancel, clear, retry, "fork ID". uid: of who says
  * it; the fork belongs to that user. submit: what stands in the session's open drafts. cancel: what

@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "gateway/guard_parts.h"
 #include "gateway/guard_schema.h"
-#include "gateway/prefix.h"
 
 enum { FILE_MAX = 1 << 20 };
 
@@ -92,7 +92,7 @@ int guard_rules_parse(struct guard_rules **out, enum guard_stage stage, const ch
 	fault->of_all = r == 0 && len > FILE_MAX;
 	if (fault->of_all)
 		r = guard_line_refuse(&l, text, "the file is larger than %d bytes", FILE_MAX);
-	for (const char *p = text + prefix_mark(text, len), *end = text + len; p < end && r == 0;
+	for (const char *p = text + utf8_mark(text, len), *end = text + len; p < end && r == 0;
 		l.number++) {
 		const char *stop = memchr(p, '\n', (size_t)(end - p));
 		l.begin = l.p = p;

@@ -14,7 +14,6 @@
 #include <string.h>
 
 #include "base/utf8.h"
-#include "gateway/prefix.h"
 
 static const size_t max_replacement = 4096, max_title = 200;
 
@@ -399,7 +398,7 @@ int moderation_parse(
 	m->window_chars = 400;
 	m->categories = calloc(MODERATION_CATEGORIES_MAX, sizeof *m->categories);
 	struct reader r = {.m = m, .fault = fault};
-	size_t mark = prefix_mark(text, len);
+	size_t mark = utf8_mark(text, len);
 	int e = m->categories ? read_lines(&r, text + mark, len - mark) : -ENOMEM;
 	e = e ? e : fill_defaults(m);
 	if (e < 0) {

@@ -93,11 +93,6 @@ int prefix_word(const struct prefix *p, const char *text, size_t len)
 	return -1;
 }
 
-size_t prefix_mark(const char *text, size_t len)
-{
-	return len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3) ? 3 : 0;
-}
-
 bool prefix_is_name(const struct prefix *p, const char *text, size_t len)
 {
 	/* "." and ".." are no names, and names begin so. */

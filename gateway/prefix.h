@@ -68,7 +68,4 @@ bool prefix_is_name(const struct prefix *p, const char *text, size_t len);
 /* For what is read by the same list: the index of the word that the text is, or -1. */
 int prefix_word(const struct prefix *p, const char *text, size_t len);
 
-/* Bytes of a byte order mark at its beginning, which editors of other systems write: 0 or 3. */
-size_t prefix_mark(const char *text, size_t len);
-
 #endif

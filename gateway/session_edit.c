@@ -201,6 +201,17 @@ int session_setting_get(struct session *s, const char *file, struct buf *out)
 	return r;
 }
 
+bool session_setting_is_set(struct session *s, const char *file)
+{
+	enum setting i = settings_find(file);
+	if (i == N_SETTINGS)
+		return false;
+	pthread_mutex_lock(&s->lock);
+	bool is = settings_is_set(&s->settings, i);
+	pthread_mutex_unlock(&s->lock);
+	return is;
+}
+
 /* ---- messages.json ---- */
 
 static int guard_messages(struct session *s, struct messages *m, struct err *err)

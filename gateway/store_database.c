@@ -19,7 +19,7 @@
 #include "base/log.h"
 #include "gateway/compaction.h"
 
-#define STORE_VERSION "2" /* 1 had no journal, and is read as it is */
+#define STORE_VERSION "3" /* 1 had no journal, in that of 2 was no jump: both are read */
 
 /* The database is nobody else's to read, also when the state directory was made by others with
  * other bits. */
@@ -77,7 +77,7 @@ static int check_version(struct store_database *b, struct err *err)
 	int r = store_database_get(b, "version", &value, &n, err);
 	if (r < 0)
 		return r;
-	bool older = !value || (n == 1 && *value == '1');
+	bool older = !value || (n == 1 && (*value == '1' || *value == '2'));
 	bool ours = value && n == 1 && *value == *STORE_VERSION;
 	leveldb_free(value);
 	if (older) {

@@ -29,6 +29,16 @@ START_TEST(every_code_point_survives_the_round_trip)
 }
 END_TEST
 
+START_TEST(a_byte_order_mark_is_known_and_its_beginnings)
+{
+	ck_assert(utf8_may_be_mark("\xef", 1) && utf8_may_be_mark("\xef\xbb", 2));
+	ck_assert(!utf8_may_be_mark("", 0) && !utf8_may_be_mark("\xef\xbc", 2));
+	ck_assert(!utf8_may_be_mark("\xef\xbb\xbf", 3));
+	ck_assert_uint_eq(utf8_mark("\xef\xbb\xbf", 3), 3);
+	ck_assert_uint_eq(utf8_mark("\xef\xbb", 2), 0);
+}
+END_TEST
+
 START_TEST(bad_sequences_are_refused_where_they_begin)
 {
 	/* Kinds of RFC 3629: overlong, surrogate, beyond U+10FFFF, stray continuation, cut short.
@@ -99,6 +109,7 @@ int main(void)
 	TCase *t = tcase_create("utf8");
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, every_code_point_survives_the_round_trip);
+	tcase_add_test(t, a_byte_order_mark_is_known_and_its_beginnings);
 	tcase_add_test(t, bad_sequences_are_refused_where_they_begin);
 	tcase_add_test(t, the_valid_prefix_is_what_decoding_accepts);
 	suite_add_tcase(s, t);

@@ -149,5 +149,5 @@ void program_scratch(const char *name, const char *text)
 
 int program_moves(const char *from, const char *to, unsigned flags)
 {
-	return rename_any(&program_fs, &program_input, from, &program_input, to, flags);
+	return rename_any(&program_fs, &program_input, from, &program_input, to, flags, 0);
 }

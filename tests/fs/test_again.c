@@ -90,6 +90,49 @@ START_TEST(texts_together_have_a_ceiling)
 }
 END_TEST
 
+static void unlink_text(pid_t pid, uint64_t ino, size_t len)
+{
+	struct buf text = {0};
+	ck_assert_int_eq(buf_reserve(&text, len), 0);
+	memset(text.data, 'x', len);
+	text.len = len;
+	again_unlinked(pid, ino, &text);
+}
+
+START_TEST(texts_that_give_way_or_have_gone_make_room_for_others)
+{
+	const size_t eighth = AGAIN_MOST_BYTES / 8;
+	struct buf before = {0};
+	usleep(1100000);
+	for (unsigned i = 0; i < 20; i++) /* a thread has 8 places */
+		unlink_text(50, 500 + i, eighth);
+	ck_assert(!again_is_gone(50, 511));
+	for (unsigned i = 12; i < 20; i++) {
+		ck_assert(again_made(50, 500 + i, &before));
+		ck_assert_uint_eq(before.len, eighth);
+		buf_free(&before);
+		unlink_text(50, 500 + i, eighth);
+	}
+	again_forget(500, 519);
+	unlink_text(51, 520, AGAIN_MOST_BYTES);
+	ck_assert(again_made(51, 520, &before));
+	ck_assert_uint_eq(before.len, AGAIN_MOST_BYTES);
+	buf_free(&before);
+}
+END_TEST
+
+START_TEST(those_that_have_gone_are_forgotten_and_none_beside_them)
+{
+	for (unsigned i = 0; i < 4; i++)
+		again_unlinked(55, 550 + i, NULL);
+	again_forget(551, 552);
+	ck_assert(again_is_gone(55, 550));
+	ck_assert(!again_is_gone(55, 551));
+	ck_assert(!again_is_gone(55, 552));
+	ck_assert(again_is_gone(55, 553));
+}
+END_TEST
+
 /* A loop ends when it is told that the file has gone. */
 START_TEST(each_of_very_many_loops_at_once_comes_to_its_end)
 {
@@ -174,6 +217,8 @@ int main(void)
 	tcase_add_test(t, who_makes_it_anew_gets_what_stood_in_it_once);
 	tcase_add_test(t, a_thread_that_is_not_known_is_not_noted);
 	tcase_add_test(t, texts_together_have_a_ceiling);
+	tcase_add_test(t, texts_that_give_way_or_have_gone_make_room_for_others);
+	tcase_add_test(t, those_that_have_gone_are_forgotten_and_none_beside_them);
 	tcase_add_test(t, each_of_very_many_loops_at_once_comes_to_its_end);
 	tcase_add_test(t, who_removes_a_tree_leaves_room_for_others);
 	tcase_add_test(t, many_who_remove_trees_leave_room_when_those_have_gone);

@@ -147,6 +147,15 @@ START_TEST(a_number_that_cannot_be_is_refused_with_what_is_allowed)
 }
 END_TEST
 
+START_TEST(of_two_numbers_that_cannot_be_the_first_is_told)
+{
+	ck_assert_int_eq(
+		PARSE(WORD("tree"), WORD("mnt"), WORD("-o"), WORD("max_sessions=0,max_queued=0")),
+		-EINVAL);
+	ck_assert_msg(!strncmp(err.text, "max_sessions=0: ", 16), "%s", err.text);
+}
+END_TEST
+
 START_TEST(numbers_at_their_ends_are_taken)
 {
 	ck_assert_int_eq(PARSE(WORD("tree"), WORD("mnt"), WORD("-o"),
@@ -216,6 +225,7 @@ int main(void)
 	tcase_add_test(t, a_mount_point_that_would_hide_what_the_daemon_reads_is_refused);
 	tcase_add_test(t, an_empty_state_directory_is_refused_not_taken_for_the_working_directory);
 	tcase_add_test(t, a_number_that_cannot_be_is_refused_with_what_is_allowed);
+	tcase_add_test(t, of_two_numbers_that_cannot_be_the_first_is_told);
 	tcase_add_test(t, numbers_at_their_ends_are_taken);
 	tcase_add_test(t, a_third_argument_is_refused);
 	tcase_add_test(t, an_option_that_there_is_not_is_named);

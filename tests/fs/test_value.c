@@ -75,11 +75,6 @@ START_TEST(what_editors_of_other_systems_write_is_no_part_of_a_value)
 	is_cleaned("\xef\xbb\xbf", "");
 	is_cleaned("\xef\xbb", "\xef\xbb");
 	is_cleaned("", "");
-	ck_assert(value_may_begin("\xef", 1) && value_may_begin("\xef\xbb", 2));
-	ck_assert(!value_may_begin("", 0) && !value_may_begin("\xef\xbc", 2));
-	ck_assert(!value_may_begin("\xef\xbb\xbf", 3));
-	ck_assert_uint_eq(value_begin("\xef\xbb\xbf", 3), 3);
-	ck_assert_uint_eq(value_begin("\xef\xbb", 2), 0);
 }
 END_TEST
 

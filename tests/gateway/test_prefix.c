@@ -65,6 +65,7 @@ static const struct sample good[] = {
 	{SESSION, "top_p", "0.95"},
 	{SESSION, "top_k", "1000000"},
 	{SESSION, "top_k", "00040"},
+	{SESSION, "repetition_penalty", "9.999999999999999"}, /* its sum is more */
 	{SESSION, "presence_penalty", "-2"},
 	{SESSION, "presence_penalty", "-.5"},
 	{SESSION, "max_tokens", "1000000"},

@@ -3,11 +3,13 @@
 """Settings are edited with any editor, in the mount and in TREE; changes of TREE are in force
 within a second; SIGHUP rereads all; live names in a TREE are ignored."""
 import contextlib
+import ctypes
 import errno
 import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 
 import harness
@@ -188,9 +190,83 @@ def a_file_that_was_not_unlinked_is_not_made_anew(m):
     equal(read(s("top_p")), "0.5\n")
     with refused(errno.EEXIST):
         open(s("top_p"), "x")
+    os.unlink(s("top_k"))
+    with refused(errno.EPERM):
+        os.mkfifo(s("top_k"))
     os.unlink(s("status"))
     with refused(errno.EACCES):
         open(s("status"), "x")
+
+
+@claim()
+def what_was_unlinked_is_there_for_who_renames_another_over_it(m):
+    s = m.session(temperature="0.5")
+    libc = ctypes.CDLL(None, use_errno=True)
+    write(m("models", "short", "quality"), "0.5\n")
+    for file in s("temperature"), m("models", "short", "quality"):
+        os.unlink(file)
+        write(file + ".new", "0.75\n")
+        os.rename(file + ".new", file)
+        equal(read(file), "0.75\n")
+        assert os.path.basename(file) in os.listdir(os.path.dirname(file))
+        os.unlink(file)
+        write(file + ".new", "hot\n")
+        with refused(errno.EINVAL):
+            os.rename(file + ".new", file)
+        equal(read(file), "0.75\n")  # it was refused
+        write(file + ".new", "0.25\n")
+        ends = os.fsencode(file + ".new"), os.fsencode(file)
+        equal((libc.renameat2(-100, ends[0], -100, ends[1], 1), ctypes.get_errno()), (-1, errno.EEXIST))
+        os.unlink(file)
+        equal(libc.renameat2(-100, ends[0], -100, ends[1], 1), 0)  # RENAME_NOREPLACE
+        equal(read(file), "0.25\n")
+    os.unlink(m("models", "short", "quality"))
+
+
+@claim()
+def what_was_unlinked_is_there_as_soon_as_another_thread_or_program_writes_it(m):
+    s = m.session()
+    write(s("new"), "0.75\n")
+    for script in ("echo 0.75 > $S/temperature", "echo 0.75 | dd of=$S/temperature conv=nocreat,notrunc status=none",
+                   "mv $S/new $S/temperature"):
+        os.unlink(s("temperature"))
+        assert not exists(s("temperature")), script
+        m.sh(script, check=True, S=s.path)
+        equal((script, read(s("temperature"))), (script, "0.75\n"))
+    os.unlink(s("temperature"))
+    thread = threading.Thread(target=write, args=(s("temperature"), "0.5\n"))
+    thread.start()
+    thread.join()
+    equal(read(s("temperature")), "0.5\n")
+
+
+@claim()
+def a_default_is_not_written_down_for_a_value_that_was_refused(m):
+    for file in ("cache", "ttl"), ("router", "threshold"), ("models", "short", "quality"):
+        for prepare in (lambda: None, lambda: write(m(*file) + ".new", "hot\n")):
+            prepare()
+            soon(lambda: exists(m(*file)), "the file, if it was unlinked before")
+            os.unlink(m(*file))
+            with refused(errno.EINVAL):
+                if exists(m(*file) + ".new"):
+                    os.rename(m(*file) + ".new", m(*file))
+                else:
+                    write(m(*file), "hot\n")
+            assert not exists(os.path.join(m.tree, *file)), file
+        os.unlink(m(*file) + ".new")
+
+
+@claim()
+def what_another_program_has_set_since_an_unlink_stays_when_the_new_value_is_refused(m):
+    s = m.session(temperature="0.5")
+    write(s("new"), "hot\n")
+    for anew in (lambda: write(s("temperature"), "hot\n"), lambda: os.rename(s("new"), s("temperature"))):
+        write(s("temperature"), "0.5\n")
+        os.unlink(s("temperature"))
+        m.sh("echo 1.5 > $S/temperature", check=True, S=s.path)
+        with refused(errno.EINVAL):
+            anew()
+        equal(read(s("temperature")), "1.5\n")
 
 
 # ---- TREE from outside ----
