@@ -80,7 +80,9 @@ static int make_scratch(
 		return -ENAMETOOLONG;
 	if (!node_has_scratch(dir) || node_inside(dir) == TABLE_MODELS || !S_ISREG(mode))
 		return -EPERM;
-	struct scratch *scratch = scratch_new(S_IFREG | (mode & 0777), who->uid, who->gid);
+	/* Beside a key it may be one: who renames it onto `key` is refused, and it stays. */
+	mode_t most = node_inside(dir) == TABLE_MODEL ? 0700 : 0777;
+	struct scratch *scratch = scratch_new(S_IFREG | (mode & most), who->uid, who->gid);
 	if (!scratch)
 		return -ENOMEM;
 	return node_scratch_add(fs_of(req)->nodes, dir, name, scratch, out);

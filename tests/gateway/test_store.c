@@ -337,18 +337,20 @@ START_TEST(a_file_in_the_place_of_the_directory_is_refused)
 }
 END_TEST
 
-START_TEST(a_store_of_version_1_is_read_and_no_longer_one_for_those_of_version_1)
+START_TEST(a_store_of_an_earlier_version_is_read_and_no_longer_one_for_those_before)
 {
-	struct store *s = store_fixture_open(store_fixture_dir);
-	store_put(s, "version", "1", 1);
-	store_put(s, "s/a", "kept", 4);
-	store_free(s);
-	s = store_fixture_open(store_fixture_dir);
-	struct store_fixture_found f = {""};
-	store_scan(s, "s/", store_fixture_note, &f);
-	store_scan(s, "version", store_fixture_note, &f);
-	ck_assert_str_eq(f.text, "s/a=kept;version=2;");
-	store_free(s);
+	for (const char *version = "12"; *version; version++) {
+		struct store *s = store_fixture_open(store_fixture_dir);
+		store_put(s, "version", version, 1);
+		store_put(s, "s/a", "kept", 4);
+		store_free(s);
+		s = store_fixture_open(store_fixture_dir);
+		struct store_fixture_found f = {""};
+		store_scan(s, "s/", store_fixture_note, &f);
+		store_scan(s, "version", store_fixture_note, &f);
+		ck_assert_str_eq(f.text, "s/a=kept;version=3;");
+		store_free(s);
+	}
 }
 END_TEST
 
@@ -381,7 +383,7 @@ int main(void)
 	tcase_add_test(t, database_and_journal_are_private_in_a_directory_that_is_not);
 	tcase_add_test(t, a_missing_directory_is_made_for_its_owner_only);
 	tcase_add_test(t, a_file_in_the_place_of_the_directory_is_refused);
-	tcase_add_test(t, a_store_of_version_1_is_read_and_no_longer_one_for_those_of_version_1);
+	tcase_add_test(t, a_store_of_an_earlier_version_is_read_and_no_longer_one_for_those_before);
 	tcase_add_test(t, a_store_of_another_version_is_refused);
 	suite_add_tcase(suite, t);
 	return run_suite(suite);

@@ -34,6 +34,17 @@ def a_key_is_not_opened_for_reading_by_anybody(m):
     m.sh("rm -r models/secret", check=True)
 
 
+@claim()
+def a_scratch_file_beside_a_key_is_nobody_elses(m):
+    f = model(m, "secret")
+    m.sh("umask 022; echo %s > models/secret/new" % SECRET)
+    with refused(errno.EPERM):
+        os.rename(f("new"), f("key"))
+    equal(os.stat(f("new")).st_mode & 0o077, 0)
+    os.unlink(f("new"))
+    m.sh("rm -r models/secret", check=True)
+
+
 @claim(root=True)
 def other_users_neither_read_nor_write_a_key(m):
     f = model(m, "mine")
