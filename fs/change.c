@@ -15,6 +15,7 @@
 #include "fs/rename.h"
 #include "fs/scratch.h"
 #include "fs/setting.h"
+#include "fs/sweep.h"
 #include "fs/sync.h"
 #include "fs/tree.h"
 #include "fs/tree_guards.h"
@@ -85,7 +86,12 @@ static int make_scratch(
 	struct scratch *scratch = scratch_new(S_IFREG | (mode & most), who->uid, who->gid);
 	if (!scratch)
 		return -ENOMEM;
-	return node_scratch_add(fs_of(req)->nodes, dir, name, scratch, out);
+	int r = node_scratch_add(fs_of(req)->nodes, dir, name, scratch, out);
+	if (r == 0)
+		sweep_wake(
+			fs_of(req)
+				->sweep); /* it may be a slip, which status is to have (stray.h) */
+	return r;
 }
 
 /* Who has just unlinked it and makes it anew writes it as others do: until then its rules stay in

@@ -12,6 +12,7 @@
 #include "gateway/gateway_sessions.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 /* Under the lock: makes what a first write needs. */
@@ -37,6 +38,10 @@ static int channel_write(struct handle *h, uint64_t offset, const char *bytes, s
 		h->written = true;
 		r = draft_write(h->draft, bytes, n, NULL);
 	}
+	/* Nobody else can read its answer. It is said here, where a shell hears it; the draft is
+	 * kept for the sentence, which its end leaves. */
+	if (r >= 0 && (h->flags & O_ACCMODE) == O_WRONLY)
+		r = -EINVAL;
 	pthread_mutex_unlock(&h->lock);
 	return r;
 }

@@ -81,7 +81,7 @@ void check_models_file(struct check *k, const char *name)
 	struct one one = {k, name, false};
 	if (!is_the_routers(name) && is_nothing(k, name)) {
 		snprintf(path, sizeof path, "models/%s", name);
-		check_say(k, path, 1, "has neither path nor endpoint");
+		check_say(k, path, 0, "has neither path nor endpoint");
 	}
 	struct buf file = {0};
 	if (is_there(k, name, &file) && model_powers(value_of, &one, &powers, &err) < 0 &&
@@ -90,7 +90,7 @@ void check_models_file(struct check *k, const char *name)
 		/* Sentences about what cannot be opened name it already. */
 		bool named = !strncmp(why, file.data, file.len);
 		collection_path(&collection_models, name, "path", path);
-		check_say(k, path, 1, "%s%s%s", named ? "" : file.data, named ? "" : ": ", why);
+		check_say(k, path, 0, "%s%s%s", named ? "" : file.data, named ? "" : ": ", why);
 	}
 	buf_free(&file);
 }
@@ -106,7 +106,7 @@ static bool is_known(struct check *k, const char *path, const char *name)
 {
 	bool is = names_has(k->models, name);
 	if (!is)
-		check_say(k, path, 1, "there is no model %s", name);
+		check_say(k, path, k->line, "there is no model %s", name);
 	return is;
 }
 
@@ -118,7 +118,7 @@ static bool look(struct check *k, const char *path, const char *name, struct mod
 		!powers_of(k, name, can))
 		return false;
 	if (!can->is_set)
-		check_say(k, path, 1, "the model %s has neither path nor endpoint", name);
+		check_say(k, path, k->line, "the model %s has neither path nor endpoint", name);
 	return can->is_set;
 }
 
@@ -128,10 +128,19 @@ static void check_answers(struct check *k, const char *path, const char *name, b
 	if (!look(k, path, name, &can))
 		return;
 	if (!can.answers)
-		check_say(k, path, 1, "the model %s gives no answers: it is for embeddings", name);
+		check_say(k, path, k->line, "the model %s gives no answers: it is for embeddings",
+			name);
 	else if (chats && !can.chats)
-		check_say(k, path, 1,
+		check_say(k, path, k->line,
 			"the model %s does not chat: chat is none of its capabilities", name);
+}
+
+static size_t line_at(const char *text, size_t at)
+{
+	size_t line = 1;
+	for (size_t i = 0; i < at; i++)
+		line += text[i] == '\n';
+	return line;
 }
 
 void check_models_answers(struct check *k, const char *path, const char *model, const char *names)
@@ -139,11 +148,15 @@ void check_models_answers(struct check *k, const char *path, const char *model, 
 	static const char blank[] = " \t\r\n";
 	char copy[4096], *save = NULL;
 	snprintf(copy, sizeof copy, "%s", names);
-	for (char *w = strtok_r(copy, blank, &save); w; w = strtok_r(NULL, blank, &save))
+	bool lines = strchr(names, '\n');
+	for (char *w = strtok_r(copy, blank, &save); w; w = strtok_r(NULL, blank, &save)) {
+		k->line = lines ? line_at(names, (size_t)(w - copy)) : 0;
 		if (!strcmp(w, model))
-			check_say(k, path, 1, "%s is this model itself", w);
+			check_say(k, path, k->line, "%s is this model itself", w);
 		else
 			check_answers(k, path, w, true);
+	}
+	k->line = 0;
 }
 
 /* `default` may be one of the router's, and is no judge then. */
@@ -154,7 +167,7 @@ void check_models_judges(struct check *k, const char *path, const char *name)
 	if (!strcmp(name, "default") && tree_default_get(k->tree, &target) == 0 && target.len)
 		who = target.data;
 	if (is_the_routers(who))
-		check_say(k, path, 1, "%s is the router's: it is not asked", who);
+		check_say(k, path, 0, "%s is the router's: it is not asked", who);
 	else
 		check_answers(k, path, name, false);
 	buf_free(&target);
@@ -165,7 +178,7 @@ void check_models_embeds(struct check *k, const char *path, const char *name)
 {
 	struct model_powers can;
 	if (*name && is_the_routers(name))
-		check_say(k, path, 1, "the model %s is the router's and gives no embeddings", name);
+		check_say(k, path, 0, "the model %s is the router's and gives no embeddings", name);
 	else if (*name && look(k, path, name, &can) && !can.embeds)
-		check_say(k, path, 1, "the model %s gives no embeddings", name);
+		check_say(k, path, 0, "the model %s gives no embeddings", name);
 }

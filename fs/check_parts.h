@@ -13,10 +13,12 @@ struct check {
 	struct tree *tree;
 	char **models; /* that there are */
 	FILE *out;
-	int n; /* faults */
+	int n;       /* faults */
+	size_t line; /* check_models.c: where the name stands that is looked at; 0: its file has no
+			lines */
 };
 
-/* A fault of a file of TREE. */
+/* A fault of a file of TREE; line 0: of all of it. */
 __attribute__((format(printf, 4, 5))) void check_say(
 	struct check *k, const char *path, size_t line, const char *format, ...);
 

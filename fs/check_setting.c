@@ -114,18 +114,26 @@ static bool make_blank(struct buf *text, size_t line)
 	return strspn(text->data, " \t\r\n") < text->len;
 }
 
+/* Whether to say in which line a fault is: a file of one value has none to be told apart. */
+static bool has_lines(const struct collection *c, const char *file, const struct buf *text)
+{
+	const struct table_row *row = table_row_named(c->inside, file);
+	return (row && row->lines) || (text->len && memchr(text->data, '\n', text->len));
+}
+
 /* Tells the faults of its lines, and leaves what is sound. 0: that is a value; else nothing more
  * can be said of it. */
 static int check_lines(struct check *k, const struct collection *c, const char *file,
 	const char *path, struct buf *text)
 {
+	bool lines = has_lines(c, file, text);
 	for (int n = 1;; n++) {
 		struct err err = {{0}};
 		int r = c->check(file, text->data ? text->data : "", text->len, &err);
 		size_t line = r < 0 ? line_of(c, file, text->data, text->len, err.text) : 0;
 		if (r == 0 || (n > 1 && is_blank(text, line)))
 			return r;
-		check_say(k, path, line, "%s",
+		check_say(k, path, lines ? line : 0, "%s",
 			*err.text ? without_line(without_name(err.text, file), line)
 				  : strerror(-r));
 		if (n == FAULTS_MOST)
@@ -140,9 +148,9 @@ static void check_target(struct check *k, const char *path, const char *target)
 {
 	struct stat st;
 	if (stat(target, &st) < 0)
-		check_say(k, path, 1, "%s: %s", target, strerror(errno));
+		check_say(k, path, 0, "%s: %s", target, strerror(errno));
 	else if (!S_ISREG(st.st_mode))
-		check_say(k, path, 1, "%s is not a regular file", target);
+		check_say(k, path, 0, "%s is not a regular file", target);
 }
 
 /* Whether this build has what computes the model. */
@@ -153,7 +161,7 @@ static void check_backend(struct check *k, const char *path, const char *name)
 	for (char *w = strtok_r(built, " ", &save); w; w = strtok_r(NULL, " ", &save))
 		if (!strcmp(w, name))
 			return;
-	check_say(k, path, 1, "this build has no back end %s: it has %s", name, LLMFS_BACK_ENDS);
+	check_say(k, path, 0, "this build has no back end %s: it has %s", name, LLMFS_BACK_ENDS);
 }
 
 /* A model that the router asks, as a judge is asked: it need not chat. A file of router/ may have
@@ -177,7 +185,7 @@ static void check_value(struct check *k, const struct collection *c, const char 
 	int r = is_path(c, file) ? tree_resolve(k->tree, c, name, text->data, text->len, &real)
 				 : buf_append(&real, text->data, text->len);
 	if (r < 0)
-		check_say(k, path, 1, "%s", strerror(-r));
+		check_say(k, path, 0, "%s", strerror(-r));
 	else
 		r = check_lines(k, c, file, path, &real);
 	if (r < 0) {
@@ -204,19 +212,19 @@ void check_setting(struct check *k, const struct collection *c, const char *name
 	collection_path(c, name, file, path);
 	int r = tree_setting_get(k->tree, c, name, file, &text);
 	if (r == -EINVAL)
-		check_say(k, path, 1, "not a regular file");
+		check_say(k, path, 0, "not a regular file");
 	else if (r < 0 && r != -ENOENT)
-		check_say(k, path, 1, "%s", strerror(-r));
+		check_say(k, path, 0, "%s", strerror(-r));
 	else if (r == 0 && tree_trusted(k->tree, path, &err) < 0)
-		check_say(k, path, 1, "%s", err.text);
+		check_say(k, path, 0, "%s", err.text);
 	else if (r == 0 && text.len && c->key && !strcmp(c->key, file) &&
 		 !model_key_is_reference(text.data, text.len))
-		check_say(k, path, 1,
+		check_say(k, path, 0,
 			"a secret does not belong in TREE: write it to the mount, or put "
 			"env:NAME or file:PATH there");
 	else if (r == 0 && text.len && c->key && !strcmp(c->key, file)) {
 		if (model_key_check(text.data, text.len, &err) < 0)
-			check_say(k, path, 1, "%s", without_name(err.text, file));
+			check_say(k, path, 0, "%s", without_name(err.text, file));
 	} else if (r == 0 && text.len) {
 		check_value(k, c, name, file, path, &text);
 	}

@@ -14,6 +14,7 @@ struct faults;
 struct gateway;
 struct nodes;
 struct notify;
+struct sweep;
 struct tree;
 
 /* What every handler needs: one per mount, made by mount.c, unchanged while `serving`. */
@@ -23,6 +24,7 @@ struct fs {
 	struct nodes *nodes;
 	struct notify *notify;
 	struct faults *faults; /* may be NULL: nothing is noted */
+	struct sweep *sweep;   /* may be NULL: there are no passes but the first */
 	struct fuse_session *session;
 	uid_t uid;
 	gid_t gid;

@@ -44,7 +44,6 @@
 
 struct mount {
 	struct fs fs;
-	struct sweep *sweep;
 	unsigned max_threads;
 	bool mounted;
 	pthread_t main, signals;
@@ -111,7 +110,7 @@ static void *wait_for_signals(void *arg)
 		if (atomic_load(&m->loop_ended))
 			return NULL;
 		if (signal_number == SIGHUP)
-			sweep_wake(m->sweep);
+			sweep_wake(m->fs.sweep);
 		else
 			break;
 	}
@@ -289,8 +288,8 @@ static int start(struct mount *m, const struct options *o, struct err *err)
 	check_kernel(m);
 	gateway_tell_faults(m->fs.gateway);
 	load_default(m);
-	m->sweep = sweep_new(&m->fs);
-	if (!m->sweep || start_signals(m) < 0)
+	m->fs.sweep = sweep_new(&m->fs);
+	if (!m->fs.sweep || start_signals(m) < 0)
 		return err_set(err, -ENOMEM, "out of memory or threads");
 	return 0;
 }
@@ -349,7 +348,7 @@ struct mount *mount_free(struct mount *m)
 	handle_end_all();
 	if (m->mounted)
 		fuse_session_unmount(m->fs.session);
-	sweep_free(m->sweep);
+	sweep_free(m->fs.sweep);
 	gateway_free(m->fs.gateway);
 	notify_free(m->fs.notify);
 	nodes_free(m->fs.nodes);

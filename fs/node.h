@@ -133,5 +133,10 @@ int node_scratch_rename(struct nodes *nodes, const struct node *dir, const char 
 	const char *to, bool noreplace);
 /* new: array of names as gateway_session_names. */
 char **node_scratch_names(struct nodes *nodes, const struct node *dir);
+/* Calls tell for each there is, with the directory it lies in, under a lock: tell calls nothing of
+ * this header. */
+void node_scratch_each(struct nodes *nodes,
+	void (*tell)(void *arg, const struct node *dir, const char *name, struct scratch *scratch),
+	void *arg);
 
 #endif

@@ -162,3 +162,19 @@ char **node_scratch_names(struct nodes *nodes, const struct node *dir)
 	pthread_mutex_unlock(&nodes->lock);
 	return names;
 }
+
+void node_scratch_each(struct nodes *nodes,
+	void (*tell)(void *arg, const struct node *dir, const char *name, struct scratch *scratch),
+	void *arg)
+{
+	pthread_mutex_lock(&nodes->lock);
+	for (size_t i = 0; i < N_BUCKETS; i++) {
+		list_for_each (link, &nodes->by_id[i]) {
+			const struct object *o = list_entry(link, struct object, by_id);
+			const struct node dir = {o->dir, o->dir_row, 0};
+			if (o->kind == OBJECT_SCRATCH && o->listed)
+				tell(arg, &dir, o->name, o->scratch);
+		}
+	}
+	pthread_mutex_unlock(&nodes->lock);
+}

@@ -208,20 +208,48 @@ static int default_state(struct options *o)
 	return o->state ? make_path(parent) : -ENOMEM;
 }
 
-/* Makes *path absolute; what does not exist yet keeps its last name. */
-static int absolute(char **path)
+/* new: what `path`, which is not there yet, will be. NULL: the directory that it is to be made in
+ * is not there either, and *err says so. */
+static char *absolute_missing(char *path, struct err *err)
+{
+	size_t n = strlen(path);
+	char *whole = NULL;
+	while (n > 1 && path[n - 1] == '/')
+		path[--n] = '\0';
+	char *slash = strrchr(path, '/');
+	const char *last = slash ? slash + 1 : path;
+	char *parent = !slash          ? strdup(".")
+		       : slash == path ? strdup("/")
+				       : strndup(path, (size_t)(slash - path));
+	char *real = parent ? realpath(parent, NULL) : NULL;
+	if (!real && parent && errno == ENOENT)
+		err_set(err, -ENOENT,
+			"state directory %s: there is no directory %s to make it in: of -o "
+			"state=DIR "
+			"only the last one is made",
+			path, parent);
+	else if (!real)
+		err_set(err, -errno, "state directory %s: %s", path, strerror(errno));
+	else if (asprintf(&whole, "%s%s%s", real, real[1] ? "/" : "", last) < 0) {
+		whole = NULL;
+		err_set(err, -ENOMEM, "out of memory");
+	}
+	free(parent);
+	free(real);
+	return whole;
+}
+
+/* Makes the directory that a person has named absolute. A slip in its path is to be seen: an empty
+ * one in a place that nobody meant would come up without conversations, keys and spending. */
+static int absolute(char **path, struct err *err)
 {
 	char *real = realpath(*path, NULL);
-	if (!real && errno == ENOENT && **path != '/') {
-		char *here = getcwd(NULL, 0);
-		if (!here || asprintf(&real, "%s/%s", here, *path) < 0)
-			real = NULL;
-		free(here);
-	} else if (!real && errno == ENOENT) {
-		real = strdup(*path);
-	}
+	if (!real && errno == ENOENT)
+		real = absolute_missing(*path, err);
+	else if (!real)
+		err_set(err, -errno, "state directory %s: %s", *path, strerror(errno));
 	if (!real)
-		return -errno;
+		return -EINVAL;
 	free(*path);
 	*path = real;
 	return 0;
@@ -267,7 +295,10 @@ static int complete(struct options *o, struct err *err)
 	o->mountpoint = real;
 	if (o->state && !*o->state)
 		return err_set(err, -EINVAL, "state= needs a directory");
-	int r = o->state ? absolute(&o->state) : default_state(o);
+	bool named = o->state;
+	int r = named ? absolute(&o->state, err) : default_state(o);
+	if (r < 0 && named)
+		return r;
 	if (r == -ENOENT && !o->state)
 		return err_set(err, r,
 			"neither XDG_STATE_HOME nor HOME is set: name a state "

@@ -8,11 +8,13 @@
  */
 #include "fs/sweep.h"
 
+#include "fs/absent.h"
 #include "fs/collection.h"
 #include "fs/fs.h"
 #include "fs/guards.h"
 #include "fs/keys.h"
 #include "fs/names.h"
+#include "fs/stray.h"
 #include "fs/sync.h"
 #include "fs/tree.h"
 
@@ -141,6 +143,12 @@ static bool pass(struct sweep *s)
 	return again;
 }
 
+/* Of two times to wait, -1 being for ever. */
+static int sooner(int a, int b)
+{
+	return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
 static void *run(void *arg)
 {
 	struct sweep *s = arg;
@@ -155,7 +163,8 @@ static void *run(void *arg)
 		poll(fds, 1, SETTLE_MS);
 		if (s->stop)
 			return NULL;
-		timeout = pass(s) ? AGAIN_MS : keys_due_ms();
+		timeout = pass(s) ? AGAIN_MS
+				  : sooner(keys_due_ms(), sooner(absent_due_ms(), stray_due_ms()));
 	}
 }
 

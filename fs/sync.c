@@ -10,12 +10,14 @@
  */
 #include "fs/sync.h"
 
+#include "fs/absent.h"
 #include "fs/collection.h"
 #include "fs/faults.h"
 #include "fs/fs.h"
 #include "fs/guards.h"
 #include "fs/keys.h"
 #include "fs/names.h"
+#include "fs/stray.h"
 #include "fs/tree.h"
 #include "fs/tree_file.h"
 
@@ -321,6 +323,9 @@ bool sync_all(struct fs *fs, char *const *deleted)
 		pass_links(fs, c, names, &links[i]);
 	}
 	again = keys_pass(fs) || again;
+	again = stray_pass(fs) || again;
+	if (!fs->starting) /* a path may be one of the mount, where nobody answers yet */
+		absent_pass(fs);
 	return guards_pass(fs, deleted) || again;
 }
 

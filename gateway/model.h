@@ -80,6 +80,8 @@ struct model_facts { /* a copy of what is known of a model now */
 };
 /* Returns out->health. */
 int model_facts(struct model *m, struct model_facts *out);
+/* What model_file_found was told last. */
+int model_file_fault(const struct model *m);
 /* Of all that only whether the router may take it, well or not: it has a path or an endpoint, and
  * gives answers, as far as that is known. *price (NULL: not asked): its prices now. */
 bool model_is_offered(struct model *m, struct money_price *price);

@@ -32,7 +32,8 @@ struct model {
 	bool outdated;         /* the same of a local one: in force at the next load */
 	bool is_known;         /* of a local one's file: what it could when it was loaded last */
 	bool answers, embeds;
-	struct err failure; /* MODEL_FAILED */
+	atomic_int file_fault; /* of the last look for its file: 0 or -errno */
+	struct err failure;    /* MODEL_FAILED */
 	int failure_code;
 	struct list waiting, active; /* struct model_user */
 	uint64_t used_ns;            /* CLOCK_MONOTONIC */

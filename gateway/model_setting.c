@@ -65,8 +65,10 @@ int model_setting_set(
 		model_make_anew(m);
 	if (model_settings_is_of_a_load((enum model_setting)i) && !is_same(old, t))
 		m->outdated = true;
-	if (i == MODEL_PATH && !is_same(old, t))
+	if (i == MODEL_PATH && !is_same(old, t)) {
 		m->is_known = false;
+		m->file_fault = 0;
+	}
 	pthread_mutex_unlock(&m->lock);
 	text_put(old);
 	if (i == MODEL_REQUESTS_MAX || i == MODEL_QUEUE_MAX)
@@ -93,6 +95,16 @@ int model_setting_get(struct model *m, const char *file, struct buf *out)
 	int r = t ? buf_append(out, t->bytes, t->len) : 0;
 	text_put(t);
 	return r;
+}
+
+void model_file_found(struct model *m, int r)
+{
+	m->file_fault = r;
+}
+
+int model_file_fault(const struct model *m)
+{
+	return m->file_fault;
 }
 
 /* ---- what is asked for ---- */

@@ -119,6 +119,22 @@ START_TEST(a_mount_point_that_would_hide_what_the_daemon_reads_is_refused)
 }
 END_TEST
 
+START_TEST(of_a_named_state_directory_only_the_last_name_may_be_missing)
+{
+	char option[] = "state=missing/there/s", last[] = "state=./mnt/../s/";
+	ck_assert_int_lt(PARSE(WORD("tree"), WORD("mnt"), WORD("-o"), option), 0);
+	ck_assert_ptr_nonnull(strstr(err.text, "there is no directory missing/there to make it"));
+	temporary_sh("test ! -e missing");
+	options_free(&o);
+	memset(&o, 0, sizeof o);
+	ck_assert_int_eq(PARSE(WORD("tree"), WORD("mnt"), WORD("-o"), last), 0);
+	char *top = realpath(temporary, NULL);
+	ck_assert_str_eq(o.state + strlen(top), "/s");
+	ck_assert_int_eq(strncmp(o.state, top, strlen(top)), 0);
+	free(top);
+}
+END_TEST
+
 START_TEST(an_empty_state_directory_is_refused_not_taken_for_the_working_directory)
 {
 	ck_assert_int_eq(PARSE(WORD("tree"), WORD("mnt"), WORD("-o"), WORD("state=")), -EINVAL);
@@ -229,6 +245,7 @@ int main(void)
 	tcase_add_test(t, numbers_at_their_ends_are_taken);
 	tcase_add_test(t, a_third_argument_is_refused);
 	tcase_add_test(t, an_option_that_there_is_not_is_named);
+	tcase_add_test(t, of_a_named_state_directory_only_the_last_name_may_be_missing);
 	tcase_add_test(t, debugging_stays_in_the_foreground);
 	tcase_add_test(t, check_takes_a_tree_and_no_mount_point);
 	suite_add_tcase(s, t);

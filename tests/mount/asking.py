@@ -182,7 +182,8 @@ def a_prompt_that_is_closed_unread_is_given_up_and_the_error_of_its_channel_says
                            ("router/explain", "router/explain_error"),
                            ("cache/lookup", "cache/lookup_error")):
         name, said = os.path.basename(channel), lambda: read(m(*error.split("/")))
-        equal(m.sh("echo hi > %s; cat %s" % (channel, channel)).stdout, "")
+        done = m.sh("exec 3<>%s; echo hi >&3; exec 3>&-; cat %s" % (channel, channel), check=True)
+        equal(done.stdout, "")
         wait_for(lambda: said().startswith(name + ": the prompt was given up"), error, 10, said)
         assert said().endswith("exec 3<>%s\n" % name), said()
         m.sh("exec 3<>%s; printf '\\377' >&3" % channel)  # of a refusal the reason stays
@@ -193,6 +194,17 @@ def a_prompt_that_is_closed_unread_is_given_up_and_the_error_of_its_channel_says
     m.sh("exec 3<>models/short/ask; echo hi >&3; cat <&3", check=True)
     time.sleep(0.2)
     equal(read(m("models", "short", "ask_error")), "")
+
+
+@claim()
+def a_write_whose_answer_nobody_can_read_fails_and_the_error_of_its_channel_says_why(m):
+    for channel in ("models/short/ask", "guards/test", "router/explain", "cache/lookup"):
+        said = lambda: read(m(*(channel + "_error").split("/")))
+        m.sh("exec 3<>%s; printf '\\377' >&3" % channel)  # another sentence
+        done = m.sh("echo hi > %s" % channel)
+        assert done.returncode and "Invalid argument" in done.stderr, done
+        wait_for(lambda: "open it once for both" in said(), channel, 10, said)
+    m.sh("exec 3<>models/short/ask; echo hi >&3; cat <&3", check=True)
 
 
 @claim()

@@ -168,6 +168,64 @@ def a_missing_tree_or_mount_point_is_an_error_with_its_name(Mount):
 
 
 @claim(own=True)
+def a_missing_directory_above_a_named_state_directory_is_an_error_and_nothing_is_made(Mount):
+    m = Mount(start=False)
+    m.state = os.path.join(m.top, "slip", "state")
+    fails(m, ["state directory", "there is no directory " + os.path.dirname(m.state)])
+    assert not exists(os.path.dirname(m.state)) and not is_mounted(m.path)
+    m.close()
+
+
+@claim(own=True)
+def a_misspelt_file_of_tree_is_told_at_the_start_and_is_in_status_until_it_is_gone(Mount):
+    m = Mount(start=False, allow=["no setting has that name"])
+    slips = (("router/polcy", "policy"), ("models/short/qualty", "quality"))
+    os.makedirs(os.path.join(m.tree, "router"))
+    for path, _ in slips:
+        write(os.path.join(m.tree, path), "5\n")
+    write(os.path.join(m.tree, "README"), "a person's\n")
+    m.start()
+    for path, meant in slips:
+        line = "%s in TREE: no setting has that name: did you mean %s?\n" % (path, meant)
+        assert "warning: " + line in m.log_text(), m.log_text()
+        assert "degraded: " + line in read(m("status")), read(m("status"))
+        os.unlink(os.path.join(m.tree, path))
+    wait_for(lambda: read(m("status")) == "ok\n", "status to be ok")
+    # One that comes later.
+    os.makedirs(os.path.join(m.tree, "cache"), exist_ok=True)
+    write(os.path.join(m.tree, "cache", "treshold"), "1\n")
+    wait_for(lambda: "cache/treshold in TREE: no setting has that name: did you mean threshold?" in
+             read(m("status")), "status of a later one")
+    assert "warning: cache/treshold" in m.log_text(), m.log_text()
+    m.close()
+
+
+@claim(own=True)
+def a_path_of_a_model_where_nothing_is_is_in_status_before_it_is_loaded(Mount):
+    with Mount() as m:
+        there = os.path.join(m.top, "later.gguf")
+        write(m("models", "short", "path"), there + "\n")
+        said = lambda: read(m("status"))
+        wait_for(lambda: said() == "degraded: models/short/path: %s: No such file or directory\n" % there,
+                 "status", 10, said)
+        shutil.copy(harness.SHORT, there)  # nothing of TREE changes
+        wait_for(lambda: said() == "ok\n", "status to be ok", 10, said)
+
+
+@claim(own=True)
+def a_misspelt_setting_on_the_mount_is_in_status_when_it_stays(Mount):
+    with Mount(allow=["no setting, and in memory"]) as m:
+        m.sh("echo 5 > router/polcy; echo 5 > router/.policy.swp; echo 5 > router/policy~", check=True)
+        equal(read(m("status")), "ok\n")  # it may be about to be renamed
+        want = ("degraded: router/polcy on the mount is no setting, and in memory only: did you mean "
+                "policy?\n")
+        said = lambda: read(m("status"))
+        wait_for(lambda: said() == want, "status", 20, said)
+        m.sh("mv router/polcy router/.p; rm router/.p", check=True)
+        wait_for(lambda: said() == "ok\n", "status to be ok", 10, said)
+
+
+@claim(own=True)
 def a_second_mount_does_not_hide_one_that_lives(Mount):
     with Mount() as m:
         done = subprocess.run([os.environ["LLMFS"], "-o", "state=" + m.state + "2", m.tree, m.path],
