@@ -224,9 +224,11 @@ int engine_open(struct engine **out, const char *path, const struct engine_optio
 	return r;
 }
 
-int engine_check(const char *path, const char *chat_family, bool *is_encoder, struct err *err)
+int engine_check(const char *path, const char *chat_family, dev_t forbidden_device,
+	bool *is_encoder, struct err *err)
 {
-	const struct engine_options options = {.chat_family = chat_family};
+	const struct engine_options options = {
+		.chat_family = chat_family, .forbidden_device = forbidden_device};
 	struct engine_parts parts = {0};
 	int r = engine_parts_check(&parts, path, &options, err);
 

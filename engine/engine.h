@@ -64,7 +64,8 @@ int engine_open(struct engine **out, const char *path, const struct engine_optio
  * *is_encoder: engine_info's. chat_family: of the options. Errors as engine_open, but for what
  * weights, memory and devices show.
  */
-int engine_check(const char *path, const char *chat_family, bool *is_encoder, struct err *err);
+int engine_check(const char *path, const char *chat_family, dev_t forbidden_device,
+	bool *is_encoder, struct err *err);
 
 /* Ends what runs (each request gets its ENGINE_END with -ECANCELED first), joins the worker, frees.
  * Accepts NULL, returns NULL. Not from a callback. */

@@ -154,6 +154,8 @@ void attempt_begin(struct request *r, struct model *m)
 	r->provider = provider;
 	r->attempt_usage = (struct trace_usage){0};
 	r->times.ready_ns = r->times.rendered_ns = r->times.running_ns = r->times.first_ns = 0;
+	r->times.generated_ns = 0;
+	r->times.tried_ns = r->n_tried > 1 ? r->attempt_ns : 0;
 	pthread_mutex_unlock(&r->session->lock);
 	r->at_gate.uid = r->uid;
 	r->gate = model_gate(m);

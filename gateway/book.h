@@ -52,8 +52,9 @@ uint64_t book_last_request(struct book *b);
 /* What a crash left and book_open has charged: the n-th request of it, or false. session is
  * borrowed until book_free. */
 struct book_crash {
-	const char *session;
-	struct money_tokens tokens;
+	uint64_t request;
+	const char *session, *model; /* model: that it was started for last */
+	struct money_tokens tokens;  /* of all models that had a part in it */
 	money cost;
 };
 bool book_crash(const struct book *b, size_t n, struct book_crash *out);
@@ -108,9 +109,13 @@ void book_claim_begin(struct book_claim *c, const struct book_request *request);
 void book_claim_start(
 	struct book_claim *c, const struct book_request *request, uint64_t prompt_tok);
 /* The model it was started for has had its part, so many tokens, and another one is to answer: they
- * are charged whatever happens, at the price of now. The claim goes on: resize it to what the next
- * model may cost besides, and start it again. Before the next text is released. */
-void book_claim_next(struct book_claim *c, const struct money_tokens *tokens);
+ * are charged now, at the price of now, in a line of the ledger of its own that says `"step": true`
+ * (none, if they are none); `status` as of book_claim_settle. Tokens still count in the windows in
+ * which it was claimed. The claim goes on: resize it to what the next model may cost besides, and
+ * start it again. Before the next text is released. */
+void book_claim_next(struct book_claim *c, const struct money_tokens *tokens, const char *status);
+/* What so many tokens of the model it was started for last cost. */
+money book_claim_cost(const struct book_claim *c, const struct money_tokens *tokens);
 /* Output tokens up to `output_tok` in all, of this model, are going to be released. True: they are
  * covered by what was queued at the store before. False: more was queued just now: wait for the
  * store. */
@@ -142,11 +147,11 @@ void book_claim_judged(struct book_claim *c, const struct money_tokens *tokens);
 /* What such have had by now, and what it cost. */
 money book_claim_judges(const struct book_claim *c, enum book_aside what, struct money_tokens *out);
 
-/* It is over: `tokens`, of the model it was started for last, and those of the ones before are the
- * true numbers, and charged (whatever was reserved), the ledger gets its line, the rest is given
- * back; in one group of the store. What judges had gets a line of its own before it. `status` is a
- * word: done, cancelled, failed, blocked. Frees c. Returns the cost. One that was never started has
- * no request in its line. */
+/* It is over: `tokens`, of the model it was started for last, are the true number, and charged
+ * (whatever was reserved), the ledger gets its line, the rest is given back; in one group of the
+ * store. What judges had gets a line of its own before it. `status` is a word: done, cancelled,
+ * failed, blocked. Frees c. Returns the cost, with that of models before and of judges. One that
+ * was never started has no request in its line. */
 money book_claim_settle(
 	struct book_claim *c, const struct money_tokens *tokens, const char *status);
 /* Nothing of it was computed: tickets and reservation go back; what asides had is charged. Accepts

@@ -23,17 +23,18 @@ int book_ask_for(const struct book_claim *c, const struct book_worst *worst,
 	uint64_t prompt = worst->prompt_tok < most ? worst->prompt_tok : most;
 	want->tok = prompt + (worst->output_tok < most ? worst->output_tok : most);
 	want->cost = money_worst(&worst->price, worst->prompt_tok, worst->output_tok);
+	want->cost = money_add(want->cost, book_judges_cost(c ? &c->judges : NULL, worst));
+	money all = want->cost;
 	if (c) {
 		want->tok += c->before.prompt + c->before.output;
-		want->cost = money_add(want->cost, c->before_cost);
+		all = money_add(all, c->before_cost);
 	}
-	want->cost = money_add(want->cost, book_judges_cost(c ? &c->judges : NULL, worst));
-	if (!worst->has_max_cost || want->cost <= worst->max_cost)
+	if (!worst->has_max_cost || all <= worst->max_cost)
 		return 0;
 	char cost[MONEY_TEXT_SIZE], most_cost[MONEY_TEXT_SIZE];
 	return err_set(err, -EDQUOT,
 		"this request may cost %s dollars, more than the session's max_cost of %s",
-		money_text(want->cost, cost), money_text(worst->max_cost, most_cost));
+		money_text(all, cost), money_text(worst->max_cost, most_cost));
 }
 
 /* The account of a user who asks; *appeared: it is shown from now on. */
@@ -206,17 +207,55 @@ void book_claim_start(struct book_claim *c, const struct book_request *request, 
 	note_begun(c, request, prompt_tok, c->worst.output_tok ? lease_for(c, 1) : 0);
 }
 
-void book_claim_next(struct book_claim *c, const struct money_tokens *tokens)
+/* The step's line; what it cost moves from what is reserved to what is spent. The rest stays
+ * reserved, so that nobody takes it before the next model is asked. */
+static void charge_step(
+	struct book_claim *c, const struct money_tokens *tokens, money cost, const char *status)
 {
+	const struct book_bill bill = {
+		.request = c->request,
+		.user = c->holds[0].a->name,
+		.session = c->session,
+		.model = c->model,
+		.status = status,
+		.tokens = *tokens,
+		.cost = cost,
+		.is_step = true,
+		.overrun = cost > c->has.cost,
+	};
+	struct account_ask now = c->has;
+	uint64_t now_ns = book_now_ns();
+	now.cost -= cost < now.cost ? cost : now.cost;
+	for (size_t i = 0; i < c->n; i++) {
+		struct account_hold *h = &c->holds[i];
+		account_roll(h->a, now_ns / 1000000000);
+		account_take(h, &c->has, &now);
+		book_charge(h->a, &bill, now_ns);
+	}
+	c->has = now;
+}
+
+void book_claim_next(struct book_claim *c, const struct money_tokens *tokens, const char *status)
+{
+	money cost = book_claim_cost(c, tokens);
 	pthread_mutex_lock(&c->b->lock);
-	c->before_cost = money_add(c->before_cost, money_cost(&c->worst.price, tokens));
+	store_begin(c->b->store);
+	if (tokens->prompt || tokens->output)
+		charge_step(c, tokens, cost, status);
+	c->before_cost = money_add(c->before_cost, cost);
 	c->before.prompt += tokens->prompt;
 	c->before.cached += tokens->cached;
 	c->before.output += tokens->output;
 	c->prompt_tok = c->leased_tok = 0;
 	if (c->started)
 		book_store_claim(c);
+	store_end(c->b->store);
 	pthread_mutex_unlock(&c->b->lock);
+}
+
+money book_claim_cost(const struct book_claim *c, const struct money_tokens *tokens)
+{
+	return money_cost(&c->worst.price, tokens);
 }
 
 bool book_claim_lease(struct book_claim *c, uint64_t output_tok)
@@ -246,11 +285,10 @@ money book_claim_settle(struct book_claim *c, const struct money_tokens *tokens,
 		.session = c->session,
 		.model = c->model,
 		.status = status,
-		.tokens = {.prompt = c->before.prompt + tokens->prompt,
-			.cached = c->before.cached + tokens->cached,
-			.output = c->before.output + tokens->output},
-		.cost = money_add(c->before_cost, money_cost(&c->worst.price, tokens)),
+		.tokens = *tokens,
+		.cost = book_claim_cost(c, tokens),
 	};
+	const uint64_t tok = c->before.prompt + c->before.output + tokens->prompt + tokens->output;
 	struct money_tokens judge_tokens;
 	money judges;
 	pthread_mutex_lock(&b->lock);
@@ -260,7 +298,7 @@ money book_claim_settle(struct book_claim *c, const struct money_tokens *tokens,
 	store_begin(b->store);
 	for (size_t i = 0; i < c->n; i++) {
 		account_roll(c->holds[i].a, now_ns / 1000000000);
-		account_let_go(&c->holds[i], &c->has, bill.tokens.prompt + bill.tokens.output);
+		account_let_go(&c->holds[i], &c->has, tok);
 	}
 	book_charge_judge(c, status, now_ns);
 	for (size_t i = 0; i < c->n; i++)
@@ -269,6 +307,7 @@ money book_claim_settle(struct book_claim *c, const struct money_tokens *tokens,
 		book_unstore_claim(c);
 	store_end(b->store);
 	pthread_mutex_unlock(&b->lock);
+	bill.cost = money_add(bill.cost, c->before_cost);
 	for (int what = 0; what < BOOK_ASIDES; what++)
 		bill.cost = money_add(bill.cost, c->judged_cost[what]);
 	free_claim(c);

@@ -79,7 +79,8 @@ struct book_claim {
 	bool started;
 	uint64_t serial; /* of its record; from the start */
 	uint64_t request, prompt_tok, leased_tok;
-	struct money_tokens before; /* what models before this one have had, and what it cost */
+	struct money_tokens before; /* what models before this one have had, in the ledger already,
+				       but not yet in the rate limits; and what it cost */
 	money before_cost;
 	struct claim_judges { /* of the model that judges now, not yet in the ledger */
 		enum book_aside what;
@@ -104,6 +105,7 @@ struct book_bill {
 	struct money_tokens tokens;
 	money cost;
 	bool overrun;
+	bool is_step;  /* of a model before the last one */
 	bool is_aside; /* not of the model that answers, but of */
 	enum book_aside what;
 };

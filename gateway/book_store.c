@@ -8,7 +8,8 @@
  *	ac/ID	a letter, numbers (the request, prices, prompt and leased tokens, when it was
  *		claimed, tokens and cost of the models before, and of judges, and what these are),
  *		then names, each with a NUL: session, model, the judges' model ("-": none), the
- *		accounts that pay. Of the form before, without what judges are: `judge`
+ *		accounts that pay. In the forms before, the models before are not yet in the
+ *		ledger, and, in the first of them, what judges are is missing: `judge`
  *
  * A record is written whole whenever it changes: 220 bytes. Reservations are not in it: after a
  * kill nothing is under way. A claim that is there at a start is what a kill left: it is charged
@@ -26,7 +27,7 @@
 #include "base/log.h"
 #include "gateway/book_parts.h"
 
-static const char form = '1', claim_form = '4', judges_form = '3';
+static const char form = '1', claim_form = '5', steps_form = '4', judges_form = '3';
 enum { RECORD_NUMBERS = 2 * N_RATES + 2 * (N_WINDOWS - WINDOW_DAY) + 4 + 1 + 4 + 1 + 3 };
 enum { LATER_NUMBERS = 3 }; /* records of before had not these: the last ones */
 enum { CLAIM_NUMBERS = 16, JUDGES_NUMBERS = 15 /* all but what: judges */ };
@@ -171,7 +172,8 @@ static char *add_number(char *p, const char *head, uint64_t x)
 	return text_number(stpcpy(p, head), x);
 }
 
-/* One line; more: `judge` or `embedding`, `overrun`. Not by printf: each request has one. */
+/* One line; more: `step`, `judge` or `embedding`, `overrun`. Not by printf: each request has one.
+ */
 static void add_line(struct account *a, const struct book_bill *bill, uint64_t now_ns)
 {
 	static const char *const asides[] = {[BOOK_JUDGE] = ", \"judge\": true",
@@ -189,6 +191,7 @@ static void add_line(struct account *a, const struct book_bill *bill, uint64_t n
 	p = add_number(p, ", \"output_tokens\": ", bill->tokens.output);
 	p = stpcpy(stpcpy(p, ", \"cost\": "), money_text(bill->cost, room));
 	p = stpcpy(stpcpy(p, ", \"spent\": "), money_text(account_sum(a)->spent, room));
+	p = stpcpy(p, bill->is_step ? ", \"step\": true" : "");
 	p = stpcpy(p, asides[bill->is_aside ? bill->what : BOOK_ASIDES]);
 	p = stpcpy(stpcpy(p, bill->overrun ? ", \"overrun\": true" : ""), "}\n");
 	ledger_add(&a->ledger, a->b->store, line, (size_t)(p - line), now_ns);
@@ -279,7 +282,8 @@ struct leftover {
 	struct leftover *next;
 	uint64_t numbers[CLAIM_NUMBERS];
 	char key[CLAIM_KEY_SIZE];
-	struct money_tokens tokens; /* once it is charged */
+	bool has_steps;             /* models before are in the ledger */
+	struct money_tokens tokens; /* once it is charged, of all models */
 	money cost;
 	size_t len;
 	char names[]; /* [len], each with its NUL: session, model, judge, accounts */
@@ -297,7 +301,11 @@ bool book_crash(const struct book *b, size_t n, struct book_crash *out)
 		l = l->next;
 	if (!l)
 		return false;
-	*out = (struct book_crash){.session = l->names, .tokens = l->tokens, .cost = l->cost};
+	*out = (struct book_crash){.request = l->numbers[0],
+		.session = l->names,
+		.model = l->names + strlen(l->names) + 1,
+		.tokens = l->tokens,
+		.cost = l->cost};
 	return true;
 }
 
@@ -335,7 +343,8 @@ static int note_leftover(
 	bool older = value_len && *value == judges_form;
 	const size_t n = older ? JUDGES_NUMBERS : CLAIM_NUMBERS, head = 1 + 8 * n;
 	if (key_len != CLAIM_KEY_SIZE - 1 || value_len <= head ||
-		(*value != claim_form && !older) || !names_fit(value + head, value_len - head))
+		(*value != claim_form && *value != steps_form && !older) ||
+		!names_fit(value + head, value_len - head))
 		return skip(key, key_len);
 	struct leftover *l = calloc(1, sizeof *l + value_len - head);
 	if (!l)
@@ -344,6 +353,7 @@ static int note_leftover(
 		l->numbers[i] = get_number(value + 1 + 8 * i);
 	memcpy(l->key, key, key_len);
 	l->len = value_len - head;
+	l->has_steps = *value == claim_form;
 	memcpy(l->names, value + head, l->len);
 	*all->end = l;
 	all->end = &l->next;
@@ -395,16 +405,20 @@ static int charge_leftover(struct book *b, struct leftover *l, uint64_t now_ns)
 	judges.what = l->numbers[15] < BOOK_ASIDES ? (enum book_aside)l->numbers[15] : BOOK_JUDGE;
 	judges.tokens = (struct money_tokens){l->numbers[11], l->numbers[12], l->numbers[13]};
 	judges.cost = (money)l->numbers[14];
-	const money before = (money)l->numbers[10];
-	bill.cost = money_add(money_cost(&price, &bill.tokens), before);
-	bill.tokens.prompt += l->numbers[7];
-	bill.tokens.cached += l->numbers[8];
-	bill.tokens.output += l->numbers[9];
+	bill.cost = money_cost(&price, &bill.tokens);
 	l->tokens = bill.tokens;
-	l->cost = money_add(bill.cost, judges.cost);
+	l->tokens.prompt += l->numbers[7];
+	l->tokens.cached += l->numbers[8];
+	l->tokens.output += l->numbers[9];
+	const money all = money_add(bill.cost, (money)l->numbers[10]);
+	l->cost = money_add(all, judges.cost);
+	if (!l->has_steps) {
+		bill.tokens = l->tokens;
+		bill.cost = all;
+	}
 	bool judged = judges.tokens.prompt || judges.tokens.output;
 	int r = judged ? charge_all(b, l, &judges, 0, now_ns) : 0;
-	r = r ? r : charge_all(b, l, &bill, bill.tokens.prompt + bill.tokens.output, now_ns);
+	r = r ? r : charge_all(b, l, &bill, l->tokens.prompt + l->tokens.output, now_ns);
 	if (r < 0)
 		return r;
 	if (bill.request > b->last_request)

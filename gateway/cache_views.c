@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "gateway/cache_parts.h"
+#include "gateway/model.h"
 
 /* ---- settings ---- */
 
@@ -19,6 +20,10 @@ static void apply(struct cache *c, const char *model, bool other_model,
 		return;
 	gateway_report(c->g, "cache/embedding_model", NULL);
 	cache_semantic_model(c->semantic, model);
+	struct model *m = *model ? gateway_model_find(c->g, model) : NULL;
+	if (m)
+		model_look(m); /* so that `status` can say whether it embeds */
+	model_put(m);
 	cache_disk_tell_near(c->disk);
 }
 

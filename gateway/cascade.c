@@ -32,13 +32,6 @@ bool cascade_holds(const struct request *r)
 
 /* ---- what is said of it ---- */
 
-static void step(struct request *r, const char *model, const char *outcome)
-{
-	pthread_mutex_lock(&r->session->lock);
-	route_step(r->route, model, outcome);
-	pthread_mutex_unlock(&r->session->lock);
-}
-
 static void say_quality(struct request *r)
 {
 	const struct request_weighed *w = &r->weighed;
@@ -51,7 +44,10 @@ static void say_quality(struct request *r)
 	snprintf(outcome, sizeof outcome, "quality %.2f (%s%s%s), %s the threshold of %.2f",
 		w->quality, w->reasons.why, certain, judge,
 		w->quality >= threshold ? "not below" : "below", threshold);
-	step(r, r->model_name, outcome);
+	pthread_mutex_lock(&r->session->lock);
+	const struct route_took took = paying_took(r);
+	route_step(r->route, r->model_name, outcome, &took);
+	pthread_mutex_unlock(&r->session->lock);
 }
 
 static void say_verdict(struct request *r, const struct judge_verdict *v)
@@ -64,7 +60,9 @@ static void say_verdict(struct request *r, const struct judge_verdict *v)
 		snprintf(outcome, sizeof outcome, "judges the answer of %s: %s, %.3f",
 			r->model_name, said->choice == QUESTION_YES ? "good" : "bad",
 			said->share[QUESTION_YES]);
-	step(r, r->weighed.judge, outcome);
+	pthread_mutex_lock(&r->session->lock);
+	route_step(r->route, r->weighed.judge, outcome, NULL);
+	pthread_mutex_unlock(&r->session->lock);
 }
 
 /* ---- what becomes of it ---- */

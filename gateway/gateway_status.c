@@ -7,7 +7,7 @@
  *
  * A name may be written before its model is made, so no name is refused for naming nothing; that it
  * does is said here for as long as it does. What a model can do is known by its settings and, of
- * its file, once it was loaded: nothing is loaded or asked here.
+ * its file, once it was loaded or looked at (model_look): nothing is loaded or asked here.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -173,6 +173,8 @@ static int add_embedding_model(struct status *s)
 			r = say(s, "%s: there is no model %s", key, name.data);
 		else if (model_embeds(m, &why) < 0)
 			r = say(s, "%s: %s", key, why.text);
+		else
+			model_look(m); /* for who asks next */
 	}
 	model_put(m);
 	buf_free(&name);
@@ -224,7 +226,9 @@ static int add_down(struct status *s, struct model *m)
 		return 0;
 	if (health >= 0)
 		return f.upstream || f.loaded ? 0 : add_absent(s, m);
-	return say(s, "models/%s is %s: %s", f.name, f.word, f.why.text);
+	size_t own = strlen("models/") + strlen(f.name);
+	bool named = model_begins_with_name(f.why.text, f.name) && f.why.text[own] == ':';
+	return say(s, "models/%s is %s: %s", f.name, f.word, f.why.text + (named ? own + 2 : 0));
 }
 
 static int add_models(struct status *s)

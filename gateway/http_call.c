@@ -190,9 +190,14 @@ static void finish_too_late(struct http_call *call, enum http_fault fault)
 		[HTTP_TIMEOUT_IDLE] = "its answer stopped in the middle: nothing more",
 		[HTTP_TIMEOUT_TOTAL] = "no end of its answer",
 	};
-	char words[96];
-	snprintf(words, sizeof words, "%s within %" PRIu64 " ms", missing[fault],
-		call->limit_ms[fault]);
+	const char *what = missing[fault], *hint = "";
+	char words[160];
+	if (fault == HTTP_TIMEOUT_CONNECT && call->added && http_easy_waits_for_tls(call->easy)) {
+		what = "connected, but no TLS";
+		hint = ": is it a server of http://?";
+	}
+	snprintf(words, sizeof words, "%s within %" PRIu64 " ms%s", what, call->limit_ms[fault],
+		hint);
 	finish(call, fault, words);
 }
 

@@ -187,3 +187,13 @@ void http_easy_end(struct http *http)
 	while (http->n_pool)
 		easy_free(http->pool[--http->n_pool]);
 }
+
+bool http_easy_waits_for_tls(const struct http_easy *e)
+{
+	long port = 0;
+	const char *url = NULL;
+	curl_easy_getinfo(e->curl, CURLINFO_EFFECTIVE_URL, &url);
+	/* libcurl's times are 0 until both are done, in 7.88 at least. */
+	curl_easy_getinfo(e->curl, CURLINFO_LOCAL_PORT, &port);
+	return url && !strncasecmp(url, "https:", 6) && port > 0;
+}

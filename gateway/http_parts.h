@@ -132,6 +132,9 @@ struct http_easy *http_easy_take(struct http *http, const struct http_request *r
 void http_easy_give(struct http *http, struct http_easy *easy);
 /* Those that were given are freed. */
 void http_easy_end(struct http *http);
+/* The host (or its proxy) has taken the connection, but TLS has not come about: of a handle whose
+ * connection failed. */
+bool http_easy_waits_for_tls(const struct http_easy *easy);
 
 /* http_ca.c: where such a call goes: to one that remembers its authorities, or to http itself. */
 struct http *http_ca_handle(struct http *http, const struct http_request *request);

@@ -5,12 +5,17 @@
  * is the decayed tokens by the decayed time: an answer of three tokens says less of it than one of
  * three hundred, which the mean of rates would not know.
  *
+ * An answer that came in one burst has no rate, and pulls at none. Where all are such, nothing has
+ * to be waited for behind the first token.
+ *
  * Lock order: latency->lock is a leaf.
  */
 #include "gateway/latency.h"
 
 #include <math.h>
 #include <stdbool.h>
+
+#include "gateway/trace.h"
 
 void latency_init(struct latency *l, double half_life)
 {
@@ -27,7 +32,7 @@ void latency_add(struct latency *l, double first_ms, uint64_t tok, double ms)
 {
 	if (!isfinite(first_ms) || first_ms <= 0)
 		return;
-	bool has_rate = tok > 1 && isfinite(ms) && ms > first_ms;
+	bool has_rate = trace_has_rate(tok, ms - first_ms);
 	pthread_mutex_lock(&l->lock);
 	l->first_sum = l->first_sum * l->decay + first_ms;
 	l->first_n = l->first_n * l->decay + 1;
@@ -35,6 +40,7 @@ void latency_add(struct latency *l, double first_ms, uint64_t tok, double ms)
 		l->tok_sum = l->tok_sum * l->decay + (double)(tok - 1);
 		l->ms_sum = l->ms_sum * l->decay + (ms - first_ms);
 	}
+	l->has_bursts = l->has_bursts || trace_is_burst(tok, ms - first_ms);
 	pthread_mutex_unlock(&l->lock);
 }
 
@@ -42,6 +48,8 @@ void latency_get(struct latency *l, double *first_ms, double *tok_per_s)
 {
 	pthread_mutex_lock(&l->lock);
 	*first_ms = l->first_n > 0 ? l->first_sum / l->first_n : 0;
-	*tok_per_s = l->ms_sum > 0 ? l->tok_sum / l->ms_sum * 1000 : 0;
+	*tok_per_s = l->ms_sum > 0   ? l->tok_sum / l->ms_sum * 1000
+		     : l->has_bursts ? (double)INFINITY
+				     : 0;
 	pthread_mutex_unlock(&l->lock);
 }

@@ -31,9 +31,10 @@ static int local_load(void **handle, const struct provider_config *config,
 	return r;
 }
 
-int local_check(const char *path, const char *chat_family, bool *embeds, struct err *err)
+int local_check(const char *path, const char *chat_family, dev_t forbidden_device, bool *embeds,
+	struct err *err)
 {
-	return engine_check(path, chat_family, embeds, err);
+	return engine_check(path, chat_family, forbidden_device, embeds, err);
 }
 
 static void local_unload(void *handle)

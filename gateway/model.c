@@ -58,6 +58,8 @@ struct model *model_make(struct gateway *g, const char *name)
 	list_init(&m->active);
 	list_init(&m->load_work.link);
 	m->load_work.run = model_load;
+	list_init(&m->look_work.link);
+	m->look_work.run = model_look_now;
 	model_set_gate(m);
 	return m;
 }

@@ -93,6 +93,11 @@ bool model_is_offered(struct model *m, struct money_price *price);
 int model_answers(struct model *m, struct err *err);
 int model_judges(struct model *m, struct err *err);
 int model_embeds(struct model *m, struct err *err);
+/* What a local model can is found out from its file, soon and once for each path, where it was
+ * never loaded: model_facts and the three above know it then. Any thread; no lock. */
+void model_look(struct model *m);
+/* Whether a sentence names that model at its beginning already. */
+bool model_begins_with_name(const char *sentence, const char *name);
 
 /* Its own: no other model of this daemon has it, nor a later one of the same name. Not 0. */
 uint64_t model_serial(const struct model *m);

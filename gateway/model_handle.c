@@ -86,6 +86,24 @@ static void progress(void *arg, double fraction)
 	atomic_store_explicit(&m->percent, percent, memory_order_relaxed);
 }
 
+bool model_begins_with_name(const char *sentence, const char *name)
+{
+	size_t n = strlen(name);
+	return !strncmp(sentence, "models/", 7) && !strncmp(sentence + 7, name, n) &&
+	       (sentence[7 + n] == ':' || sentence[7 + n] == '/');
+}
+
+/* A sentence about a load begins with the model, and with its file (NULL: there is none), once. */
+static void say_whose(const struct model *m, const char *path, struct err *err)
+{
+	const struct err why = *err;
+	if (model_begins_with_name(why.text, m->name))
+		return;
+	bool named = !path || !*path || !strncmp(why.text, path, strnlen(path, 200));
+	err_set(err, 0, "models/%s: %.150s%s%s", m->name, named ? "" : path, named ? "" : ": ",
+		why.text);
+}
+
 static int load_local(
 	struct model *m, const struct model_settings *s, struct loaded **out, struct err *err)
 {
@@ -111,7 +129,7 @@ static int load_local(
 	struct loaded *l = loaded_new(m->g, &local_provider);
 	struct stat st;
 	if (!l)
-		return err_set(err, -ENOMEM, "out of memory");
+		return err_set(err, -ENOMEM, "models/%s: out of memory", m->name);
 	if (stat(config.path, &st) == 0) {
 		l->file_print[0] = (uint64_t)st.st_dev;
 		l->file_print[1] = (uint64_t)st.st_ino;
@@ -119,7 +137,10 @@ static int load_local(
 		l->file_print[3] =
 			(uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
 	}
-	return loaded_finish(l, local_provider.load(&l->handle, &config, &m->stop, err), out);
+	int r = local_provider.load(&l->handle, &config, &m->stop, err);
+	if (r < 0)
+		say_whose(m, config.path, err);
+	return loaded_finish(l, r, out);
 }
 
 static const char *set_or_null(const struct model_settings *s, enum model_setting i)
@@ -209,6 +230,8 @@ static int load_upstream(struct model *m, const struct model_settings *s, bool m
 	if (r == 0)
 		r = loaded_finish(
 			l, upstream_provider.load(&l->handle, &config, &m->stop, err), out);
+	if (r < 0 && r != -EAGAIN)
+		say_whose(m, NULL, err);
 	secrets_wipe(key);
 	free(ca);
 	free(urls);
@@ -297,7 +320,7 @@ void model_load(struct loop_work *work)
 	bool failed = m->state == MODEL_FAILED;
 	pthread_mutex_unlock(&m->lock);
 	if (failed)
-		log_warn("model %s: %s", m->name, err.text);
+		log_warn("%s", err.text);
 	loaded_put(l);
 	gateway_idle(m->g);
 	model_put(m);

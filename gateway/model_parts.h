@@ -30,8 +30,9 @@ struct model {
 	struct loaded *loaded; /* MODEL_READY */
 	bool stale;            /* what `loaded` was made from has changed: upstreams */
 	bool outdated;         /* the same of a local one: in force at the next load */
-	bool is_known;         /* of a local one's file: what it could when it was loaded last */
+	bool is_known; /* of a local one's file: what it could when it was loaded, or looked at */
 	bool answers, embeds;
+	bool looking, looked;  /* looked: with this path */
 	atomic_int file_fault; /* of the last look for its file: 0 or -errno */
 	struct err failure;    /* MODEL_FAILED */
 	int failure_code;
@@ -41,7 +42,7 @@ struct model {
 
 	atomic_uint percent;
 	volatile bool stop;
-	struct loop_work load_work;
+	struct loop_work load_work, look_work;
 };
 
 /* All of these with the model's lock held, unless they say otherwise. */
@@ -74,6 +75,8 @@ void model_start_loading(struct model *m);
  * lock, and may be NULL.
  */
 int model_make_current(struct model *m, struct loaded **old, struct err *err);
+/* For model_make: the work of m->look_work, on the loader's thread, without the lock. */
+void model_look_now(struct loop_work *work);
 /* For model_make: the work of m->load_work, on the loader's thread, without the lock. */
 void model_load(struct loop_work *work);
 /* -EHOSTUNREACH (code, -ENOENT) when it has neither path nor endpoint. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "gateway/model.h"
+#include "gateway/model_parts.h"
 #include "gateway/protocol.h"
 
 struct settings_of {
@@ -41,7 +42,7 @@ static int of_file(
 	struct buf family = {0};
 	bool embeds = false;
 	int r = read_value(s, "template", &family);
-	r = r ? r : local_check(path, *family.data ? family.data : NULL, &embeds, err);
+	r = r ? r : local_check(path, *family.data ? family.data : NULL, 0, &embeds, err);
 	if (r == 0) {
 		out->answers = !embeds;
 		out->embeds = embeds;
@@ -82,6 +83,60 @@ int model_powers(int (*get)(void *arg, const char *file, struct buf *out), void 
 	buf_free(&path);
 	return r;
 }
+
+/* ---- of one that was never loaded ---- */
+
+/* On the loader's thread, without the lock. */
+static int look_at(struct model *m, const struct model_settings *s, bool *embeds)
+{
+	const char *family = model_settings_is_set(s, MODEL_TEMPLATE)
+				     ? model_settings_text(s, MODEL_TEMPLATE)
+				     : NULL;
+	return local_check(
+		model_settings_text(s, MODEL_PATH), family, m->g->mount_device, embeds, NULL);
+}
+
+void model_look_now(struct loop_work *work)
+{
+	struct model *m = list_entry(work, struct model, look_work);
+	struct model_settings s;
+	bool embeds = false;
+	pthread_mutex_lock(&m->lock);
+	model_settings_copy(&s, &m->settings);
+	bool known = m->is_known || m->retired;
+	pthread_mutex_unlock(&m->lock);
+	int r = known ? 0 : look_at(m, &s, &embeds);
+	model_settings_clear(&s);
+	pthread_mutex_lock(&m->lock);
+	/* It may have been loaded meanwhile, or have another path. */
+	if (r == 0 && m->looked && !m->is_known && !known) {
+		m->is_known = true;
+		m->answers = !embeds;
+		m->embeds = embeds;
+	}
+	m->looking = false;
+	pthread_mutex_unlock(&m->lock);
+	gateway_idle(m->g);
+	model_put(m);
+}
+
+void model_look(struct model *m)
+{
+	pthread_mutex_lock(&m->lock);
+	bool begins = !m->is_virtual && !m->looking && !m->looked && !m->is_known && !m->retired &&
+		      m->state != MODEL_LOADING && m->state != MODEL_READY &&
+		      !model_is_upstream(m) && model_settings_is_set(&m->settings, MODEL_PATH);
+	if (begins) {
+		m->looking = m->looked = true;
+		model_ref(m);
+		gateway_busy(m->g);
+	}
+	pthread_mutex_unlock(&m->lock);
+	if (begins)
+		runner_post(m->g->loader, &m->look_work);
+}
+
+/* ---- what it is named for ---- */
 
 static int gives_answers(const struct model_facts *f, struct err *err)
 {

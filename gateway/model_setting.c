@@ -66,7 +66,7 @@ int model_setting_set(
 	if (model_settings_is_of_a_load((enum model_setting)i) && !is_same(old, t))
 		m->outdated = true;
 	if (i == MODEL_PATH && !is_same(old, t)) {
-		m->is_known = false;
+		m->is_known = m->looked = false;
 		m->file_fault = 0;
 	}
 	pthread_mutex_unlock(&m->lock);

@@ -2,7 +2,7 @@
 /*
  * What a request costs, on its way: the claim is made exact and started, and text is released once
  * its tokens are written down as spent. When one model could not and another is tried, the first
- * one's part stays in the claim.
+ * one's part is charged, and the claim goes on.
  */
 #include "gateway/paying.h"
 
@@ -119,14 +119,28 @@ int paying_start_embedding(struct request *r, struct model *m, uint64_t tok, str
 	return e || r->with_lease ? e : err_set(err, -ECANCELED, "cancelled");
 }
 
-void paying_next(struct request *r)
+/* Of the model that has it now. */
+static struct money_tokens tokens_of(const struct request *r)
+{
+	const struct trace_usage *u = &r->attempt_usage;
+	return (struct money_tokens){
+		.prompt = u->prompt_tok, .cached = u->cached_tok, .output = u->output_tok};
+}
+
+struct route_took paying_took(const struct request *r)
+{
+	struct route_took took = {.tokens = tokens_of(r)};
+	if (r->claim && r->claim_started)
+		took.cost = book_claim_cost(r->claim, &took.tokens);
+	return took;
+}
+
+void paying_next(struct request *r, const char *status)
 {
 	pthread_mutex_lock(&r->session->lock);
-	const struct trace_usage *u = &r->attempt_usage;
+	const struct money_tokens tokens = tokens_of(r);
 	if (r->claim && r->claim_started)
-		book_claim_next(r->claim, &(struct money_tokens){.prompt = u->prompt_tok,
-						  .cached = u->cached_tok,
-						  .output = u->output_tok});
+		book_claim_next(r->claim, &tokens, status);
 	r->usage_before = r->usage;
 	r->attempt_usage = (struct trace_usage){0};
 	pthread_mutex_unlock(&r->session->lock);

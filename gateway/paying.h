@@ -7,6 +7,7 @@
 #include "gateway/embedding.h"
 #include "gateway/judge.h"
 #include "gateway/request.h"
+#include "gateway/route.h"
 
 /* Of a zeroed request. */
 void paying_init(struct request *r);
@@ -31,8 +32,11 @@ extern const struct judge_payer paying_judges;
 extern const struct judge_payer paying_opinions;
 /* And so is the vector by which the cache looks for its prompt, when the model has a price. */
 extern const struct embedding_payer paying_lookups;
-/* This model has had its part, as attempt_usage says; another is to be tried. */
-void paying_next(struct request *r);
+/* This model has had its part, as attempt_usage says; another is to be tried. status: what came of
+ * it, for the ledger. */
+void paying_next(struct request *r, const char *status);
+/* What this model has had by now. With the session's lock held. */
+struct route_took paying_took(const struct request *r);
 /* Has what was produced written down, where it is not yet. Not earlier: a crash charges what is
  * leased, and the text waits until the loop has done what it has to do now, or, where the store has
  * no journal, as long as one of its writes takes. */

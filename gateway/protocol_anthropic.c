@@ -156,13 +156,22 @@ static int take_block(const json_t *block, const char *type, const struct protoc
 	return is && !strcmp(is, type) ? protocol_take_text(json_object_get(block, "text"), to) : 0;
 }
 
+/* Why it is none of ours: the usual reason is a wrong `protocol`. */
+static int no_message(const json_t *object, const char *what, const struct protocol_sink *to)
+{
+	return err_set(to->err, -EPROTO, "%s%s", what,
+		json_is_array(json_object_get(object, "choices"))
+			? ", but OpenAI's: write openai to protocol"
+			: "");
+}
+
 static int anthropic_event(
 	struct protocol_reader *r, const json_t *object, const struct protocol_sink *to)
 {
 	const char *type = json_string_value(json_object_get(object, "type"));
 	int result = 0;
 	if (!type)
-		return err_set(to->err, -EPROTO, "what it sends is no event of a message");
+		return no_message(object, "what it sends is no event of a message", to);
 	if (!strcmp(type, "error"))
 		return protocol_take_error(object, to);
 	if (!strcmp(type, "message_start")) {
@@ -190,7 +199,7 @@ static int anthropic_body(
 	if (type && !strcmp(type, "error"))
 		return protocol_take_error(object, to);
 	if (!json_is_array(content))
-		return err_set(to->err, -EPROTO, "what it sends is no message");
+		return no_message(object, "what it sends is no message", to);
 	take_usage(json_object_get(object, "usage"), to->answer);
 	for (size_t i = 0; result == 0 && i < json_array_size(content); i++)
 		result = take_block(json_array_get(content, i), "text", to);

@@ -260,6 +260,13 @@ static int take_finish(const json_t *choice, const struct protocol_sink *to)
 	return 0;
 }
 
+/* Whether that is of Anthropic's protocol: a message, or its first event. */
+static bool is_anthropic(const json_t *object)
+{
+	const char *type = json_string_value(json_object_get(object, "type"));
+	return type && (!strcmp(type, "message") || !strcmp(type, "message_start"));
+}
+
 /* A choice: what it says is in its `delta` or `message`. */
 static int take_choice(struct protocol_reader *r, const json_t *object, const char *where,
 	const struct protocol_sink *to)
@@ -267,7 +274,9 @@ static int take_choice(struct protocol_reader *r, const json_t *object, const ch
 	const json_t *choices = json_object_get(object, "choices");
 	const json_t *choice = json_array_get(choices, 0);
 	if (!json_is_array(choices) || (choice && !json_is_object(choice)))
-		return err_set(to->err, -EPROTO, "what it sends is no chat completion");
+		return err_set(to->err, -EPROTO, "what it sends is no chat completion%s",
+			is_anthropic(object) ? ", but Anthropic's: write anthropic to protocol"
+					     : "");
 	if (!choice)
 		return 0;
 	int result =

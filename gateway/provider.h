@@ -70,7 +70,7 @@ struct provider_prompt {   /* what render gives to submit: opaque but for its le
 };
 
 enum provider_event_kind {
-	PROVIDER_STARTED,
+	PROVIDER_STARTED,    /* it is computed now; again, where it is tried again */
 	PROVIDER_CANDIDATES, /* candidate_p is known now */
 	PROVIDER_TEXT,
 	PROVIDER_END,
@@ -162,7 +162,8 @@ struct provider {
 };
 
 /* local.c: engine_check. */
-int local_check(const char *path, const char *chat_family, bool *embeds, struct err *err);
+int local_check(const char *path, const char *chat_family, dev_t forbidden_device, bool *embeds,
+	struct err *err);
 
 extern const struct provider local_provider;    /* local.c */
 extern const struct provider upstream_provider; /* upstream.c */

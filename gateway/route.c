@@ -9,6 +9,7 @@
 #include "gateway/route.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,8 @@ struct step {
 	char model[TEXT_NAME_SIZE];
 	char outcome[160];
 	double ms;
+	bool has_took;
+	struct route_took took;
 };
 
 struct route {
@@ -202,7 +205,8 @@ static struct step *new_step(struct route *route)
 	return &route->steps[n];
 }
 
-void route_step(struct route *route, const char *model, const char *outcome)
+void route_step(
+	struct route *route, const char *model, const char *outcome, const struct route_took *took)
 {
 	struct step *s = new_step(route);
 	if (!s) {
@@ -213,6 +217,17 @@ void route_step(struct route *route, const char *model, const char *outcome)
 	snprintf(s->outcome, sizeof s->outcome, "%s", outcome);
 	s->outcome[utf8_valid_prefix(s->outcome, strlen(s->outcome))] = '\0';
 	s->ms = (double)(clock_mono_ns() - route->made_ns) / 1e6;
+	s->has_took = took && (took->tokens.prompt || took->tokens.output);
+	s->took = took ? *took : (struct route_took){0};
+}
+
+static int took_json(const struct route_took *t, struct buf *out)
+{
+	int r = buf_printf(out,
+		", \"prompt_tokens\": %" PRIu64 ", \"cached_tokens\": %" PRIu64
+		", \"output_tokens\": %" PRIu64 ", \"cost\": ",
+		t->tokens.prompt, t->tokens.cached, t->tokens.output);
+	return r ? r : money_print(t->cost, out);
 }
 
 int route_json(const struct route *route, struct buf *out)
@@ -227,6 +242,8 @@ int route_json(const struct route *route, struct buf *out)
 		r = r ? r : text_append_json(out, s->model, strlen(s->model));
 		r = r ? r : buf_printf(out, ", \"ms\": %.3f, \"outcome\": ", s->ms);
 		r = r ? r : text_append_json(out, s->outcome, strlen(s->outcome));
+		if (r == 0 && s->has_took)
+			r = took_json(&s->took, out);
 		r = r ? r : buf_append_str(out, "}");
 	}
 	r = r ? r : buf_append_str(out, "]");

@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "gateway/money.h"
 #include "gateway/router.h"
 #include "gateway/text.h"
 
@@ -44,13 +45,19 @@ size_t route_count(const struct route *route);
 /* borrows the name of a model of the list; NULL from route_count on. */
 const char *route_model(const struct route *route, size_t i);
 
+/* What a try on a model took. */
+struct route_took {
+	struct money_tokens tokens;
+	money cost;
+};
 /* Writes down what came of a model, a sentence: it is cut at 159 bytes, and where it is not UTF-8.
- */
-void route_step(struct route *route, const char *model, const char *outcome);
+ * took is NULL where that was no try on it. */
+void route_step(
+	struct route *route, const char *model, const char *outcome, const struct route_took *took);
 /*
  * One JSON object, newline at the end: {"models": [NAME, ...], "steps": [{"model", "ms": since the
- * route was made, "outcome"}, ...], "more_steps": only if some were not kept}. Errors as
- * buf_append.
+ * route was made, "outcome", and, where it took any, "prompt_tokens", "cached_tokens",
+ * "output_tokens", "cost"}, ...], "more_steps": only if some were not kept}. Errors as buf_append.
  */
 int route_json(const struct route *route, struct buf *out);
 

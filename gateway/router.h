@@ -58,7 +58,7 @@ struct router_facts {
 	bool failed_lately;
 	char why[160]; /* of both: why, as in "down: WHY" */
 	/* Measured (gateway/latency.h): time to the first token, tokens a second after it; 0:
-	 * never. */
+	 * never; a rate of INFINITY: answers come in one burst. */
 	double first_ms, tok_per_s;
 	uint64_t running, waiting; /* requests there */
 };

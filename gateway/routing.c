@@ -201,7 +201,7 @@ static struct model *next_model(struct request *r)
 			return m;
 		model_put(m);
 		pthread_mutex_lock(&r->session->lock);
-		route_step(r->route, name, "there is no such model");
+		route_step(r->route, name, "there is no such model", NULL);
 		pthread_mutex_unlock(&r->session->lock);
 	}
 	return NULL;
@@ -246,7 +246,16 @@ void routing_begin(struct request *r)
 static void step(struct request *r, const char *outcome)
 {
 	pthread_mutex_lock(&r->session->lock);
-	route_step(r->route, r->model_name, outcome);
+	route_step(r->route, r->model_name, outcome, NULL);
+	pthread_mutex_unlock(&r->session->lock);
+}
+
+/* Of the model that has had its try, with what that took. */
+static void step_took(struct request *r, const char *outcome)
+{
+	pthread_mutex_lock(&r->session->lock);
+	const struct route_took took = paying_took(r);
+	route_step(r->route, r->model_name, outcome, &took);
 	pthread_mutex_unlock(&r->session->lock);
 }
 
@@ -266,7 +275,7 @@ bool routing_failed(struct request *r, int code, const struct err *err)
 	struct err all;
 	if (!r->route)
 		return false;
-	step(r, err->text);
+	step_took(r, err->text);
 	r->left_code = code;
 	r->left_err = *err;
 	r->is_makeshift = true;
@@ -290,7 +299,7 @@ bool routing_failed(struct request *r, int code, const struct err *err)
 void routing_answered(struct request *r)
 {
 	if (r->route)
-		step(r, "answered");
+		step_took(r, "answered");
 }
 
 void routing_advance(struct request *r)
@@ -298,8 +307,9 @@ void routing_advance(struct request *r)
 	attempt_stop(r);
 	if (attempt_is_busy(r))
 		return;
-	attempt_leave(r, r->left_code ? "failed" : "done", r->left_code);
-	paying_next(r);
+	const char *status = r->left_code ? "failed" : "done";
+	attempt_leave(r, status, r->left_code);
+	paying_next(r, status);
 	struct model *m = next_model(r);
 	if (m) {
 		attempt_begin(r, m);

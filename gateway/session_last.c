@@ -39,7 +39,8 @@ enum field {
 	F_LOOKUP,
 	F_LOOKUP_COST,
 	F_TIMES, /* in ns since the submission, plus one; 0: it never came that far */
-	N_FIELDS = F_TIMES + TRACE_TIMES,
+	F_OUTPUT = F_TIMES + TRACE_TIMES, /* tokens of the model that answered */
+	N_FIELDS,
 };
 
 static const char *const providers[] = {"local", "openai", "anthropic"};
@@ -64,6 +65,7 @@ static void fields_of(const struct request *r, uint64_t f[N_FIELDS])
 	f[F_LOOKUP] = r->lookup_usage.prompt;
 	f[F_LOOKUP_COST] = (uint64_t)r->lookup_cost;
 	trace_since(&r->times, f + F_TIMES);
+	f[F_OUTPUT] = r->attempt_usage.output_tok;
 }
 
 static const uint64_t due_after_ns = 1000000000, between_ns = 1000000;
@@ -211,6 +213,7 @@ static void take_fields(const uint64_t f[N_FIELDS], struct request *r)
 	r->lookup_usage.prompt = f[F_LOOKUP];
 	r->lookup_cost = (money)f[F_LOOKUP_COST];
 	trace_from(f + F_TIMES, &r->times);
+	r->attempt_usage.output_tok = f[F_OUTPUT];
 }
 
 int session_restore_last(struct session *s, const char *value, size_t len)

@@ -210,6 +210,20 @@ int session_restore_all(struct gateway *g, struct err *err)
 	return r ? err_set(err, r, "the sessions cannot be restored: %s", strerror(-r)) : 0;
 }
 
+/* Which request it was that the kill cut off, the last turn: the book knows. With the lock held. */
+static void name_killed(struct session *s, const struct turn *t, const struct book_crash *crash)
+{
+	struct request *r = s->newest;
+	size_t n = strlen(crash->model);
+	if (!t->killed)
+		return;
+	r->id = crash->request;
+	r->turn_serial = t->serial;
+	if (text_is_name(crash->model, n))
+		memcpy(r->model_name, crash->model, n + 1);
+	session_store_last(s, r);
+}
+
 void session_crashed(struct gateway *g, const struct book_crash *crash)
 {
 	struct session *s = gateway_session_find(g, crash->session);
@@ -225,6 +239,7 @@ void session_crashed(struct gateway *g, const struct book_crash *crash)
 		last->cost = s->newest->cost = crash->cost;
 		s->newest->usage.prompt_tok = crash->tokens.prompt;
 		s->newest->usage.output_tok = crash->tokens.output;
+		name_killed(s, last, crash);
 		last->trace.prompt_tok = (uint32_t)crash->tokens.prompt;
 		last->trace.output_tok = (uint32_t)crash->tokens.output;
 		session_store_turn(s, last);

@@ -4,10 +4,9 @@
  * copy that shares its texts, so that a reader of a long one holds up nobody.
  *
  * `usage`: the newest request's numbers, one "name value" a line, then the sums of the session:
- *	prompt_tokens cached_tokens output_tokens queued_ms ttft_ms total_ms tokens_per_second
- *	cost [judge_prompt_tokens judge_cached_tokens judge_output_tokens judge_cost]
- *	[embedding_tokens embedding_cost]
- *	[model] [provider] [seed] [finish] [cache]
+ *	prompt_tokens cached_tokens output_tokens [queued_ms] [ttft_ms] [total_ms]
+ *	[tokens_per_second] cost [judge_prompt_tokens judge_cached_tokens judge_output_tokens
+ *judge_cost] [embedding_tokens embedding_cost] [model] [provider] [seed] [finish] [cache]
  *	session_requests session_prompt_tokens session_cached_tokens session_output_tokens
  *	session_cost
  * After a restart it says the same (session_last.c).
@@ -80,27 +79,37 @@ static int render_lookup(const struct request *r, struct buf *out)
 static const char *const cache_levels[] = {
 	[CACHE_L1] = "l1", [CACHE_L2] = "l2", [CACHE_L3] = "semantic", [CACHE_FLIGHT] = "shared"};
 
+/* What is not known has no line. */
+static int render_ms(const char *name, uint64_t from_ns, uint64_t to_ns, struct buf *out)
+{
+	return to_ns ? buf_printf(out, "%s %.3f\n", name, trace_ms(from_ns, to_ns)) : 0;
+}
+
+/* Of the model that answered, behind its first token. */
+static int render_rate(const struct request *r, uint64_t last_ns, struct buf *out)
+{
+	uint64_t tok = r->attempt_usage.output_tok;
+	double ms = trace_ms(r->times.first_ns, last_ns);
+	if (!trace_has_rate(tok, ms))
+		return 0;
+	return buf_printf(out, "tokens_per_second %.1f\n", (double)(tok - 1) / ms * 1e3);
+}
+
 static int render_request_usage(const struct request *r, struct buf *out)
 {
 	const struct trace_times *t = &r->times;
 	/* One that a kill cut off was never settled: its end is not known, and not now. */
 	bool under_way = r->state == REQUEST_QUEUED || r->state == REQUEST_GENERATING;
 	uint64_t end_ns = t->settled_ns || !under_way ? t->settled_ns : clock_mono_ns();
-	uint64_t last_ns = t->generated_ns ? t->generated_ns : end_ns;
-	double decode_ms = trace_ms(t->first_ns, last_ns);
-	double rate = decode_ms > 0 && r->usage.output_tok > 1
-			      ? (double)(r->usage.output_tok - 1) / decode_ms * 1e3
-			      : 0;
-	uint64_t queued_to = t->running_ns ? t->running_ns : end_ns;
 	int e = buf_printf(out,
 		"prompt_tokens %" PRIu64 "\ncached_tokens %" PRIu64 "\noutput_tokens %" PRIu64 "\n",
 		r->usage.prompt_tok, r->usage.cached_tok, r->usage.output_tok);
 	e = e ? e
-	      : buf_printf(out,
-			"queued_ms %.3f\nttft_ms %.3f\ntotal_ms %.3f\ntokens_per_second %.1f\n",
-			trace_ms(t->submitted_ns, queued_to),
-			trace_ms(t->submitted_ns, trace_first_ns(t)),
-			trace_ms(t->submitted_ns, end_ns), rate);
+	      : render_ms(
+			"queued_ms", t->submitted_ns, t->running_ns ? t->running_ns : end_ns, out);
+	e = e ? e : render_ms("ttft_ms", t->submitted_ns, trace_first_ns(t), out);
+	e = e ? e : render_ms("total_ms", t->submitted_ns, end_ns, out);
+	e = e ? e : render_rate(r, t->generated_ns ? t->generated_ns : end_ns, out);
 	e = e ? e : render_cost("cost", r->cost, out);
 	e = e ? e : render_judges(r, out);
 	e = e ? e : render_lookup(r, out);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +45,8 @@ void trace_add(struct trace *t, const struct trace_record *record)
 static uint64_t *stamp(struct trace_times *t, size_t i)
 {
 	uint64_t *all[TRACE_TIMES] = {&t->started_ns, &t->ready_ns, &t->rendered_ns, &t->running_ns,
-		&t->first_ns, &t->generated_ns, &t->settled_ns, &t->judged_ns, &t->released_ns};
+		&t->first_ns, &t->generated_ns, &t->settled_ns, &t->judged_ns, &t->released_ns,
+		&t->tried_ns};
 	return all[i];
 }
 
@@ -99,12 +101,24 @@ double trace_ms(uint64_t from_ns, uint64_t to_ns)
 	return from_ns && to_ns > from_ns ? (double)(to_ns - from_ns) / 1e6 : 0;
 }
 
+enum { RATE_TOK = 3, RATE_MS = 20 }; /* from here on */
+
+bool trace_has_rate(uint64_t output_tok, double decode_ms)
+{
+	return output_tok >= RATE_TOK && isfinite(decode_ms) && decode_ms >= RATE_MS;
+}
+
+bool trace_is_burst(uint64_t output_tok, double decode_ms)
+{
+	return output_tok >= RATE_TOK && decode_ms >= 0 && decode_ms < RATE_MS;
+}
+
 struct stage {
 	const char *name;
 	uint64_t from_ns, to_ns;
 };
 
-enum { N_STAGES = 9 };
+enum { N_STAGES = 10 };
 
 static void stages(const struct trace_times *t, struct stage out[N_STAGES])
 {
@@ -113,7 +127,8 @@ static void stages(const struct trace_times *t, struct stage out[N_STAGES])
 	const struct stage all[N_STAGES] = {
 		{"session", t->submitted_ns, t->started_ns},
 		{"judge", t->started_ns, t->judged_ns},
-		{"load", judged, t->ready_ns},
+		{"earlier", judged, t->tried_ns},
+		{"load", t->tried_ns ? t->tried_ns : judged, t->ready_ns},
 		{"render", t->ready_ns, t->rendered_ns},
 		{"queue", t->rendered_ns, t->running_ns},
 		{"prefill", t->running_ns, generating},

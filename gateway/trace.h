@@ -5,6 +5,7 @@
 /* What happened to a request, in numbers, and the last 256 requests as JSON lines. No text of a
  * user is in it. */
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -16,9 +17,11 @@
 struct trace_times {
 	uint64_t submitted_ns, started_ns; /* its turn came in its session */
 	uint64_t judged_ns;                /* its prompt was, by a judge (0: there is none) */
+	uint64_t tried_ns;                 /* its model was, after others (0: it is the first) */
 	uint64_t ready_ns;                 /* the model was loaded */
 	uint64_t rendered_ns;              /* the conversation was tokens */
-	uint64_t running_ns;               /* it left the engine's queue */
+	uint64_t running_ns;               /* it left the engine's queue, or was sent to the server
+					      that has it now */
 	uint64_t first_ns;                 /* its first text was there */
 	uint64_t released_ns;              /* its first text was past the guards and the ledger */
 	uint64_t generated_ns;             /* its last text was there */
@@ -29,8 +32,8 @@ struct trace_usage {
 	uint64_t prompt_tok, cached_tok, output_tok;
 };
 
-/* Both (but for judged_ns and released_ns) in little room, as they are kept with a conversation's
- * turns: microseconds since the submission, plus one; 0: it never came that far. */
+/* Both (but for judged_ns, released_ns and tried_ns) in little room, as they are kept with a
+ * conversation's turns: microseconds since the submission, plus one; 0: it never came that far. */
 enum { TRACE_PACKED_TIMES = 7 };
 struct trace_packed {
 	uint32_t us[TRACE_PACKED_TIMES];
@@ -44,7 +47,7 @@ void trace_unpack(const struct trace_packed *p, struct trace_times *times,
 	struct trace_usage *usage, const char **finish);
 
 /* All of them, exactly: nanoseconds since the submission, plus one; 0: it never came that far. */
-enum { TRACE_TIMES = TRACE_PACKED_TIMES + 2 };
+enum { TRACE_TIMES = TRACE_PACKED_TIMES + 3 };
 void trace_since(const struct trace_times *times, uint64_t ns[TRACE_TIMES]);
 void trace_from(const uint64_t ns[TRACE_TIMES], struct trace_times *out);
 
@@ -75,5 +78,9 @@ int trace_render_stages(const struct trace_times *times, struct buf *out);
 uint64_t trace_first_ns(const struct trace_times *t);
 /* Milliseconds between two times; 0 when either is not there. */
 double trace_ms(uint64_t from_ns, uint64_t to_ns);
+/* Whether so many tokens, the first of them so many milliseconds before the last, are a rate: an
+ * answer that came in one burst has none. */
+bool trace_has_rate(uint64_t output_tok, double decode_ms);
+bool trace_is_burst(uint64_t output_tok, double decode_ms);
 
 #endif

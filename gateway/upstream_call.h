@@ -37,7 +37,7 @@ struct upstream_call {
 	uint64_t affinity, n_prompt_tok;
 
 	/* The loop's: all tries. */
-	bool begun, started, over;
+	bool begun, over;
 	uint64_t deadline_ns;              /* UINT64_MAX: none */
 	uint32_t tried, silent, n_retries; /* bits of servers; silent: that ended without a word */
 	struct loop_timer timer;

@@ -110,9 +110,8 @@ void upstream_try(struct upstream_call *c)
 		upstream_call_finish(c, &c->last);
 		return;
 	}
-	if (!c->started && !c->embeds)
+	if (!c->embeds)
 		upstream_call_tell(c, PROVIDER_STARTED);
-	c->started = true;
 }
 
 void upstream_try_first(struct upstream_call *c)

@@ -106,7 +106,7 @@ static void check_fallback(const char *text, size_t n)
 
 	must(t && route_from_model(&route, "a", give, t, NULL) == 0);
 	must(route_count(route) >= 1 && route_count(route) <= ROUTE_MODELS_MAX);
-	route_step(route, "a", t->bytes);
+	route_step(route, "a", t->bytes, NULL);
 	must(route_json(route, &out) == 0);
 	json_t *json = json_loadb(out.data, out.len, 0, NULL);
 	must(json);

@@ -36,7 +36,7 @@ void ask_well(void)
 	ck_assert_msg(a.status == 0, "%s", a.sentence);
 	ck_assert_str_eq(ask_text(&a), ask_whole);
 	ck_assert_uint_eq(a.n_ended, 1);
-	ck_assert_uint_eq(a.n_started, 1);
+	ck_assert_uint_ge(a.n_started, 1);
 	asked_free(&a);
 }
 

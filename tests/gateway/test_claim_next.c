@@ -36,24 +36,55 @@ static struct book_claim *begun(uint64_t output_tok, money dollars)
 	return c;
 }
 
-START_TEST(what_models_before_had_is_charged_with_the_last_one)
+START_TEST(each_model_that_had_a_part_has_a_line_of_what_it_took)
 {
 	struct book_claim *c = begun(3, 1);
 	const struct book_worst dearer = worst(2, 3);
 	const struct book_request about = {7, "s", "dear"};
-	book_claim_next(c, &(struct money_tokens){100, 50, 2});
+	book_claim_next(c, &(struct money_tokens){100, 50, 2}, "failed");
 	ck_assert_int_eq(book_claim_resize(c, &dearer, NULL), 0);
+	book_fixture_expect(&f, "alice", ACCOUNT_SPENT, "2\n");
 	book_fixture_expect(&f, "alice", ACCOUNT_REMAINING, "2\n"); /* 10 - 2 - 2 x 3 */
 	book_claim_start(c, &about, 110);
 	ck_assert_int_eq(
 		book_claim_settle(c, &(struct money_tokens){110, 0, 1}, "done"), 5000000000);
 	book_fixture_expect(&f, "alice", ACCOUNT_SPENT, "5\n");
 	book_fixture_expect(&f, "alice", ACCOUNT_REMAINING, "5\n");
-	ck_assert_uint_eq(book_fixture_count(&f, "alice", ACCOUNT_LEDGER, "\n"), 1);
+	ck_assert_uint_eq(book_fixture_count(&f, "alice", ACCOUNT_LEDGER, "\n"), 2);
+	ck_assert_uint_eq(
+		book_fixture_count(&f, "alice", ACCOUNT_LEDGER,
+			"\"model\": \"cheap\", \"status\": \"failed\", \"prompt_tokens\": "
+			"100, \"cached_tokens\": 50, \"output_tokens\": 2, \"cost\": 2, "
+			"\"spent\": 2, \"step\": true}\n"),
+		1);
 	ck_assert_uint_eq(book_fixture_count(&f, "alice", ACCOUNT_LEDGER,
 				  "\"model\": \"dear\", \"status\": \"done\", \"prompt_tokens\": "
-				  "210, \"cached_tokens\": 50, \"output_tokens\": 3, \"cost\": 5,"),
+				  "110, \"cached_tokens\": 0, \"output_tokens\": 1, \"cost\": 3, "
+				  "\"spent\": 5}\n"),
 		1);
+}
+END_TEST
+
+START_TEST(what_is_reserved_for_the_next_model_is_nobody_elses_meanwhile)
+{
+	struct book_claim *c = begun(8, 1), *other = NULL;
+	const struct book_worst more = worst(3, 1);
+	struct err err;
+	book_claim_next(c, &(struct money_tokens){0, 0, 2}, "failed");
+	book_fixture_expect(&f, "alice", ACCOUNT_REMAINING, "2\n"); /* 10 - 2 spent - 6 reserved */
+	ck_assert_int_eq(book_claim(&other, f.g.book, "alice", &more, NULL, &err), -EDQUOT);
+	ck_assert_int_eq(book_claim_settle(c, &(struct money_tokens){0}, "failed"), 2000000000);
+	book_fixture_expect(&f, "alice", ACCOUNT_REMAINING, "8\n");
+}
+END_TEST
+
+START_TEST(a_model_that_took_nothing_has_no_line)
+{
+	struct book_claim *c = begun(3, 1);
+	book_claim_next(c, &(struct money_tokens){0}, "failed");
+	ck_assert_uint_eq(book_fixture_count(&f, "alice", ACCOUNT_LEDGER, "\n"), 0);
+	book_claim_settle(c, &(struct money_tokens){0, 0, 1}, "done");
+	ck_assert_uint_eq(book_fixture_count(&f, "alice", ACCOUNT_LEDGER, "\n"), 1);
 }
 END_TEST
 
@@ -62,7 +93,7 @@ START_TEST(a_second_model_that_would_pass_the_limit_is_refused_and_the_first_is_
 	struct book_claim *c = begun(8, 1);
 	const struct book_worst dearer = worst(1, 3);
 	struct err err;
-	book_claim_next(c, &(struct money_tokens){0, 0, 8});
+	book_claim_next(c, &(struct money_tokens){0, 0, 8}, "failed");
 	ck_assert_int_eq(book_claim_resize(c, &dearer, &err), -EDQUOT);
 	ck_assert_int_eq(
 		book_claim_settle(c, &(struct money_tokens){0, 0, 0}, "failed"), 8000000000);
@@ -77,7 +108,7 @@ START_TEST(max_cost_is_of_the_whole_request)
 	struct err err;
 	next.has_max_cost = true;
 	next.max_cost = 4000000000;
-	book_claim_next(c, &(struct money_tokens){0, 0, 3});
+	book_claim_next(c, &(struct money_tokens){0, 0, 3}, "failed");
 	ck_assert_int_eq(book_claim_resize(c, &next, &err), -EDQUOT);
 	ck_assert_str_eq(err.text, "this request may cost 5 dollars, more than the session's "
 				   "max_cost of 4");
@@ -90,7 +121,7 @@ START_TEST(a_kill_charges_all_models_that_had_a_part)
 	struct book_claim *c = begun(3, 1);
 	const struct book_worst dearer = worst(2, 3);
 	const struct book_request about = {7, "s", "dear"};
-	book_claim_next(c, &(struct money_tokens){100, 50, 3});
+	book_claim_next(c, &(struct money_tokens){100, 50, 3}, "failed");
 	ck_assert_int_eq(book_claim_resize(c, &dearer, NULL), 0);
 	book_claim_start(c, &about, 110);
 	book_fixture_kill(&f);
@@ -100,9 +131,16 @@ START_TEST(a_kill_charges_all_models_that_had_a_part)
 	/* 3 x 1, and the first lease of the second: all of its two tokens. */
 	book_fixture_expect(&f, "alice", ACCOUNT_SPENT, "9\n");
 	ck_assert_uint_eq(book_fixture_count(&f, "alice", ACCOUNT_LEDGER,
-				  "\"status\": \"crashed\", \"prompt_tokens\": 210, "
-				  "\"cached_tokens\": 50, \"output_tokens\": 5, \"cost\": 9,"),
+				  "\"status\": \"crashed\", \"prompt_tokens\": 110, "
+				  "\"cached_tokens\": 0, \"output_tokens\": 2, \"cost\": 6,"),
 		1);
+	struct book_crash crash;
+	ck_assert(book_crash(f.g.book, 0, &crash));
+	ck_assert_uint_eq(crash.request, 7);
+	ck_assert_str_eq(crash.model, "dear");
+	ck_assert_uint_eq(crash.tokens.prompt, 210);
+	ck_assert_uint_eq(crash.tokens.output, 5);
+	ck_assert_int_eq(crash.cost, 9000000000);
 }
 END_TEST
 
@@ -111,9 +149,11 @@ int main(void)
 	Suite *s = suite_create("gateway/claim_next");
 	TCase *t = tcase_create("claim_next");
 	tcase_add_checked_fixture(t, setup, teardown);
-	tcase_add_test(t, what_models_before_had_is_charged_with_the_last_one);
+	tcase_add_test(t, each_model_that_had_a_part_has_a_line_of_what_it_took);
 	tcase_add_test(
 		t, a_second_model_that_would_pass_the_limit_is_refused_and_the_first_is_charged);
+	tcase_add_test(t, what_is_reserved_for_the_next_model_is_nobody_elses_meanwhile);
+	tcase_add_test(t, a_model_that_took_nothing_has_no_line);
 	tcase_add_test(t, max_cost_is_of_the_whole_request);
 	tcase_add_test(t, a_kill_charges_all_models_that_had_a_part);
 	suite_add_tcase(s, t);

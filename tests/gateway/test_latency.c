@@ -80,12 +80,28 @@ END_TEST
 START_TEST(a_short_answer_says_little_of_the_rate)
 {
 	latency_add(&l, 10, 1001, 10010); /* 100 a second */
-	latency_add(&l, 10, 3, 12);       /* 1,000 a second, for 2 tokens */
+	latency_add(&l, 10, 9, 30);       /* 400 a second, for 8 tokens */
 	get();
 	ck_assert_msg(rate > 100 && rate < 101, "%g", rate);
 	latency_add(&l, 10, 1, 10); /* none at all */
 	get();
 	ck_assert_msg(rate > 100 && rate < 101, "%g", rate);
+}
+END_TEST
+
+START_TEST(an_answer_in_one_burst_says_nothing_of_the_rate)
+{
+	latency_add(&l, 100, 2, 1100); /* too few tokens for anything */
+	get();
+	near(first_ms, 100);
+	near(rate, 0);
+	latency_add(&l, 100, 5001, 101);
+	get();
+	ck_assert(isinf(rate)); /* nothing to wait for behind the first token */
+	latency_add(&l, 100, 101, 1100);
+	latency_add(&l, 100, 5001, 100.002);
+	get();
+	near(rate, 100);
 }
 END_TEST
 
@@ -143,6 +159,7 @@ int main(void)
 	tcase_add_test(t, after_a_half_life_of_requests_the_old_counts_half_of_one);
 	tcase_add_test(t, many_requests_forget_what_was_before_them);
 	tcase_add_test(t, a_short_answer_says_little_of_the_rate);
+	tcase_add_test(t, an_answer_in_one_burst_says_nothing_of_the_rate);
 	tcase_add_test(t, what_cannot_be_is_passed_over);
 	tcase_add_test(t, threads_may_add_and_get_at_once);
 	suite_add_tcase(suite, t);

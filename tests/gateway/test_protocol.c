@@ -128,6 +128,8 @@ START_TEST(what_is_not_openai_is_a_broken_protocol)
 		{"data: {\"choices\":5}\n\n", -EPROTO, "no chat completion"},
 		{"data: {\"choices\":[5]}\n\n", -EPROTO, "no chat completion"},
 		{"data: {\"answer\":42}\n\n", -EPROTO, "no chat completion"},
+		{"data: {\"type\":\"message_start\",\"message\":{}}\n\n", -EPROTO,
+			"but Anthropic's: write anthropic to protocol"},
 		{SAY("\xc3("), -EPROTO, "not JSON"},
 		{SAY("\xed\xa0\x80"), -EPROTO, "not JSON"},
 		{SAY("\\ud83d"), -EPROTO, "not JSON"},

@@ -82,6 +82,7 @@ START_TEST(faults_of_anthropic_are_what_they_say)
 			     "\"prompt is too long: 9 tokens > 8 maximum\"}"),
 			-EMSGSIZE, "too long"},
 		{"data: {\"x\":1}\n\n", -EPROTO, "no event of a message"},
+		{"data: {\"choices\":[]}\n\n", -EPROTO, "write openai to protocol"},
 		{TEXT("\xc3("), -EPROTO, "not JSON"},
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

@@ -165,9 +165,11 @@ START_TEST(steps_are_shown_as_json_in_their_order)
 	ck_assert_uint_eq(json_array_size(json_object_get(j, "models")), 3);
 	ck_assert_uint_eq(json_array_size(json_object_get(j, "steps")), 0);
 	json_decref(j);
-	route_step(route, "a", "500: \"no\"\n");
-	route_step(route, "b", "quality 0.42 is below 0.6: short");
-	route_step(route, "c", "answered");
+	const struct route_took took = {{12, 4, 3}, 1500000000};
+	const struct route_took nothing = {{0, 0, 0}, 0};
+	route_step(route, "a", "500: \"no\"\n", &nothing);
+	route_step(route, "b", "quality 0.42 is below 0.6: short", &took);
+	route_step(route, "c", "answered", NULL);
 	j = rendered(route);
 	static const char *const outcomes[] = {
 		"500: \"no\"\n", "quality 0.42 is below 0.6: short", "answered"};
@@ -180,6 +182,11 @@ START_TEST(steps_are_shown_as_json_in_their_order)
 		double ms = json_number_value(json_object_get(s, "ms"));
 		ck_assert(ms >= before && ms < 60000);
 		before = ms;
+		const json_t *tokens = json_object_get(s, "output_tokens");
+		ck_assert_int_eq(json_integer_value(tokens), i == 1 ? 3 : 0);
+		ck_assert(!tokens == (i != 1)); /* only where it took any */
+		ck_assert_double_eq(
+			json_number_value(json_object_get(s, "cost")), i == 1 ? 1.5 : 0);
 	}
 	ck_assert_ptr_null(json_object_get(j, "more_steps"));
 	json_decref(j);
@@ -195,10 +202,10 @@ START_TEST(outcomes_are_cut_to_whole_characters_and_steps_have_a_ceiling)
 	memcpy(text + 158, "\xE2\x82\xAC", 3);
 	text[399] = '\0';
 	route_from_model(&route, "a", NULL, NULL, NULL);
-	route_step(route, "a", text);
-	route_step(route, "a", "bad \xFF byte");
+	route_step(route, "a", text, NULL);
+	route_step(route, "a", "bad \xFF byte", NULL);
 	for (int i = 2; i < ROUTE_STEPS_MAX + 5; i++)
-		route_step(route, "a", "again");
+		route_step(route, "a", "again", NULL);
 	json_t *j = rendered(route);
 	const json_t *steps = json_object_get(j, "steps");
 	ck_assert_uint_eq(json_array_size(steps), ROUTE_STEPS_MAX);

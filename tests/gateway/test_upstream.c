@@ -333,6 +333,19 @@ START_TEST(embeddings_are_no_longer_than_those_that_were_asked_for_can_be)
 }
 END_TEST
 
+START_TEST(each_try_is_told_as_a_start_so_that_times_are_those_of_the_one_that_answered)
+{
+	struct asked a;
+	ask_ups.config.retries = 2;
+	ask_load();
+	server_control(&ask_server, "{\"next\": [\"500\", \"ok\"]}");
+	ups_ask(&ask_ups, &a);
+	ck_assert_int_eq(a.status, 0);
+	ck_assert_uint_eq(a.n_started, 2);
+	asked_free(&a);
+}
+END_TEST
+
 START_TEST(metrics_have_the_breakers_the_outcomes_and_the_retries)
 {
 	char expected[160];
@@ -430,6 +443,8 @@ int main(void)
 	tcase_add_test(t, embeddings_are_of_unit_length_and_tried_again);
 	tcase_add_test(t, embeddings_can_be_cancelled);
 	tcase_add_test(t, embeddings_are_no_longer_than_those_that_were_asked_for_can_be);
+	tcase_add_test(
+		t, each_try_is_told_as_a_start_so_that_times_are_those_of_the_one_that_answered);
 	tcase_add_test(t, metrics_have_the_breakers_the_outcomes_and_the_retries);
 	tcase_add_test(t, ten_thousand_faults_leak_nothing);
 	suite_add_tcase(s, t);

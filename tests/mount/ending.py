@@ -5,6 +5,7 @@ what the next start finds."""
 import errno
 import json
 import os
+import pwd
 import signal
 import stat
 import subprocess
@@ -144,7 +145,12 @@ def kill_9_in_mid_answer_keeps_the_conversation(Mount):
         m.start()
         equal(s.status(), "failed")
         equal(read(s("error")), "daemon restarted\n")
-        assert "\ntotal_ms 0.000\n" in read(s("usage")), "its end is not known"
+        assert "_ms " not in read(s("usage")), "its times are not known"
+        line = [json.loads(x) for x in read(m("budgets", pwd.getpwuid(os.getuid()).pw_name, "ledger")).splitlines()][-1]
+        equal(line["status"], "crashed")
+        event = [json.loads(x) for x in read(s("events")).splitlines()][-1]
+        equal((event["event"], event["request"]), ("failed", line["request"]))
+        assert "request %d\n" % line["request"] in read(s("trace"))
         with refused(errno.EIO):
             read_bytes(s("out"))
         equal(s.messages()[:3], before)

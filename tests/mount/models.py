@@ -40,11 +40,12 @@ def fails(m, path, *words):
     assert said.startswith("failed: ") and len(said) > 20, said
     for word in words:
         assert word in said, said
+    equal((said.count("models/" + name), said.count(path)), (1, 1))
     s = m.session(model=name)
     with refused(errno.EBADMSG, errno.ENOTSUP, errno.EHOSTUNREACH):
         s.submit("hello")
         read_bytes(s("out"))
-    assert read(s("error")).strip()
+    equal("failed: " + read(s("error")).strip(), said)
     os.rmdir(m("models", name))
     return said
 
@@ -254,7 +255,7 @@ def backend_is_in_force_at_the_next_load_and_info_says_so(m):
     assert "outdated" not in info(), "nothing has changed"
     write(f("backend"), "cuda\n")
     assert info()["outdated"] is True and info()["backend"].startswith("cpu/"), info()
-    m.expects("model %s: .*" % name)
+    m.expects("models/%s: .*" % name)
     write(f("ctl"), "unload\nload\n")
     wait_for(lambda: state(m, name).startswith(("failed: ", "ready")), "an end of loading")
     if state(m, name) == "ready": # there is a GPU
@@ -274,7 +275,7 @@ def fp8_is_in_force_at_the_next_load_and_refused_by_the_processor(m):
     f = lambda what: m("models", name, what)
     info = lambda: json.loads(read(f("info")))
     for what in "fp8", "kv_fp8":
-        m.expects("model %s: .*" % name)
+        m.expects("models/%s: .*" % name)
         write(f("backend"), "cpu\n")
         write(f(what), "off\n")
         write(f("ctl"), "unload\nload\n")
@@ -503,4 +504,4 @@ def a_model_that_could_not_be_loaded_is_in_status(m):
     os.rmdir(m("models", name))
 
 
-harness.main(allow=["warning: model "])
+harness.main(allow=["warning: models/"])

@@ -4,6 +4,7 @@
 there is an errno and a sentence here."""
 import errno
 import os
+import re
 import socket
 import time
 
@@ -305,6 +306,48 @@ def a_model_with_fallback_costs_no_request_when_it_dies(m):
     with models(m, far={"endpoint": server.url("500"), "retries": 0, "fallback": "tiny"}):
         s, got = ask(m, "far")
         assert got and got != shown(ANSWER)
+
+
+def times(s):
+    """The stages of trace and the times of usage."""
+    lines = (read(s("trace")) + read(s("usage"))).splitlines()
+    return {x.split()[0]: float(x.split()[1]) for x in lines if re.match(r"\w+_ms ", x)}
+
+
+@claim(limit=120)
+def times_begin_with_the_try_that_answered(m):
+    """A server that says nothing for 400 ms, tried twice or left for another model: that is no prefill."""
+    hangs = {"first_byte_timeout_ms": 400, "breaker_failures": 50}
+    with models(m, far=dict(hangs, endpoint=server.url("hang-first"), retries=0, fallback="near"),
+                near=server.url()):
+        t = times(ask(m, "far", cache="off")[0])
+        assert t["earlier_ms"] >= 400 and t["queued_ms"] >= 400, t
+        assert t["prefill_ms"] < 300 and t["load_ms"] < 300, t
+    other = Server()
+    try:
+        other.control(next=["500", "500", "ok"])
+        with models(m, far=dict(hangs, endpoint=other.url(), retries=2)):
+            t = times(ask(m, "far", cache="off")[0])
+            assert "earlier_ms" not in t, t
+            assert t["queue_ms"] > 0 and t["queue_ms"] > t["prefill_ms"], t
+    finally:
+        other.close()
+
+
+@claim(limit=120)
+def an_answer_in_one_burst_has_no_rate(m):
+    with models(m, far=server.url()):
+        bursts = 0
+        for _ in range(10):  # a busy machine may be slow at some of them
+            s, got = ask(m, "far", cache="off")
+            equal(got, shown(ANSWER))
+            burst = times(s)["decode_ms"] < 20
+            equal("tokens_per_second" in read(s("usage")), not burst)
+            bursts += burst
+        assert bursts, "no answer came in less than 20 ms"
+    with models(m, far=server.url("pace=30")):
+        s, got = ask(m, "far", cache="off")
+        assert s.usage("tokens_per_second") < 100, read(s("usage"))
 
 
 @claim(limit=120)

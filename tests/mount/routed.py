@@ -11,7 +11,7 @@ import re
 
 import harness
 from harness import claim, equal, read, read_bytes, refused, shown, wait_for, write
-from routed_parts import decision, explain
+from routed_parts import decision, explain, steps
 from servers import ANSWER, Server, models, without_local_models
 
 server = Server()
@@ -111,6 +111,22 @@ def nobody_healthy_is_an_errno_with_the_reasons(m):
                     write(m("models", name, "capabilities"), "")
 
 
+def each_step_is_paid(m, s, names):
+    """What steps took is what lines of the ledger say, and their sum is the request's."""
+    took = [x for x in steps(s) if "cost" in x]
+    me = pwd.getpwuid(os.getuid()).pw_name
+    number = int(re.search(r"^request (\d+)$", read(s("trace")), re.M).group(1))
+    lines = [json.loads(x) for x in read(m("budgets", me, "ledger")).splitlines()]
+    lines = [x for x in lines if x.get("request") == number]
+    equal([x["model"] for x in took], names)
+    equal([x["model"] for x in lines], names)
+    equal([x.get("step", False) for x in lines], [True] * (len(names) - 1) + [False])
+    for key in ("prompt_tokens", "output_tokens", "cost"):
+        equal([x[key] for x in took], [x[key] for x in lines])
+        equal(round(sum(x[key] for x in took), 9), s.usage(key))
+    assert all(x["cost"] > 0 for x in took), took
+
+
 @claim(limit=120)
 def a_cascade_goes_on_where_an_answer_is_not_good_enough_and_shows_one_answer_only(m):
     server.control(answer="As an AI, I cannot help with that.")
@@ -129,6 +145,7 @@ def a_cascade_goes_on_where_an_answer_is_not_good_enough_and_shows_one_answer_on
             assert "refuses" in trace and "below" in trace, trace
             equal(s.usage("output_tokens") > len(ANSWER.split()), True)
             equal(s.messages()[-1]["content"], ANSWER.decode())
+            each_step_is_paid(m, s, ["first", "second"])
     finally:
         write(m("router", "threshold"), "")
         for name in ("tiny", "short"):

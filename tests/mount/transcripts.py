@@ -56,10 +56,11 @@ def manual(page):
 
 
 def plain(text):
-    """Words only: lines are wrapped differently, and times differ."""
+    """Words only: lines are wrapped differently, and times differ; tokens of JSON do with the model."""
     text = re.sub(r"line \d+: ", "", text)
     text = re.sub(r"(\w+_ms|tokens_per_second) [\d.]+", r"\1 N", text)
     text = re.sub(r'"(\w+_ms|ms|age_s)": [\d.]+', r'"\1": N', text)
+    text = re.sub(r'"((?:prompt|cached|output)_tokens)": \d+', r'"\1": N', text)
     return text.split()
 
 
