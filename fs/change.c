@@ -15,7 +15,7 @@
 #include "fs/rename.h"
 #include "fs/scratch.h"
 #include "fs/setting.h"
-#include "fs/sweep.h"
+#include "fs/stray_pass.h"
 #include "fs/sync.h"
 #include "fs/tree.h"
 #include "fs/tree_guards.h"
@@ -88,9 +88,7 @@ static int make_scratch(
 		return -ENOMEM;
 	int r = node_scratch_add(fs_of(req)->nodes, dir, name, scratch, out);
 	if (r == 0)
-		sweep_wake(
-			fs_of(req)
-				->sweep); /* it may be a slip, which status is to have (stray.h) */
+		stray_pass_wake(fs_of(req), dir, name);
 	return r;
 }
 

@@ -242,7 +242,7 @@ int check_tree(const char *path, FILE *out)
 		tree_free(k.tree);
 		return r;
 	}
-	if (!stray_each(k.tree, tell_stray, &k))
+	if (!stray_each(k.tree, true, tell_stray, &k))
 		check_say(&k, tree_path(k.tree), 0,
 			"not a TREE: it has none of models, budgets, router, "
 			"cache and guards");

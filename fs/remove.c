@@ -14,6 +14,7 @@
 #include "fs/rename.h"
 #include "fs/rules.h"
 #include "fs/setting.h"
+#include "fs/stray_pass.h"
 #include "fs/sync.h"
 
 #include "gateway/gateway_models.h"
@@ -160,6 +161,7 @@ static int remove_file(struct fs *fs, const struct node *dir, const char *name, 
 		break;
 	case TABLE_SCRATCH:
 		r = rename_drop_scratch(fs, dir, name, &node);
+		stray_pass_wake(fs, dir, name);
 		break;
 	case TABLE_RULES:
 		r = remove_rules(fs, &node, pid);

@@ -16,6 +16,7 @@
 #include "fs/notify.h"
 #include "fs/scratch.h"
 #include "fs/setting.h"
+#include "fs/stray_pass.h"
 #include "fs/sync.h"
 
 #include "base/buf.h"
@@ -263,6 +264,10 @@ int rename_any(struct fs *fs, const struct node *dir, const char *name, const st
 		r = 0;
 	else if (r == 0)
 		r = rename_over(fs, dir, &from, name, &to, new_name, flags, pid);
+	if (r == 0) {
+		stray_pass_wake(fs, dir, name);
+		stray_pass_wake(fs, dir, new_name);
+	}
 	node_put(fs->nodes, &to);
 	node_put(fs->nodes, &from);
 	return r;

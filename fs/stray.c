@@ -2,11 +2,8 @@
 /*
  * A mount takes of TREE what it knows by name, so of a misspelt file nothing would be heard: the
  * budget in `limt` is no budget. Here is the one list of what is told of, for `llmfs --check` and
- * for `status` of a mount. It judges names and kinds alone, and reads no file.
- *
- * Each pass looks at all and compares with what the pass before has found, as sync.c does, so it
- * does not matter which change has caused it. What symlinks and names of rules are reported of
- * elsewhere (sync.c, guards.c) is none of it.
+ * for `status` of a mount (stray_pass.c). It judges names and kinds alone, and reads no file. What
+ * symlinks and names of rules are reported of elsewhere (sync.c, guards.c) is none of it.
  */
 #include "fs/stray.h"
 
@@ -20,17 +17,11 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "base/clock.h"
-#include "base/log.h"
 #include "base/utf8.h"
 #include "fs/collection.h"
-#include "fs/fs.h"
 #include "fs/names.h"
-#include "fs/node.h"
-#include "fs/scratch.h"
 #include "fs/tree.h"
 #include "fs/tree_file.h"
-#include "gateway/gateway.h"
 
 /* ---- names ---- */
 
@@ -111,6 +102,7 @@ const char *stray_meant(enum table_place place, const char *name)
 
 struct look {
 	const struct tree *tree;
+	bool all;
 	void (*tell)(void *arg, const char *path, const struct stat *st, const char *sentence);
 	void *arg;
 };
@@ -138,13 +130,35 @@ static bool look_at(int dir, const struct stat *dir_st, const char *name, struct
 {
 	struct statx x;
 	if (statx(dir, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC,
-		    STATX_TYPE | STATX_MTIME, &x) < 0)
+		    STATX_TYPE | STATX_MTIME | STATX_BTIME, &x) < 0)
 		return false;
+	/* The age of one that is written again and again is that of its making, where it is known.
+	 */
+	struct statx_timestamp made = x.stx_mtime;
+	if ((x.stx_mask & STATX_BTIME) && x.stx_btime.tv_sec < made.tv_sec)
+		made = x.stx_btime;
 	*out = (struct stat){.st_mode = x.stx_mode};
-	out->st_mtim.tv_sec = x.stx_mtime.tv_sec;
-	out->st_mtim.tv_nsec = x.stx_mtime.tv_nsec;
+	out->st_mtim.tv_sec = made.tv_sec;
+	out->st_mtim.tv_nsec = made.tv_nsec;
 	/* Of files an overlay gives the device of the layer. */
 	return !S_ISDIR(x.stx_mode) || makedev(x.stx_dev_major, x.stx_dev_minor) == dir_st->st_dev;
+}
+
+/* A directory of TREE ("models/"), from one to the next: no symlink is followed. A descriptor, or
+ * -errno. */
+static int open_dir(const struct tree *tree, const char *dir)
+{
+	int at = tree_file_dir(tree_fd(tree), ".");
+	while (at >= 0 && *dir) {
+		char name[COLLECTION_PATH];
+		size_t n = strcspn(dir, "/");
+		snprintf(name, sizeof name, "%.*s", (int)n, dir);
+		int next = tree_file_dir(at, name);
+		close(at);
+		at = next;
+		dir += n + 1;
+	}
+	return at;
 }
 
 /* What lies in a directory of TREE ("models/", "" for TREE itself), by calling judge on each. */
@@ -152,7 +166,7 @@ static void for_each_entry(const struct look *k, const char *dir, const void *wh
 	void (*judge)(const struct look *k, const void *what, const struct entry *e))
 {
 	char path[COLLECTION_PATH + 256];
-	int fd = openat(tree_fd(k->tree), *dir ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = open_dir(k->tree, dir);
 	struct stat st;
 	DIR *d = fd >= 0 && fstat(fd, &st) == 0 ? fdopendir(fd) : NULL;
 	if (fd >= 0 && !d)
@@ -199,10 +213,20 @@ static void judge_setting(const struct look *k, const void *what, const struct e
 		say_no(k, e, "directory of TREE", c->inside);
 }
 
-/* In TREE itself and in guards/: *what is their place in the table. */
+/* Of the interface, and not in this program's table. */
+static bool is_live(const char *name)
+{
+	return !strcmp(name, "keys") || !strcmp(name, "evals");
+}
+
+/* In TREE itself and in guards/: *what is their place in the table. Beside what makes a TREE lies
+ * what a repository has: docs, scripts, a makefile. */
 static void judge_fixed(const struct look *k, const void *what, const struct entry *e)
 {
 	const enum table_place *place = what;
+	bool in_root = *place == TABLE_ROOT;
+	if (in_root && (is_live(e->name) || (!k->all && !stray_meant(*place, e->name))))
+		return;
 	if ((e->type == S_IFREG || e->type == S_IFDIR) && stray_looks_like_setting(e->name) &&
 		!table_row_named(*place, e->name))
 		say_no(k, e, e->type == S_IFDIR ? "directory of TREE" : "file of TREE", *place);
@@ -239,8 +263,7 @@ static void look_at_collection(const struct look *k, const struct collection *c)
 	names_free(names);
 }
 
-/* Whether it was meant to end in .rules: what ends in another manner is people's, and editors'. */
-static bool is_nearly_rules(const char *name)
+bool stray_looks_like_rules(const char *name)
 {
 	static const char *const slips[] = {".rule", ".rules", ".rules.txt"};
 	size_t n = strlen(name);
@@ -258,7 +281,7 @@ static bool is_nearly_rules(const char *name)
 static void judge_rules(const struct look *k, const void *what, const struct entry *e)
 {
 	(void)what;
-	if (e->type == S_IFREG && is_nearly_rules(e->name))
+	if (e->type == S_IFREG && stray_looks_like_rules(e->name))
 		say(k, e, "not in force: files of rules are called NAME.rules");
 	else if (e->type == S_IFDIR && stray_looks_like_setting(e->name))
 		say(k, e, "no directory of TREE has that name");
@@ -267,19 +290,20 @@ static void judge_rules(const struct look *k, const void *what, const struct ent
 /* Else it is most likely another directory that was meant. */
 static bool is_tree(const struct tree *tree)
 {
+	const int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
 	struct stat st;
-	bool is = fstatat(tree_fd(tree), "guards", &st, 0) == 0;
+	bool is = fstatat(tree_fd(tree), "guards", &st, flags) == 0;
 	for (size_t i = 0; !is && collections[i]; i++)
-		is = fstatat(tree_fd(tree), collections[i]->dir, &st, 0) == 0;
+		is = fstatat(tree_fd(tree), collections[i]->dir, &st, flags) == 0;
 	return is;
 }
 
-bool stray_each(const struct tree *tree,
+bool stray_each(const struct tree *tree, bool all,
 	void (*tell)(void *arg, const char *path, const struct stat *st, const char *sentence),
 	void *arg)
 {
 	static const enum table_place root = TABLE_ROOT, guards = TABLE_GUARDS;
-	const struct look k = {tree, tell, arg};
+	const struct look k = {tree, all, tell, arg};
 	if (!is_tree(tree))
 		return false;
 	for_each_entry(&k, "", &root, judge_fixed);
@@ -289,120 +313,4 @@ bool stray_each(const struct tree *tree,
 	for_each_entry(&k, "guards/input/", NULL, judge_rules);
 	for_each_entry(&k, "guards/output/", NULL, judge_rules);
 	return true;
-}
-
-/* ---- a pass ---- */
-
-struct found {
-	struct fs *fs;
-	bool any_scratch;              /* that is told of, or will be when it stays */
-	struct names names, sentences; /* of those that are to be told of, in the same order */
-	size_t n_more;
-	bool again;
-};
-
-/* The passes', which never run at the same time. */
-static struct names told;
-static bool has_scratch; /* the last has seen one */
-
-enum { LOOK_AGAIN_MS = 1000 };
-#define STRAY_SCRATCH "on the mount is no setting, and in memory only"
-
-static void find(void *arg, const char *path, const struct stat *st, const char *sentence)
-{
-	struct found *f = arg;
-	if (!f->fs->starting && !names_has(told.list, path) && tree_file_is_young(st)) {
-		f->again = true;
-	} else if (f->names.n == STRAY_MOST) {
-		f->n_more++;
-	} else if (names_add(&f->names, path) == 0 && names_add(&f->sentences, sentence) < 0) {
-		names_drop(&f->names, path);
-	}
-}
-
-static bool is_settled(const struct stat *st)
-{
-	uint64_t ns = (uint64_t)st->st_ctim.tv_sec * 1000000000u + (uint64_t)st->st_ctim.tv_nsec;
-	uint64_t now = clock_real_ns();
-	return now > ns && now - ns >= (uint64_t)STRAY_SETTLED_MS * 1000000u;
-}
-
-/* A file of the mount alone, for editors: one that stays, and has the manner of a setting's name,
- * was to be one. Of sessions nothing is said where others read it. */
-static void find_scratch(
-	void *arg, const struct node *dir, const char *name, struct scratch *scratch)
-{
-	struct found *f = arg;
-	enum table_place place = node_inside(dir);
-	const struct collection *c = collection_inside(place);
-	char path[COLLECTION_PATH + FS_NAME_MAX + 1], below[COLLECTION_PATH];
-	char sentence[128];
-	struct stat st = {0};
-	if (!c || !stray_looks_like_setting(name))
-		return;
-	f->any_scratch = true;
-	scratch_stat(scratch, &st);
-	collection_path(c, c->single ? "" : c->name(dir->object->theirs), "", below);
-	snprintf(path, sizeof path, "%s%s", below, name);
-	const char *meant = stray_meant(place, name);
-	snprintf(sentence, sizeof sentence, "%s%s%s", STRAY_SCRATCH, meant ? ": did you mean " : "",
-		meant ? meant : "");
-	if (meant)
-		strcat(sentence, "?");
-	if ((names_has(told.list, path) || is_settled(&st)) && f->names.n < STRAY_MOST &&
-		!names_has(f->names.list, path) && names_add(&f->names, path) == 0 &&
-		names_add(&f->sentences, sentence) < 0)
-		names_drop(&f->names, path);
-}
-
-static void key_of(const char *path, char key[COLLECTION_PATH + 264])
-{
-	snprintf(key, COLLECTION_PATH + 264, "stray:%s", path);
-}
-
-static void report_more(struct fs *fs, size_t n)
-{
-	char sentence[96];
-	snprintf(sentence, sizeof sentence,
-		"%zu more names in TREE mean nothing there: llmfs --check TREE has all", n);
-	gateway_report(fs->gateway, "stray", n ? sentence : NULL);
-}
-
-bool stray_pass(struct fs *fs)
-{
-	struct found f = {.fs = fs};
-	char key[COLLECTION_PATH + 264], line[COLLECTION_PATH + 256 + 256 + 16];
-	stray_each(fs->tree, find, &f);
-	if (fs->nodes)
-		node_scratch_each(fs->nodes, find_scratch, &f);
-	has_scratch = f.any_scratch;
-	for (size_t i = 0; i < told.n; i++) {
-		key_of(told.list[i], key);
-		if (!names_has(f.names.list, told.list[i]))
-			gateway_report(fs->gateway, key, NULL);
-	}
-	for (size_t i = 0; i < f.names.n; i++) {
-		if (names_has(told.list, f.names.list[i]))
-			continue;
-		key_of(f.names.list[i], key);
-		snprintf(line, sizeof line, "%s%s %s", f.names.list[i],
-			strncmp(f.sentences.list[i], STRAY_SCRATCH, strlen(STRAY_SCRATCH))
-				? " in TREE:"
-				: "",
-			f.sentences.list[i]);
-		stray_clean(line);
-		gateway_report(fs->gateway, key, line);
-		if (!fs->starting) /* whose end tells of all faults */
-			log_warn("%s", line);
-	}
-	report_more(fs, f.n_more);
-	names_free(told.list);
-	told = f.names;
-	names_free(f.sentences.list);
-	return f.again;
-}
-
-int stray_due_ms(void)
-{
-	return has_scratch ? LOOK_AGAIN_MS : -1;
 }

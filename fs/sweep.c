@@ -8,13 +8,12 @@
  */
 #include "fs/sweep.h"
 
-#include "fs/absent.h"
 #include "fs/collection.h"
 #include "fs/fs.h"
 #include "fs/guards.h"
 #include "fs/keys.h"
 #include "fs/names.h"
-#include "fs/stray.h"
+#include "fs/stray_pass.h"
 #include "fs/sync.h"
 #include "fs/tree.h"
 
@@ -163,8 +162,7 @@ static void *run(void *arg)
 		poll(fds, 1, SETTLE_MS);
 		if (s->stop)
 			return NULL;
-		timeout = pass(s) ? AGAIN_MS
-				  : sooner(keys_due_ms(), sooner(absent_due_ms(), stray_due_ms()));
+		timeout = pass(s) ? AGAIN_MS : sooner(keys_due_ms(), stray_pass_due_ms());
 	}
 }
 

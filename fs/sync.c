@@ -10,14 +10,13 @@
  */
 #include "fs/sync.h"
 
-#include "fs/absent.h"
 #include "fs/collection.h"
 #include "fs/faults.h"
 #include "fs/fs.h"
 #include "fs/guards.h"
 #include "fs/keys.h"
 #include "fs/names.h"
-#include "fs/stray.h"
+#include "fs/stray_pass.h"
 #include "fs/tree.h"
 #include "fs/tree_file.h"
 
@@ -324,8 +323,6 @@ bool sync_all(struct fs *fs, char *const *deleted)
 	}
 	again = keys_pass(fs) || again;
 	again = stray_pass(fs) || again;
-	if (!fs->starting) /* a path may be one of the mount, where nobody answers yet */
-		absent_pass(fs);
 	return guards_pass(fs, deleted) || again;
 }
 

@@ -28,6 +28,8 @@ int book_ask_for(const struct book_claim *c, const struct book_worst *worst,
 	if (c) {
 		want->tok += c->before.prompt + c->before.output;
 		all = money_add(all, c->before_cost);
+		for (int what = 0; what < BOOK_ASIDES; what++)
+			all = money_add(all, c->judged_cost[what]);
 	}
 	if (!worst->has_max_cost || all <= worst->max_cost)
 		return 0;
@@ -212,6 +214,9 @@ void book_claim_start(struct book_claim *c, const struct book_request *request, 
 static void charge_step(
 	struct book_claim *c, const struct money_tokens *tokens, money cost, const char *status)
 {
+	struct money_tokens judge_tokens;
+	money judges;
+	book_judges_now(&c->judges, &judge_tokens, &judges);
 	const struct book_bill bill = {
 		.request = c->request,
 		.user = c->holds[0].a->name,
@@ -221,11 +226,12 @@ static void charge_step(
 		.tokens = *tokens,
 		.cost = cost,
 		.is_step = true,
-		.overrun = cost > c->has.cost,
+		.overrun = money_add(cost, judges) > c->has.cost,
 	};
 	struct account_ask now = c->has;
 	uint64_t now_ns = book_now_ns();
 	now.cost -= cost < now.cost ? cost : now.cost;
+	now.cost = now.cost > judges ? now.cost : judges; /* theirs is charged later */
 	for (size_t i = 0; i < c->n; i++) {
 		struct account_hold *h = &c->holds[i];
 		account_roll(h->a, now_ns / 1000000000);
@@ -247,8 +253,11 @@ void book_claim_next(struct book_claim *c, const struct money_tokens *tokens, co
 	c->before.cached += tokens->cached;
 	c->before.output += tokens->output;
 	c->prompt_tok = c->leased_tok = 0;
-	if (c->started)
-		book_store_claim(c);
+	/* Had, and paid: it is not to be covered again when a judge is asked before the next. */
+	c->worst.prompt_tok = c->worst.output_tok = 0;
+	/* Its old record would charge the step once more. */
+	if (c->started && book_store_claim(c) < 0)
+		book_unstore_claim(c);
 	store_end(c->b->store);
 	pthread_mutex_unlock(&c->b->lock);
 }

@@ -130,8 +130,8 @@ int book_take(struct book_claim *c, const struct account_ask *had, const struct 
 /* Copies a name into the ledger's alphabet: it stands in JSON and in a record as it is. */
 void book_copy_name(char to[TEXT_NAME_SIZE], const char *from);
 
-/* Queues its record. */
-void book_store_claim(const struct book_claim *c);
+/* Queues its record. 0 or -ENOMEM: the one before stands. */
+int book_store_claim(const struct book_claim *c);
 void book_unstore_claim(const struct book_claim *c);
 void book_forget_crashes(struct book *b);
 /* Reads everything back, charges what a crash left. */

@@ -239,7 +239,7 @@ static int put_name(struct buf *value, const char *name)
 	return buf_append(value, name, strlen(name) + 1);
 }
 
-void book_store_claim(const struct book_claim *c)
+int book_store_claim(const struct book_claim *c)
 {
 	const struct money_price *price = &c->worst.price;
 	struct money_tokens judges;
@@ -267,6 +267,7 @@ void book_store_claim(const struct book_claim *c)
 	else
 		log_error("out of memory: a crash would not charge request %" PRIu64, c->request);
 	buf_free(&value);
+	return r;
 }
 
 void book_unstore_claim(const struct book_claim *c)

@@ -51,10 +51,6 @@ bool model_is_virtual(const struct model *m);
 const char *const *model_setting_names(void); /* ends with NULL */
 int model_setting_check(const char *file, const char *value, size_t len, struct err *err);
 bool model_setting_is_hopeless(const char *file, const char *value, size_t len);
-/* What a look for the file that its `path` names has come to: 0 or -errno, of which `status` speaks
- * while nothing is loaded, until the next look or another path. */
-void model_file_found(struct model *m, int r);
-
 /*
  * What a model of such settings could do, as far as that is known without loading or asking it, for
  * `llmfs --check`. get appends the value that a file has (paths absolute; nothing where there is

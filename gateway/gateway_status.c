@@ -204,28 +204,12 @@ static int add_router(struct status *s)
 	return r ? r : add_asked(s, "router/classifier_model", classifier);
 }
 
-/* Its file is not there, and nobody has tried to load it. */
-static int add_absent(struct status *s, struct model *m)
-{
-	struct buf path = {0};
-	int fault = model_file_fault(m);
-	int r = fault ? model_setting_get(m, "path", &path) : 0;
-	if (r == 0 && path.len)
-		r = say(s, "models/%s/path: %s: %s", model_name(m), path.data, strerror(-fault));
-	buf_free(&path);
-	return r;
-}
-
-/* Models on other servers that cannot be asked now, and local ones that could not be loaded, or
- * could not be if they were to. */
+/* Models on other servers that cannot be asked now, and local ones that could not be loaded. */
 static int add_down(struct status *s, struct model *m)
 {
 	struct model_facts f;
-	int health = model_is_virtual(m) ? 0 : model_facts(m, &f);
-	if (model_is_virtual(m) || !f.configured)
+	if (model_is_virtual(m) || model_facts(m, &f) >= 0 || !f.configured)
 		return 0;
-	if (health >= 0)
-		return f.upstream || f.loaded ? 0 : add_absent(s, m);
 	size_t own = strlen("models/") + strlen(f.name);
 	bool named = model_begins_with_name(f.why.text, f.name) && f.why.text[own] == ':';
 	return say(s, "models/%s is %s: %s", f.name, f.word, f.why.text + (named ? own + 2 : 0));

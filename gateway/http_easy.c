@@ -124,6 +124,7 @@ static bool set_up(struct http_easy *easy, const struct http *http, const struct
 	free(easy->url);
 	easy->url = NULL;
 	easy->direct = q->proxy != NULL;
+	easy->proxied = q->proxy && *q->proxy;
 	easy->own_ca = q->ca != NULL;
 	http_url_host(q->url, easy->host);
 	curl_easy_setopt(easy->curl, CURLOPT_NOPROXY, q->proxy ? "" : NULL);
@@ -188,8 +189,22 @@ void http_easy_end(struct http *http)
 		easy_free(http->pool[--http->n_pool]);
 }
 
+/* There is one for https, though perhaps not for each host. */
+static bool environment_has_proxy(void)
+{
+	static const char *const names[] = {"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		const char *value = getenv(names[i]);
+		if (value && *value)
+			return true;
+	}
+	return false;
+}
+
 bool http_easy_waits_for_tls(const struct http_easy *e)
 {
+	if (e->proxied || (!e->direct && environment_has_proxy()))
+		return false;
 	long port = 0;
 	const char *url = NULL;
 	curl_easy_getinfo(e->curl, CURLINFO_EFFECTIVE_URL, &url);

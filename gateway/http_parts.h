@@ -34,6 +34,7 @@ struct http_easy {
 	char *url;     /* where it is set up to go; NULL: it is to be set up each time */
 	CURLU *parsed; /* the same, as libcurl reads it; given to it only where it can */
 	bool direct;   /* its request's proxy is "", and not NULL */
+	bool proxied;  /* it is a proxy's name */
 	bool own_ca;   /* its request has authorities of its own */
 	char host[HTTP_HOST_SIZE]; /* as http_url_host has it */
 };
@@ -132,8 +133,8 @@ struct http_easy *http_easy_take(struct http *http, const struct http_request *r
 void http_easy_give(struct http *http, struct http_easy *easy);
 /* Those that were given are freed. */
 void http_easy_end(struct http *http);
-/* The host (or its proxy) has taken the connection, but TLS has not come about: of a handle whose
- * connection failed. */
+/* The host has taken the connection, but TLS has not come about: of a handle whose connection
+ * failed. False where it may go through a proxy, which has taken it then and not the host. */
 bool http_easy_waits_for_tls(const struct http_easy *easy);
 
 /* http_ca.c: where such a call goes: to one that remembers its authorities, or to http itself. */

@@ -5,8 +5,9 @@
  * is the decayed tokens by the decayed time: an answer of three tokens says less of it than one of
  * three hundred, which the mean of rates would not know.
  *
- * An answer that came in one burst has no rate, and pulls at none. Where all are such, nothing has
- * to be waited for behind the first token.
+ * An answer that came in one burst is no measure of a rate: where all were such, nothing has to be
+ * waited for behind the first token. Beside others its tokens and its time count like theirs, or a
+ * server that mostly buffers would be slow for ever by the one answer that came in pieces.
  *
  * Lock order: latency->lock is a leaf.
  */
@@ -32,15 +33,16 @@ void latency_add(struct latency *l, double first_ms, uint64_t tok, double ms)
 {
 	if (!isfinite(first_ms) || first_ms <= 0)
 		return;
-	bool has_rate = trace_has_rate(tok, ms - first_ms);
+	double decode_ms = ms - first_ms;
+	bool has_rate = trace_has_rate(tok, decode_ms);
 	pthread_mutex_lock(&l->lock);
 	l->first_sum = l->first_sum * l->decay + first_ms;
 	l->first_n = l->first_n * l->decay + 1;
-	if (has_rate) {
+	if (has_rate || trace_is_burst(tok, decode_ms)) {
 		l->tok_sum = l->tok_sum * l->decay + (double)(tok - 1);
-		l->ms_sum = l->ms_sum * l->decay + (ms - first_ms);
+		l->ms_sum = l->ms_sum * l->decay + decode_ms;
 	}
-	l->has_bursts = l->has_bursts || trace_is_burst(tok, ms - first_ms);
+	l->has_rate = l->has_rate || has_rate;
 	pthread_mutex_unlock(&l->lock);
 }
 
@@ -48,8 +50,8 @@ void latency_get(struct latency *l, double *first_ms, double *tok_per_s)
 {
 	pthread_mutex_lock(&l->lock);
 	*first_ms = l->first_n > 0 ? l->first_sum / l->first_n : 0;
-	*tok_per_s = l->ms_sum > 0   ? l->tok_sum / l->ms_sum * 1000
-		     : l->has_bursts ? (double)INFINITY
-				     : 0;
+	*tok_per_s = l->has_rate      ? l->tok_sum / l->ms_sum * 1000
+		     : l->tok_sum > 0 ? (double)INFINITY
+				      : 0;
 	pthread_mutex_unlock(&l->lock);
 }

@@ -13,7 +13,7 @@ struct latency {
 	double decay;
 	double first_sum, first_n; /* milliseconds; requests, each older one counting less */
 	double tok_sum, ms_sum;    /* behind the first token */
-	bool has_bursts;
+	bool has_rate;             /* not all were bursts */
 };
 
 /* half_life, in requests, above 0: one that is so many requests old counts half. */
@@ -22,8 +22,8 @@ void latency_init(struct latency *l, double half_life);
 void latency_destroy(struct latency *l);
 
 /* A request that was answered: tok tokens, the first after first_ms, the last after ms. Where
- * there is no rate (trace_has_rate) only the first time counts; what cannot be (not finite, not
- * above 0, ms below first_ms) is passed over. Any thread. */
+ * there are too few tokens for a rate (trace_has_rate) only the first time counts; what cannot be
+ * (not finite, not above 0, ms below first_ms) is passed over. Any thread. */
 void latency_add(struct latency *l, double first_ms, uint64_t tok, double ms);
 
 /* 0 where nothing was measured, tok_per_s INFINITY where all came in bursts: as in struct

@@ -80,8 +80,6 @@ struct model_facts { /* a copy of what is known of a model now */
 };
 /* Returns out->health. */
 int model_facts(struct model *m, struct model_facts *out);
-/* What model_file_found was told last. */
-int model_file_fault(const struct model *m);
 /* Of all that only whether the router may take it, well or not: it has a path or an endpoint, and
  * gives answers, as far as that is known. *price (NULL: not asked): its prices now. */
 bool model_is_offered(struct model *m, struct money_price *price);
@@ -93,8 +91,10 @@ bool model_is_offered(struct model *m, struct money_price *price);
 int model_answers(struct model *m, struct err *err);
 int model_judges(struct model *m, struct err *err);
 int model_embeds(struct model *m, struct err *err);
-/* What a local model can is found out from its file, soon and once for each path, where it was
- * never loaded: model_facts and the three above know it then. Any thread; no lock. */
+/* What a local model can is found out from its file, soon and once for each path (again where that
+ * failed, as of a file that is still copied: every MODEL_LOOK_MS at most), where it was never
+ * loaded: model_facts and the three above know it then. Any thread; no lock. */
+#define MODEL_LOOK_MS 2000
 void model_look(struct model *m);
 /* Whether a sentence names that model at its beginning already. */
 bool model_begins_with_name(const char *sentence, const char *name);

@@ -32,9 +32,9 @@ struct model {
 	bool outdated;         /* the same of a local one: in force at the next load */
 	bool is_known; /* of a local one's file: what it could when it was loaded, or looked at */
 	bool answers, embeds;
-	bool looking, looked;  /* looked: with this path */
-	atomic_int file_fault; /* of the last look for its file: 0 or -errno */
-	struct err failure;    /* MODEL_FAILED */
+	bool looking, looked; /* looked: with this path */
+	uint64_t look_ns;     /* that look found nothing, then: CLOCK_MONOTONIC; 0: none did */
+	struct err failure;   /* MODEL_FAILED */
 	int failure_code;
 	struct list waiting, active; /* struct model_user */
 	uint64_t used_ns;            /* CLOCK_MONOTONIC */

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "gateway/model.h"
 #include "gateway/model_parts.h"
 #include "gateway/protocol.h"
@@ -114,16 +115,28 @@ void model_look_now(struct loop_work *work)
 		m->answers = !embeds;
 		m->embeds = embeds;
 	}
+	if (r < 0 && m->looked) {
+		m->looked = false;
+		m->look_ns = clock_mono_ns();
+	}
 	m->looking = false;
 	pthread_mutex_unlock(&m->lock);
 	gateway_idle(m->g);
 	model_put(m);
 }
 
+/* With the lock held. */
+static bool is_to_be_looked_at(const struct model *m)
+{
+	uint64_t pause_ns = (uint64_t)MODEL_LOOK_MS * 1000000;
+	return !m->looking && !m->looked &&
+	       (!m->look_ns || clock_mono_ns() - m->look_ns >= pause_ns);
+}
+
 void model_look(struct model *m)
 {
 	pthread_mutex_lock(&m->lock);
-	bool begins = !m->is_virtual && !m->looking && !m->looked && !m->is_known && !m->retired &&
+	bool begins = !m->is_virtual && is_to_be_looked_at(m) && !m->is_known && !m->retired &&
 		      m->state != MODEL_LOADING && m->state != MODEL_READY &&
 		      !model_is_upstream(m) && model_settings_is_set(&m->settings, MODEL_PATH);
 	if (begins) {

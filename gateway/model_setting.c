@@ -67,7 +67,7 @@ int model_setting_set(
 		m->outdated = true;
 	if (i == MODEL_PATH && !is_same(old, t)) {
 		m->is_known = m->looked = false;
-		m->file_fault = 0;
+		m->look_ns = 0;
 	}
 	pthread_mutex_unlock(&m->lock);
 	text_put(old);
@@ -95,16 +95,6 @@ int model_setting_get(struct model *m, const char *file, struct buf *out)
 	int r = t ? buf_append(out, t->bytes, t->len) : 0;
 	text_put(t);
 	return r;
-}
-
-void model_file_found(struct model *m, int r)
-{
-	m->file_fault = r;
-}
-
-int model_file_fault(const struct model *m)
-{
-	return m->file_fault;
 }
 
 /* ---- what is asked for ---- */

@@ -298,7 +298,11 @@ bool routing_failed(struct request *r, int code, const struct err *err)
 
 void routing_answered(struct request *r)
 {
-	if (r->route)
+	if (!r->route)
+		return;
+	if (r->held_is_good) /* what it took is in cascade.c's line of its quality */
+		step(r, "answered");
+	else
 		step_took(r, "answered");
 }
 

@@ -226,10 +226,12 @@ END_TEST
 
 START_TEST(names_that_a_mount_would_ignore_are_faults)
 {
-	temporary_sh("mkdir model guards/extra 'models/a b' .git Docs; echo x > README");
+	temporary_sh("mkdir model docs keys evals metrics guards/extra 'models/a b' .git Docs;"
+		     "echo x > README");
 	int n;
 	char *text = check_said(&n);
-	ck_assert_int_eq(n, 3);
+	ck_assert_int_eq(n, 4);
+	ck_assert_ptr_nonnull(strstr(text, "docs: no directory of TREE has that name\n"));
 	ck_assert_ptr_nonnull(
 		strstr(text, "model: no directory of TREE has that name: did you mean models?\n"));
 	ck_assert_ptr_nonnull(strstr(text, "guards/extra: no directory of TREE has that name\n"));

@@ -150,36 +150,85 @@ START_TEST(what_a_crash_left_is_charged_as_it_was_leased)
 }
 END_TEST
 
-/* Its claims had 15 numbers, and no word of what the other model was asked for. */
-START_TEST(what_a_crash_of_an_older_build_left_is_charged)
+/* A claim's record, of that form. */
+static void put_claim(char form, const uint64_t *numbers, size_t n)
 {
 	static const char names[] = "s\0m\0j\0alice";
-	static const uint64_t numbers[15] = {[0] = 9, /* the request */
-		[3] = 1000000000000000,               /* a dollar for a token of the answer */
-		[4] = 5,
-		[5] = 64,
-		[11] = 4, /* of a judge */
-		[14] = 3000000000};
-	char value[1 + sizeof numbers + sizeof names] = "3";
-	for (size_t i = 0; i < sizeof numbers; i++)
+	char value[1 + 8 * 16 + sizeof names] = {form};
+	for (size_t i = 0; i < 8 * n; i++)
 		value[1 + i] = (char)(numbers[i / 8] >> (8 * (i % 8)));
-	memcpy(value + 1 + sizeof numbers, names, sizeof names);
+	memcpy(value + 1 + 8 * n, names, sizeof names);
 	book_claim_return(claim_admitted("alice", 0, 0));
-	store_put(claim_f.g.store, "ac/000000000000000a", value, sizeof value);
+	store_put(claim_f.g.store, "ac/000000000000000a", value, 1 + 8 * n + sizeof names);
+}
+
+/* After a start, and after one more. */
+static void expect_crashed(const char *spent, const char *line, const char *aside)
+{
 	for (int again = 0; again < 2; again++) {
 		book_fixture_close(&claim_f);
 		book_fixture_open(&claim_f);
-		book_fixture_expect(&claim_f, "alice", ACCOUNT_SPENT, "67\n");
-		ck_assert_uint_eq(
-			book_fixture_count(&claim_f, "alice", ACCOUNT_LEDGER, "\"judge\": true"),
-			1);
-		ck_assert_uint_eq(book_fixture_count(&claim_f, "alice", ACCOUNT_LEDGER,
-					  "\"status\": \"crashed\", \"prompt_tokens\": 5, "
-					  "\"cached_tokens\": 0, \"output_tokens\": 64, "
-					  "\"cost\": 64, "),
-			1);
+		book_fixture_expect(&claim_f, "alice", ACCOUNT_SPENT, spent);
+		ck_assert_uint_eq(book_fixture_count(&claim_f, "alice", ACCOUNT_LEDGER, aside), 1);
+		ck_assert_uint_eq(book_fixture_count(&claim_f, "alice", ACCOUNT_LEDGER, line), 1);
+		ck_assert_uint_eq(book_fixture_count(&claim_f, "alice", ACCOUNT_LEDGER, "\n"), 2);
 	}
 	ck_assert_uint_eq(book_last_request(claim_f.g.book), 9);
+}
+
+/* A dollar for a token of the answer; before it, another model that cost 7, and a judge that
+ * cost 3. */
+static const uint64_t crashed_claim[16] = {[0] = 9, /* the request */
+	[3] = 1000000000000000,
+	[4] = 5,
+	[5] = 64,
+	[7] = 20,
+	[8] = 10,
+	[9] = 6,
+	[10] = 7000000000,
+	[11] = 4,
+	[14] = 3000000000,
+	[15] = BOOK_EMBEDDING};
+
+/* Its claims had 15 numbers, and no word of what the other model was asked for. */
+START_TEST(what_a_crash_of_an_older_build_left_is_charged)
+{
+	uint64_t numbers[15];
+	memcpy(numbers, crashed_claim, sizeof numbers);
+	numbers[7] = numbers[8] = numbers[9] = numbers[10] = 0;
+	put_claim('3', numbers, 15);
+	expect_crashed("67\n",
+		"\"status\": \"crashed\", \"prompt_tokens\": 5, \"cached_tokens\": 0, "
+		"\"output_tokens\": 64, \"cost\": 64, ",
+		"\"judge\": true");
+}
+END_TEST
+
+/* That one charged no steps: models before are in the record only. */
+START_TEST(a_crash_of_a_build_without_steps_is_charged_with_the_models_before)
+{
+	put_claim('4', crashed_claim, 16);
+	expect_crashed("74\n",
+		"\"model\": \"m\", \"status\": \"crashed\", \"prompt_tokens\": 25, "
+		"\"cached_tokens\": 10, \"output_tokens\": 70, \"cost\": 71, ",
+		"\"embedding\": true");
+}
+END_TEST
+
+START_TEST(a_crash_is_charged_without_the_steps_that_were)
+{
+	struct book_crash crash;
+	put_claim('5', crashed_claim, 16);
+	book_fixture_close(&claim_f);
+	book_fixture_open(&claim_f);
+	ck_assert(book_crash(claim_f.g.book, 0, &crash));
+	ck_assert_uint_eq(crash.tokens.prompt, 25);
+	ck_assert_uint_eq(crash.tokens.output, 70);
+	ck_assert_int_eq(crash.cost, 74000000000);
+	expect_crashed("67\n",
+		"\"model\": \"m\", \"status\": \"crashed\", \"prompt_tokens\": 5, "
+		"\"cached_tokens\": 0, \"output_tokens\": 64, \"cost\": 64, ",
+		"\"embedding\": true");
 }
 END_TEST
 
@@ -350,6 +399,8 @@ int main(void)
 	tcase_add_test(t, there_is_a_ceiling_on_users_without_an_account);
 	tcase_add_test(t, what_a_crash_left_is_charged_as_it_was_leased);
 	tcase_add_test(t, what_a_crash_of_an_older_build_left_is_charged);
+	tcase_add_test(t, a_crash_of_a_build_without_steps_is_charged_with_the_models_before);
+	tcase_add_test(t, a_crash_is_charged_without_the_steps_that_were);
 	tcase_add_test(t, damaged_entries_are_left_out_and_the_rest_lives);
 	tcase_add_test(t, the_ledger_is_never_less_than_what_was_shown_after_kill_9);
 	suite_add_tcase(s, t);

@@ -144,6 +144,66 @@ START_TEST(a_kill_charges_all_models_that_had_a_part)
 }
 END_TEST
 
+/* Of as many dollars, a token each. */
+static int ask_judge(struct book_claim *c, const char *model, uint64_t tok, struct err *err)
+{
+	const struct book_judge j = {.what = BOOK_JUDGE,
+		.model = model,
+		.price = {.input = (money)1000000000 * 1000000},
+		.prompt_tok = tok};
+	return book_claim_judge(c, &j, err);
+}
+
+START_TEST(a_judge_behind_a_step_is_not_refused_for_what_the_step_has_paid)
+{
+	struct book_claim *c = begun(8, 1);
+	struct err err = {0};
+	book_claim_next(c, &(struct money_tokens){0, 0, 6}, "done");
+	ck_assert_msg(ask_judge(c, "judge", 4, &err) == 0, "%s", err.text); /* 10 - 6 */
+	ck_assert_int_eq(ask_judge(c, "judge", 1, NULL), -EDQUOT);
+	book_claim_settle(c, &(struct money_tokens){0}, "done");
+	book_fixture_expect(&f, "alice", ACCOUNT_SPENT, "10\n");
+}
+END_TEST
+
+START_TEST(max_cost_is_of_all_judges_too)
+{
+	struct book_claim *c = NULL;
+	const struct book_worst w = {.has_max_cost = true, .max_cost = 4000000000};
+	const struct book_request about = {7, "s", "cheap"};
+	struct err err;
+	ck_assert_int_eq(book_claim(&c, f.g.book, "alice", &w, NULL, NULL), 0);
+	book_claim_start(c, &about, 0);
+	ck_assert_int_eq(ask_judge(c, "one", 2, NULL), 0);
+	book_claim_judged(c, &(struct money_tokens){.prompt = 2});
+	ck_assert_int_eq(ask_judge(c, "another", 3, &err), -EDQUOT);
+	ck_assert_str_eq(err.text, "this request may cost 5 dollars, more than the session's "
+				   "max_cost of 4");
+	ck_assert_int_eq(ask_judge(c, "another", 2, NULL), 0);
+	ck_assert_int_eq(book_claim_settle(c, &(struct money_tokens){0}, "done"), 4000000000);
+}
+END_TEST
+
+START_TEST(a_step_that_took_what_judges_have_had_is_an_overrun)
+{
+	struct book_claim *c = NULL;
+	struct book_worst w = worst(3, 1);
+	const struct book_request about = {7, "s", "cheap"};
+	w.judges = 4000000000;
+	ck_assert_int_eq(book_claim(&c, f.g.book, "alice", &w, NULL, NULL), 0);
+	book_claim_start(c, &about, 0);
+	ck_assert_int_eq(ask_judge(c, "judge", 4, NULL), 0);
+	book_claim_judged(c, &(struct money_tokens){.prompt = 4});
+	book_claim_next(c, &(struct money_tokens){0, 0, 5}, "failed"); /* 5 + 4 of 3 + 4 */
+	ck_assert_uint_eq(book_fixture_count(&f, "alice", ACCOUNT_LEDGER,
+				  "\"step\": true, \"overrun\": true}"),
+		1);
+	book_fixture_expect(&f, "alice", ACCOUNT_REMAINING, "1\n"); /* the judge's 4 are its own */
+	ck_assert_int_eq(book_claim_settle(c, &(struct money_tokens){0}, "failed"), 9000000000);
+	ck_assert_uint_eq(book_fixture_count(&f, "alice", ACCOUNT_LEDGER, "overrun"), 1);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("gateway/claim_next");
@@ -155,6 +215,9 @@ int main(void)
 	tcase_add_test(t, what_is_reserved_for_the_next_model_is_nobody_elses_meanwhile);
 	tcase_add_test(t, a_model_that_took_nothing_has_no_line);
 	tcase_add_test(t, max_cost_is_of_the_whole_request);
+	tcase_add_test(t, a_judge_behind_a_step_is_not_refused_for_what_the_step_has_paid);
+	tcase_add_test(t, max_cost_is_of_all_judges_too);
+	tcase_add_test(t, a_step_that_took_what_judges_have_had_is_an_overrun);
 	tcase_add_test(t, a_kill_charges_all_models_that_had_a_part);
 	suite_add_tcase(s, t);
 	return run_suite(s);

@@ -231,6 +231,22 @@ START_TEST(an_embedding_model_that_gives_no_vectors_is_in_status_until_it_does)
 }
 END_TEST
 
+START_TEST(a_file_that_came_after_the_first_look_is_looked_at_again)
+{
+	char path[128];
+	snprintf(path, sizeof path, "%s/late.gguf", talk.dir);
+	make("late", "path", path);
+	make_encoder("enc");
+	set_cache("late");
+	status_is("ok\n");
+	bring("enc", "load", "ready\n"); /* by the same thread, behind the look */
+	status_is("ok\n");
+	ck_assert_int_eq(link(talk.model, path), 0);
+	status_becomes("degraded: cache/embedding_model: the model late gives no embeddings\n");
+	state_is("late", "unloaded\n");
+}
+END_TEST
+
 START_TEST(a_model_for_the_router_that_cannot_be_asked_is_in_status_until_it_can)
 {
 	static const char *const files[] = {"cascade_judge", "classifier_model"};
@@ -386,6 +402,7 @@ int main(void)
 	tcase_add_test(t, each_fallback_that_cannot_answer_is_in_status_until_it_can);
 	tcase_add_test(t, a_fallback_to_one_of_the_routers_is_refused);
 	tcase_add_test(t, an_embedding_model_that_gives_no_vectors_is_in_status_until_it_does);
+	tcase_add_test(t, a_file_that_came_after_the_first_look_is_looked_at_again);
 	tcase_add_test(t, a_model_for_the_router_that_cannot_be_asked_is_in_status_until_it_can);
 	tcase_add_test(t, a_judge_that_gives_no_answers_is_in_status_and_in_that_of_the_guards);
 	tcase_add_test(t, a_judge_that_cannot_be_asked_is_in_status);

@@ -24,6 +24,7 @@ static const struct {
 	{"#closed", 0, 0, 0, 0, 0, HTTP_CONNECT, 0, "Connection refused"},
 	{"#deaf", 150, 0, 0, 0, 0, HTTP_TIMEOUT_CONNECT, 0, "no connection within 150 ms"},
 	{"#deaf", 0, 0, 0, 150, 0, HTTP_TIMEOUT_TOTAL, 0, "within 150 ms"},
+	{"#deaf-https", 150, 0, 0, 0, 0, HTTP_TIMEOUT_CONNECT, 0, "no connection within 150 ms"},
 	{"#mute", 150, 0, 0, 0, 0, HTTP_TIMEOUT_CONNECT, 0,
 		"connected, but no TLS within 150 ms: is it a server of http://?"},
 	{"hang-first", 1000, 150, 0, 0, 0, HTTP_TIMEOUT_FIRST, 0, "no answer within 150 ms"},
@@ -54,7 +55,7 @@ static void make_fault(struct fetch *f, size_t i)
 	fetch_make(f, b);
 	if (*b == '#')
 		snprintf(f->url, sizeof f->url, "%s://127.0.0.1:%d/v1",
-			b[1] == 'm' ? "https" : "http",
+			b[1] == 'm' || strstr(b, "https") ? "https" : "http",
 			b[1] == 'c'   ? fetch_server.closed
 			: b[1] == 'd' ? fetch_server.deaf
 				      : fetch_server.mute);

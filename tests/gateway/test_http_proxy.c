@@ -53,6 +53,27 @@ START_TEST(the_environments_proxy_is_taken_unless_it_is_said_otherwise)
 }
 END_TEST
 
+/* A proxy that takes the connection and says nothing: the server's TLS is not to blame. */
+START_TEST(a_proxy_that_says_nothing_is_no_server_of_http)
+{
+	char proxy[64];
+	snprintf(proxy, sizeof proxy, "http://127.0.0.1:%d", fetch_server.mute);
+	for (int i = 0; i < 3; i++) {
+		struct fetch f;
+		fetch_make(&f, "ok");
+		snprintf(f.url, sizeof f.url, "https://127.0.0.1:%d/v1", fetch_server.mute);
+		f.q.proxy = i == 0 ? proxy : i == 1 ? NULL : "";
+		f.q.connect_ms = 150;
+		setenv("https_proxy", proxy, 1);
+		fetch_run(&f);
+		unsetenv("https_proxy");
+		ck_assert_int_eq(f.fault, HTTP_TIMEOUT_CONNECT);
+		ck_assert_msg(!strstr(f.sentence, "TLS") == (i < 2), "%s", f.sentence);
+		fetch_drop(&f);
+	}
+}
+END_TEST
+
 static bool has_tls;
 
 START_TEST(tls_goes_through_a_proxys_tunnel)
@@ -88,6 +109,7 @@ static Suite *make_suite(void)
 	tcase_set_timeout(c, 120);
 	tcase_add_test(c, a_proxy_is_asked_with_the_whole_url);
 	tcase_add_test(c, the_environments_proxy_is_taken_unless_it_is_said_otherwise);
+	tcase_add_test(c, a_proxy_that_says_nothing_is_no_server_of_http);
 	tcase_add_test(c, tls_goes_through_a_proxys_tunnel);
 	suite_add_tcase(s, c);
 	return s;

@@ -89,7 +89,7 @@ START_TEST(a_short_answer_says_little_of_the_rate)
 }
 END_TEST
 
-START_TEST(an_answer_in_one_burst_says_nothing_of_the_rate)
+START_TEST(where_all_came_in_bursts_there_is_nothing_to_wait_for)
 {
 	latency_add(&l, 100, 2, 1100); /* too few tokens for anything */
 	get();
@@ -98,10 +98,32 @@ START_TEST(an_answer_in_one_burst_says_nothing_of_the_rate)
 	latency_add(&l, 100, 5001, 101);
 	get();
 	ck_assert(isinf(rate)); /* nothing to wait for behind the first token */
+}
+END_TEST
+
+START_TEST(a_burst_beside_others_counts_by_its_tokens_and_its_time)
+{
+	latency_init(&l, 1);
 	latency_add(&l, 100, 101, 1100);
-	latency_add(&l, 100, 5001, 100.002);
+	latency_add(&l, 100, 151, 110); /* (50 + 150) / (500 + 10) */
 	get();
-	near(rate, 100);
+	near(rate, 200 / 0.51);
+}
+END_TEST
+
+START_TEST(bursts_forget_the_one_answer_that_came_slowly)
+{
+	latency_add(&l, 100, 41, 2100); /* 20 a second */
+	get();
+	near(rate, 20);
+	for (int i = 0; i < 40; i++) /* 2^-10 of it is left */
+		latency_add(&l, 100, 41, 101);
+	get();
+	ck_assert_msg(rate > 20000, "%g", rate);
+	for (int i = 0; i < 100000; i++)
+		latency_add(&l, 100, 41, 100);
+	get();
+	ck_assert_msg(rate > 1e9, "%g", rate); /* and no NaN, for ever */
 }
 END_TEST
 
@@ -159,7 +181,9 @@ int main(void)
 	tcase_add_test(t, after_a_half_life_of_requests_the_old_counts_half_of_one);
 	tcase_add_test(t, many_requests_forget_what_was_before_them);
 	tcase_add_test(t, a_short_answer_says_little_of_the_rate);
-	tcase_add_test(t, an_answer_in_one_burst_says_nothing_of_the_rate);
+	tcase_add_test(t, where_all_came_in_bursts_there_is_nothing_to_wait_for);
+	tcase_add_test(t, a_burst_beside_others_counts_by_its_tokens_and_its_time);
+	tcase_add_test(t, bursts_forget_the_one_answer_that_came_slowly);
 	tcase_add_test(t, what_cannot_be_is_passed_over);
 	tcase_add_test(t, threads_may_add_and_get_at_once);
 	suite_add_tcase(suite, t);

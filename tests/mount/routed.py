@@ -284,6 +284,18 @@ def cascade(m, first, second):
 
 
 @claim()
+def a_cascade_whose_first_answer_is_good_enough_says_once_what_it_took(m):
+    with Server() as other, cascade(m, {}, {"endpoint": other.url()}):
+        server.reset()
+        s = m.session(model="cascade")
+        write(m("router", "threshold"), "0.1\n")
+        equal(s.ask(QUESTION), shown(ANSWER))
+        equal([x["outcome"] for x in steps(s)][-1], "answered")
+        equal(other.requests(), [])
+        each_step_is_paid(m, s, ["first"])
+
+
+@claim()
 def a_judged_cascade_whose_last_step_fails_gives_the_best_it_has_and_rests(m):
     with cascade(m, {}, {"endpoint": server.url("500")}):
         write(m("guards", "moderation"),
