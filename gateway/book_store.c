@@ -97,17 +97,6 @@ void book_store_account(struct account *a, bool later)
 		store_put(a->b->store, a->key, value, (size_t)(p - value));
 }
 
-static int skip(const char *key, size_t len)
-{
-	char name[128];
-	size_t n = len < sizeof name - 1 ? len : sizeof name - 1;
-	for (size_t i = 0; i < n; i++)
-		name[i] = key[i] > ' ' && key[i] < 0x7F ? key[i] : '?';
-	name[n] = '\0';
-	log_warn("store: entry %s is damaged and was skipped", name);
-	return 0;
-}
-
 /* The windows of a restored account, from their beginnings. */
 static void reopen_windows(struct account *a)
 {
@@ -129,7 +118,7 @@ static int restore_account(
 	bool older = value_len == 1 + 8 * (RECORD_NUMBERS - LATER_NUMBERS);
 	if (key_len < 3 || !text_is_name(key + 2, key_len - 2) ||
 		(value_len != 1 + 8 * RECORD_NUMBERS && !older) || *value != form)
-		return skip(key, key_len);
+		return store_skip(key, key_len);
 	memcpy(name, key + 2, key_len - 2);
 	struct account *a = book_have(b, name);
 	if (!a)
@@ -346,7 +335,7 @@ static int note_leftover(
 	if (key_len != CLAIM_KEY_SIZE - 1 || value_len <= head ||
 		(*value != claim_form && *value != steps_form && !older) ||
 		!names_fit(value + head, value_len - head))
-		return skip(key, key_len);
+		return store_skip(key, key_len);
 	struct leftover *l = calloc(1, sizeof *l + value_len - head);
 	if (!l)
 		return -ENOMEM;

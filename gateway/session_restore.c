@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "gateway/session.h"
 
 /* Cuts "x/ID/REST" into id and rest (NULL when there is no second slash). */
@@ -40,17 +39,6 @@ static bool is_serial_key(const char *key, size_t len, char id[TEXT_NAME_SIZE], 
 	       strspn(serial, "0123456789abcdef") == 16;
 }
 
-static int skip(const char *key, size_t len)
-{
-	char name[128];
-	size_t n = len < sizeof name - 1 ? len : sizeof name - 1;
-	for (size_t i = 0; i < n; i++)
-		name[i] = key[i] > ' ' && key[i] < 0x7F ? key[i] : '?';
-	name[n] = '\0';
-	log_warn("store: entry %s is damaged and was skipped", name);
-	return 0;
-}
-
 static int restore_session(
 	void *arg, const char *key, size_t key_len, const char *value, size_t value_len)
 {
@@ -60,7 +48,7 @@ static int restore_session(
 	struct session_attr a = {0};
 	struct session_sums sums = {0};
 	if (!cut_key(key, key_len, id, rest) || *rest || value_len >= sizeof line)
-		return skip(key, key_len);
+		return store_skip(key, key_len);
 	memcpy(line, value, value_len);
 	line[value_len] = '\0';
 	if (sscanf(line,
@@ -68,7 +56,7 @@ static int restore_session(
 		    " %" SCNd64,
 		    &uid, &gid, &mode, &a.created_ns, &a.changed_ns, &sums.requests,
 		    &sums.prompt_tok, &sums.cached_tok, &sums.output_tok, &sums.cost) < 9)
-		return skip(key, key_len);
+		return store_skip(key, key_len);
 	a.uid = uid;
 	a.gid = gid;
 	a.mode = mode & 07777;
@@ -94,7 +82,7 @@ static int restore_setting(
 	struct session *s = fits ? table_find(&g->sessions, id) : NULL;
 	enum setting i = fits ? settings_find(file) : N_SETTINGS;
 	if (!s || i == N_SETTINGS || settings_set(&s->settings, i, value, value_len, NULL) < 0)
-		return skip(key, key_len);
+		return store_skip(key, key_len);
 	return 0;
 }
 
@@ -106,9 +94,9 @@ static int restore_turn(
 	struct session *s =
 		is_serial_key(key, key_len, id, serial) ? table_find(&g->sessions, id) : NULL;
 	if (!s)
-		return skip(key, key_len);
+		return store_skip(key, key_len);
 	int r = conversation_decode(&s->conversation, strtoull(serial, NULL, 16), value, value_len);
-	return r == -EBADMSG ? skip(key, key_len) : r;
+	return r == -EBADMSG ? store_skip(key, key_len) : r;
 }
 
 /* One that waited when the daemon was killed, and is over: session_restore_queued adds its turn. */
@@ -124,11 +112,11 @@ static int restore_queued(
 	struct session *s =
 		is_serial_key(key, key_len, id, serial) ? table_find(&g->sessions, id) : NULL;
 	if (!s || n >= sizeof line)
-		return skip(key, key_len);
+		return store_skip(key, key_len);
 	memcpy(line, value, n);
 	line[n] = '\0';
 	if (sscanf(line, "%" SCNu64 " %u", &number, &uid) != 2)
-		return skip(key, key_len);
+		return store_skip(key, key_len);
 	struct request *r =
 		request_over(g, number, REQUEST_FAILED, -EIO, "daemon restarted", NULL, (uid_t)uid);
 	if (r)
@@ -157,7 +145,7 @@ static int restore_events(
 	struct session *s =
 		cut_key(key, key_len, id, slot) ? table_find(&all->g->sessions, id) : NULL;
 	int r = s ? session_events_restore(s, &all->at, value, value_len) : -EBADMSG;
-	return r == -EBADMSG ? skip(key, key_len) : r;
+	return r == -EBADMSG ? store_skip(key, key_len) : r;
 }
 
 static int restore_last(
@@ -168,7 +156,7 @@ static int restore_last(
 	struct session *s =
 		cut_key(key, key_len, id, rest) && !*rest ? table_find(&g->sessions, id) : NULL;
 	int r = s ? session_restore_last(s, value, value_len) : -EBADMSG;
-	return r == -EBADMSG ? skip(key, key_len) : r;
+	return r == -EBADMSG ? store_skip(key, key_len) : r;
 }
 
 /* The last turn is the newest request again, if it was one. */

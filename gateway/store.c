@@ -165,6 +165,17 @@ int store_scan_from(
 	return store_database_scan(&s->database, prefix, from, entry, arg);
 }
 
+int store_skip(const char *key, size_t key_len)
+{
+	char name[128];
+	size_t n = key_len < sizeof name - 1 ? key_len : sizeof name - 1;
+	for (size_t i = 0; i < n; i++)
+		name[i] = key[i] > ' ' && key[i] < 0x7F ? key[i] : '?';
+	name[n] = '\0';
+	log_warn("store: entry %s is damaged and was skipped", name);
+	return 0;
+}
+
 /* ---- queueing ---- */
 
 /* Whether the thread is to be woken, which costs more than everything else here: for what is due,

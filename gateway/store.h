@@ -47,6 +47,8 @@ int store_scan(struct store *s, const char *prefix, store_entry_fn *entry, void 
 /* The same, of those of them that are not before `from`. */
 int store_scan_from(
 	struct store *s, const char *prefix, const char *from, store_entry_fn *entry, void *arg);
+/* For an entry function that cannot read an entry: warns, and 0, so that the scan goes on. */
+int store_skip(const char *key, size_t key_len);
 
 /* Queues a change; copied; waits for nobody, and for the disk only where a page of the journal is
  * to be asked for while that does not answer. Changes are written in the order in which they were

@@ -404,6 +404,20 @@ def read_bytes(path):
         return f.read()
 
 
+def until_it_fails(path):
+    """What a reader of out gets, and the errno behind it."""
+    got = b""
+    with open(path, "rb", buffering=0) as f:
+        while True:
+            try:
+                more = f.read(4096)
+            except OSError as e:
+                return got, e.errno
+            if not more:
+                return got, 0
+            got += more
+
+
 def read(path):
     return read_bytes(path).decode(errors="replace")
 

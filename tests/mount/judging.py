@@ -10,7 +10,7 @@ import pwd
 import time
 
 import harness
-from harness import claim, equal, read, read_bytes, refused, wait_for, write
+from harness import claim, equal, read, read_bytes, refused, until_it_fails, wait_for, write
 from servers import ANSWER, Server, models
 
 UNSAFE, SAFE = "0.000001", "1"
@@ -124,20 +124,6 @@ def nothing_of_an_unsafe_answer_is_shown(m):
         equal(s.ask("hello"), b"No.\n")
 
 
-def until_it_fails(s):
-    """What a reader of out gets, and the errno behind it."""
-    got = b""
-    with open(s("out"), "rb", buffering=0) as f:
-        while True:
-            try:
-                more = f.read(4096)
-            except OSError as e:
-                return got, e.errno
-            if not more:
-                return got, 0
-            got += more
-
-
 @claim()
 def the_rest_of_an_answer_that_breaks_off_is_judged_before_it_is_shown(m):
     with Server() as server, models(m, far={"endpoint": server.url("error-middle"), "retries": 0}):
@@ -146,7 +132,7 @@ def the_rest_of_an_answer_that_breaks_off_is_judged_before_it_is_shown(m):
         def ask(threshold, **lines):
             with judge(m, threshold, stages="output", window_chars="1000000", **lines):
                 s.submit("hello")
-                got = until_it_fails(s)
+                got = until_it_fails(s("out"))
             why = read(s("error"))
             judged = "judge_prompt_tokens" in read(s("usage"))
             write(s("ctl"), "clear\n")
@@ -180,7 +166,7 @@ def of_a_cancelled_answer_nothing_is_shown_that_was_not_judged(m):
         s.wait("generating")
         wait_for(lambda: s.usage("output_tokens") > 20, "text")
         s.cancel()
-        equal(until_it_fails(s), (b"", errno.ECANCELED))
+        equal(until_it_fails(s("out")), (b"", errno.ECANCELED))
         equal(s.messages()[-1]["role"], "user")
 
 

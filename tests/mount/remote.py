@@ -9,7 +9,7 @@ import socket
 import time
 
 import harness
-from harness import claim, equal, read, read_bytes, refused, shown, wait_for, write
+from harness import claim, equal, read, read_bytes, refused, shown, until_it_fails, wait_for, write
 from servers import ANSWER, Server, models
 
 server = Server()
@@ -53,20 +53,6 @@ def an_answer_of_an_upstream_comes_like_any_other(m):
         equal(read(m("models", "far", "state")), "ready\n")
 
 
-def until_it_fails(s):
-    """What a reader of out gets, and the errno behind it."""
-    got = b""
-    with open(s("out"), "rb", buffering=0) as f:
-        while True:
-            try:
-                more = f.read(4096)
-            except OSError as e:
-                return got, e.errno
-            if not more:
-                return got, 0
-            got += more
-
-
 @claim(limit=90)
 def format_json_gives_json_or_an_error_whatever_a_server_says(m):
     whole = '{"a": [1, "two words"]}'
@@ -84,7 +70,7 @@ def format_json_gives_json_or_an_error_whatever_a_server_says(m):
                     server.control(answer=says)
                     s = m.session(model="far", format="json")
                     s.submit("hello")
-                    got, e = until_it_fails(s)
+                    got, e = until_it_fails(s("out"))
                     equal((protocol, how, says, got.decode(), e), (protocol, how, says, gives, code))
                     equal(s.status(), "failed" if code else "done")
                     assert why in read(s("error")), read(s("error"))
@@ -124,7 +110,7 @@ def what_is_no_json_from_its_first_byte_on_may_be_answered_by_the_fallback(m):
         # What was shown stays shown: no other model goes on.
         server.control(answer='{"a": one}')
         s.submit("hello")
-        equal(until_it_fails(s), (b'{"a": ', errno.EPROTO))
+        equal(until_it_fails(s("out")), (b'{"a": ', errno.EPROTO))
         equal(len(other.requests()), 1)
     server.reset()
 
