@@ -29,6 +29,7 @@
 #include <stddef.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 
 enum { KEPT = 512, OWN = 8, REFUSED = 16 };
 static const uint64_t within_ns = 1000000000, safe_ns = 200000000;
@@ -185,10 +186,7 @@ bool again_is_gone_to_any(uint64_t ino)
 
 uint64_t again_name(const char *file)
 {
-	uint64_t hash = 1469598103934665603u;
-	for (; *file; file++)
-		hash = (hash ^ (unsigned char)*file) * 1099511628211u;
-	return hash | (uint64_t)1 << 63;
+	return hash_text(HASH_BEGIN, file) | (uint64_t)1 << 63;
 }
 
 /* ---- who was refused ---- */

@@ -20,6 +20,7 @@
 #include "fs/scratch.h"
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "gateway/gateway_models.h"
 #include "gateway/gateway_sessions.h"
 
@@ -34,10 +35,7 @@ static struct list *id_bucket(struct nodes *nodes, uint64_t id)
 
 static struct list *name_bucket(struct nodes *nodes, enum object_kind kind, const char *name)
 {
-	uint64_t hash = 1469598103934665603u + kind;
-	for (; *name; name++)
-		hash = (hash ^ (unsigned char)*name) * 1099511628211u;
-	return &nodes->by_name[hash % N_BUCKETS];
+	return &nodes->by_name[hash_text(HASH_BEGIN + kind, name) % N_BUCKETS];
 }
 
 struct nodes *nodes_new(struct gateway *gateway, const struct tree *tree)

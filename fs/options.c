@@ -5,6 +5,8 @@
  */
 #include "fs/options.h"
 
+#include "base/hash.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <stddef.h>
@@ -198,9 +200,7 @@ static int default_state(struct options *o)
 		snprintf(parent, sizeof parent, "%s/.local/state/llmfs", home);
 	else
 		return -ENOENT;
-	uint64_t hash = 1469598103934665603u;
-	for (const char *c = o->tree; *c; c++)
-		hash = (hash ^ (unsigned char)*c) * 1099511628211u;
+	uint64_t hash = hash_text(HASH_BEGIN, o->tree);
 	const char *name = strrchr(o->tree, '/');
 	snprintf(path, sizeof path, "%s/%.200s-%016llx", parent,
 		name && name[1] ? name + 1 : "root", (unsigned long long)hash);

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "fs/collection.h"
 #include "fs/fs.h"
@@ -147,11 +148,8 @@ void stray_pass_wake(struct fs *fs, const struct node *dir, const char *name)
 /* A report's key is short, and paths are long. */
 static void report_path(struct fs *fs, const char *path, const char *line)
 {
-	uint64_t hash = 1469598103934665603u;
 	char key[32];
-	for (const char *p = path; *p; p++)
-		hash = (hash ^ (unsigned char)*p) * 1099511628211u;
-	snprintf(key, sizeof key, "stray:%016" PRIx64, hash);
+	snprintf(key, sizeof key, "stray:%016" PRIx64, hash_text(HASH_BEGIN, path));
 	gateway_report(fs->gateway, key, line);
 }
 

@@ -17,6 +17,7 @@
 #include "fs/tree.h"
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "gateway/gateway_accounts.h"
 #include "gateway/gateway_models.h"
 #include "gateway/gateway_sessions.h"
@@ -97,10 +98,7 @@ static struct stamp fixed_stamps[256 + 256];
 
 static uint64_t hash_of(const struct buf *text)
 {
-	uint64_t hash = 1469598103934665603u;
-	for (size_t i = 0; i < text->len; i++)
-		hash = (hash ^ (unsigned char)text->data[i]) * 1099511628211u;
-	return hash;
+	return hash_bytes(HASH_BEGIN, text->data, text->len);
 }
 
 static uint64_t stamp(

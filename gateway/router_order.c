@@ -17,6 +17,8 @@
 
 #include "gateway/router_parts.h"
 
+#include "base/hash.h"
+
 /* ---- times ---- */
 
 /* Those that were never measured are taken for the mean of the others, + what loading takes. */
@@ -153,12 +155,9 @@ static int order(struct router_choice *c)
 /* FNV-1a, then splitmix64's last steps: all bits depend on all bytes. */
 static uint64_t hash_pair(const char *a, const char *b)
 {
-	uint64_t h = UINT64_C(0xcbf29ce484222325);
-	for (; *a; a++)
-		h = (h ^ (unsigned char)*a) * UINT64_C(0x100000001b3);
-	h = (h ^ 0xFF) * UINT64_C(0x100000001b3); /* no byte of a name */
-	for (; *b; b++)
-		h = (h ^ (unsigned char)*b) * UINT64_C(0x100000001b3);
+	uint64_t h = hash_text(UINT64_C(0xcbf29ce484222325), a);
+	h = hash_bytes(h, "\xFF", 1); /* no byte of a name */
+	h = hash_text(h, b);
 	h = (h ^ (h >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
 	h = (h ^ (h >> 27)) * UINT64_C(0x94d049bb133111eb);
 	return h ^ (h >> 31);
