@@ -5,8 +5,8 @@
  * do with white space that models write before they say something (Llama Guard 3 begins with
  * "\n\n"), so both skip it.
  *
- * The scheduler looks, on a thread of the pool, before anything is banned from the logits; the
- * object is the sequence's and is changed on the worker thread only.
+ * The picker looks, on a thread of the pool; the object is the sequence's and is changed on the
+ * worker thread only.
  */
 #include "engine/candidates.h"
 
@@ -99,12 +99,12 @@ int candidates_find(struct candidates *out, const struct tokenizer *t, const cha
 	return 0;
 }
 
-bool candidates_look(const struct candidates *c, const struct tokenizer *t, struct sampler *sampler,
-	const float *logits, float *p)
+bool candidates_look(const struct candidates *c, const struct tokenizer *t,
+	const struct sampler_facts *facts, float *p)
 {
-	uint32_t best = sampler_greatest(logits, sampler_size(sampler));
-
-	if (best == SAMPLER_NONE || is_white_token(t, best))
+	if (facts->mass.total == 0 || is_white_token(t, facts->best_id))
 		return false;
-	return sampler_probabilities(sampler, logits, c->ids, c->n, p);
+	for (size_t i = 0; i < c->n; i++)
+		p[i] = sampler_share(&facts->mass, facts->candidates[i]);
+	return true;
 }

@@ -35,13 +35,13 @@ int candidates_find(struct candidates *out, const struct tokenizer *t, const cha
 	size_t n, bool behind_space, struct err *err);
 
 /*
- * Looks at the logits of one position, as the model gave them. True: the most likely token says
- * something, so the answer begins here, and p[n] has the probabilities of the candidates (softmax
- * over all of the vocabulary at temperature 1; a function of the logits to the bit). False: it is
- * white space, so that the next position is to be looked at; or no logit is finite. A control
- * token is no white space.
+ * Looks at what one position says when it is asked for the candidates. True: the most likely token
+ * says something, so the answer begins here, and p[n] has the probabilities of the candidates
+ * (softmax over all of the vocabulary at temperature 1; a function of the logits to the bit).
+ * False: it is white space, so that the next position is to be looked at; or no logit is finite. A
+ * control token is no white space.
  */
-bool candidates_look(const struct candidates *c, const struct tokenizer *t, struct sampler *sampler,
-	const float *logits, float *p);
+bool candidates_look(const struct candidates *c, const struct tokenizer *t,
+	const struct sampler_facts *facts, float *p);
 
 #endif

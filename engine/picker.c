@@ -128,6 +128,21 @@ struct picker *picker_free(struct picker *p)
 	return NULL;
 }
 
+/* Whether a row of q is asked for more than a token, and for what. */
+static bool asks(const struct seq *q)
+{
+	return q->logprobs || seq_is_judged(q);
+}
+
+static struct sampler_asked asked_of(const struct seq *q)
+{
+	return (struct sampler_asked){
+		.n_top = q->logprobs ? q->n_top_logprobs : 0,
+		.n_candidates = seq_is_judged(q) ? (uint32_t)q->candidates.n : 0,
+		.candidates = q->candidates.ids,
+	};
+}
+
 /* ---- before a step ---- */
 
 /* Memory for n masks. They are rare, so it is taken when the first come. */
@@ -225,7 +240,7 @@ int picker_list(struct picker *p, struct seq *const *seqs, uint32_t n,
 			.position = q->n_tok + q->n_ahead,
 			.mask = q->json ? p->masks + (size_t)n_masks++ * p->n_words : NULL,
 			.ignore_eos = q->ignore_eos,
-			.wants_logits = seq_is_judged(q) || q->logprobs,
+			.wants_logits = asks(q),
 		};
 	}
 	place_histories(p, seqs, n);
@@ -275,35 +290,32 @@ static uint32_t pick(
 		       : sampler_pick(sampler, logits, &q->sampling, q->n_tok);
 }
 
-/* The most likely tokens, behind the one that is still to be picked, as logits. */
-static void list_likely(
-	struct looked *l, struct sampler *sampler, const struct seq *q, const float *logits)
+/* Picks, if the model has not, and finds out what q asks of its row. */
+static void pick_and_look(const struct picker *p, struct sampler *sampler, const struct seq *q,
+	struct model_result *result, struct sampler_facts *facts)
 {
-	uint32_t ids[ENGINE_LOGPROBS_MAX];
-	uint32_t n = sampler_most_likely(sampler, logits, q->n_top_logprobs, ids);
+	struct sampler_asked asked = asked_of(q);
+	const float *own;
 
-	for (uint32_t i = 0; i < n; i++)
-		l->logprobs[1 + i] = (struct engine_logprob){ids[i], logits[ids[i]]};
-	l->n_logprobs = 1 + n;
-}
-
-/* Picks, if the model has not, and finds out the log-probabilities that q wants. */
-static void pick_with_logprobs(struct picker *p, struct looked *l, struct sampler *sampler,
-	const struct seq *q, struct model_result *result)
-{
-	struct sampler_mass mass;
-	bool is_known = sampler_weigh(sampler, result->logits, &mass);
-	const float *own = sampler_copy(sampler, result->logits);
-
-	list_likely(l, sampler, q, own);
+	sampler_look(sampler, result->logits, &asked, facts);
+	own = sampler_copy(sampler, result->logits);
 	if (!model_samples(p->model))
 		result->id = pick(p, sampler, q, result->logits);
-	if (!is_known || result->id == SAMPLER_NONE)
-		l->n_logprobs = 0;
-	else
-		l->logprobs[0] = (struct engine_logprob){result->id, own[result->id]};
-	for (uint32_t i = 0; i < l->n_logprobs; i++)
-		l->logprobs[i].logprob = sampler_logprob(&mass, l->logprobs[i].logprob);
+	if (result->id != SAMPLER_NONE)
+		facts->picked = own[result->id];
+}
+
+static void list_logprobs(struct looked *l, const struct sampler_facts *facts, uint32_t id)
+{
+	const struct sampler_mass *mass = &facts->mass;
+
+	if (mass->total == 0 || id == SAMPLER_NONE)
+		return;
+	l->logprobs[0] = (struct engine_logprob){id, sampler_logprob(mass, facts->picked)};
+	for (uint32_t i = 0; i < facts->n_top; i++)
+		l->logprobs[1 + i] = (struct engine_logprob){
+			facts->top_ids[i], sampler_logprob(mass, facts->top[i])};
+	l->n_logprobs = 1 + facts->n_top;
 }
 
 /* Of the pool: results [first .. last). Changes nothing but them. */
@@ -315,17 +327,22 @@ static void look_units(void *arg, uint32_t first, uint32_t last, uint32_t thread
 	for (uint32_t i = first; i < last; i++) {
 		const struct seq *q = p->seqs[i];
 		struct model_result *result = &p->results[i];
+		struct looked *l = &p->looked[i];
 		struct sampler *sampler = p->samplers[thread];
+		struct sampler_facts facts;
 
 		if (!q)
 			continue;
+		if (!asks(q)) {
+			if (!samples)
+				result->id = pick(p, sampler, q, result->logits);
+			continue;
+		}
+		pick_and_look(p, sampler, q, result, &facts);
 		if (seq_is_judged(q))
-			p->looked[i].is_judged = candidates_look(&q->candidates, p->tokenizer,
-				sampler, result->logits, p->looked[i].p);
+			l->is_judged = candidates_look(&q->candidates, p->tokenizer, &facts, l->p);
 		if (q->logprobs)
-			pick_with_logprobs(p, &p->looked[i], sampler, q, result);
-		else if (!samples)
-			result->id = pick(p, sampler, q, result->logits);
+			list_logprobs(l, &facts, result->id);
 	}
 }
 
@@ -339,7 +356,7 @@ void picker_look(
 	for (uint32_t i = 0; i < n; i++) {
 		p->looked[i].is_judged = false;
 		p->looked[i].n_logprobs = 0;
-		is_needed = is_needed || (seqs[i] && (seq_is_judged(seqs[i]) || seqs[i]->logprobs));
+		is_needed = is_needed || (seqs[i] && asks(seqs[i]));
 	}
 	if (is_needed)
 		pool_run(model_pool(p->model), look_units, p, n, 1);

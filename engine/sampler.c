@@ -78,11 +78,6 @@ struct sampler *sampler_free(struct sampler *s)
 	return NULL;
 }
 
-uint32_t sampler_size(const struct sampler *s)
-{
-	return s->n_vocab;
-}
-
 const float *sampler_copy(struct sampler *s, const float *logits)
 {
 	return memcpy(s->copy, logits, s->n_vocab * sizeof(*logits));
@@ -185,17 +180,6 @@ uint32_t sampler_greatest(const float *logits, uint32_t n)
 	return at;
 }
 
-bool sampler_weigh(struct sampler *s, const float *logits, struct sampler_mass *mass)
-{
-	mass->best = weigh_greatest(logits, s->n_vocab);
-	mass->total = 0;
-	if (!isfinite(mass->best))
-		return false;
-	mass->total =
-		weigh_all(logits, s->n_vocab, mass->best, chance_scale(1), s->weights, s->groups);
-	return true;
-}
-
 static double log_probability(const struct sampler_mass *mass, float logit)
 {
 	return (double)logit - (double)mass->best - log((double)mass->total / (double)CHANCE_ONE);
@@ -206,17 +190,9 @@ float sampler_logprob(const struct sampler_mass *mass, float logit)
 	return isnan(logit) ? -INFINITY : (float)log_probability(mass, logit);
 }
 
-bool sampler_probabilities(
-	struct sampler *s, const float *logits, const uint32_t *ids, size_t n, float *p)
+float sampler_share(const struct sampler_mass *mass, float logit)
 {
-	struct sampler_mass mass;
-
-	if (!sampler_weigh(s, logits, &mass))
-		return false;
-	for (size_t i = 0; i < n; i++)
-		p[i] = isnan(logits[ids[i]]) ? 0
-					     : (float)exp(log_probability(&mass, logits[ids[i]]));
-	return true;
+	return isnan(logit) ? 0 : (float)exp(log_probability(mass, logit));
 }
 
 /* Draws from all weights. */
@@ -281,16 +257,35 @@ static uint32_t find_top_k(struct sampler *s, const float *logits, uint32_t k)
 	return n;
 }
 
-uint32_t sampler_most_likely(struct sampler *s, const float *logits, uint32_t n, uint32_t *ids)
+/* The n greatest logits. */
+static void list_most_likely(
+	struct sampler *s, const float *logits, uint32_t n, struct sampler_facts *facts)
 {
-	uint32_t found = n > 0 ? find_top_k(s, logits, n) : 0;
+	facts->n_top = n > 0 ? find_top_k(s, logits, n) : 0;
+	for (uint32_t left = facts->n_top; left > 0; left--) {
+		uint32_t id = chance_id(s->heap[0]);
 
-	for (uint32_t left = found; left > 0; left--) {
-		ids[left - 1] = chance_id(s->heap[0]);
+		facts->top_ids[left - 1] = id;
+		facts->top[left - 1] = logits[id];
 		s->heap[0] = s->heap[left - 1];
 		sift_down(s->heap, left - 1, 0);
 	}
-	return found;
+}
+
+void sampler_look(struct sampler *s, const float *logits, const struct sampler_asked *asked,
+	struct sampler_facts *facts)
+{
+	struct sampler_mass *mass = &facts->mass;
+
+	facts->best_id = sampler_greatest(logits, s->n_vocab);
+	mass->best = facts->best_id == SAMPLER_NONE ? -INFINITY : logits[facts->best_id];
+	mass->total = isfinite(mass->best) ? weigh_all(logits, s->n_vocab, mass->best,
+						     chance_scale(1), s->weights, s->groups)
+					   : 0;
+	facts->picked = -INFINITY;
+	list_most_likely(s, logits, asked->n_top, facts);
+	for (uint32_t i = 0; i < asked->n_candidates; i++)
+		facts->candidates[i] = logits[asked->candidates[i]];
 }
 
 /* Puts the k best logits into the set; how many there are. *total: their chances. */

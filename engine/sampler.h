@@ -63,33 +63,45 @@ uint32_t sampler_pick(struct sampler *s, const float *logits, const struct engin
 /* The number in [0, 1) that sampler_pick draws with, to 53 bits. */
 double sampler_random(uint64_t seed, uint64_t position);
 
-/* What makes a probability at temperature 1 of a logit. */
-struct sampler_mass {
-	uint64_t total; /* of the chances of all tokens */
-	float best;     /* the greatest logit */
+/* ---- what a row says beside its token ---- */
+
+struct sampler_asked {
+	uint32_t n_top;             /* the most likely tokens, at most ENGINE_LOGPROBS_MAX */
+	uint32_t n_candidates;      /* at most ENGINE_CANDIDATES_MAX */
+	const uint32_t *candidates; /* [n_candidates] ids < n_vocab */
 };
 
-/* False: no logit is finite, or one is INFINITY. */
-bool sampler_weigh(struct sampler *s, const float *logits, struct sampler_mass *mass);
+/* What makes a probability at temperature 1 of a logit. */
+struct sampler_mass {
+	uint64_t total; /* of the chances of all tokens; 0: no logit is finite, or one is INFINITY,
+			   so that there are no probabilities */
+	float best;     /* the greatest logit; -INFINITY: all are that or NaN */
+};
 
-/* The natural logarithm of the probability of a token with this logit; -INFINITY for NaN. Error
- * below 1e-6 + 1e-7 * its magnitude. */
+/* Of the logits as the model gave them, before biases, penalties and bans. Numbers beyond what was
+ * asked for mean nothing. */
+struct sampler_facts {
+	struct sampler_mass mass;
+	uint32_t best_id; /* of equals the lowest; SAMPLER_NONE: there is none */
+	float picked;     /* logit of the picked token, if one was */
+	uint32_t n_top;   /* fewer than asked for only when the others are -INFINITY or NaN */
+	uint32_t top_ids[ENGINE_LOGPROBS_MAX]; /* greatest logit first, of equals the lower id */
+	float top[ENGINE_LOGPROBS_MAX];        /* their logits */
+	float candidates[ENGINE_CANDIDATES_MAX];
+};
+
+/* All of it but `picked`: the caller's affair, -INFINITY until then. */
+void sampler_look(struct sampler *s, const float *logits, const struct sampler_asked *asked,
+	struct sampler_facts *facts);
+
+/* Of a mass with total > 0: the natural logarithm of the probability of a token with this logit,
+ * -INFINITY for NaN, error below 1e-6 + 1e-7 * its magnitude; and the probability itself, 0 for
+ * NaN, relative error below 1e-6. */
 float sampler_logprob(const struct sampler_mass *mass, float logit);
-
-/* p[n]: what the softmax of all logits at temperature 1 gives the tokens ids[n]. The same row gives
- * the same numbers; relative error below 1e-6. False, and p untouched: as sampler_weigh. */
-bool sampler_probabilities(
-	struct sampler *s, const float *logits, const uint32_t *ids, size_t n, float *p);
-
-/* The n <= ENGINE_LOGPROBS_MAX greatest logits' ids, greatest first, of equals the lower id; how
- * many there are: fewer only when the others are -INFINITY or NaN. */
-uint32_t sampler_most_likely(struct sampler *s, const float *logits, uint32_t n, uint32_t *ids);
+float sampler_share(const struct sampler_mass *mass, float logit);
 
 /* A copy of the row, as it is before it is changed; borrowed until the next copy. */
 const float *sampler_copy(struct sampler *s, const float *logits);
-
-/* n_vocab. */
-uint32_t sampler_size(const struct sampler *s);
 
 /* The greatest logit's id, of equals the lowest; SAMPLER_NONE when all are -INFINITY or NaN. */
 uint32_t sampler_greatest(const float *logits, uint32_t n);

@@ -225,7 +225,8 @@ START_TEST(log_probabilities_are_those_of_the_softmax)
 	enum { V = 5000 };
 	static float x[V];
 	struct sampler *s = sampler_new(V);
-	struct sampler_mass mass;
+	const struct sampler_asked asked = {0};
+	struct sampler_facts f;
 	double sum = 0;
 
 	for (uint32_t i = 0; i < V; i++)
@@ -233,19 +234,49 @@ START_TEST(log_probabilities_are_those_of_the_softmax)
 	x[17] = -INFINITY;
 	for (uint32_t i = 0; i < V; i++)
 		sum += exp((double)x[i]);
-	ck_assert(sampler_weigh(s, x, &mass));
+	sampler_look(s, x, &asked, &f);
 	for (uint32_t i = 0; i < V; i++) {
-		double exact = (double)x[i] - log(sum);
+		double exact = (double)x[i] - log(sum), log_p, p;
 
+		log_p = (double)sampler_logprob(&f.mass, x[i]);
+		p = (double)sampler_share(&f.mass, x[i]);
 		if (i == 17)
-			ck_assert(sampler_logprob(&mass, x[i]) == -INFINITY);
+			ck_assert(log_p == -INFINITY && p == 0);
 		else
-			ck_assert_double_le(fabs((double)sampler_logprob(&mass, x[i]) - exact),
-				1e-6 + 1e-7 * fabs(exact));
+			ck_assert_double_le(fabs(log_p - exact), 1e-6 + 1e-7 * fabs(exact));
+		ck_assert_double_le(fabs(p - exp(exact)), 1e-6 * exp(exact));
 	}
-	ck_assert(sampler_logprob(&mass, NAN) == -INFINITY);
-	x[3] = INFINITY;
-	ck_assert(!sampler_weigh(s, x, &mass));
+	ck_assert(sampler_logprob(&f.mass, NAN) == -INFINITY);
+	ck_assert(sampler_share(&f.mass, NAN) == 0);
+	sampler_free(s);
+}
+END_TEST
+
+START_TEST(where_nothing_is_finite_or_something_without_end_there_are_no_probabilities)
+{
+	static const uint32_t candidates[] = {2, 0};
+	const struct sampler_asked asked = {
+		.n_top = 2, .n_candidates = 2, .candidates = candidates};
+	float x[] = {-INFINITY, NAN, 1, -INFINITY};
+	struct sampler *s = sampler_new(4);
+	struct sampler_facts f;
+
+	sampler_look(s, x, &asked, &f);
+	ck_assert_uint_eq(f.mass.total, CHANCE_ONE);
+	ck_assert_uint_eq(f.best_id, 2);
+	ck_assert_uint_eq(f.n_top, 1);
+	ck_assert(f.picked == -INFINITY);
+	ck_assert(f.candidates[0] == 1 && f.candidates[1] == -INFINITY);
+	x[2] = INFINITY;
+	sampler_look(s, x, &asked, &f);
+	ck_assert_uint_eq(f.mass.total, 0);
+	ck_assert_uint_eq(f.best_id, 2);
+	x[2] = NAN;
+	sampler_look(s, x, &asked, &f);
+	ck_assert_uint_eq(f.mass.total, 0);
+	ck_assert(f.mass.best == -INFINITY);
+	ck_assert_uint_eq(f.best_id, SAMPLER_NONE);
+	ck_assert_uint_eq(f.n_top, 0);
 	sampler_free(s);
 }
 END_TEST
@@ -255,11 +286,17 @@ START_TEST(the_most_likely_come_in_order_and_the_lower_id_of_equals_first)
 	float x[9] = {1, 5, -INFINITY, 3, 5, NAN, -2, 3, 0};
 	static const uint32_t expected[] = {1, 4, 3, 7, 0, 8, 6};
 	struct sampler *s = sampler_new(9);
-	uint32_t ids[ENGINE_LOGPROBS_MAX];
 
 	for (uint32_t n = 0; n <= ENGINE_LOGPROBS_MAX; n++) {
-		ck_assert_uint_eq(sampler_most_likely(s, x, n, ids), n < 7 ? n : 7);
-		ck_assert_mem_eq(ids, expected, (n < 7 ? n : 7) * sizeof(*ids));
+		struct sampler_asked asked = {.n_top = n};
+		struct sampler_facts f;
+
+		sampler_look(s, x, &asked, &f);
+		ck_assert_uint_eq(f.n_top, n < 7 ? n : 7);
+		for (uint32_t i = 0; i < f.n_top; i++) {
+			ck_assert_uint_eq(f.top_ids[i], expected[i]);
+			ck_assert(f.top[i] == x[expected[i]]);
+		}
 	}
 	sampler_free(s);
 }
@@ -279,6 +316,8 @@ int main(void)
 	tcase_add_test(t, penalties_count_the_text_as_the_contract_says);
 	tcase_add_test(t, counts_end_at_32767_and_what_is_no_choice_stays_none);
 	tcase_add_test(t, log_probabilities_are_those_of_the_softmax);
+	tcase_add_test(
+		t, where_nothing_is_finite_or_something_without_end_there_are_no_probabilities);
 	tcase_add_test(t, the_most_likely_come_in_order_and_the_lower_id_of_equals_first);
 	suite_add_tcase(s, t);
 	return run_suite(s);

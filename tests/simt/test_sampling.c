@@ -384,19 +384,18 @@ static void check_facts(struct bench *b, uint32_t i)
 {
 	const struct sample_facts *f = &b->facts[i];
 	const float *x = row_of(b, i);
-	uint32_t best = sampler_greatest(x, b->n_vocab), ids[ENGINE_LOGPROBS_MAX];
-	uint32_t n = sampler_most_likely(b->cpu, x, b->rows[i].n_top, ids);
-	struct sampler_mass mass;
-	bool is_finite = sampler_weigh(b->cpu, x, &mass);
+	const struct sampler_asked asked = {
+		b->rows[i].n_top, b->rows[i].n_candidates, b->rows[i].candidates};
+	struct sampler_facts want;
 
-	EXPECT_EQUAL(f->best_id, best);
-	EXPECT_EQUAL(f->total, is_finite ? mass.total : 0);
-	if (best != SAMPLE_NONE)
-		EXPECT_NEAR(f->best - x[best], 0, is_finite ? 0 : INFINITY);
-	EXPECT_EQUAL(f->n_top, n);
-	for (uint32_t k = 0; k < n; k++) {
-		EXPECT_EQUAL(f->top_ids[k], ids[k]);
-		EXPECT(f->top[k] == x[ids[k]]);
+	sampler_look(b->cpu, x, &asked, &want);
+	EXPECT_EQUAL(f->best_id, want.best_id);
+	EXPECT_EQUAL(f->total, want.mass.total);
+	EXPECT(f->best == want.mass.best);
+	EXPECT_EQUAL(f->n_top, want.n_top);
+	for (uint32_t k = 0; k < want.n_top; k++) {
+		EXPECT_EQUAL(f->top_ids[k], want.top_ids[k]);
+		EXPECT(f->top[k] == want.top[k]);
 	}
 	for (uint32_t k = 0; k < b->rows[i].n_candidates; k++)
 		EXPECT(memcmp(&f->candidates[k], &x[b->rows[i].candidates[k]], 4) == 0);
