@@ -139,8 +139,9 @@ struct backend {
 
 	/*
 	 * Waits for the oldest step begun and not finished. Fills results[n_picks of that step].
-	 * logits are borrowed until the next begin; those of a step without picks lie one after
-	 * another. -EIO with its sentence: the device failed; the model is of no use any more.
+	 * facts and logits are borrowed until the next begin; logits of a step without picks lie
+	 * one after another. -EIO with its sentence: the device failed; the model is of no use any
+	 * more.
 	 */
 	int (*finish)(struct model *m, struct model_result *results, struct err *err);
 };

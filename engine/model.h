@@ -26,6 +26,8 @@ struct model_config {
 struct model;
 struct backend;
 struct backend_stats;
+struct sampler_asked;
+struct sampler_facts;
 struct sampler_history;
 
 struct model_options {
@@ -111,13 +113,15 @@ struct model_pick {
 	const struct sampler_history *history;
 	uint32_t slot;
 	bool fresh;
-	bool wants_logits; /* the host wants the row, as the model gave it */
+	/* What the host wants to know of the row beside its token; NULL: nothing. */
+	const struct sampler_asked *asked;
 };
 
 struct model_result {
-	uint32_t id;   /* SAMPLER_NONE: no logit is a number, or the model does not sample */
-	float *logits; /* [n_vocab] the caller may write there; NULL: not wanted. All of a model
-			  that does not sample has them */
+	uint32_t id; /* SAMPLER_NONE: no logit is a number, or the model does not sample */
+	/* What the pick asked, of a model that samples; else NULL. */
+	const struct sampler_facts *facts;
+	float *logits; /* [n_vocab] the caller may write there; NULL of a model that sampled */
 };
 
 /*
@@ -130,8 +134,8 @@ struct model_result {
 int model_begin(struct model *m, const struct batch_run *runs, size_t n_runs,
 	const struct model_pick *picks, struct err *err);
 
-/* Waits for the oldest step under way and fills results[sum of its n_logit_rows]; logits there are
- * borrowed until the next model_begin. -EIO: the device failed, with its sentence. */
+/* Waits for the oldest step under way and fills results[sum of its n_logit_rows]; facts and logits
+ * there are borrowed until the next model_begin. -EIO: the device failed, with its sentence. */
 int model_finish(struct model *m, struct model_result *results, struct err *err);
 
 /* Both, for tests and benchmarks: *logits [sum of n_logit_rows][n_vocab], borrowed until the next

@@ -5,8 +5,9 @@
  * the pool's threads. Of one that does not, the logits come back and the same threads pick, a
  * sequence a unit. The definition of what is picked is engine/sampler.h in both cases.
  *
- * The candidates of a judge are looked at here in any case: they are asked for once in an answer.
- * So are log-probabilities, from the logits as the model gave them.
+ * Candidates of a judge and log-probabilities are made here, in any case, of what a row says of the
+ * logits as the model gave them (struct sampler_facts): a model that samples is asked for that with
+ * the step, of one that does not it is found here.
  *
  * Changes no sequence and calls nobody.
  */
@@ -35,9 +36,10 @@ struct picker {
 	uint32_t n_samplers, n_vocab;
 	struct token_list control, end; /* never picked; not picked with ignore_eos */
 
-	struct model_pick *picks;  /* [max_picks] */
-	struct seq const **masked; /* [max_picks] sequences that have masks */
-	uint32_t *masks;           /* [n_masks][n_words] */
+	struct model_pick *picks;    /* [max_picks] */
+	struct sampler_asked *asked; /* [max_picks] what picks ask */
+	struct seq const **masked;   /* [max_picks] sequences that have masks */
+	uint32_t *masks;             /* [n_masks][n_words] */
 	uint32_t n_masks, n_words;
 	struct sampler_history *histories; /* [max_picks] */
 	uint64_t *owners; /* [max_picks] of each place for a history: the sequence's id + 1 */
@@ -93,14 +95,15 @@ int picker_new(struct picker **out, struct model *m, const struct tokenizer *t,
 	p->n_vocab = model_config(m)->n_vocab;
 	p->n_words = (p->n_vocab + 31) / 32;
 	p->picks = calloc(max_picks, sizeof(*p->picks));
+	p->asked = calloc(max_picks, sizeof(*p->asked));
 	p->masked = calloc(max_picks, sizeof(struct seq *));
 	p->looked = calloc(max_picks, sizeof(*p->looked));
 	p->histories = calloc(max_picks, sizeof(*p->histories));
 	p->owners = calloc(max_picks, sizeof(*p->owners));
 	p->taken = calloc(max_picks, sizeof(*p->taken));
 	p->max_picks = max_picks;
-	if (!p->picks || !p->masked || !p->looked || !p->histories || !p->owners || !p->taken ||
-		make_samplers(p) < 0 || list_tokens(p) < 0)
+	if (!p->picks || !p->asked || !p->masked || !p->looked || !p->histories || !p->owners ||
+		!p->taken || make_samplers(p) < 0 || list_tokens(p) < 0)
 		r = err_set(err, -ENOMEM, "not enough memory for the sampler");
 	else
 		r = model_set_banned(m, p->control.ids, p->control.n, p->end.ids, p->end.n, err);
@@ -116,6 +119,7 @@ struct picker *picker_free(struct picker *p)
 		sampler_free(p->samplers[i]);
 	free(p->samplers);
 	free(p->picks);
+	free(p->asked);
 	free(p->masked);
 	free(p->masks);
 	free(p->looked);
@@ -240,8 +244,9 @@ int picker_list(struct picker *p, struct seq *const *seqs, uint32_t n,
 			.position = q->n_tok + q->n_ahead,
 			.mask = q->json ? p->masks + (size_t)n_masks++ * p->n_words : NULL,
 			.ignore_eos = q->ignore_eos,
-			.wants_logits = asks(q),
+			.asked = asks(q) ? &p->asked[i] : NULL,
 		};
+		p->asked[i] = asked_of(q);
 	}
 	place_histories(p, seqs, n);
 	if (n_masks > 0)
@@ -290,19 +295,20 @@ static uint32_t pick(
 		       : sampler_pick(sampler, logits, &q->sampling, q->n_tok);
 }
 
-/* Picks, if the model has not, and finds out what q asks of its row. */
-static void pick_and_look(const struct picker *p, struct sampler *sampler, const struct seq *q,
-	struct model_result *result, struct sampler_facts *facts)
+/* The same, and finds out what q asks of its row. */
+static uint32_t pick_and_look(const struct picker *p, struct sampler *sampler, const struct seq *q,
+	float *logits, struct sampler_facts *facts)
 {
 	struct sampler_asked asked = asked_of(q);
 	const float *own;
+	uint32_t id;
 
-	sampler_look(sampler, result->logits, &asked, facts);
-	own = sampler_copy(sampler, result->logits);
-	if (!model_samples(p->model))
-		result->id = pick(p, sampler, q, result->logits);
-	if (result->id != SAMPLER_NONE)
-		facts->picked = own[result->id];
+	sampler_look(sampler, logits, &asked, facts);
+	own = sampler_copy(sampler, logits);
+	id = pick(p, sampler, q, logits);
+	if (id != SAMPLER_NONE)
+		facts->picked = own[id];
+	return id;
 }
 
 static void list_logprobs(struct looked *l, const struct sampler_facts *facts, uint32_t id)
@@ -318,31 +324,36 @@ static void list_logprobs(struct looked *l, const struct sampler_facts *facts, u
 	l->n_logprobs = 1 + facts->n_top;
 }
 
+/* What a row says to q, which asks. */
+static void look(const struct picker *p, struct looked *l, const struct seq *q,
+	const struct sampler_facts *facts, uint32_t id)
+{
+	if (seq_is_judged(q))
+		l->is_judged = candidates_look(&q->candidates, p->tokenizer, facts, l->p);
+	if (q->logprobs)
+		list_logprobs(l, facts, id);
+}
+
 /* Of the pool: results [first .. last). Changes nothing but them. */
 static void look_units(void *arg, uint32_t first, uint32_t last, uint32_t thread)
 {
 	struct picker *p = arg;
+	struct sampler *sampler = p->samplers[thread];
 	bool samples = model_samples(p->model);
 
 	for (uint32_t i = first; i < last; i++) {
 		const struct seq *q = p->seqs[i];
 		struct model_result *result = &p->results[i];
-		struct looked *l = &p->looked[i];
-		struct sampler *sampler = p->samplers[thread];
 		struct sampler_facts facts;
 
 		if (!q)
 			continue;
-		if (!asks(q)) {
-			if (!samples)
-				result->id = pick(p, sampler, q, result->logits);
-			continue;
-		}
-		pick_and_look(p, sampler, q, result, &facts);
-		if (seq_is_judged(q))
-			l->is_judged = candidates_look(&q->candidates, p->tokenizer, &facts, l->p);
-		if (q->logprobs)
-			list_logprobs(l, &facts, result->id);
+		if (!samples && !asks(q))
+			result->id = pick(p, sampler, q, result->logits);
+		else if (!samples)
+			result->id = pick_and_look(p, sampler, q, result->logits, &facts);
+		if (asks(q))
+			look(p, &p->looked[i], q, samples ? result->facts : &facts, result->id);
 	}
 }
 

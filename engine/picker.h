@@ -29,8 +29,8 @@ struct picker *picker_free(struct picker *p);
 int picker_list(struct picker *p, struct seq *const *seqs, uint32_t n,
 	const struct model_pick **picks, struct err *err);
 
-/* After model_finish: results[n] get their tokens if the model took none, and the candidates are
- * looked at. seqs may have NULLs, which are passed over. Logits are used up. */
+/* After model_finish: results[n] get their tokens if the model took none, and what was asked of
+ * their rows is looked at. seqs may have NULLs, which are passed over. Logits are used up. */
 void picker_look(
 	struct picker *p, struct seq *const *seqs, uint32_t n, struct model_result *results);
 

@@ -138,6 +138,7 @@ void cuda_buffers_lay(struct cuda_model *s)
 	b->scratch = cuda_memory_take(m, rows * b->n_scratch * sizeof(float));
 	b->logits = cuda_memory_take(m, picks * b->ld_logits * sizeof(float));
 	b->picked = cuda_memory_take(m, picks * sizeof(uint32_t));
+	b->facts = cuda_memory_take(m, picks * sizeof(struct sampler_facts));
 	b->cs = cuda_memory_take(m, (size_t)s->m->context_tok * c->rope_dim * sizeof(float));
 	b->upload = cuda_memory_take(m, s->layout.bytes);
 	b->history = cuda_memory_take(m, s->m->context_tok * sizeof(uint32_t));

@@ -14,7 +14,11 @@
  * is nearly over costs least when it is looked at, and then sleeps until the device's interrupt.
  * A token is expected to be some 20 to 50 us late by that, and the device not to notice, as the
  * next step is in its queue already; neither was measured. Only where the host must see a step
- * before it can begin the next one (a grammar, a judge) does it add to each step.
+ * before it can begin the next one (a grammar) does it add to each step.
+ *
+ * Of rows of logits the host gets what it asks for, found on the device: 208 bytes of each row of a
+ * step in which somebody asks, beside its token. Whole rows are copied of steps without picks
+ * alone, which are those of tests and benchmarks.
  *
  * A step lies between two events: one directly before its first launch or its graph, behind the
  * copies to the device, and one behind its last launch, before the copies to the host. What is
@@ -64,6 +68,10 @@ static int init_flight(struct cuda_model *s, struct cuda_flight *f, struct err *
 		r = cuda_memory_pin(c, &p, picks * sizeof(uint32_t), err);
 		f->picked = p;
 	}
+	if (r == 0) {
+		r = cuda_memory_pin(c, &p, picks * sizeof(*f->facts), err);
+		f->facts = p;
+	}
 	if (r == 0)
 		r = cuda_context_fault(c, cudaEventCreate(&f->started), "making an event", err);
 	if (r == 0)
@@ -71,9 +79,10 @@ static int init_flight(struct cuda_model *s, struct cuda_flight *f, struct err *
 			cudaEventCreateWithFlags(
 				&f->ended, cudaEventBlockingSync | cudaEventDisableTiming),
 			"making an event", err);
-	f->wanted = calloc(picks, sizeof(*f->wanted));
+	f->asks = calloc(picks, sizeof(*f->asks));
 	f->tokens = calloc(picks, sizeof(*f->tokens));
-	if (r == 0 && (!f->wanted || !f->tokens))
+	f->told = calloc(picks, sizeof(*f->told));
+	if (r == 0 && (!f->asks || !f->tokens || !f->told))
 		r = err_set(err, -ENOMEM, "not enough memory for a step");
 	return r;
 }
@@ -107,6 +116,7 @@ void cuda_flight_let_go(struct cuda_model *s)
 		f->upload = cuda_memory_unpin(f->upload);
 		f->masks = cuda_memory_unpin(f->masks);
 		f->picked = cuda_memory_unpin(f->picked);
+		f->facts = cuda_memory_unpin(f->facts);
 		f->said = cuda_memory_unpin(f->said);
 		f->said_bytes = 0;
 		f->logits = cuda_memory_unpin(f->logits);
@@ -121,8 +131,9 @@ void cuda_flight_let_go(struct cuda_model *s)
 void cuda_flight_end(struct cuda_model *s)
 {
 	for (int i = 0; i < CUDA_N_FLIGHTS; i++) {
-		free(s->flight[i].wanted);
+		free(s->flight[i].asks);
 		free(s->flight[i].tokens);
+		free(s->flight[i].told);
 		free(s->flight[i].copied);
 		s->flight[i] = (struct cuda_flight){0};
 	}
@@ -146,10 +157,10 @@ static bool copy_to(struct cuda_model *s, void *to, const void *from, size_t n)
 		"a step was copied to it");
 }
 
-/* Room for the logits that this step gives the host. */
+/* Room for the logits of a step without picks. */
 static int make_room(struct cuda_model *s, struct cuda_flight *f, struct err *err)
 {
-	size_t row = s->m->config.n_vocab * sizeof(float), n = f->n_wanted;
+	size_t row = s->m->config.n_vocab * sizeof(float), n = f->sampled ? 0 : f->n_picks;
 	void *p;
 
 	if (n > f->logits_rows) {
@@ -177,11 +188,12 @@ static int begin(struct cuda_model *s, const struct backend_batch *b, struct err
 	struct cuda_flight *f = &s->flight[s->n_begun % CUDA_N_FLIGHTS];
 	struct cuda_issue *i = &s->issue;
 
-	*i = (struct cuda_issue){.bucket = -1, .sampled = b->picks != NULL};
+	*i = (struct cuda_issue){.graph = -1, .sampled = b->picks != NULL};
 	size_t bytes = cuda_upload_write(s, f, b);
 	i->rows = i->n_rows;
 	f->n_picks = b->n_picks;
 	f->sampled = i->sampled;
+	f->has_facts = i->facts;
 	int r = make_room(s, f, err);
 	if (r == 0)
 		r = cuda_upload_make_room(s, f, b, err);
@@ -191,7 +203,7 @@ static int begin(struct cuda_model *s, const struct backend_batch *b, struct err
 	if (i->fault == 0 && copy_to(s, s->buf.upload, f->upload, bytes) && f->n_masks > 0)
 		copy_to(s, s->buf.masks, f->masks,
 			(size_t)f->n_masks * s->n_words * sizeof(uint32_t));
-	return i->fault ? 0 : cuda_graphs_choose(s, f->n_wanted > 0);
+	return i->fault ? 0 : cuda_graphs_choose(s);
 }
 
 int cuda_flight_begin(struct model *m, const struct backend_batch *b, struct err *err)
@@ -217,22 +229,35 @@ int cuda_flight_begin(struct model *m, const struct backend_batch *b, struct err
 
 /* ---- end ---- */
 
-/* Rows of logits that are wanted, those beside each other in one copy. */
+static bool copy_from(struct cuda_model *s, void *to, const void *from, size_t n, const char *doing)
+{
+	return cuda_stages_check(
+		s, cudaMemcpyAsync(to, from, n, cudaMemcpyDeviceToHost, s->context.stream), doing);
+}
+
+/* All rows, without what is between them on the device. */
 static bool copy_logits(struct cuda_model *s, struct cuda_flight *f)
 {
-	size_t width = s->m->config.n_vocab, at = 0;
+	size_t width = s->m->config.n_vocab;
 	bool ok = true;
 
-	for (uint32_t k = 0; ok && k < f->n_picks; k++) {
-		if (!f->wanted[k])
-			continue;
-		ok = cuda_stages_check(s,
-			cudaMemcpyAsync(f->logits + at++ * width,
-				s->buf.logits + (size_t)k * s->buf.ld_logits, width * sizeof(float),
-				cudaMemcpyDeviceToHost, s->context.stream),
-			"logits were copied from it");
-	}
+	for (uint32_t k = 0; ok && k < f->n_picks; k++)
+		ok = copy_from(s, f->logits + k * width, s->buf.logits + k * s->buf.ld_logits,
+			width * sizeof(float), "logits were copied from it");
 	return ok;
+}
+
+static bool copy_picked(struct cuda_model *s, struct cuda_flight *f)
+{
+	size_t n = f->n_picks;
+
+	if (n == 0)
+		return true;
+	if (f->has_facts && !copy_from(s, f->facts, s->buf.facts, n * sizeof(*f->facts),
+				    "what rows say was copied from it"))
+		return false;
+	return copy_from(
+		s, f->picked, s->buf.picked, n * sizeof(*f->picked), "tokens were copied from it");
 }
 
 int cuda_flight_start(struct cuda_model *s, struct err *err)
@@ -242,25 +267,13 @@ int cuda_flight_start(struct cuda_model *s, struct err *err)
 		"a step was started", err);
 }
 
-bool cuda_flight_save_logits(struct cuda_model *s)
-{
-	struct cuda_flight *f = &s->flight[s->n_begun % CUDA_N_FLIGHTS];
-
-	return f->n_wanted == 0 || copy_logits(s, f);
-}
-
 static void copy_results(struct cuda_model *s, struct cuda_flight *f)
 {
 	bool ok = cuda_stages_check(s, cudaEventRecord(computed(s, s->n_begun), s->context.stream),
 		"a step was computed");
 
-	if (ok && !f->sampled && f->n_wanted > 0)
-		ok = copy_logits(s, f);
-	if (ok && f->sampled && f->n_picks > 0)
-		ok = cuda_stages_check(s,
-			cudaMemcpyAsync(f->picked, s->buf.picked, f->n_picks * sizeof(uint32_t),
-				cudaMemcpyDeviceToHost, s->context.stream),
-			"tokens were copied from it");
+	if (ok)
+		ok = f->sampled ? copy_picked(s, f) : copy_logits(s, f);
 	if (ok)
 		cuda_stages_check(s, cudaEventRecord(ended(s, s->n_begun), s->context.stream),
 			"a step was ended");
@@ -327,11 +340,14 @@ void cuda_flight_look(struct cuda_model *s)
 /* Inside: the step is over. */
 static void take_results(struct cuda_model *s, struct cuda_flight *f, uint32_t number)
 {
+	size_t n = f->n_picks;
+
 	if (f->sampled)
-		memcpy(f->tokens, f->picked, f->n_picks * sizeof(uint32_t));
-	if (f->n_wanted > 0)
-		memcpy(f->copied, f->logits,
-			(size_t)f->n_wanted * s->m->config.n_vocab * sizeof(float));
+		memcpy(f->tokens, f->picked, n * sizeof(*f->tokens));
+	else if (n > 0)
+		memcpy(f->copied, f->logits, n * s->m->config.n_vocab * sizeof(float));
+	if (f->has_facts)
+		memcpy(f->told, f->facts, n * sizeof(*f->told));
 	count_time(s, f, number);
 }
 
@@ -353,11 +369,17 @@ static int wait_for(cudaEvent_t e)
 static void give_results(
 	const struct cuda_model *s, const struct cuda_flight *f, struct model_result *results)
 {
-	size_t at = 0;
+	size_t width = s->m->config.n_vocab;
 
 	for (uint32_t k = 0; k < f->n_picks; k++) {
-		results[k].id = f->sampled ? f->tokens[k] : SAMPLER_NONE;
-		results[k].logits = f->wanted[k] ? f->copied + at++ * s->m->config.n_vocab : NULL;
+		results[k] = (struct model_result){.id = SAMPLER_NONE};
+		if (!f->sampled) {
+			results[k].logits = f->copied + k * width;
+			continue;
+		}
+		results[k].id = f->tokens[k];
+		if (f->asks[k])
+			results[k].facts = &f->told[k];
 	}
 }
 

@@ -3,11 +3,13 @@
  * Decode steps as CUDA graphs. A step of a size of the ladder is captured the second time it comes,
  * and from the third on replayed: everything that differs lies in the upload. The first time it
  * runs without, as first launches load code and set attributes, which a capture may not contain.
- * Steps whose logits the host wants are issued one by one: those are copied in the middle.
+ * A step in which somebody asks for more than tokens has two launches more. They could be in each
+ * graph, as rows that do not ask leave them at once, but then everybody paid for them, in each
+ * step; so each size has two graphs, and the second is made when it is wanted.
  *
  * A graph saves time and nothing else. So what cannot be captured, made ready or started as one is
- * issued again, launch by launch, and so are steps of that size from then on: the model goes on, a
- * little slower, and its figures say why. Where capturing does not even begin, or a second size
+ * issued again, launch by launch, and so are steps of that kind from then on: the model goes on, a
+ * little slower, and its figures say why. Where capturing does not even begin, or a second graph
  * fails too, there are no graphs any more. Nothing of a captured step has run before its graph is
  * started, so it is not computed twice. Only a fault that takes the device along ends the model,
  * here as elsewhere.
@@ -16,7 +18,7 @@
 
 void cuda_graphs_let_go(struct cuda_model *s)
 {
-	for (int i = 0; i < CUDA_N_BUCKETS; i++) {
+	for (int i = 0; i < CUDA_N_GRAPHS; i++) {
 		if (s->captured[i].exec)
 			cudaGraphExecDestroy(s->captured[i].exec);
 		s->captured[i] = (struct cuda_captured){0};
@@ -37,14 +39,14 @@ static bool is_lost(struct cuda_model *s, struct err *why)
 	return cuda_context_is_broken(NULL);
 }
 
-/* No more graphs of this size, or none at all. False: it is the device that does not work. */
+/* No more graphs of this kind, or none at all. False: it is the device that does not work. */
 static bool give_up(struct cuda_model *s, bool wholly, struct err *why)
 {
-	struct cuda_captured *at = &s->captured[s->issue.bucket];
+	struct cuda_captured *at = &s->captured[s->issue.graph];
 
 	if (is_lost(s, why))
 		return false;
-	for (int i = 0; i < CUDA_N_BUCKETS; i++)
+	for (int i = 0; i < CUDA_N_GRAPHS; i++)
 		wholly = wholly || s->captured[i].off; /* a second one */
 	s->no_graphs = wholly;
 	if (wholly)
@@ -68,7 +70,7 @@ static void start_over(struct cuda_model *s)
 	i->source = CUDA_FROM_NOTHING;
 	i->made = i->replaying = false;
 	i->gate = NULL;
-	i->bucket = -1;
+	i->graph = -1;
 	i->fault = cuda_flight_start(s, &i->err);
 }
 
@@ -86,20 +88,28 @@ static void begin_capture(struct cuda_model *s)
 	s->issue.err = why;
 }
 
-int cuda_graphs_choose(struct cuda_model *s, bool wants_logits)
+/* Of captured, for the step; -1: none. */
+static int find_graph(const struct cuda_model *s)
+{
+	const struct cuda_issue *i = &s->issue;
+	int bucket = cuda_upload_bucket(i->n_rows), graph = 2 * bucket + i->facts;
+
+	if (!i->decode || !i->sampled || s->no_graphs || bucket < 0)
+		return -1;
+	return s->captured[graph].off ? -1 : graph;
+}
+
+int cuda_graphs_choose(struct cuda_model *s)
 {
 	struct cuda_issue *i = &s->issue;
-	bool graph = i->decode && i->sampled && !wants_logits && !s->no_graphs;
 
-	i->bucket = graph ? cuda_upload_bucket(i->n_rows) : -1;
-	if (i->bucket >= 0 && s->captured[i->bucket].off)
-		i->bucket = -1;
-	if (i->bucket >= 0 && s->captured[i->bucket].exec) {
+	i->graph = find_graph(s);
+	if (i->graph >= 0 && s->captured[i->graph].exec) {
 		i->replaying = true;
 		return 1;
 	}
 	atomic_fetch_add(&s->graph_misses, 1);
-	if (i->bucket >= 0 && s->captured[i->bucket].warm)
+	if (i->graph >= 0 && s->captured[i->graph].warm)
 		begin_capture(s);
 	if (!s->context.capturing && i->fault == 0)
 		i->fault = cuda_flight_start(s, &i->err);
@@ -112,7 +122,7 @@ static int start(struct cuda_model *s, struct err *why)
 
 	return r ? r
 		 : cuda_context_fault(&s->context,
-			   cudaGraphLaunch(s->captured[s->issue.bucket].exec, s->context.stream),
+			   cudaGraphLaunch(s->captured[s->issue.graph].exec, s->context.stream),
 			   "a captured step was started", why);
 }
 
@@ -139,7 +149,7 @@ static int end_capture(struct cuda_model *s, struct err *why)
 	cudaGetLastError(); /* of a capture that was none: said above */
 	if (r)
 		return r;
-	s->captured[i->bucket].exec = exec;
+	s->captured[i->graph].exec = exec;
 	return start(s, why);
 }
 
@@ -157,8 +167,8 @@ int cuda_graphs_end(struct cuda_model *s)
 			atomic_fetch_add(&s->graph_hits, 1);
 		else
 			atomic_fetch_add(&s->graph_misses, 1);
-	} else if (i->bucket >= 0) {
-		s->captured[i->bucket].warm = true;
+	} else if (i->graph >= 0) {
+		s->captured[i->graph].warm = true;
 	}
 	if (r == 0)
 		return 0;

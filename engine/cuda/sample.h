@@ -31,12 +31,13 @@
 
 #include "engine/chance.h"
 #include "engine/engine.h"
+#include "engine/sampler.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-#define SAMPLE_NONE UINT32_MAX /* no slot, mask, place; picked: no token, = SAMPLER_NONE */
+#define SAMPLE_NONE SAMPLER_NONE /* no slot, mask, place; picked, best_id: no token */
 
 /* Biases of a sequence, in device memory; only read by sample_open(). */
 struct sample_bias {
@@ -124,19 +125,6 @@ static inline struct sample_row sample_row_of(const struct engine_sampling *how,
 	return r;
 }
 
-/* What the model's own logits of a row say, before biases, penalties and bans; the host makes
- * probabilities of it: sampler_share(), sampler_logprob() with struct sampler_mass. */
-struct sample_facts {
-	uint64_t total;   /* sum of all chances at temperature 1; 0: no logit is finite */
-	float best;       /* the greatest logit */
-	uint32_t best_id; /* its id, of equals the lowest; SAMPLE_NONE: there is none */
-	float picked;     /* logit of the picked token; undefined when none was picked */
-	uint32_t n_top;   /* fewer than asked for only if there are fewer tokens to pick */
-	uint32_t top_ids[ENGINE_LOGPROBS_MAX]; /* the most likely first, of equals the lower id */
-	float top[ENGINE_LOGPROBS_MAX];        /* their logits */
-	float candidates[ENGINE_CANDIDATES_MAX];
-};
-
 /* All pointers are device memory. */
 struct sample_step {
 	float *logits; /* [n_rows][ld] aligned to 16; logits of banned tokens may be written over */
@@ -146,7 +134,7 @@ struct sample_step {
 	const uint32_t *masks;         /* [as rows say][n_words] bit set: allowed; may be NULL */
 	uint32_t *picked;              /* [n_rows] out */
 	uint32_t *next_id;             /* out: next_id[rows[i].next] = picked[i]; may be NULL */
-	struct sample_facts *facts;    /* [n_rows] out; NULL: nobody asks, two launches less */
+	struct sampler_facts *facts;   /* [n_rows] out; NULL: nobody asks, two launches less */
 	uint32_t n_processors;         /* of the card: how finely few rows are cut */
 };
 

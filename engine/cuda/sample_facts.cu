@@ -4,9 +4,8 @@
  * the greatest ones (sample_top), then the sum of all chances at temperature 1, against the
  * greatest (sample_add_up). Sums are of integers, so blocks may add theirs in any order.
  *
- * Not used by steps yet: what a step hands out (struct model_result) are whole rows of logits, of
- * which sampler.c makes the same on the host, and those are copied for whoever asks. With these
- * facts that copy, 0.5 MB a row of 128,000 tokens, could be some hundred bytes.
+ * The definition is sampler_look() (engine/sampler.h). A row of 128,000 logits is 0.5 MB, what is
+ * said of it here 208 bytes: the host gets these and makes numbers of them as it does of its own.
  */
 #include "engine/cuda/sample_device.h"
 
@@ -49,7 +48,7 @@ static __device__ void find_greatest(const float *logits, const uint64_t *keys, 
 
 /* The keys of all chunks are there: what they say of the row. */
 static __device__ void conclude(
-	const struct sample_chunk *c, uint32_t n_each, uint32_t n_keys, struct sample_facts *facts)
+	const struct sample_chunk *c, uint32_t n_each, uint32_t n_keys, struct sampler_facts *facts)
 {
 	__shared__ uint64_t top[ENGINE_LOGPROBS_MAX];
 	uint32_t n = c->row->n_top;
@@ -59,8 +58,8 @@ static __device__ void conclude(
 	__syncthreads();
 	best = top[0];
 	if (threadIdx.x == 0) {
-		facts->total = 0;
-		facts->best = best ? chance_logit(best) : -INFINITY;
+		facts->mass.total = 0;
+		facts->mass.best = best ? chance_logit(best) : -INFINITY;
 		facts->best_id = best ? chance_id(best) : SAMPLE_NONE;
 		facts->picked = -INFINITY;
 		facts->n_top = 0;
@@ -95,14 +94,14 @@ __global__ static void __launch_bounds__(SAMPLE_THREADS)
 {
 	device_begin();
 	struct sample_chunk c = sample_chunk_of(&s, &step, length);
-	struct sample_facts *facts = step.facts + blockIdx.y;
+	struct sampler_facts *facts = step.facts + blockIdx.y;
 	const float scale = 0x1.715476p+0f; /* chance_scale(1) */
 	uint64_t sum = 0;
 	float best;
 
-	if (!asks(c.row) || !isfinite(facts->best))
+	if (!asks(c.row) || !isfinite(facts->mass.best))
 		return;
-	best = facts->best;
+	best = facts->mass.best;
 	for (uint32_t i = c.from + 4 * threadIdx.x; i < c.to; i += 4 * SAMPLE_THREADS) {
 		float v[4];
 
@@ -113,7 +112,7 @@ __global__ static void __launch_bounds__(SAMPLE_THREADS)
 	}
 	sum = sample_block_sum(sum);
 	if (threadIdx.x == 0)
-		atomicAdd(reinterpret_cast<unsigned long long *>(&facts->total),
+		atomicAdd(reinterpret_cast<unsigned long long *>(&facts->mass.total),
 			(unsigned long long)sum);
 }
 

@@ -259,11 +259,11 @@ void cuda_stages_sample(struct model *m)
 		.rows = (const struct sample_row *)(const void *)(s->buf.upload + s->layout.sample),
 		.masks = s->buf.masks,
 		.picked = s->buf.picked,
+		.facts = s->issue.facts ? s->buf.facts : NULL,
 		.n_processors = s->context.n_sm,
 	};
 
-	if (cuda_stages_is_over(s) || !cuda_flight_save_logits(s))
-		return;
-	cuda_stages_check(
-		s, sample_run(&s->sampler, &step, s->context.stream), "tokens were sampled");
+	if (!cuda_stages_is_over(s))
+		cuda_stages_check(s, sample_run(&s->sampler, &step, s->context.stream),
+			"tokens were sampled");
 }

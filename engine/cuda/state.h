@@ -55,6 +55,7 @@ struct cuda_buffers {
 	float *scratch;              /* [rows][n_scratch] products that are not done yet */
 	float *logits;               /* [logit rows][ld_logits] f32 */
 	uint32_t *picked;            /* [logit rows] tokens of the newest step */
+	struct sampler_facts *facts; /* [logit rows] of those that ask */
 	float *cs;                   /* [context][rope_dim] */
 	uint8_t *upload;             /* as struct cuda_layout says */
 	uint32_t *masks;             /* [logit rows][n_words] */
@@ -81,20 +82,24 @@ struct cuda_layout {
 
 /* ---- steps ---- */
 
-/* A step that was begun and not finished yet. All but `copied` is pinned or the device's. */
+/* A step that was begun and not finished yet. Pinned, but for what the caller gets: that is not the
+ * device's, so always there. */
 struct cuda_flight {
 	uint8_t *upload;
-	uint32_t *masks;    /* [logit rows][n_words] */
-	uint32_t *picked;   /* [logit rows] */
-	uint8_t *said;      /* histories that are new, each with its biases; grows */
-	size_t said_bytes;  /* room there */
-	float *logits;      /* of the rows that are wanted; grows */
-	size_t logits_rows; /* room there */
-	float *copied;      /* the same for the caller: not the device's, so always there */
+	uint32_t *masks;             /* [logit rows][n_words] */
+	uint32_t *picked;            /* [logit rows] */
+	struct sampler_facts *facts; /* [logit rows] */
+	uint8_t *said;               /* histories that are new, each with its biases; grows */
+	size_t said_bytes;           /* room there */
+	float *logits;               /* of a step without picks; grows */
+	size_t logits_rows;          /* room there */
+	uint32_t n_picks, n_masks;
+	bool *asks;                 /* [logit rows] of which facts are wanted */
+	bool has_facts;             /* of some row */
+	uint32_t *tokens;           /* picked, for the caller */
+	struct sampler_facts *told; /* facts, for the caller */
+	float *copied;              /* logits, for the caller; grows */
 	size_t copied_rows;
-	bool *wanted; /* [logit rows] whose logits the host wants */
-	uint32_t n_picks, n_wanted, n_masks;
-	uint32_t *tokens; /* picked, for the caller */
 	bool sampled;
 	int fault;           /* of issuing it */
 	cudaEvent_t started; /* before its first launch */
@@ -106,6 +111,7 @@ struct cuda_flight {
 #define CUDA_N_FLIGHTS 2
 #define CUDA_N_COMPUTED 4 /* more than flights; numbers of steps begin again at 2^32 */
 #define CUDA_N_BUCKETS 14 /* of decode steps that are captured */
+#define CUDA_N_GRAPHS (2 * CUDA_N_BUCKETS)
 
 struct cuda_captured {
 	cudaGraphExec_t exec; /* NULL: not captured yet */
@@ -129,7 +135,8 @@ struct cuda_issue {
 	bool decode;
 	bool identity; /* keep keeps all rows in their order */
 	bool sampled;  /* there are picks */
-	int bucket;    /* of captured, or -1 */
+	bool facts;    /* some pick asks for them */
+	int graph;     /* of captured, or -1 */
 	bool replaying;
 	float *x;
 	enum cuda_source source;
@@ -174,9 +181,9 @@ struct cuda_model {
 	/* Behind the last launch of steps, by their number: that of the one before a step which is
 	 * finished is still there while the one behind it is under way. */
 	cudaEvent_t computed[CUDA_N_COMPUTED];
-	struct cuda_captured captured[CUDA_N_BUCKETS];
-	bool no_graphs; /* of any size */
-	bool failed;    /* with failure: nothing is begun any more */
+	struct cuda_captured captured[CUDA_N_GRAPHS]; /* of each bucket without and with facts */
+	bool no_graphs;                               /* of any size */
+	bool failed;                                  /* with failure: nothing is begun any more */
 	struct err failure;
 
 	/* For cuda_backend.stats, which any thread calls. */
@@ -225,14 +232,12 @@ int cuda_flight_begin(struct model *m, const struct backend_batch *b, struct err
 int cuda_flight_finish_issue(struct model *m);
 /* Directly before the first launch of the step that is issued. Not into a capture. */
 int cuda_flight_start(struct cuda_model *s, struct err *err);
-/* Copies the logits that the host wants, before they are sampled from. True: go on. */
-bool cuda_flight_save_logits(struct cuda_model *s);
 int cuda_flight_finish(struct model *m, struct model_result *results, struct err *err);
 
 /* Steps as graphs (graphs.c), inside. Before the stages: 1, they are not wanted, a graph will be
  * replayed. After them: 0; 1, nothing of the step has run and its stages are to be issued again,
  * without a graph. */
-int cuda_graphs_choose(struct cuda_model *s, bool wants_logits);
+int cuda_graphs_choose(struct cuda_model *s);
 int cuda_graphs_end(struct cuda_model *s);
 void cuda_graphs_let_go(struct cuda_model *s);
 

@@ -107,23 +107,32 @@ static void write_padding(const struct parts *p, const struct backend_batch *b,
 	}
 }
 
-/* Which rows' logits the host wants, and how tokens are taken. */
+static void write_asked(struct sample_row *row, const struct sampler_asked *asked)
+{
+	row->flags |= SAMPLE_FACTS;
+	row->n_top = asked->n_top;
+	row->n_candidates = asked->n_candidates;
+	if (asked->n_candidates > 0)
+		memcpy(row->candidates, asked->candidates,
+			asked->n_candidates * sizeof(*asked->candidates));
+}
+
+/* How tokens are taken, and what else is asked of their rows. */
 static void write_picks(struct cuda_model *s, struct cuda_flight *f, const struct parts *p,
 	const struct backend_batch *b)
 {
 	uint32_t n_masks = 0;
 
-	f->n_wanted = 0;
-	for (uint32_t i = 0; i < b->n_picks; i++) {
-		const struct model_pick *pick = b->picks ? &b->picks[i] : NULL;
+	for (uint32_t i = 0; b->picks && i < b->n_picks; i++) {
+		const struct model_pick *pick = &b->picks[i];
 
-		f->wanted[i] = !pick || pick->wants_logits;
-		f->n_wanted += f->wanted[i];
-		if (!pick)
-			continue;
 		p->sample[i] = sample_row_of(&pick->how, pick->position,
 			pick->history ? pick->slot : SAMPLE_NONE,
 			pick->history && pick->history->n_bias > 0, pick->ignore_eos);
+		f->asks[i] = pick->asked != NULL;
+		if (pick->asked)
+			write_asked(&p->sample[i], pick->asked);
+		s->issue.facts = s->issue.facts || pick->asked;
 		if (!pick->mask)
 			continue;
 		/* What is behind the caller's last word is not looked at. */

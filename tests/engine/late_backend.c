@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A step is computed inside begin .. end, with the processor's stages on its own state, so that the
- * tokens it takes are there for the step after it; but they stay in here until finish. Logits that
- * were handed out are freed at the next begin, so that a sanitizer sees who looks at them later.
+ * tokens it takes are there for the step after it; but they stay in here until finish. Facts and
+ * logits that were handed out are freed at the next begin, so that a sanitizer sees who looks at
+ * them later.
  */
 #include "tests/engine/late_backend.h"
 
@@ -18,11 +19,11 @@
 #include "engine/sampler.h"
 
 struct late_step {
-	struct model_pick *picks; /* NULL: all logits are wanted */
-	uint32_t **masks;         /* [n_picks] copies, or NULL */
-	uint32_t *ids;            /* [n_picks] */
-	float **logits;           /* [n_picks] or NULL */
-	float *all;               /* [n_picks][V] without picks */
+	struct model_pick *picks;     /* NULL: all logits are wanted */
+	uint32_t **masks;             /* [n_picks] copies, or NULL */
+	uint32_t *ids;                /* [n_picks] */
+	struct sampler_facts **facts; /* [n_picks] or NULL */
+	float *all;                   /* [n_picks][V] without picks */
 	uint32_t n_picks;
 };
 
@@ -44,8 +45,8 @@ struct late {
 	bool *is_control, *is_end; /* [V] */
 	bool knows_banned;
 	struct late_step steps[2]; /* n from `oldest` on are under way */
-	uint32_t oldest, n, n_begun, n_finished;
-	struct late_step *handed_out; /* logits of this one are borrowed */
+	uint32_t oldest, n, n_begun, n_finished, n_sampled;
+	struct late_step *handed_out; /* facts or logits of this one are borrowed */
 };
 
 struct late_ways late_ways;
@@ -74,13 +75,13 @@ static void *take(size_t n, size_t size)
 static void forget(struct late_step *s)
 {
 	for (uint32_t i = 0; i < s->n_picks; i++) {
-		free(s->logits[i]);
+		free(s->facts[i]);
 		free(s->masks[i]);
 	}
 	free(s->picks);
 	free(s->masks);
 	free(s->ids);
-	free(s->logits);
+	free(s->facts);
 	free(s->all);
 	*s = (struct late_step){0};
 }
@@ -217,7 +218,7 @@ static void copy_picks(struct late *l, struct late_step *s, const struct backend
 {
 	s->n_picks = b->n_picks;
 	s->ids = take(b->n_picks, sizeof(*s->ids));
-	s->logits = take(b->n_picks, sizeof(float *));
+	s->facts = take(b->n_picks, sizeof(struct sampler_facts *));
 	s->masks = take(b->n_picks, sizeof(uint32_t *));
 	if (!b->picks) {
 		s->all = take(b->n_picks * v, sizeof(float));
@@ -297,11 +298,11 @@ static void take_token(
 {
 	const struct model_pick *p = &s->picks[i];
 
-	if (p->wants_logits) {
-		s->logits[i] = take(v, sizeof(float));
-		memcpy(s->logits[i], logits, v * sizeof(float));
+	if (p->asked) {
+		s->facts[i] = take(1, sizeof(struct sampler_facts));
+		sampler_look(l->sampler, logits, p->asked, s->facts[i]);
 		pthread_mutex_lock(&counts_lock);
-		counts.logits++;
+		counts.asked++;
 		pthread_mutex_unlock(&counts_lock);
 	}
 	memcpy(l->row, logits, v * sizeof(float));
@@ -319,6 +320,8 @@ static void take_token(
 			l->row[id] = -INFINITY;
 	}
 	s->ids[i] = sampler_pick(l->sampler, l->row, &p->how, p->position);
+	if (p->asked && s->ids[i] != SAMPLER_NONE)
+		s->facts[i]->picked = logits[s->ids[i]];
 	if (p->history && s->ids[i] != SAMPLER_NONE)
 		add_token(&l->texts[p->slot], s->ids[i]);
 }
@@ -329,6 +332,9 @@ static void sample(struct model *m)
 	struct late_step *s = &l->steps[(l->oldest + l->n) % 2];
 	size_t v = m->config.n_vocab;
 
+	if (l->ways.spoilt_from > 0 && ++l->n_sampled >= l->ways.spoilt_from)
+		for (size_t i = 0; i < s->n_picks * v; i++)
+			l->cpu->buf.logits[i] = l->ways.spoilt_with;
 	for (uint32_t i = 0; i < s->n_picks; i++)
 		take_token(l, s, i, l->cpu->buf.logits + i * v, v);
 }
@@ -363,7 +369,8 @@ static int finish(struct model *m, struct model_result *results, struct err *err
 	for (uint32_t i = 0; i < s->n_picks; i++)
 		results[i] = (struct model_result){
 			.id = s->all ? SAMPLER_NONE : s->ids[i],
-			.logits = s->all ? s->all + (size_t)i * m->config.n_vocab : s->logits[i],
+			.facts = s->facts[i],
+			.logits = s->all ? s->all + (size_t)i * m->config.n_vocab : NULL,
 		};
 	if (l->handed_out)
 		forget(l->handed_out);

@@ -17,6 +17,8 @@ struct late_ways {
 	uint32_t kv_blocks;      /* there is memory for so many only; 0: for all */
 	uint32_t fails_at;       /* finish of this step fails with -EIO, and all later; 0: none */
 	uint32_t begin_fails_at; /* the same with begin */
+	uint32_t spoilt_from;    /* logits of this step, and all later, are spoilt_with; 0: none */
+	float spoilt_with;
 };
 
 #define LATE_REFUSAL "there is no GPU but a late processor"
@@ -25,9 +27,9 @@ struct late_ways {
 extern struct late_ways late_ways;
 
 /* Since the last late_counts(): steps begun, of these while another was under way, rows whose token
- * the host did not know, rows whose logits the host wanted. */
+ * the host did not know, rows of which the host asked more than a token. */
 struct late_counts {
-	uint64_t steps, overlapped, followed, logits;
+	uint64_t steps, overlapped, followed, asked;
 };
 
 struct late_counts late_counts(void);

@@ -17,6 +17,7 @@
 #include "tests/simt/kernel_test.h"
 
 long cuda_calls_live;
+unsigned long long cuda_calls_to_host;
 enum cuda_calls_late cuda_calls_late;
 
 static long until_failure = -1; /* calls that succeed before; < 0: all succeed */
@@ -122,6 +123,7 @@ cudaError_t __wrap_cudaMemcpyAsync(
 	if (cuda_calls_late == CUDA_CALLS_TO_HOST && k == cudaMemcpyDeviceToHost)
 		be_late(s);
 	cudaError_t r = __real_cudaMemcpyAsync(to, from, n, k, s);
+	cuda_calls_to_host += k == cudaMemcpyDeviceToHost ? n : 0;
 	if (cuda_calls_late == CUDA_CALLS_TO_DEVICE && k == cudaMemcpyHostToDevice)
 		be_late(s);
 	return r;

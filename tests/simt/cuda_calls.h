@@ -19,6 +19,9 @@ bool cuda_calls_failed(void);
 /* Things made and not ended yet. */
 extern long cuda_calls_live;
 
+/* Bytes that were copied from the device. */
+extern unsigned long long cuda_calls_to_host;
+
 /* Copies of this kind are late: before one that is to the host, after one that is from it, the
  * device has done all there is to do, and then nothing for a while. */
 #define CUDA_CALLS_LATE_NS 20000000

@@ -52,6 +52,8 @@ static void on_event(void *arg, const struct engine_event *event)
 	a->usage = event->usage;
 	for (size_t i = 0; i < event->n_candidates; i++)
 		a->candidate_p[i] = event->candidate_p[i];
+	for (size_t i = 0; i < event->n_logprobs && a->n_logprobs < 1024; i++)
+		a->logprobs[a->n_logprobs++] = event->logprobs[i];
 	if (event->kind == ENGINE_TEXT && event->len <= sizeof(a->text) - a->len) {
 		memcpy(a->text + a->len, event->text, event->len);
 		a->len += event->len;

@@ -23,6 +23,8 @@ struct device_answer {
 	char sentence[400];
 	struct engine_usage usage;
 	float candidate_p[ENGINE_CANDIDATES_MAX];
+	struct engine_logprob logprobs[1024]; /* all, of events one after the other */
+	size_t n_logprobs;
 };
 
 /* Opens an engine over such a file; NULL with *status and the sentence. */

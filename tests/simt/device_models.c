@@ -136,25 +136,24 @@ uint32_t device_models_best(const float *logits, uint32_t n)
 	return sampler_greatest(logits, n);
 }
 
-static void begin(struct model *m, const struct batch_run *run, const struct model_pick *pick)
+static void begin(const struct device_models *d, struct model *m, const struct batch_run *run,
+	const struct model_pick *pick)
 {
 	struct err err = {""};
 
-	if (model_begin(m, run, 1, pick, &err) < 0)
+	if (model_begin(m, run, 1, d->whole ? NULL : pick, &err) < 0)
 		kernel_test_fail(__FILE__, __LINE__, "%s", err.text);
 }
 
-static uint32_t finish(const struct device_models *d, struct model *m, struct sampler *sampler,
-	const struct model_pick *pick)
+static uint32_t finish(struct model *m, struct sampler *sampler, const struct model_pick *pick)
 {
 	struct model_result result = {0};
 	struct err err = {""};
 
-	(void)d;
 	if (model_finish(m, &result, &err) < 0)
 		kernel_test_fail(__FILE__, __LINE__, "%s", err.text);
-	return model_samples(m) ? result.id
-				: sampler_pick(sampler, result.logits, &pick->how, pick->position);
+	return result.logits ? sampler_pick(sampler, result.logits, &pick->how, pick->position)
+			     : result.id;
 }
 
 void device_models_answer(const struct device_models *d, struct model *m, const uint32_t *prompt,
@@ -167,22 +166,21 @@ void device_models_answer(const struct device_models *d, struct model *m, const 
 
 	EXPECT(sampler != NULL);
 	for (uint32_t i = 0; i < n; i++) {
-		struct model_pick pick = {
-			.how = *how, .position = n_prompt + i, .wants_logits = d->picky};
+		struct model_pick pick = {.how = *how, .position = n_prompt + i};
 
 		if (i > 0) {
 			bool follows = ahead && known < i;
 			run = device_models_run(&out[i - 1], n_prompt + i - 1, 1, from_block, 1);
 			run.follows = follows ? 1 : 0;
 		}
-		begin(m, &run, &pick);
+		begin(d, m, &run, &pick);
 		if (ahead && i == 0)
 			continue;
 		pick.position = n_prompt + known;
-		out[known++] = finish(d, m, sampler, &pick);
+		out[known++] = finish(m, sampler, &pick);
 	}
 	while (known < n)
-		out[known++] = finish(d, m, sampler, &(struct model_pick){.how = *how});
+		out[known++] = finish(m, sampler, &(struct model_pick){.how = *how});
 	sampler_free(sampler);
 }
 
@@ -190,7 +188,7 @@ int device_models_ask(struct device_models *d, uint32_t tokens[5], struct err *e
 {
 	static const uint32_t prompt[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
 	struct batch_run run = device_models_run(prompt, 0, 10, 0, 1);
-	struct model_pick pick = {.how = {.top_p = 1}};
+	struct model_pick pick = {.how = {.top_p = 1}, .asked = d->asked};
 	struct model_result result;
 	int r = 0;
 

@@ -19,7 +19,8 @@ struct device_models {
 	struct gguf *gguf;
 	struct model *cpu, *gpu;
 	uint32_t n_vocab;
-	bool picky; /* picks want logits too, so no step is captured */
+	bool whole; /* whole rows are asked for and tokens taken of them: no step is captured */
+	const struct sampler_asked *asked; /* of each row, by device_models_ask */
 };
 
 /* Fails the test when one of them cannot be made. `more` may be NULL: options of the one on the

@@ -29,6 +29,17 @@ static bool same(const struct device_answer *a, const struct device_answer *b)
 	       memcmp(a->text, b->text, a->len) == 0;
 }
 
+/* Of a token and those beside it, up to the last digits, in which the order of two may differ. */
+static bool same_logprobs(const struct device_answer *a, const struct device_answer *b)
+{
+	if (a->n_logprobs != b->n_logprobs)
+		return false;
+	for (size_t i = 0; i < a->n_logprobs; i++)
+		if (!(fabsf(a->logprobs[i].logprob - b->logprobs[i].logprob) < 1e-4f))
+			return false;
+	return true;
+}
+
 /* Prompts of 20, 31, 42 ... tokens, 30 tokens of answer each, all at once. */
 static void ask_all(struct engine *e, struct device_answer *answers)
 {
@@ -147,6 +158,64 @@ KERNEL_TEST(json_is_constrained_on_the_device_as_on_the_processor)
 	EXPECT_EQUAL(got.status, 0);
 	EXPECT(got.len > 0);
 	EXPECT(same(&got, &expected));
+	engine_free(cpu);
+	engine_free(gpu);
+}
+
+KERNEL_TEST(log_probabilities_are_the_processors_and_their_steps_are_replayed)
+{
+	static struct device_answer got, expected;
+	struct engine_device device;
+
+	fill_ids();
+	struct engine *cpu = device_engine_open(&f32, NULL, "cpu"),
+		      *gpu = device_engine_open(&f32, NULL, "cuda");
+	struct engine_request r = device_engine_request(&expected, ids, 25, 30);
+	r.logprobs = true;
+	r.n_top_logprobs = ENGINE_LOGPROBS_MAX;
+	device_engine_ask(cpu, &r, &expected);
+	r.arg = memset(&got, 0, sizeof(got));
+	device_engine_ask(gpu, &r, &got);
+	EXPECT_EQUAL(got.n_logprobs, 30 * (1 + ENGINE_LOGPROBS_MAX));
+	EXPECT(same(&got, &expected) && same_logprobs(&got, &expected));
+	engine_device(gpu, &device);
+	/* The prompt, one step to warm up, one that is captured. */
+	EXPECT_EQUAL(device.graph_misses, 3);
+	EXPECT_EQUAL(device.graph_hits, 30 - 3);
+	engine_free(cpu);
+	engine_free(gpu);
+}
+
+/* Two of six want them, and there are too few blocks for all. */
+KERNEL_TEST(log_probabilities_beside_others_and_preempted_are_the_processors)
+{
+	struct engine_options o = {.kv_blocks = 17, .context_tok = 200};
+	static struct device_answer got[N_REQUESTS], expected[N_REQUESTS];
+	struct engine_request r[N_REQUESTS];
+	struct engine_device device;
+	struct engine_stats stats;
+	struct err err = {""};
+
+	fill_ids();
+	struct engine *cpu = device_engine_open(&f32, NULL, "cpu"),
+		      *gpu = device_engine_open(&f32, &o, "cuda");
+	for (uint32_t i = 0; i < N_REQUESTS; i++) {
+		r[i] = device_engine_request(&got[i], ids + i, 20 + 11 * i, 30);
+		r[i].logprobs = i == 1 || i == 4;
+		r[i].n_top_logprobs = i == 4 ? 3 : 0;
+		EXPECT_EQUAL(device_engine_submit(gpu, &r[i], &got[i], &err), 0);
+	}
+	for (uint32_t i = 0; i < N_REQUESTS; i++) {
+		r[i].arg = memset(&expected[i], 0, sizeof(expected[i]));
+		device_engine_ask(cpu, &r[i], &expected[i]);
+		device_engine_wait(&got[i]);
+		EXPECT(same(&got[i], &expected[i]) && same_logprobs(&got[i], &expected[i]));
+		EXPECT_EQUAL(got[i].n_logprobs, i == 1 ? 30 : i == 4 ? 4 * 30 : 0);
+	}
+	engine_stats(gpu, &stats);
+	EXPECT(stats.preemptions > 0);
+	engine_device(gpu, &device);
+	EXPECT(device.graph_hits > 0);
 	engine_free(cpu);
 	engine_free(gpu);
 }

@@ -22,6 +22,7 @@ KERNEL_TEST(a_fault_ends_all_requests_with_its_reason_and_a_reload_recovers)
 	simt_fail_launch(60, cudaErrorIllegalAddress);
 	for (uint32_t i = 0; i < 3; i++) {
 		r = device_engine_request(&answers[i], ids + i, 8, 100);
+		r.logprobs = i > 0;
 		EXPECT_EQUAL(device_engine_submit(e, &r, &answers[i], &err), 0);
 	}
 	for (uint32_t i = 0; i < 3; i++) {

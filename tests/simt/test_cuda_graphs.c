@@ -12,6 +12,7 @@
 
 #include "engine/backend.h"
 #include "engine/cuda/context.h"
+#include "engine/sampler.h"
 #include "tests/simt/cuda_calls.h"
 #include "tests/simt/device_models.h"
 #include "tests/simt/include/simt.h"
@@ -19,6 +20,7 @@
 static const struct tiny_llama bf16 = {.type = TENSOR_BF16, .n_layers = 1};
 static const struct engine_sampling greedy = {.top_p = 1};
 static const uint32_t ids[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+static const struct sampler_asked asked = {.n_top = 3};
 
 /* ---- graphs that fail ---- */
 
@@ -100,7 +102,7 @@ static uint64_t replays_after(struct device_models *d, uint32_t n)
 
 	for (uint32_t k = 0; k < n; k++) {
 		run[k] = device_models_run(ids, 0, 10, k, 1);
-		pick[k] = (struct model_pick){.slot = k, .how = greedy};
+		pick[k] = (struct model_pick){.slot = k, .how = greedy, .asked = d->asked};
 	}
 	for (uint32_t i = 0; i < 5; i++) {
 		EXPECT_EQUAL(model_begin(d->gpu, run, n, pick, &err), 0);
@@ -141,6 +143,25 @@ KERNEL_TEST(one_size_whose_graph_fails_leaves_the_others_theirs_and_a_second_one
 	EXPECT_EQUAL(replays_after(&d, 2), 0);
 	device_models_close(&d);
 	cuda_calls_succeed();
+}
+
+KERNEL_TEST(a_graph_with_facts_that_fails_leaves_the_one_without)
+{
+	CUDA_CALLS_ONCE;
+	struct device_models d;
+	struct err err = {""};
+
+	EXPECT_EQUAL(device_models_try(&d, &bf16, NULL, &err), 0);
+	d.asked = &asked;
+	cuda_calls_fail(0, "cudaGraphInstantiate");
+	EXPECT_EQUAL(replays_after(&d, 1), 0);
+	EXPECT(cuda_calls_succeed());
+	d.asked = NULL;
+	EXPECT_EQUAL(replays_after(&d, 1), 2);
+	d.asked = &asked;
+	EXPECT_EQUAL(replays_after(&d, 1), 2);
+	EXPECT_EQUAL(replays_after(&d, 4), 4);
+	device_models_close(&d);
 }
 
 /* Of a step that is captured, of any other it is the step's fault. */
@@ -223,8 +244,9 @@ KERNEL_TEST(what_lies_between_the_launches_of_two_steps_is_a_gap)
 	device_models_close(&d);
 }
 
-/* Kernels that a step of n single tokens takes, issued one by one. */
-static unsigned launches_of_step(const struct tiny_llama *file, bool fp8, uint32_t n)
+/* Kernels that a step of n single tokens takes, issued one by one. The last row asks, if any. */
+static unsigned launches_of_step(
+	const struct tiny_llama *file, bool fp8, uint32_t n, const struct sampler_asked *last)
 {
 	struct device_models d;
 	struct model_options o = {.fp8 = fp8};
@@ -238,7 +260,9 @@ static unsigned launches_of_step(const struct tiny_llama *file, bool fp8, uint32
 		run[k] = device_models_run(&ids[k], 0, 1, k, 1);
 		pick[k] = (struct model_pick){.slot = k, .how = greedy};
 	}
+	pick[n - 1].asked = last;
 	unsigned long long before = simt_launches();
+	cuda_calls_to_host = 0;
 	EXPECT_EQUAL(model_begin(d.gpu, run, n, pick, &err), 0);
 	EXPECT_EQUAL(model_finish(d.gpu, result, &err), 0);
 	unsigned launches = (unsigned)(simt_launches() - before);
@@ -268,8 +292,18 @@ KERNEL_TEST(a_layer_takes_as_many_launches_as_is_said)
 		struct tiny_llama one = {.type = cases[i].type, .n_layers = 1}, two = one;
 
 		two.n_layers = 2;
-		EXPECT_EQUAL(launches_of_step(&two, cases[i].fp8, cases[i].n_rows) -
-				     launches_of_step(&one, cases[i].fp8, cases[i].n_rows),
+		EXPECT_EQUAL(launches_of_step(&two, cases[i].fp8, cases[i].n_rows, NULL) -
+				     launches_of_step(&one, cases[i].fp8, cases[i].n_rows, NULL),
 			cases[i].launches);
 	}
+}
+
+KERNEL_TEST(who_asks_costs_two_launches_and_some_bytes_a_row_and_nobody_else_pays_for_it)
+{
+	CUDA_CALLS_ONCE;
+	unsigned without = launches_of_step(&bf16, false, 5, NULL);
+
+	EXPECT_EQUAL(cuda_calls_to_host, 5 * sizeof(uint32_t));
+	EXPECT_EQUAL(launches_of_step(&bf16, false, 5, &asked), without + 2);
+	EXPECT_EQUAL(cuda_calls_to_host, 5 * (sizeof(uint32_t) + sizeof(struct sampler_facts)));
 }

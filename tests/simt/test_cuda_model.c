@@ -260,7 +260,7 @@ KERNEL_TEST(replayed_steps_pick_the_same_tokens_as_issued_ones)
 		model_device_stats(d.gpu, &after);
 		/* The first two of a size are issued, the second of them into a graph. */
 		EXPECT_EQUAL(after.graph_hits - before.graph_hits, 37);
-		d.picky = true;
+		d.whole = true;
 		device_models_answer(&d, d.gpu, ids, 30, 8, &greedy, false, issued, 40);
 		model_device_stats(d.gpu, &before);
 		EXPECT_EQUAL(before.graph_hits, after.graph_hits);
@@ -286,15 +286,16 @@ KERNEL_TEST(sampled_tokens_are_those_of_the_processor_for_the_same_logits)
 				.min_p = k % 4 == 1 ? 0.02f : 0,
 				.seed = 77 + k},
 			.position = 12,
-			.wants_logits = true,
 		};
 		struct model_result result;
 		struct err err = {""};
 
+		float *logits = device_models_logits(&d, d.gpu, &run, 1);
 		EXPECT(model_begin(d.gpu, &run, 1, &pick, &err) == 0);
 		EXPECT(model_finish(d.gpu, &result, &err) == 0);
-		EXPECT_EQUAL(
-			result.id, sampler_pick(sampler, result.logits, &pick.how, pick.position));
+		EXPECT(result.logits == NULL && result.facts == NULL);
+		EXPECT_EQUAL(result.id, sampler_pick(sampler, logits, &pick.how, pick.position));
+		free(logits);
 	}
 	sampler_free(sampler);
 	device_models_close(&d);
@@ -329,20 +330,18 @@ KERNEL_TEST(penalties_and_biases_are_held_against_what_was_said)
 			.history = &history,
 			.slot = 3,
 			.fresh = i == 0,
-			.wants_logits = i % 2 == 0, /* the others are replayed */
 		};
 		struct model_result result;
 		struct err err = {""};
 
 		EXPECT(model_begin(d.gpu, &run, 1, &pick, &err) == 0);
 		EXPECT(model_finish(d.gpu, &result, &err) == 0);
-		float *own = device_models_logits(&d, d.cpu, &run, 1);
-		float *logits = result.logits ? result.logits : own;
+		float *logits = device_models_logits(&d, d.gpu, &run, 1);
 		history.n_tok = 12 + i;
 		sampler_adjust(sampler, logits, &how, &history);
 		EXPECT_EQUAL(result.id, sampler_pick(sampler, logits, &how, 12 + i));
 		said[12 + i] = result.id;
-		free(own);
+		free(logits);
 	}
 	sampler_free(sampler);
 	device_models_close(&d);

@@ -20,7 +20,7 @@ struct bench {
 	struct engine_sampling how[MAX_ROWS];
 	uint32_t picked[MAX_ROWS], *device_picked;
 	uint32_t next[MAX_ROWS], *device_next;
-	struct sample_facts facts[MAX_ROWS], *device_facts;
+	struct sampler_facts facts[MAX_ROWS], *device_facts;
 	uint32_t n_control, n_ends;
 	uint32_t control[8], ends[8];
 	uint32_t n_processors;
@@ -382,7 +382,7 @@ KERNEL_TEST(penalties_and_biases_follow_the_text_without_the_host)
 
 static void check_facts(struct bench *b, uint32_t i)
 {
-	const struct sample_facts *f = &b->facts[i];
+	const struct sampler_facts *f = &b->facts[i];
 	const float *x = row_of(b, i);
 	const struct sampler_asked asked = {
 		b->rows[i].n_top, b->rows[i].n_candidates, b->rows[i].candidates};
@@ -390,8 +390,8 @@ static void check_facts(struct bench *b, uint32_t i)
 
 	sampler_look(b->cpu, x, &asked, &want);
 	EXPECT_EQUAL(f->best_id, want.best_id);
-	EXPECT_EQUAL(f->total, want.mass.total);
-	EXPECT(f->best == want.mass.best);
+	EXPECT_EQUAL(f->mass.total, want.mass.total);
+	EXPECT(f->mass.best == want.mass.best);
 	EXPECT_EQUAL(f->n_top, want.n_top);
 	for (uint32_t k = 0; k < want.n_top; k++) {
 		EXPECT_EQUAL(f->top_ids[k], want.top_ids[k]);
@@ -435,6 +435,40 @@ KERNEL_TEST(facts_are_those_of_the_models_own_logits)
 {
 	compare_facts(7, 10);
 	compare_facts(3001, rounds_of(4, 300));
+}
+
+KERNEL_TEST(rows_without_an_end_or_without_a_number_have_no_mass)
+{
+	struct bench *b = bench_new(300);
+
+	b->n_rows = 5;
+	b->n_processors = 8;
+	for (uint32_t i = 0; i < b->n_rows; i++) {
+		float *x = row_of(b, i);
+
+		for (uint32_t k = 0; k < 300; k++)
+			x[k] = i == 1 ? NAN : i == 2 ? (float)(k % 7) : -INFINITY;
+		if (i == 2)
+			x[250] = INFINITY;
+		if (i == 3)
+			x[250] = -3;
+		b->how[i] = (struct engine_sampling){.top_p = 1};
+		b->rows[i] = sample_row_of(&b->how[i], 0, SAMPLE_NONE, false, false);
+		b->rows[i].flags |= i < 4 ? SAMPLE_FACTS : 0;
+		b->rows[i].n_top = ENGINE_LOGPROBS_MAX;
+		b->rows[i].n_candidates = 1;
+		b->rows[i].candidates[0] = 250;
+	}
+	b->facts[4].best_id = 12345;
+	EXPECT_CUDA(cudaMemcpy(b->device_facts, b->facts, sizeof b->facts, cudaMemcpyHostToDevice));
+	run(b, true);
+	for (uint32_t i = 0; i < 4; i++)
+		check_facts(b, i);
+	EXPECT_EQUAL(b->facts[0].mass.total + b->facts[1].mass.total + b->facts[2].mass.total, 0);
+	EXPECT_EQUAL(b->facts[3].mass.total, CHANCE_ONE);
+	EXPECT_EQUAL(b->facts[3].n_top, 1);
+	EXPECT_EQUAL(b->facts[4].best_id, 12345); /* nobody asked */
+	bench_free(b);
 }
 
 /* ---- graphs ---- */
