@@ -7,10 +7,10 @@
  * samples has two: step N + 1 is planned and begun while N
  * is still under way, with the tokens that N will pick, and N is finished and its tokens looked at
  * while N + 1 runs. A sequence of which N + 1 computes something may turn out to be over; its place
- * in N + 1 is then empty, and what was computed for it is nobody's. Three kinds cannot run ahead:
- * JSON, where the next mask follows from the token; those whose candidates are not known, as it
- * decides whether the next position is looked at; and those at their last token, which have nothing
- * more to compute. They take part in every second step.
+ * in N + 1 is then empty, and what was computed for it is nobody's. Two kinds cannot run ahead:
+ * JSON, where the next mask follows from the token, and those at their last token, which have
+ * nothing more to compute. They take part in every second step. A judge whose candidates are not
+ * known yet asks at each position as if it were the one; the last time it asks is for nothing.
  *
  * Everything that changes a sequence or calls its owner happens on the worker thread, one sequence
  * after the other, in order of arrival.
@@ -208,7 +208,7 @@ static void note_begun(struct sched *s, uint32_t n, struct flight *f)
 
 		q->n_ahead++;
 		q->pick = i;
-		q->waits = q->json || seq_is_judged(q) || q->n_tok + q->n_ahead == q->max_tok;
+		q->waits = q->json || q->n_tok + q->n_ahead == q->max_tok;
 	}
 	s->n_flights++;
 	s->stats.steps++;
