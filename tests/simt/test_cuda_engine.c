@@ -224,6 +224,7 @@ KERNEL_TEST(probabilities_of_candidates_are_the_processors)
 {
 	static const char *const words[] = {"A", "Z"};
 	static struct device_answer got, expected;
+	struct engine_device device;
 
 	fill_ids();
 	struct engine *cpu = device_engine_open(&f32, NULL, "cpu"),
@@ -243,6 +244,10 @@ KERNEL_TEST(probabilities_of_candidates_are_the_processors)
 	r.arg = memset(&got, 0, sizeof(got));
 	device_engine_ask(gpu, &r, &got);
 	EXPECT(same(&got, &expected));
+	engine_device(gpu, &device);
+	/* The prompt; the step behind it, which asks for nothing; two that do not ask. */
+	EXPECT_EQUAL(device.graph_misses, 1 + 1 + 2);
+	EXPECT_EQUAL(device.graph_hits, 12 - 4);
 	for (int i = 0; i < 2; i++)
 		EXPECT((isnan(got.candidate_p[i]) && isnan(expected.candidate_p[i])) ||
 			fabsf(got.candidate_p[i] - expected.candidate_p[i]) < 1e-5f);
