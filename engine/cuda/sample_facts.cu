@@ -14,34 +14,47 @@ static __device__ bool asks(const struct sample_row *row)
 	return (row->flags & (SAMPLE_ROW | SAMPLE_FACTS)) == (SAMPLE_ROW | SAMPLE_FACTS);
 }
 
+/* What a thread has to offer; 0: none that is a choice. */
+struct best_two {
+	uint64_t first, second;
+};
+
 /* The greatest of a thread's keys that are below `bound`. The keys are those of logits, or ready
- * made; 0 when there is none that is a choice. */
-static __device__ uint64_t best_below(
+ * made. */
+static __device__ struct best_two best_below(
 	const float *logits, const uint64_t *keys, uint32_t from, uint32_t to, uint64_t bound)
 {
-	uint64_t best = 0;
+	struct best_two best = {0, 0};
 
 	for (uint32_t i = from + threadIdx.x; i < to; i += SAMPLE_THREADS) {
 		uint64_t key = keys ? keys[i] : chance_key(logits[i], i);
 
-		best = key < bound ? max(best, key) : best;
+		key = key < bound && key >> 32 ? key : 0;
+		best.second = max(best.second, min(best.first, key));
+		best.first = max(best.first, key);
 	}
-	return best >> 32 ? best : 0;
+	return best;
 }
 
 /* Writes down the n greatest keys of [from, to), greatest first; the rest of out[n] is 0. Each
- * thread holds its best one; who has given the block's best looks for its next. */
+ * thread holds its best two; who has given both to the block looks for its next. In a large batch
+ * a thread has hundreds of keys, all others wait while it looks, and of the block's 20 best few
+ * threads have more than one, so two make that rare. */
 static __device__ void find_greatest(const float *logits, const uint64_t *keys, uint32_t from,
 	uint32_t to, uint32_t n, uint64_t *out)
 {
-	uint64_t mine = best_below(logits, keys, from, to, ~(uint64_t)0);
+	struct best_two mine = best_below(logits, keys, from, to, ~(uint64_t)0);
 
 	for (uint32_t i = 0; i < n; i++) {
-		uint64_t best = sample_block_max(mine);
+		uint64_t best = sample_block_max(mine.first);
 
 		if (threadIdx.x == 0)
 			out[i] = best;
-		if (best > 0 && best == mine)
+		if (best == 0 || best != mine.first)
+			continue;
+		mine.first = mine.second;
+		mine.second = 0;
+		if (mine.first == 0)
 			mine = best_below(logits, keys, from, to, best);
 	}
 }

@@ -437,6 +437,32 @@ KERNEL_TEST(facts_are_those_of_the_models_own_logits)
 	compare_facts(3001, rounds_of(4, 300));
 }
 
+/* Where the greatest lie together, in what one thread looks at, and in one chunk of several. */
+KERNEL_TEST(the_greatest_are_found_wherever_they_lie)
+{
+	static const uint32_t apart[] = {256, 1, 128, 500};
+	struct bench *b = bench_new(3001);
+
+	for (uint32_t processors = 1; processors < 100; processors += 60) {
+		b->n_rows = 4;
+		b->n_processors = processors;
+		for (uint32_t i = 0; i < b->n_rows; i++) {
+			for (uint32_t k = 0; k < b->n_vocab; k++)
+				row_of(b, i)[k] = kernel_test_random_float();
+			for (uint32_t k = 0; k < 24 && 77 + k * apart[i] < b->n_vocab; k++)
+				row_of(b, i)[77 + k * apart[i]] = 10 + (float)(k * 7 % 24);
+			b->how[i] = (struct engine_sampling){.top_p = 1};
+			b->rows[i] = sample_row_of(&b->how[i], 0, SAMPLE_NONE, false, false);
+			b->rows[i].flags |= SAMPLE_FACTS;
+			b->rows[i].n_top = ENGINE_LOGPROBS_MAX - i;
+		}
+		run(b, true);
+		for (uint32_t i = 0; i < b->n_rows; i++)
+			check_facts(b, i);
+	}
+	bench_free(b);
+}
+
 KERNEL_TEST(rows_without_an_end_or_without_a_number_have_no_mass)
 {
 	struct bench *b = bench_new(300);
