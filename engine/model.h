@@ -37,8 +37,11 @@ struct model_options {
 	uint32_t gpu;                  /* number of the device, of a back end that has devices */
 	bool fp8, kv_fp8;    /* weights; KV rows: as E4M3, of a back end and device that can */
 	double memory_share; /* of the device's free memory that may be taken; 0: as below */
-	uint32_t max_rows;   /* most rows in one batch */
-	uint32_t max_runs;   /* most runs in one batch; 0: max_rows */
+	/* KB of a matrix that a device may have in its cache before its product: measured by
+	 * tools/bench_gpu.c. 0: what is thought best for the device; < 0: none. */
+	int32_t ahead_kb;
+	uint32_t max_rows; /* most rows in one batch */
+	uint32_t max_runs; /* most runs in one batch; 0: max_rows */
 	uint32_t max_logit_rows;
 	uint32_t context_tok; /* the longest sequence; 0: what the file was trained for */
 	uint32_t kv_blocks;   /* blocks of the KV pool */

@@ -17,8 +17,10 @@ BENCH = """#!/bin/sh
 case "$*" in *-f*) echo "bench-gpu: it broke" >&2; exit 1 ;; esac
 echo "GPU 0: not to be shown again"
 echo "BF16: 8.03 G parameters, 16.06 GB, loaded in 1.50 s (10.7 GB/s), KV pool of 1 tokens"
+case "$*" in *"-d -a0"*) echo "  both options"; esac
 echo "decode 1          206.0 tok/s     4.860 ms/step  limit     3.547 ms (bandwidth)   73.0 %"
-grep -q Q4_K "$3" && exec sleep 100
+for file; do :; done
+grep -q Q4_K "$file" && exec sleep 100
 echo "  gaps between 32 steps: median 0.50 %, largest 0.75 % of the step"
 """
 RANDOM = '#!/bin/sh\n[ "$1 $2" = "8b Q8_0" ] && exit 1\necho "$2" >"$3"\n'
@@ -64,8 +66,9 @@ def a_part_that_fails_or_hangs_leaves_the_others(source, folder):
 
 
 def all_parts_that_work_are_a_good_verdict(source, folder):
-    rc, said, _ = run(source, folder, {"good": GOOD}, "8b:BF16 1b:BF16")
+    rc, said, _ = run(source, folder, {"good": GOOD}, "8b:BF16 1b:BF16 1b:BF16:-d:-a0")
     assert rc == 0, rc
+    assert "== 1b BF16 -d -a0\n" in said and said.count("both options") == 1
     assert "| 1b BF16 |" in said and "ended after" in said
 
 

@@ -14,12 +14,15 @@
  * arithmetic, whichever is longer; that of prefill is the arithmetic at the measured dense rate. In
  * e4m3 a card can do twice that rate; the limit shown is that of bf16 all the same.
  *
- * usage: bench-gpu [-g GPU] [-f] [-k] [-s] [-c CONTEXT] [-r STEPS] FILE.gguf
+ * usage: bench-gpu [-g GPU] [-f] [-k] [-s] [-d] [-a KB] [-c CONTEXT] [-r STEPS] FILE.gguf
  *        bench-gpu -m [-g GPU]
  *
  *   -m  only the machine: copy bandwidth, dense product
  *   -f  weights as FP8   -k  keys and values as FP8
  *   -s  small: batches up to 8, prefill of 64 tokens (for trying it in the emulator)
+ *   -d  only decoding, with 1 and with 8 sequences
+ *   -a  KB of a matrix to be asked into the L2 cache before its product, in steps of few rows; 0:
+ *       none. Without it what the engine thinks best for the card
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,13 +42,15 @@
 #define MAX_PREFILL 8192
 #define MAX_CONTEXT 16384
 #define MAX_STEPS 1000
+#define MAX_AHEAD_KB (1 << 20)
 
 static const uint32_t batches[] = {1, 8, 32, 64, 128, 256};
 static const uint32_t prefills[] = {512, 8192};
 
 struct bench {
 	uint32_t gpu, context_tok, n_steps;
-	bool small, fp8, kv_fp8;
+	bool small, few, fp8, kv_fp8;
+	int32_t ahead_kb;   /* as struct model_options has it */
 	double copy, dense; /* bytes, operations a second */
 	struct gguf *gguf;
 	struct model *model;
@@ -163,9 +168,11 @@ static void measure_machine(struct bench *b)
 	cudaDriverGetVersion(&driver);
 	b->copy = measure_copy(&c, memory.base, copied, e);
 	b->dense = measure_dense(&c, memory.base, n, e);
-	printf("GPU %u: %s, compute capability %u.%u, %.1f GB, driver for CUDA %d.%d\n", b->gpu,
-		c.name, c.major, c.minor, (double)c.memory_bytes * 1e-9, driver / 1000,
-		driver % 1000 / 10);
+	printf("GPU %u: %s, compute capability %u.%u, %.1f GB, L2 cache of %.1f MB, driver for "
+	       "CUDA "
+	       "%d.%d\n",
+		b->gpu, c.name, c.major, c.minor, (double)c.memory_bytes * 1e-9,
+		(double)c.l2_bytes * 0x1p-20, driver / 1000, driver % 1000 / 10);
 	printf("copy: %.0f GB/s read and written; dense bf16 product: %.1f TFLOP/s\n",
 		b->copy * 1e-9, b->dense * 1e-12);
 	cudaEventDestroy(e[0]);
@@ -197,12 +204,12 @@ static void count_weights(struct bench *b)
 
 static uint32_t largest_batch(const struct bench *b)
 {
-	return b->small ? 8 : MAX_BATCH;
+	return b->small || b->few ? 8 : MAX_BATCH;
 }
 
 static uint32_t largest_prefill(const struct bench *b)
 {
-	return b->small ? 64 : MAX_PREFILL;
+	return b->small || b->few ? 64 : MAX_PREFILL;
 }
 
 static void open_model(struct bench *b, const char *path)
@@ -211,6 +218,7 @@ static void open_model(struct bench *b, const char *path)
 		.gpu = b->gpu,
 		.fp8 = b->fp8,
 		.kv_fp8 = b->kv_fp8,
+		.ahead_kb = b->ahead_kb,
 		.n_threads = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN),
 		.max_rows = largest_prefill(b),
 		.max_runs = largest_batch(b),
@@ -380,7 +388,8 @@ static void report_graphs(const struct bench *b)
 
 static int usage(void)
 {
-	fputs("usage: bench-gpu [-g GPU] [-f] [-k] [-s] [-c CONTEXT] [-r STEPS] FILE.gguf\n"
+	fputs("usage: bench-gpu [-g GPU] [-f] [-k] [-s] [-d] [-a KB] [-c CONTEXT] [-r STEPS] "
+	      "FILE.gguf\n"
 	      "       bench-gpu -m [-g GPU]\n",
 		stderr);
 	return 2;
@@ -395,18 +404,31 @@ static bool read_number(const char *text, uint32_t max, uint32_t *out)
 	return *text && !*end && n <= max;
 }
 
+static bool read_ahead(const char *text, int32_t *out)
+{
+	uint32_t kb = 0;
+	bool ok = read_number(text, MAX_AHEAD_KB, &kb);
+
+	*out = kb > 0 ? (int32_t)kb : -1;
+	return ok;
+}
+
 int main(int argc, char **argv)
 {
 	static struct bench b = {.context_tok = 512, .n_steps = 32};
 	bool machine = false, ok = true;
 
-	for (int c; (c = getopt(argc, argv, "g:fksmc:r:")) != -1;) {
+	for (int c; (c = getopt(argc, argv, "g:fksdma:c:r:")) != -1;) {
 		if (c == 'g')
 			ok = ok && read_number(optarg, 63, &b.gpu);
 		else if (c == 'c')
 			ok = ok && read_number(optarg, MAX_CONTEXT, &b.context_tok);
 		else if (c == 'r')
 			ok = ok && read_number(optarg, MAX_STEPS, &b.n_steps) && b.n_steps > 0;
+		else if (c == 'a')
+			ok = ok && read_ahead(optarg, &b.ahead_kb);
+		else if (c == 'd')
+			b.few = true;
 		else if (c == 'f')
 			b.fp8 = true;
 		else if (c == 'k')
@@ -431,7 +453,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < sizeof(prefills) / sizeof(prefills[0]); i++)
 		if (prefills[i] <= largest_prefill(&b))
 			measure_prefill(&b, prefills[i]);
-	if (b.small)
+	if (b.small && !b.few)
 		measure_prefill(&b, largest_prefill(&b));
 	report_graphs(&b);
 	model_free(b.model);

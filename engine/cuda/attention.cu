@@ -261,6 +261,7 @@ int attention_run(const struct attention_step *s, const struct cuda_kv *kv, cons
 	a.group = z.group;
 	a.n_parts = z.n_parts;
 	a.n_rows = s->n_rows;
+	a.ahead = s->ahead;
 	if (!fast(shape))
 		return attention_plain(&a, shape->act, stream);
 	uint32_t single =

@@ -60,6 +60,7 @@ struct attention_step {
 	bool decode;
 	uint32_t n_rows, n_runs; /* as launched, with padding */
 	void *workspace;         /* of attention_workspace_bytes() */
+	struct cuda_ahead ahead; /* of each attention_run() */
 };
 
 /* The plan of a step, into its workspace. It holds until the next one. One small kernel. */

@@ -14,6 +14,7 @@
  * next launch, and no second kernel is needed. Sums are added in the order of items and warps,
  * whichever ends last.
  */
+#include "engine/cuda/ahead_device.h"
 #include "engine/cuda/attention_device.h"
 
 #define STAGES 2
@@ -330,6 +331,7 @@ template <class T>
 static __global__ void __launch_bounds__(T::WARPS * 32, T::BLOCKS)
 	decode_kernel(struct attention_args a)
 {
+	ahead_load_weights_by_all(a.ahead);
 	device_begin();
 	DEVICE_SHARED(uint8_t, shared);
 	uint8_t *q_rows = shared, *parts = shared + T::Q_BYTES;

@@ -63,6 +63,7 @@ struct attention_args {
 	const void *q;
 	size_t ld_q;
 	uint32_t n_heads, group, n_parts, n_rows;
+	struct cuda_ahead ahead; /* of the kernel for runs of one row, and of the plain one */
 };
 
 /* Query vectors of a prefill tile: what attention_prefill.cu is compiled for. */

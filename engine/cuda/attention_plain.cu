@@ -6,6 +6,7 @@
  * A block takes a row and a query head; a warp takes every fourth position, its lanes the columns
  * of it, and keeps a running softmax; the warps' are added up at the end.
  */
+#include "engine/cuda/ahead_device.h"
 #include "engine/cuda/attention_parts.h"
 #include "engine/cuda/device.h"
 #include "engine/cuda/rows_device.h"
@@ -51,6 +52,7 @@ static __device__ void walk(const struct attention_args *a, const uint32_t *bloc
 template <enum cuda_type ACT, enum cuda_type KV>
 static __global__ void __launch_bounds__(WARPS * 32) plain_kernel(struct attention_args a)
 {
+	ahead_load_weights_by_all(a.ahead);
 	device_begin();
 	__shared__ float largest[WARPS], sums[WARPS], outs[WARPS][ATTENTION_MAX_HEAD_DIM];
 	uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, dim = a.kv.head_dim;

@@ -188,6 +188,7 @@ static int describe(struct cuda_context *c, struct err *err)
 	c->minor = (uint32_t)p.minor;
 	c->n_sm = (uint32_t)p.multiProcessorCount;
 	c->memory_bytes = p.totalGlobalMem;
+	c->l2_bytes = (size_t)p.l2CacheSize;
 	if (p.major < LEAST_MAJOR)
 		return err_set(err, -ENOTSUP,
 			"GPU %d (%s) has compute capability %d.%d, and %d.0 is the least that is "

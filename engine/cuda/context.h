@@ -28,6 +28,7 @@ struct cuda_context {
 	uint32_t major, minor; /* of its compute capability */
 	uint32_t n_sm;
 	size_t memory_bytes; /* of the device */
+	size_t l2_bytes;     /* of its L2 cache */
 	cudaStream_t stream; /* the tenant's own, in which all its work stands */
 	cublasLtHandle_t blas;
 	bool capturing; /* the tenant's word: its stream is being captured */

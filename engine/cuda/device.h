@@ -13,7 +13,9 @@
  *       the first statement of every kernel (tests/check_kernels.py): waits until all that was
  *       launched before has ended. Before it a kernel may only declare, and call functions named
  *       load_weights(), which read what no launch writes while the model computes: weights; the
- *       host has waited for whoever wrote them. The emulator holds them to that. Blocks may be put
+ *       host has waited for whoever wrote them. The emulator holds them to that. Blocks that do
+ *       nothing else may end there (ahead_device.h), others not: at least one of a launch waits,
+ *       so that the launch is not over before the ones before it. Blocks may be put
  *       in place before that (programmatic dependent launch, sm_90 and later), which hides the time
  *       of a launch. Nothing here lets the next kernel begin before this one's blocks end: its
  *       blocks would take the room of the rest.
@@ -40,6 +42,10 @@
  *   cp_async_commit()        what this thread has begun becomes a group
  *   cp_async_wait<N>()       until all but the last N groups of this thread have arrived; others
  *                            see them after a barrier
+ *   device_ask(from, bytes)  all lanes of a warp: bytes of global memory are to come into the L2
+ *                            cache, both multiples of 16. Nobody waits for them, not even the end
+ *                            of the kernel, and no number depends on it. Only of weights: the
+ *                            emulator holds it to that, and to memory that there is.
  *
  * Tensor cores: all 32 lanes, converged. Group g = lane / 4, place p = lane % 4.
  *
@@ -239,6 +245,21 @@ static __device__ __forceinline__ void cp_async_commit(void)
 template <int N> static __device__ __forceinline__ void cp_async_wait(void)
 {
 	asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+
+static __device__ __forceinline__ void device_ask(const void *from, uint32_t bytes)
+{
+#	if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+	if (threadIdx.x % 32 == 0)
+		asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(
+				     __cvta_generic_to_global(from)),
+			"r"(bytes));
+#	else
+	const uint32_t line = 128;
+	const char *p = static_cast<const char *>(from);
+	for (uint32_t at = threadIdx.x % 32 * line; at < bytes; at += 32 * line)
+		asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(p + at)));
+#	endif
 }
 
 /* ---- tensor cores ---- */

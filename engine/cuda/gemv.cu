@@ -10,13 +10,15 @@
  * F32 has no such instruction: there a warp has two weight rows, and lanes add up.
  */
 #include "engine/cuda/gemv.h"
+#include "engine/cuda/ahead_device.h"
 #include "engine/cuda/next_device.h"
 #include "engine/cuda/product_device.h"
 #include "engine/cuda/rows_device.h"
 
 #define WARPS 8
 #define THREADS (32 * WARPS)
-#define UNITS 4 /* of 64 bytes of a row, in a piece */
+#define BLOCKS 2 /* of a multiprocessor, at least */
+#define UNITS 4  /* of 64 bytes of a row, in a piece */
 
 struct rows_of {
 	const uint8_t *w, *x;
@@ -84,8 +86,8 @@ static __device__ __forceinline__ void put_gated(
 /* GATED: a tile are 8 rows of the gate and the same of up, which lie o.rows behind them, and what
  * is put down is f(gate) * up. */
 template <enum cuda_type TYPE, bool GATED>
-__global__ void __launch_bounds__(THREADS, 2)
-	gemv(rows_of m, cuda_product_out o, enum rows_gate kind)
+__global__ void __launch_bounds__(THREADS, BLOCKS)
+	gemv(rows_of m, cuda_product_out o, enum rows_gate kind, cuda_ahead ahead, uint32_t at_once)
 {
 	DEVICE_SHARED(float, shared);
 	unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4;
@@ -116,6 +118,7 @@ __global__ void __launch_bounds__(THREADS, 2)
 			multiply<TYPE>(acc, a1, b1);
 		}
 	}
+	ahead_load_weights_by_last(ahead, at_once);
 	device_let_next();
 	if (TYPE == CUDA_TYPE_E4M3) {
 		uint32_t i = lane % 4 * 2;
@@ -140,11 +143,12 @@ static int launch(rows_of m, const cuda_product *p, const cuda_product_out &o, c
 {
 	uint32_t n_tiles = GATED ? (o.rows + 7) / 8 : (o.rows + 15) / 16;
 	uint32_t n_pieces = static_cast<uint32_t>((m.row_bytes + 64 * UNITS - 1) / (64 * UNITS));
-	uint32_t parts = cuda_product_parts(n_tiles, 128, 2 * p->n_sm, n_pieces, WARPS);
+	uint32_t at_once = BLOCKS * p->n_sm;
+	uint32_t parts = cuda_product_parts(n_tiles, 128, at_once, n_pieces, WARPS);
 
 	m.second = (GATED ? o.rows : 8) * m.row_bytes;
 	return CUDA_LAUNCH((gemv<TYPE, GATED>), dim3(n_tiles, parts), dim3(THREADS),
-		CUDA_PRODUCT_FINISH_BYTES(WARPS), stream, m, o, kind);
+		CUDA_PRODUCT_FINISH_BYTES(WARPS), stream, m, o, kind, p->ahead, at_once);
 }
 
 /* ---- F32 ---- */
@@ -152,8 +156,8 @@ static int launch(rows_of m, const cuda_product *p, const cuda_product_out &o, c
 /* A warp: weight rows 2 i and 2 i + 1 times N activation rows, of which n_rows exist. Only the
  * weights are restricted (device.h). */
 template <int N>
-__global__ void __launch_bounds__(THREADS) gemv_f32(
-	const float *__restrict__ w, const float *x, uint32_t cols, cuda_product_out o)
+__global__ void __launch_bounds__(THREADS) gemv_f32(const float *__restrict__ w, const float *x,
+	uint32_t cols, cuda_product_out o, cuda_ahead ahead, uint32_t at_once)
 {
 	device_begin();
 	unsigned lane = threadIdx.x % 32;
@@ -183,6 +187,7 @@ __global__ void __launch_bounds__(THREADS) gemv_f32(
 			}
 		}
 	}
+	ahead_load_weights_by_last(ahead, at_once);
 #pragma unroll
 	for (int i = 0; i < 2; i++)
 #pragma unroll
@@ -196,14 +201,18 @@ __global__ void __launch_bounds__(THREADS) gemv_f32(
 static int launch_f32(const void *w, uint32_t cols, const cuda_product *p, cuda_product_out o,
 	cudaStream_t stream)
 {
-	dim3 grid((o.rows + 2 * WARPS - 1) / (2 * WARPS));
+	dim3 grid((o.rows + 2 * WARPS - 1) / (2 * WARPS)), threads(THREADS);
 	const float *from = static_cast<const float *>(w), *x = static_cast<const float *>(p->x);
+	uint32_t at_once = BLOCKS * p->n_sm;
 
 	if (p->n_rows == 1)
-		return CUDA_LAUNCH(gemv_f32<1>, grid, dim3(THREADS), 0, stream, from, x, cols, o);
+		return CUDA_LAUNCH(
+			gemv_f32<1>, grid, threads, 0, stream, from, x, cols, o, p->ahead, at_once);
 	if (p->n_rows <= 4)
-		return CUDA_LAUNCH(gemv_f32<4>, grid, dim3(THREADS), 0, stream, from, x, cols, o);
-	return CUDA_LAUNCH(gemv_f32<8>, grid, dim3(THREADS), 0, stream, from, x, cols, o);
+		return CUDA_LAUNCH(
+			gemv_f32<4>, grid, threads, 0, stream, from, x, cols, o, p->ahead, at_once);
+	return CUDA_LAUNCH(
+		gemv_f32<8>, grid, threads, 0, stream, from, x, cols, o, p->ahead, at_once);
 }
 
 extern "C" int cuda_gemv(enum cuda_type type, const void *w, uint32_t rows, uint32_t cols,

@@ -12,12 +12,14 @@
  * work left over (scales, 4 sums a lane) is less than that of dp4a from 2 rows on, and at 1 row the
  * odd columns are not computed.
  */
+#include "engine/cuda/ahead_device.h"
 #include "engine/cuda/chunk_device.h"
 #include "engine/cuda/next_device.h"
 #include "engine/cuda/product_device.h"
 
 #define WARPS 8
 #define THREADS (32 * WARPS)
+#define BLOCKS 2 /* of a multiprocessor, at least */
 
 struct weights_load {
 	static __device__ __forceinline__ uint4 words(const uint8_t *p)
@@ -88,8 +90,8 @@ static __device__ __forceinline__ void multiply(const chunk_in_registers<TYPE> &
 
 /* ODD: there is more than one row of activations. Only the weights are restricted (device.h). */
 template <int TYPE, bool ODD>
-__global__ void __launch_bounds__(THREADS, 2) gemv(const uint8_t *__restrict__ w, uint32_t n_chunks,
-	const uint8_t *x, cuda_product_out o)
+__global__ void __launch_bounds__(THREADS, BLOCKS) gemv(const uint8_t *__restrict__ w,
+	uint32_t n_chunks, const uint8_t *x, cuda_product_out o, cuda_ahead ahead, uint32_t at_once)
 {
 	DEVICE_SHARED(float, shared);
 	const uint32_t chunk_x = 4 * cuda_chunk<TYPE>::STEPS * CUDA_QUANT_GROUP_BLOCK_BYTES;
@@ -112,6 +114,7 @@ __global__ void __launch_bounds__(THREADS, 2) gemv(const uint8_t *__restrict__ w
 				lane);
 		multiply<TYPE, ODD>(now, x + c * chunk_x, lane, o.n_rows, acc);
 	}
+	ahead_load_weights_by_last(ahead, at_once);
 	device_let_next();
 	cuda_product_finish<WARPS>(o, shared, acc, cuda_chunk<TYPE>::unit());
 }
@@ -122,11 +125,12 @@ static int launch(
 {
 	uint32_t chunk = 128 * cuda_chunk<TYPE>::STEPS, n_chunks = (w->cols + chunk - 1) / chunk;
 	uint32_t n_tiles = (w->rows + 15) / 16;
-	uint32_t parts = cuda_product_parts(n_tiles, 128, 2 * p->n_sm, n_chunks, WARPS);
+	uint32_t at_once = BLOCKS * p->n_sm;
+	uint32_t parts = cuda_product_parts(n_tiles, 128, at_once, n_chunks, WARPS);
 
 	return CUDA_LAUNCH((gemv<TYPE, ODD>), dim3(n_tiles, parts), dim3(THREADS),
 		CUDA_PRODUCT_FINISH_BYTES(WARPS), stream, static_cast<const uint8_t *>(w->data),
-		n_chunks, static_cast<const uint8_t *>(p->x), o);
+		n_chunks, static_cast<const uint8_t *>(p->x), o, p->ahead, at_once);
 }
 
 template <int TYPE>

@@ -67,7 +67,7 @@ static int plan_matrices(struct cuda_model *s, const struct model_options *o, st
 	return 0;
 }
 
-static size_t matrix_bytes(const struct cuda_matrix *w)
+size_t cuda_place_matrix_bytes(const struct cuda_matrix *w)
 {
 	return w->reads == CUDA_TYPE_Q8 ? cuda_quant_bytes(w->file_type, w->rows, w->cols)
 					: (size_t)w->rows * w->cols * cuda_type_bytes(w->reads);
@@ -91,7 +91,7 @@ bool cuda_place_joins(const struct cuda_matrix *a, const struct cuda_matrix *b)
 {
 	bool bias = a->bias ? b->bias == a->bias + a->rows : !b->bias;
 
-	return may_join(a, b) && b->data == a->data + matrix_bytes(a) &&
+	return may_join(a, b) && b->data == a->data + cuda_place_matrix_bytes(a) &&
 	       (!a->scale || b->scale == a->scale + a->rows) && bias;
 }
 
@@ -104,7 +104,7 @@ static void lay_group(struct cuda_memory *m, struct cuda_matrix *w, uint32_t n)
 	while (k < n && may_join(&w[k - 1], &w[k]))
 		k++;
 	for (uint32_t i = 0; i < k; i++) {
-		bytes += matrix_bytes(&w[i]);
+		bytes += cuda_place_matrix_bytes(&w[i]);
 		rows += w[i].rows;
 	}
 	uint8_t *data = cuda_memory_take(m, bytes);
@@ -113,7 +113,7 @@ static void lay_group(struct cuda_memory *m, struct cuda_matrix *w, uint32_t n)
 	for (uint32_t i = 0; i < k && data; i++) {
 		w[i].data = data + at;
 		w[i].scale = scale ? scale + row : NULL;
-		at += matrix_bytes(&w[i]);
+		at += cuda_place_matrix_bytes(&w[i]);
 		row += w[i].rows;
 	}
 	if (k < n)
@@ -222,6 +222,7 @@ int cuda_place_plan(struct cuda_model *s, const struct model_options *o, struct 
 		r = plan_vectors(s, err);
 	if (r == 0)
 		cuda_buffers_plan(s);
+	s->ahead_bytes = cuda_ahead_most(&s->context, o);
 	return r;
 }
 

@@ -54,7 +54,7 @@ static struct target target_of(struct cuda_model *s, const struct backend_produc
 
 /* As quant.h and gemv.h are told. */
 static struct cuda_product product_of(
-	const struct cuda_model *s, const struct cuda_matrix *w, const struct target *t)
+	struct cuda_model *s, const struct cuda_matrix *w, const struct target *t)
 {
 	return (struct cuda_product){
 		.x = s->issue.h,
@@ -66,6 +66,7 @@ static struct cuda_product product_of(
 		.bias = w->bias,
 		.workspace = s->buf.product_workspace,
 		.n_sm = s->context.n_sm,
+		.ahead = cuda_ahead_take(s, CUDA_ASKER_PRODUCT),
 	};
 }
 
@@ -123,7 +124,7 @@ static void run_dense(
 		cuda_stages_check(s, cuda_finish(&f, s->context.stream), "a product was finished");
 }
 
-/* Quantised weights made bf16 a piece at a time, where many rows share the work. */
+/* Quantised weights made bf16 a piece at a time, where many rows share the work; h is bf16. */
 static void run_unpacked(struct cuda_model *s, const struct cuda_quant_matrix *q, const float *bias,
 	const struct target *t)
 {
@@ -132,8 +133,6 @@ static void run_unpacked(struct cuda_model *s, const struct cuda_quant_matrix *q
 	struct cuda_matrix piece = {
 		.reads = CUDA_TYPE_BF16, .cols = q->cols, .data = s->buf.unpacked};
 
-	if (!cuda_stages_h(s, CUDA_TYPE_BF16))
-		return;
 	for (uint32_t first = 0, n; first < q->rows && !cuda_stages_is_over(s); first += n) {
 		struct target part = *t;
 
@@ -156,23 +155,26 @@ static bool is_unpacked(
 	       cuda_quant_prefers_dense(s->context.major, s->context.minor, s->issue.rows);
 }
 
-/* `rows` outputs of w, which may be more than its own: those of matrices that join it. */
-static void run_product(
-	struct cuda_model *s, const struct cuda_matrix *w, uint32_t rows, const struct target *t)
+/* `rows` outputs of w, which may be more than its own: those of matrices that join it, up to that
+ * of number `last`. */
+static void run_product(struct cuda_model *s, const struct cuda_matrix *w, uint32_t last,
+	uint32_t rows, const struct target *t)
 {
 	struct cuda_quant_matrix q = {w->file_type, rows, w->cols, w->data};
 	cudaStream_t stream = s->context.stream;
+	bool unpacked = is_unpacked(s, w, t);
 	int r;
 
-	if (is_unpacked(s, w, t))
-		return run_unpacked(s, &q, w->bias, t);
-	if (!cuda_stages_h(s, w->reads))
+	if (!cuda_stages_h(s, unpacked ? CUDA_TYPE_BF16 : w->reads))
 		return;
+	cuda_ahead_pass(s, last);
+	if (unpacked)
+		return run_unpacked(s, &q, w->bias, t);
+	if (w->reads != CUDA_TYPE_Q8 && !is_few(s, w))
+		return run_dense(s, w, rows, t);
 	struct cuda_product p = product_of(s, w, t);
 	if (w->reads == CUDA_TYPE_Q8)
 		r = cuda_quant_product(&q, &p, stream);
-	else if (!is_few(s, w))
-		return run_dense(s, w, rows, t);
 	else if (w->reads == CUDA_TYPE_E4M3)
 		r = cuda_gemv_fp8(w->data, w->scale, rows, w->cols, s->buf.h_scale, &p, stream);
 	else
@@ -196,8 +198,9 @@ void cuda_products_run_gated(struct cuda_model *s, enum rows_gate kind)
 {
 	const struct cuda_matrix *w = s->issue.gate;
 	struct target t = {s->buf.glu, s->act, w->rows, false};
-	struct cuda_product p = product_of(s, w, &t);
 
+	cuda_ahead_pass(s, (uint32_t)(w - s->matrix) + 1); /* up */
+	struct cuda_product p = product_of(s, w, &t);
 	s->issue.gate = NULL;
 	cuda_stages_check(s,
 		cuda_gemv_gated(w->reads, w->data, w->rows, w->cols, kind, &p, s->context.stream),
@@ -225,7 +228,7 @@ void cuda_products_run(struct model *m, const struct backend_product *p, uint32_
 			rows += next->rows;
 		}
 		if (!is_gated(s, &p[i], n, k == n))
-			run_product(s, w, rows, &t);
+			run_product(s, w, p[k - 1].w->number, rows, &t);
 		else if (cuda_stages_h(s, w->reads))
 			s->issue.gate = w;
 	}

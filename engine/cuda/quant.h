@@ -55,6 +55,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "engine/cuda/ahead.h"
 #include "engine/cuda/step.h"
 #include "engine/gguf.h"
 
@@ -157,6 +158,8 @@ struct cuda_product {
 	 * product: shared by products that follow each other in a stream, not by streams. */
 	void *workspace;
 	uint32_t n_sm; /* of the device */
+	/* Asked for by products of at most CUDA_QUANT_GROUP_ROWS rows, and of gemv.h. */
+	struct cuda_ahead ahead;
 };
 
 #define CUDA_PRODUCT_WORKSPACE_BYTES ((size_t)16 << 20)

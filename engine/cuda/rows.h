@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/cuda/ahead.h"
 #include "engine/cuda/step.h"
 
 #ifdef __cplusplus
@@ -46,6 +47,7 @@ struct rows_embed {
 	uint32_t n_vocab;
 	uint32_t cols; /* a multiple of the type's block */
 	float scale;   /* of every value: 1 for llama, sqrt(cols) for gemma */
+	struct cuda_ahead ahead;
 };
 
 /* x[i] = row id[i] of e, times scale; f32 [n_rows][cols]. An id >= n_vocab gives a row of zeros
@@ -63,6 +65,7 @@ struct rows_norm {
 	const float *weight;       /* [cols] */
 	float eps;
 	uint32_t n_rows, cols; /* cols <= ROWS_MAX_COLS, a multiple of 4; of 32 for Q8 */
+	struct cuda_ahead ahead;
 };
 
 #define ROWS_MAX_COLS 16384
@@ -91,6 +94,7 @@ struct rows_rope {
 		cs; /* [context][rope_dim]: cosine and sine of pair i of a position at 2i, 2i + 1 */
 	const uint32_t *pos;  /* [n_rows] < context, but for padding */
 	const uint32_t *slot; /* [n_rows] */
+	struct cuda_ahead ahead;
 };
 
 int rows_rope(const struct rows_rope *r, const struct cuda_kv *kv, cudaStream_t stream);
@@ -102,13 +106,15 @@ enum rows_gate {
 
 /* out[i][c] = f(gate[i][c]) * up[i][c]. gate and up are of type act (F32, F16, BF16), `ld` values
  * from one row to the next, which may be two halves of one matrix. cols is even; a multiple of 32
- * for Q8. out may be gate itself when the types are the same and ld == cols. */
+ * for Q8. out may be gate itself when the types are the same and ld == cols. up == NULL: the rows
+ * of gate in another type, as rows_convert() has them. */
 struct rows_glu {
 	enum rows_gate kind;
 	enum cuda_type act;
 	const void *gate, *up;
 	size_t ld;
 	uint32_t n_rows, cols;
+	struct cuda_ahead ahead;
 };
 
 int rows_glu(const struct rows_glu *g, const struct rows_out *out, cudaStream_t stream);

@@ -9,6 +9,7 @@
  * engine/quant.h; values come out as quant_to_f32() has them, but for a rounding where the device
  * fuses a multiplication and a subtraction.
  */
+#include "engine/cuda/ahead_device.h"
 #include "engine/cuda/rows_device.h"
 
 #define THREADS 128
@@ -148,8 +149,10 @@ static __device__ __forceinline__ void values_at(
 }
 
 static __global__ void __launch_bounds__(THREADS)
-	embed_kernel(struct rows_embed e, const uint32_t *ids, float *x)
+	embed_kernel(struct rows_embed e, const uint32_t *ids, float *x, struct ahead_aside aside)
 {
+	if (ahead_load_weights_aside(aside))
+		return;
 	device_begin();
 	uint32_t c = (blockIdx.y * THREADS + threadIdx.x) * 4, id = ids[blockIdx.x];
 	struct rows_out out = {CUDA_TYPE_F32, x, NULL};
@@ -170,13 +173,15 @@ static __global__ void __launch_bounds__(THREADS)
 int rows_embed(const struct rows_embed *e, const uint32_t *id, uint32_t n_rows, float *x,
 	cudaStream_t stream)
 {
-	dim3 grid(n_rows, (e->cols + 4 * THREADS - 1) / (4 * THREADS));
+	dim3 own(n_rows, (e->cols + 4 * THREADS - 1) / (4 * THREADS));
+	struct ahead_aside aside;
 
 	if (n_rows == 0)
 		return 0;
 	if (row_bytes(e->file_type, e->cols) == 0)
 		return cudaErrorInvalidValue;
-	return CUDA_LAUNCH(embed_kernel, grid, dim3(THREADS), 0, stream, *e, id, x);
+	dim3 grid = ahead_grid(own, THREADS, e->ahead, &aside);
+	return CUDA_LAUNCH(embed_kernel, grid, dim3(THREADS), 0, stream, *e, id, x, aside);
 }
 
 struct gather {

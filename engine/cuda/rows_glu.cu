@@ -7,6 +7,7 @@
  * largest magnitude before the first value. Its kernels go over the row twice and compute twice:
  * the second time the row comes from the cache.
  */
+#include "engine/cuda/ahead_device.h"
 #include "engine/cuda/next_device.h"
 #include "engine/cuda/rows_device.h"
 
@@ -41,8 +42,11 @@ static __device__ __forceinline__ void compute(
 }
 
 template <enum cuda_type OUT>
-static __global__ void __launch_bounds__(THREADS) plain_kernel(struct source s, struct rows_out out)
+static __global__ void __launch_bounds__(THREADS)
+	plain_kernel(struct source s, struct rows_out out, struct ahead_aside aside)
 {
+	if (ahead_load_weights_aside(aside))
+		return;
 	device_begin();
 	device_let_next();
 	uint32_t c = (blockIdx.y * THREADS * PIECES + threadIdx.x) * 4;
@@ -56,8 +60,10 @@ static __global__ void __launch_bounds__(THREADS) plain_kernel(struct source s, 
 }
 
 static __global__ void __launch_bounds__(SCALED_THREADS)
-	scaled_kernel(struct source s, struct rows_out out)
+	scaled_kernel(struct source s, struct rows_out out, struct ahead_aside aside)
 {
+	if (ahead_load_weights_aside(aside))
+		return;
 	device_begin();
 	device_let_next();
 	__shared__ float shared[32];
@@ -83,13 +89,31 @@ static __global__ void __launch_bounds__(SCALED_THREADS)
 	}
 }
 
-static int launch(
-	const struct source *s, uint32_t n_rows, const struct rows_out *out, cudaStream_t stream)
+template <enum cuda_type OUT>
+static int launch_plain(const struct source *s, uint32_t n_rows, const struct rows_out *out,
+	const struct cuda_ahead &ahead, cudaStream_t stream)
 {
-	uint32_t cols = out->type == CUDA_TYPE_Q8 ? cuda_quant_q8_blocks(s->cols) * 32 : s->cols;
+	uint32_t cols = OUT == CUDA_TYPE_Q8 ? cuda_quant_q8_blocks(s->cols) * 32 : s->cols;
 	uint32_t of_block = THREADS * PIECES * 4;
-	dim3 grid(n_rows, (cols + of_block - 1) / of_block);
+	struct ahead_aside aside;
+	dim3 grid =
+		ahead_grid(dim3(n_rows, (cols + of_block - 1) / of_block), THREADS, ahead, &aside);
 
+	return CUDA_LAUNCH(plain_kernel<OUT>, grid, dim3(THREADS), 0, stream, *s, *out, aside);
+}
+
+static int launch_scaled(const struct source *s, uint32_t n_rows, const struct rows_out *out,
+	const struct cuda_ahead &ahead, cudaStream_t stream)
+{
+	struct ahead_aside aside;
+	dim3 grid = ahead_grid(dim3(n_rows), SCALED_THREADS, ahead, &aside);
+
+	return CUDA_LAUNCH(scaled_kernel, grid, dim3(SCALED_THREADS), 0, stream, *s, *out, aside);
+}
+
+static int launch(const struct source *s, uint32_t n_rows, const struct rows_out *out,
+	const struct cuda_ahead &ahead, cudaStream_t stream)
+{
 	if (n_rows == 0)
 		return 0;
 	if (s->cols == 0 || (out->type == CUDA_TYPE_Q8 && s->cols % 32 != 0) ||
@@ -97,20 +121,15 @@ static int launch(
 		return cudaErrorInvalidValue;
 	switch (out->type) {
 	case CUDA_TYPE_F32:
-		return CUDA_LAUNCH(
-			plain_kernel<CUDA_TYPE_F32>, grid, dim3(THREADS), 0, stream, *s, *out);
+		return launch_plain<CUDA_TYPE_F32>(s, n_rows, out, ahead, stream);
 	case CUDA_TYPE_F16:
-		return CUDA_LAUNCH(
-			plain_kernel<CUDA_TYPE_F16>, grid, dim3(THREADS), 0, stream, *s, *out);
+		return launch_plain<CUDA_TYPE_F16>(s, n_rows, out, ahead, stream);
 	case CUDA_TYPE_BF16:
-		return CUDA_LAUNCH(
-			plain_kernel<CUDA_TYPE_BF16>, grid, dim3(THREADS), 0, stream, *s, *out);
+		return launch_plain<CUDA_TYPE_BF16>(s, n_rows, out, ahead, stream);
 	case CUDA_TYPE_Q8:
-		return CUDA_LAUNCH(
-			plain_kernel<CUDA_TYPE_Q8>, grid, dim3(THREADS), 0, stream, *s, *out);
+		return launch_plain<CUDA_TYPE_Q8>(s, n_rows, out, ahead, stream);
 	case CUDA_TYPE_E4M3:
-		return CUDA_LAUNCH(
-			scaled_kernel, dim3(n_rows), dim3(SCALED_THREADS), 0, stream, *s, *out);
+		return launch_scaled(s, n_rows, out, ahead, stream);
 	}
 	return cudaErrorInvalidValue;
 }
@@ -119,13 +138,14 @@ int rows_glu(const struct rows_glu *g, const struct rows_out *out, cudaStream_t 
 {
 	struct source s = {g->gate, g->up, g->act, g->kind, g->ld, g->cols};
 
-	return launch(&s, g->n_rows, out, stream);
+	return launch(&s, g->n_rows, out, g->ahead, stream);
 }
 
 int rows_convert(const void *in, enum cuda_type type, uint32_t n_rows, uint32_t cols,
 	const struct rows_out *out, cudaStream_t stream)
 {
 	struct source s = {in, NULL, type, ROWS_SWIGLU, cols, cols};
+	struct cuda_ahead nothing = {};
 
-	return launch(&s, n_rows, out, stream);
+	return launch(&s, n_rows, out, nothing, stream);
 }

@@ -8,6 +8,7 @@
  * then the output. With one row in the step this is bound by latency alone: all loads of a thread
  * are under way before the first is used.
  */
+#include "engine/cuda/ahead_device.h"
 #include "engine/cuda/next_device.h"
 #include "engine/cuda/rows_device.h"
 
@@ -16,8 +17,10 @@
 /* PIECES: of four values, a thread. */
 template <enum cuda_type OUT, int PIECES>
 static __global__ void __launch_bounds__(THREADS)
-	norm_kernel(struct rows_norm n, struct rows_out out)
+	norm_kernel(struct rows_norm n, struct rows_out out, struct ahead_aside aside)
 {
+	if (ahead_load_weights_aside(aside))
+		return;
 	device_begin();
 	device_let_next();
 	__shared__ float sums[32], largest[32];
@@ -73,12 +76,14 @@ static int launch(
 	const struct rows_norm *n, const struct rows_out *out, uint32_t cols, cudaStream_t stream)
 {
 	uint32_t pieces = cols <= THREADS * 16 ? 4 : 8, of_thread = 4 * pieces;
-	dim3 threads(((cols + of_thread - 1) / of_thread + 31) / 32 * 32);
+	uint32_t threads = ((cols + of_thread - 1) / of_thread + 31) / 32 * 32;
+	struct ahead_aside aside;
+	dim3 grid = ahead_grid(dim3(n->n_rows), threads, n->ahead, &aside);
 
 	if (pieces == 4)
 		return CUDA_LAUNCH(
-			(norm_kernel<OUT, 4>), dim3(n->n_rows), threads, 0, stream, *n, *out);
-	return CUDA_LAUNCH((norm_kernel<OUT, 8>), dim3(n->n_rows), threads, 0, stream, *n, *out);
+			(norm_kernel<OUT, 4>), grid, dim3(threads), 0, stream, *n, *out, aside);
+	return CUDA_LAUNCH((norm_kernel<OUT, 8>), grid, dim3(threads), 0, stream, *n, *out, aside);
 }
 
 int rows_norm(const struct rows_norm *n, const struct rows_out *out, cudaStream_t stream)

@@ -6,6 +6,7 @@
  * A thread takes four values of a head, q, k and v alike: two pairs that rotate, or none. It reads
  * and writes nothing that another thread writes, so q may be rotated in place.
  */
+#include "engine/cuda/ahead_device.h"
 #include "engine/cuda/next_device.h"
 #include "engine/cuda/rows_device.h"
 
@@ -58,8 +59,11 @@ static __device__ __forceinline__ void store(
 }
 
 template <enum cuda_type ACT, enum cuda_type KV>
-static __global__ void __launch_bounds__(THREADS) rope_kernel(struct rows_rope r, struct cuda_kv kv)
+static __global__ void __launch_bounds__(THREADS)
+	rope_kernel(struct rows_rope r, struct cuda_kv kv, struct ahead_aside aside)
 {
+	if (ahead_load_weights_aside(aside))
+		return;
 	device_begin();
 	device_let_next();
 	uint32_t hd = kv.head_dim, n_pieces = (hd + 3) / 4;
@@ -98,14 +102,16 @@ template <enum cuda_type ACT>
 static int rope(const struct rows_rope *r, const struct cuda_kv *kv, cudaStream_t stream)
 {
 	uint32_t units = (r->n_heads + 2 * kv->n_kv_heads) * ((kv->head_dim + 3) / 4);
-	dim3 grid(r->n_rows, (units + THREADS - 1) / THREADS);
+	struct ahead_aside aside;
+	dim3 grid = ahead_grid(
+		dim3(r->n_rows, (units + THREADS - 1) / THREADS), THREADS, r->ahead, &aside);
 
 	if (kv->type == CUDA_TYPE_E4M3)
 		return CUDA_LAUNCH((rope_kernel<ACT, CUDA_TYPE_E4M3>), grid, dim3(THREADS), 0,
-			stream, *r, *kv);
+			stream, *r, *kv, aside);
 	if (kv->type == ACT)
 		return CUDA_LAUNCH(
-			(rope_kernel<ACT, ACT>), grid, dim3(THREADS), 0, stream, *r, *kv);
+			(rope_kernel<ACT, ACT>), grid, dim3(THREADS), 0, stream, *r, *kv, aside);
 	return cudaErrorInvalidValue;
 }
 

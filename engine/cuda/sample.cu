@@ -9,6 +9,7 @@
  * first cut, and so on: that is why there are four kernels and not one. A row that has nothing to
  * do in one of them leaves it at once.
  */
+#include "engine/cuda/ahead_device.h"
 #include "engine/cuda/sample_device.h"
 
 /* ---- memory ---- */
@@ -164,6 +165,7 @@ static __device__ uint64_t change_and_find(const struct sample_state *s,
 __global__ static void __launch_bounds__(SAMPLE_THREADS)
 	sample_best(struct sample_state s, struct sample_step step, uint32_t length)
 {
+	ahead_load_weights_by_all(step.ahead);
 	device_begin();
 	struct sample_chunk c = sample_chunk_of(&s, &step, length);
 	struct sample_work *work = c.work;

@@ -30,6 +30,7 @@
 #include <string.h>
 
 #include "engine/chance.h"
+#include "engine/cuda/ahead.h"
 #include "engine/engine.h"
 #include "engine/sampler.h"
 
@@ -136,6 +137,7 @@ struct sample_step {
 	uint32_t *next_id;             /* out: next_id[rows[i].next] = picked[i]; may be NULL */
 	struct sampler_facts *facts;   /* [n_rows] out; NULL: nobody asks, two launches less */
 	uint32_t n_processors;         /* of the card: how finely few rows are cut */
+	struct cuda_ahead ahead;
 };
 
 /* Four launches, six with facts. One stream at a time for one sample_state. No two rows of a step

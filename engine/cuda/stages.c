@@ -50,6 +50,8 @@ void cuda_stages_embed(struct model *m)
 
 	if (cuda_stages_is_over(s))
 		return;
+	cuda_ahead_begin(s);
+	e.ahead = cuda_ahead_take(s, CUDA_ASKER_EMBEDDING);
 	i->x = s->buf.x;
 	i->attention = (struct attention_step){
 		.shape = &s->attention,
@@ -117,6 +119,7 @@ static int norm(struct cuda_model *s, const struct rows_out *h)
 		.eps = s->m->config.norm_eps,
 		.n_rows = s->issue.rows,
 		.cols = s->m->config.n_embd,
+		.ahead = cuda_ahead_take(s, CUDA_ASKER_ROWS),
 	};
 
 	return rows_norm(&n, h, s->context.stream);
@@ -132,6 +135,7 @@ static int glu(struct cuda_model *s, const struct rows_out *h)
 		.ld = s->buf.ld_glu,
 		.n_rows = s->issue.rows,
 		.cols = s->m->config.n_ff,
+		.ahead = cuda_ahead_take(s, CUDA_ASKER_ROWS),
 	};
 
 	return rows_glu(&g, h, s->context.stream);
@@ -142,16 +146,24 @@ static int attend(struct cuda_model *s, const struct rows_out *out)
 {
 	struct cuda_kv kv = cuda_place_kv(s, s->issue.layer);
 
+	s->issue.attention.ahead = cuda_ahead_take(s, CUDA_ASKER_ATTENTION);
 	return attention_run(
 		&s->issue.attention, &kv, s->buf.qkv, s->buf.ld_qkv, out, s->context.stream);
 }
 
 static int convert_heads(struct cuda_model *s, const uint8_t *heads, const struct rows_out *h)
 {
-	const struct model_config *c = &s->m->config;
+	uint32_t cols = s->m->config.n_heads * s->m->config.head_dim;
+	struct rows_glu g = {
+		.act = s->act,
+		.gate = heads,
+		.ld = cols,
+		.n_rows = s->issue.rows,
+		.cols = cols,
+		.ahead = cuda_ahead_take(s, CUDA_ASKER_ROWS),
+	};
 
-	return rows_convert(
-		heads, s->act, s->issue.rows, c->n_heads * c->head_dim, h, s->context.stream);
+	return rows_glu(&g, h, s->context.stream);
 }
 
 static int attend_to_h(struct cuda_model *s, const struct rows_out *h)
@@ -220,8 +232,10 @@ void cuda_stages_rope_and_write(struct model *m, uint32_t layer)
 	};
 	struct cuda_kv kv = cuda_place_kv(s, layer);
 
-	if (!cuda_stages_is_over(s))
-		cuda_stages_check(s, rows_rope(&r, &kv, s->context.stream), "keys were rotated");
+	if (cuda_stages_is_over(s))
+		return;
+	r.ahead = cuda_ahead_take(s, CUDA_ASKER_ROPE);
+	cuda_stages_check(s, rows_rope(&r, &kv, s->context.stream), "keys were rotated");
 }
 
 void cuda_stages_keep(struct model *m)
@@ -263,7 +277,9 @@ void cuda_stages_sample(struct model *m)
 		.n_processors = s->context.n_sm,
 	};
 
-	if (!cuda_stages_is_over(s))
-		cuda_stages_check(s, sample_run(&s->sampler, &step, s->context.stream),
-			"tokens were sampled");
+	if (cuda_stages_is_over(s))
+		return;
+	step.ahead = cuda_ahead_take(s, CUDA_ASKER_SAMPLING);
+	cuda_stages_check(
+		s, sample_run(&s->sampler, &step, s->context.stream), "tokens were sampled");
 }

@@ -5,8 +5,8 @@
 /*
  * What a model is on a device, for the files that are one object: place.c says where everything
  * lies, buffers.c what steps need, load.c brings the weights there, upload.c and flight.c begin and
- * finish steps, graphs.c replays them, stages.c and products.c issue what is between. Sizes as in
- * backend.h.
+ * finish steps, graphs.c replays them, stages.c and products.c issue what is between, ahead.c says
+ * which weights launches ask for besides. Sizes as in backend.h.
  */
 
 #include <stdatomic.h>
@@ -128,6 +128,23 @@ enum cuda_source {
 	CUDA_FROM_GLU
 };
 
+/* What launches may ask for: weights of the product that comes next, from `from` + at on, up to
+ * end. */
+struct cuda_asked {
+	const uint8_t *from;
+	size_t at, end;
+};
+
+/* Which launch asks. */
+enum cuda_asker {
+	CUDA_ASKER_PRODUCT,
+	CUDA_ASKER_ROWS, /* norm, activation, conversion */
+	CUDA_ASKER_ROPE,
+	CUDA_ASKER_ATTENTION,
+	CUDA_ASKER_SAMPLING,
+	CUDA_ASKER_EMBEDDING
+};
+
 /* The step that is being issued, between begin and end. */
 struct cuda_issue {
 	uint32_t n_rows, n_runs, n_picks; /* as launched, with padding */
@@ -146,6 +163,7 @@ struct cuda_issue {
 	enum backend_activation f;
 	bool made; /* h is there, of type made_type */
 	enum cuda_type made_type;
+	struct cuda_asked asked;
 	const uint8_t *h;               /* where: buf.h, or buf.glu after a gated product */
 	const struct cuda_matrix *gate; /* a product with gate and up that waits for activate */
 	int fault;                      /* the first; nothing is issued any more */
@@ -174,6 +192,7 @@ struct cuda_model {
 	uint32_t max_rows, max_runs, max_picks; /* with padding */
 	uint32_t max_blocks;                    /* of a sequence */
 	uint32_t n_words;                       /* of a mask */
+	size_t ahead_bytes; /* most of a matrix that is asked for before its product; 0: nothing */
 
 	struct cuda_issue issue;
 	struct cuda_flight flight[CUDA_N_FLIGHTS];
@@ -206,6 +225,8 @@ int cuda_place_plan(struct cuda_model *s, const struct model_options *o, struct 
 int cuda_place_memory(struct cuda_model *s, const struct model_options *o, struct err *err);
 /* The matrix's products are computed as one with those of the `n` - 1 that follow it. */
 bool cuda_place_joins(const struct cuda_matrix *first, const struct cuda_matrix *next);
+/* Bytes of a matrix but the embedding. */
+size_t cuda_place_matrix_bytes(const struct cuda_matrix *w);
 /* By its address in the model's memory; NULL stays NULL. */
 float *cuda_place_vector(const struct cuda_model *s, const float *host);
 /* The buffers of a step: how large; counted or cut up; addresses within them. */
@@ -253,6 +274,17 @@ size_t cuda_upload_write(
 /* Rows of a step, rounded up to a number for which there is a graph, or to one of few. */
 uint32_t cuda_upload_round(uint32_t n, bool decode);
 int cuda_upload_bucket(uint32_t n_rounded);
+
+/* Weights asked for ahead of their product (ahead.c): how much of a matrix may be, by what the
+ * options say and the device has; 0: nothing. */
+size_t cuda_ahead_most(const struct cuda_context *c, const struct model_options *o);
+/* Before the first launch of a step. */
+void cuda_ahead_begin(struct cuda_model *s);
+/* Directly before the product of matrix `number`, or of several that end with it: from here on it
+ * is the one behind it that is asked for. */
+void cuda_ahead_pass(struct cuda_model *s, uint32_t number);
+/* The next piece, for the launch that is about to be made. */
+struct cuda_ahead cuda_ahead_take(struct cuda_model *s, enum cuda_asker asker);
 
 /* The stages of backend.h. */
 void cuda_stages_embed(struct model *m);

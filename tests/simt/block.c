@@ -364,6 +364,14 @@ bool block_run(const struct block_launch *l)
 	race_launch_ends();
 	free(b.shared);
 	b.shared = NULL;
+	if (!b.failed && !race_anybody_began()) {
+		block_fault(cudaErrorLaunchFailure,
+			"kernel %s: no thread calls device_begin(), so the launch may be over "
+			"before "
+			"the one before it",
+			l->name);
+		b.failed = true;
+	}
 	return !b.failed;
 }
 
@@ -394,6 +402,19 @@ bool block_inside(void)
 unsigned block_thread(void)
 {
 	return b.running;
+}
+
+const char *block_kernel(void)
+{
+	return b.launch->name;
+}
+
+unsigned block_number(unsigned *n_blocks)
+{
+	const struct dim3 *grid = &b.launch->grid;
+
+	*n_blocks = grid->x * grid->y * grid->z;
+	return (b.index.z * grid->y + b.index.y) * grid->x + b.index.x;
 }
 
 bool block_own_stack(const void *at)

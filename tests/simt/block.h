@@ -39,6 +39,8 @@ void block_meet(block_meeting *fn, uint32_t mask, void *slot);
 
 bool block_inside(void);     /* a kernel's thread is running */
 unsigned block_thread(void); /* its number in its block */
+const char *block_kernel(void);
+unsigned block_number(unsigned *n_blocks); /* in its launch */
 bool block_own_stack(const void *at);
 
 /* Ends the launch with a fault (printf-like, without the place, which is put before it). Does not

@@ -2,6 +2,7 @@
 /* Planted faults, for the tests of the emulator itself. */
 #include "tests/simt/faults.h"
 
+#include "engine/cuda/ahead_device.h"
 #include "engine/cuda/device.h"
 
 #define THREADS 64
@@ -248,4 +249,45 @@ __global__ static void writes_early(uint32_t *out)
 extern "C" int faults_early_write(uint32_t *out)
 {
 	return CUDA_LAUNCH(writes_early, 1, 32, 0, 0, out);
+}
+
+static __device__ __forceinline__ void ask_load_weights(const uint8_t *from, uint32_t bytes)
+{
+	device_ask(from, bytes);
+}
+
+__global__ static void ask(const uint8_t *from, uint32_t bytes)
+{
+	ask_load_weights(from, bytes);
+	device_begin();
+}
+
+extern "C" int faults_ask(const void *from, uint32_t bytes)
+{
+	return CUDA_LAUNCH(ask, 1, 32, 0, 0, static_cast<const uint8_t *>(from), bytes);
+}
+
+extern "C" int faults_ask_of_written(uint32_t *w, bool wait)
+{
+	int rc = CUDA_LAUNCH(put, 1, 32, 0, 0, w, 7);
+	if (!rc && wait)
+		rc = cudaStreamSynchronize(0);
+	return rc ? rc : faults_ask(w, 128);
+}
+
+__global__ static void aside(struct ahead_aside all)
+{
+	if (ahead_load_weights_aside(all))
+		return;
+	device_begin();
+}
+
+extern "C" int faults_aside(const void *from, uint32_t bytes, bool all)
+{
+	struct cuda_ahead a = {static_cast<const uint8_t *>(from), bytes, 2};
+	struct ahead_aside s;
+	dim3 grid = ahead_grid(dim3(1), 32, a, &s);
+
+	s.first = all ? 0 : s.first;
+	return CUDA_LAUNCH(aside, grid, 32, 0, 0, s);
 }

@@ -61,6 +61,15 @@ int faults_read_early(const uint32_t *w, uint32_t *out);
 /* Writes before device_begin(). */
 int faults_early_write(uint32_t *out);
 
+/* Asks for bytes, of which nothing comes. */
+int faults_ask(const void *from, uint32_t bytes);
+
+/* The same of 128 bytes that a launch has written. Planted: nobody waits for it. */
+int faults_ask_of_written(uint32_t *w, bool wait);
+
+/* The same by blocks that are there for nothing else. Planted: all of them are. */
+int faults_aside(const void *from, uint32_t bytes, bool all);
+
 #ifdef __cplusplus
 }
 #endif

@@ -67,7 +67,7 @@ static struct {
 	uint32_t epoch;
 	unsigned n_warps;
 	uint32_t waited_for; /* the host has, for this run and all before it */
-	bool begun[BLOCK_MAX];
+	bool begun[BLOCK_MAX], anybody_began;
 	uint32_t seen[BLOCK_MAX / BLOCK_WARP][BLOCK_WARP][BLOCK_WARP]; /* [w][i][i]: own clock */
 	struct {
 		bool valid;
@@ -97,6 +97,7 @@ void race_launch_begins(const struct block_launch *l, void *shared)
 	now.first_run = now.run + 1;
 	now.n_warps = (l->block.x * l->block.y * l->block.z + BLOCK_WARP - 1) / BLOCK_WARP;
 	n_releases = 0;
+	now.anybody_began = false;
 	place_set_shared(shared, l->shared);
 }
 
@@ -126,7 +127,17 @@ void race_barrier(void)
 
 void simt_begin(void)
 {
-	now.begun[block_thread()] = true;
+	now.begun[block_thread()] = now.anybody_began = true;
+}
+
+bool race_anybody_began(void)
+{
+	return now.anybody_began;
+}
+
+bool race_began(void)
+{
+	return now.begun[block_thread()];
 }
 
 void race_host_has_waited(void)
@@ -403,6 +414,23 @@ static void check_early(const struct memory *m, const struct granule *g, const v
 			  "launch that nobody has waited for"
 			: "%s is written by thread %u before device_begin()",
 		where, block_thread());
+}
+
+void race_ask(const void *at, size_t size)
+{
+	struct memory *m = simt_sees_accesses() ? memory_find(at) : NULL;
+	size_t offset = m ? (size_t)((const char *)at - m->base) : 0;
+	char where[160];
+
+	for (size_t i = offset / GRANULE; m && i <= (offset + size - 1) / GRANULE; i++) {
+		if (shadow_of(m)[i].written_run <= now.waited_for)
+			continue;
+		place_describe(m, m->base + i * GRANULE, where, sizeof where);
+		block_fault(cudaErrorLaunchFailure,
+			"%s is asked for by thread %u, and was written by a launch that nobody has "
+			"waited for",
+			where, block_thread());
+	}
 }
 
 /* A static variable in a template has no section of its own that could be filled when a block

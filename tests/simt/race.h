@@ -17,6 +17,10 @@ void race_barrier(void);
 void race_warp_barrier(unsigned first_thread, uint32_t mask);
 void race_fence(void);
 
+/* Whether a thread of the launch has called device_begin(); the one that runs. */
+bool race_anybody_began(void);
+bool race_began(void);
+
 /* ---- for the runtime ---- */
 /* All that has run is over for the host: it has waited for it. */
 void race_host_has_waited(void);
@@ -28,6 +32,10 @@ enum race_access { RACE_READ, RACE_WRITE, RACE_ATOMIC };
 
 /* The thread that runs touches these bytes. A fault does not come back. */
 void race_access(const void *at, size_t size, enum race_access how);
+
+/* The thread that runs asks for these bytes of the device's, of which it reads none: weights, which
+ * no launch has written that the host has not waited for. A fault does not come back. */
+void race_ask(const void *at, size_t size);
 
 /* These bytes of shared memory are on their way from now to race_arrived(). */
 void race_in_flight(void *at, size_t size);

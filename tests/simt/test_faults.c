@@ -288,6 +288,43 @@ KERNEL_TEST(nothing_is_written_before_device_begin)
 	EXPECT(says(fault_of(faults_early_write(results(32))), "is written by thread"));
 }
 
+KERNEL_TEST(what_is_asked_for_lies_in_the_devices_memory_and_is_noted)
+{
+	static char here[256] __attribute__((aligned(16)));
+	const struct simt_asked *list;
+	char *w = kernel_test_device(256);
+
+	simt_take_asked(&list);
+	EXPECT(!fault_of(faults_ask(w + 16, 240)));
+	EXPECT_EQUAL(simt_take_asked(&list), 1);
+	EXPECT(list->from == w + 16 && list->size == 240 && list->early);
+	EXPECT(strcmp(list->kernel, "ask") == 0);
+	EXPECT_EQUAL(simt_take_asked(&list), 0);
+	EXPECT(says(fault_of(faults_ask(w + 32, 240)), "out of bounds of the device's memory"));
+	EXPECT(says(fault_of(faults_ask(here, 16)), "out of bounds of the device's memory"));
+	w = kernel_test_device(256);
+	EXPECT(says(fault_of(faults_ask(w + 8, 16)), "not 16 by 16"));
+	w = kernel_test_device(256);
+	EXPECT(says(fault_of(faults_ask(w, 24)), "not 16 by 16"));
+	EXPECT_EQUAL(simt_take_asked(&list), 0);
+}
+
+KERNEL_TEST(what_a_launch_that_nobody_waited_for_wrote_is_not_asked_for)
+{
+	if (kernel_test_skips(!simt_sees_accesses(), "accesses are the address sanitizer's"))
+		return;
+	EXPECT(!fault_of(faults_ask_of_written(results(32), true)));
+	EXPECT(says(fault_of(faults_ask_of_written(results(32), false)), "is asked for by thread"));
+}
+
+KERNEL_TEST(a_launch_of_which_no_block_waits_is_caught)
+{
+	char *w = kernel_test_device(64);
+
+	EXPECT(!fault_of(faults_aside(w, 64, false)));
+	EXPECT(says(fault_of(faults_aside(w, 64, true)), "no thread calls device_begin()"));
+}
+
 KERNEL_TEST(a_fault_is_every_calls_error_until_the_reset)
 {
 	void *memory;

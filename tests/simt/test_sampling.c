@@ -502,8 +502,8 @@ KERNEL_TEST(rows_without_an_end_or_without_a_number_have_no_mass)
 KERNEL_TEST(a_captured_step_samples_as_its_rows_say_then)
 {
 	struct bench *b = bench_new(500);
-	struct sample_step step = {
-		b->device_logits, b->ld, 2, b->device_rows, NULL, b->device_picked, NULL, NULL, 4};
+	struct sample_step step = {b->device_logits, b->ld, 2, b->device_rows, NULL,
+		b->device_picked, NULL, NULL, 4, {0}};
 	cudaStream_t stream;
 	cudaGraph_t graph;
 	cudaGraphExec_t exec;
@@ -538,8 +538,8 @@ KERNEL_TEST(a_captured_step_samples_as_its_rows_say_then)
 KERNEL_TEST(sizes_that_cannot_be_are_refused)
 {
 	struct bench *b = bench_new(64);
-	struct sample_step step = {
-		b->device_logits, 60, 1, b->device_rows, NULL, b->device_picked, NULL, NULL, 4};
+	struct sample_step step = {b->device_logits, 60, 1, b->device_rows, NULL, b->device_picked,
+		NULL, NULL, 4, {0}};
 
 	EXPECT_EQUAL(sample_run(&b->state, &step, NULL), cudaErrorInvalidValue);
 	step.ld = 66;

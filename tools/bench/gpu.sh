@@ -19,7 +19,8 @@
 #   $SKIP_TESTS   not empty: only the measurements
 #   $SANITIZE     not empty: compute-sanitizer over the tests of kernels too, memcheck and racecheck, for
 #                 two minutes at most; measured is what the time is left for
-#   $ONLY         rows to measure instead of all, as in ONLY="8b:BF16 8b:BF16:-f 8b:Q8_0"
+#   $ONLY         rows to measure instead of all, as in ONLY="8b:BF16 8b:BF16:-f:-k 8b:Q8_0": what
+#                 stands behind the type are options of bench-gpu
 #   $LIMIT_S      seconds for all of it, 470; what does not end by then is ended
 #
 # What is known is printed as soon as it is, and goes to FOLDER/bench-gpu.txt too; FOLDER/bench-gpu.all
@@ -216,12 +217,12 @@ all_parts() {
 		{ missing "the GPU does not work, or there is no bench-gpu: nothing is measured"; return; }
 	choose_files
 	for row in ${ONLY:-8b:BF16 8b:BF16:-f 8b:Q8_0 8b:Q4_K 1b:BF16 1b:BF16:-f 1b:Q8_0 1b:Q4_K}; do
-		shape=${row%%:*}
-		type=${row#*:}
-		case $type in
-		*:*) measure "$shape" "${type%%:*}" "${type#*:}" ;;
-		*) measure "$shape" "$type" ;;
-		esac
+		old_ifs=$IFS
+		IFS=:
+		# shellcheck disable=SC2086 # a row is cut at its colons
+		set -- $row
+		IFS=$old_ifs
+		measure "$@"
 	done
 	say
 	say "ended after $(($(date +%s) - began)) s"

@@ -4,6 +4,7 @@
 
 usage: gpu_table.py FILE                what one run printed: the table of docs/bench.md, and the aims
        gpu_table.py --compare OLD NEW   of two builds, each file with the output of some runs
+       gpu_table.py --option -a FILE    rows with that option of bench-gpu beside the same without
        gpu_table.py --self-test
 
 A run that was cut short gives the rows that are there. Where several runs are in a file the fastest
@@ -79,6 +80,14 @@ def compare(old, new):
                 name, *column, a, b, 100 * (b / a - 1))
 
 
+def compare_option(rows, option):
+    for name, row in rows.items():
+        words = name.split()
+        plain = " ".join(w for w in words if not w.startswith(option))
+        if plain in rows and plain != name:
+            yield from compare({name: rows[plain]}, {name: row})
+
+
 SAMPLE = """GPU 0: NVIDIA
 == 8b BF16
 BF16: 8.03 G parameters, 16.06 GB, loaded in 1.50 s (10.7 GB/s), KV pool of 1 tokens
@@ -111,6 +120,10 @@ def self_test():
     both = list(compare(rows, read(FASTER.splitlines())))
     assert len(both) == 4 and both[0].endswith("-10.0 %") and both[1].endswith("+0.0 %"), both
     assert table(read([]))[2:] == [] and not list(aims({}))
+    few = SAMPLE.replace("8b Q8_0 -f", "8b BF16 -a0")
+    beside = list(compare_option(read(few.splitlines()), "-a"))
+    assert len(beside) == 1, beside
+    assert beside[0].split() == "8b BF16 -a0 decode 1 4.860 ms 2.950 ms -39.3 %".split(), beside
     print("self-test: right")
     return 0
 
@@ -124,6 +137,9 @@ def main(arguments):
         return self_test()
     if len(arguments) == 3 and arguments[0] == "--compare":
         print("\n".join(compare(rows_of(arguments[1]), rows_of(arguments[2]))))
+        return 0
+    if len(arguments) == 3 and arguments[0] == "--option":
+        print("\n".join(compare_option(rows_of(arguments[2]), arguments[1])))
         return 0
     if len(arguments) != 1:
         sys.stderr.write(__doc__)

@@ -47,6 +47,20 @@ void simt_fail_launch(unsigned skip, int error);
 /* Launches of kernels that have run since the start. */
 unsigned long long simt_launches(void);
 
+/* What kernels have asked to be brought into the L2 cache (device_ask) since the last call, in the
+ * order of asking; returns how many. The first call begins it and gives none. Good until the next
+ * launch runs.
+ */
+struct simt_asked {
+	const char *from;
+	size_t size;
+	const char *kernel;
+	unsigned long long launch; /* simt_launches() then */
+	unsigned block, n_blocks;  /* its number in the launch, of how many */
+	bool early;                /* before device_begin() */
+};
+size_t simt_take_asked(const struct simt_asked **out);
+
 /* Whether every load and store of kernels is seen (races, bounds): kernels built with hooks. */
 bool simt_sees_accesses(void);
 

@@ -51,6 +51,7 @@ void simt_ldmatrix(uint32_t r[4], const void *row, int transposed);
 void simt_mma_f16(float d[4], const uint32_t a[4], const uint32_t b[2], int bf16);
 void simt_mma_s8(int d[4], const uint32_t a[4], const uint32_t b[2]);
 void simt_mma_e4m3(float d[4], const uint32_t a[4], const uint32_t b[2]);
+void simt_ask(const void *from, size_t size);
 void simt_trap(void);
 }
 
@@ -311,6 +312,11 @@ static inline void cp_async_commit(void)
 template <int N> static inline void cp_async_wait(void)
 {
 	simt_cp_async_wait(N);
+}
+
+static inline void device_ask(const void *from, uint32_t bytes)
+{
+	simt_ask(from, bytes);
 }
 
 static inline void ldmatrix_x4(uint32_t r[4], const void *row)
