@@ -5,8 +5,8 @@
  * A model file carries a program (Jinja) that turns a conversation into text. We do not run
  * programs out of model files: the few shapes that models are trained with are known, and a
  * template is recognised by texts that stand in one shape only. What is written is what the
- * published template of the family writes; what single models add to it on their own (a default
- * system message, today's date) is not.
+ * published template of the family writes; what single models add to it on their own (today's date)
+ * is not, but for a system message where there is none (chat_opening.c).
  *
  * Control tokens are placed by id; everything else is text and is tokenised as text, the template's
  * words and the message's together, as the libraries do it, so that a message that says

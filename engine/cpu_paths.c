@@ -72,45 +72,74 @@ const struct ops *ops_at(size_t i)
 	return NULL;
 }
 
-static size_t scales_bytes(uint32_t cols)
+/* Of a block, and of all blocks of a group: not of the K types. */
+static size_t scale_bytes(enum tensor_type type)
 {
-	return ((size_t)cols / QUANT_BLOCK * 32 + 63) / 64 * 64;
+	return ops_has_min(type) ? 64 : 32;
 }
 
-#define K_PART_BYTES(type) (type == TENSOR_Q4_K ? 256 : type == TENSOR_Q5_K ? 320 : 384)
+static size_t scales_bytes(enum tensor_type type, uint32_t cols)
+{
+	return (cols / QUANT_BLOCK * scale_bytes(type) + 63) / 64 * 64;
+}
+
 #define K_PARTS_AT (64 + 8 * 32) /* in a block: behind d, dmin, scales, minima */
 
 size_t ops_pack_group_bytes(enum tensor_type type, uint32_t cols)
 {
 	if (ops_is_k(type))
-		return (size_t)cols / QUANT_K * (K_PARTS_AT + 8 * K_PART_BYTES(type));
-	size_t block = type == TENSOR_Q8_0 ? 16 * 32 : 16 * 16;
-
-	return scales_bytes(cols) + cols / QUANT_BLOCK * block;
+		return (size_t)cols / QUANT_K * (K_PARTS_AT + 8 * cpu_paths_part_bytes(type));
+	return scales_bytes(type, cols) + cols / QUANT_BLOCK * cpu_paths_part_bytes(type);
 }
 
-/* One row of a group: its scales and 4-byte pieces go to every 16th place. `flip` makes signed
- * bytes unsigned. */
-static void pack_row(const uint8_t *row, uint32_t n_blocks, uint32_t n_pieces, uint32_t flip,
-	uint8_t *scales, uint8_t *pieces)
+/* The fifth bits of 32 columns, that of column c at bit c, to four bytes: those of columns i, 4 +
+ * i, ... to byte i. */
+static uint32_t fifth_bits(uint32_t bits)
 {
-	for (uint32_t b = 0; b < n_blocks; b++) {
-		memcpy(scales + b * 32, row, 2);
-		row += 2;
+	uint32_t piece = 0;
+
+	for (uint32_t c = 0; c < QUANT_BLOCK; c++)
+		piece |= (bits >> c & 1) << (c % 4 * 8 + c / 4);
+	return piece;
+}
+
+/* One row of a group: its scales and 4-byte pieces go to every 16th place. */
+static void pack_row(enum tensor_type type, const uint8_t *row, uint32_t n_blocks, uint8_t *scales,
+	uint8_t *pieces)
+{
+	uint32_t n_pieces = type == TENSOR_Q8_0 ? 8 : 4, piece;
+	uint32_t flip = type == TENSOR_Q8_0 ? 0x80808080u : 0; /* signed bytes become unsigned */
+	bool fifth = type == TENSOR_Q5_0 || type == TENSOR_Q5_1, min = ops_has_min(type);
+
+	for (uint32_t b = 0; b < n_blocks; b++, scales += scale_bytes(type)) {
+		uint32_t high = 0;
+		memcpy(scales, row, 2);
+		if (min)
+			memcpy(scales + 32, row + 2, 2);
+		row += min ? 4 : 2;
+		if (fifth) {
+			memcpy(&high, row, 4);
+			row += 4;
+		}
 		for (uint32_t k = 0; k < n_pieces; k++, row += 4, pieces += 64) {
-			uint32_t piece;
 			memcpy(&piece, row, 4);
 			piece ^= flip;
 			memcpy(pieces, &piece, 4);
+		}
+		if (fifth) {
+			piece = fifth_bits(high);
+			memcpy(pieces, &piece, 4);
+			pieces += 64;
 		}
 	}
 }
 
 /* Part j of a block of row r, to its places in the block of the group. */
 static void pack_k_part(
-	enum tensor_type type, const struct quant_k *part, uint32_t j, uint32_t r, uint8_t *dst)
+	enum tensor_type type, const struct quant_part *part, uint32_t j, uint32_t r, uint8_t *dst)
 {
-	uint8_t *scales = dst + 64 + 32 * j, *low = dst + K_PARTS_AT + j * K_PART_BYTES(type);
+	uint8_t *scales = dst + 64 + 32 * j,
+		*low = dst + K_PARTS_AT + j * cpu_paths_part_bytes(type);
 	uint8_t *high = low + 256;
 	bool q6 = type == TENSOR_Q6_K;
 
@@ -134,26 +163,25 @@ static void pack_k_row(
 	enum tensor_type type, const uint8_t *row, uint32_t n_blocks, uint32_t r, uint8_t *dst)
 {
 	size_t bytes = quant_bytes(type, QUANT_K);
-	struct quant_k part;
+	struct quant_part part;
 
 	for (uint32_t b = 0; b < n_blocks; b++, row += bytes) {
 		memcpy(dst + 2 * r, row + (type == TENSOR_Q6_K ? bytes - 2 : 0), 2);
 		if (type != TENSOR_Q6_K)
 			memcpy(dst + 32 + 2 * r, row + 2, 2);
 		for (uint32_t j = 0; j < 8; j++) {
-			quant_k_part(type, row, j, &part);
+			quant_part(type, row, j, &part);
 			pack_k_part(type, &part, j, r, dst);
 		}
-		dst += K_PARTS_AT + 8 * K_PART_BYTES(type);
+		dst += K_PARTS_AT + 8 * cpu_paths_part_bytes(type);
 	}
 }
 
 void ops_pack(const struct ops_matrix *w, uint32_t first, uint32_t last, uint8_t *dst)
 {
-	size_t group_bytes = ops_pack_group_bytes(w->type, w->cols), scales = scales_bytes(w->cols);
+	size_t group_bytes = ops_pack_group_bytes(w->type, w->cols),
+	       scales = scales_bytes(w->type, w->cols);
 	size_t row_bytes = quant_bytes(w->type, w->cols);
-	uint32_t n_pieces = w->type == TENSOR_Q8_0 ? 8 : 4;
-	uint32_t flip = w->type == TENSOR_Q8_0 ? 0x80808080u : 0;
 
 	for (uint32_t g = first; g < last; g++) {
 		uint8_t *group = dst + g * group_bytes;
@@ -165,9 +193,8 @@ void ops_pack(const struct ops_matrix *w, uint32_t first, uint32_t last, uint8_t
 			pack_k_row(w->type, (const uint8_t *)w->data + (row + i) * row_bytes,
 				w->cols / QUANT_K, i, group);
 		for (uint32_t i = 0; i < n && !k; i++)
-			pack_row((const uint8_t *)w->data + (row + i) * row_bytes,
-				w->cols / QUANT_BLOCK, n_pieces, flip, group + 2 * i,
-				group + scales + 4 * i);
+			pack_row(w->type, (const uint8_t *)w->data + (row + i) * row_bytes,
+				w->cols / QUANT_BLOCK, group + 2 * i, group + scales + 4 * i);
 	}
 }
 

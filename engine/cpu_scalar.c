@@ -157,47 +157,18 @@ static void gather(const struct ops_matrix *w, uint32_t row, float *out)
 static float dot_q8(
 	const struct ops_matrix *w, uint32_t r, const uint8_t *tile, uint32_t t, uint32_t i)
 {
-	size_t bytes = quant_bytes(w->type, QUANT_BLOCK);
 	const uint8_t *row = (const uint8_t *)w->data + r * quant_bytes(w->type, w->cols);
-	float acc = 0, da;
-
-	for (uint32_t b = 0; b < w->cols / QUANT_BLOCK; b++, row += bytes) {
-		const uint8_t *block = tile + (size_t)b * t * OPS_Q8_BLOCK_BYTES;
-		const int8_t *a = (const int8_t *)block + i * QUANT_BLOCK;
-		int32_t dot = 0;
-		uint16_t d;
-		memcpy(&d, row, sizeof d);
-		memcpy(&da, block + t * QUANT_BLOCK + 4 * i, sizeof da);
-		if (w->type == TENSOR_Q8_0) {
-			const int8_t *q = (const int8_t *)row + 2;
-			for (int k = 0; k < QUANT_BLOCK; k++)
-				dot += q[k] * a[k];
-		} else {
-			for (int k = 0; k < QUANT_BLOCK / 2; k++) {
-				dot += ((row[2 + k] & 15) - 8) * a[k];
-				dot += ((row[2 + k] >> 4) - 8) * a[k + 16];
-			}
-		}
-		acc = fmaf((float)dot, quant_f16_to_f32(d) * da, acc);
-	}
-	return acc;
-}
-
-/* The same of a K type. */
-static float dot_k(
-	const struct ops_matrix *w, uint32_t r, const uint8_t *tile, uint32_t t, uint32_t i)
-{
-	const uint8_t *row = (const uint8_t *)w->data + r * quant_bytes(w->type, w->cols);
-	size_t block_bytes = quant_bytes(w->type, QUANT_K);
+	const struct tensor_type_info *info = tensor_type_info(w->type);
+	uint32_t n_parts = info->block_values / QUANT_BLOCK;
 	float acc = 0;
 
 	for (uint32_t b = 0; b < w->cols / QUANT_BLOCK; b++) {
 		const uint8_t *block = tile + (size_t)b * t * OPS_Q8_BLOCK_BYTES;
 		const int8_t *a = (const int8_t *)block + i * QUANT_BLOCK;
 		int32_t dot[2] = {0}, sum = 0;
-		struct quant_k part;
+		struct quant_part part;
 		float da;
-		quant_k_part(w->type, row + b / 8 * block_bytes, b % 8, &part);
+		quant_part(w->type, row + b / n_parts * info->block_bytes, b % n_parts, &part);
 		memcpy(&da, block + t * QUANT_BLOCK + 4 * i, sizeof da);
 		for (int k = 0; k < QUANT_BLOCK; k++) {
 			dot[k / 16] += part.q[k] * a[k];
@@ -206,11 +177,12 @@ static float dot_k(
 		if (w->type == TENSOR_Q6_K) {
 			int32_t both = part.scale[0] * dot[0] + part.scale[1] * dot[1];
 			acc = fmaf((float)both, part.d * da, acc);
-		} else {
-			float dw = part.d * (float)part.scale[0];
-			acc = fmaf((float)(dot[0] + dot[1]), dw * da, acc);
-			acc = fmaf(part.dmin * (float)part.min, (float)-sum * da, acc);
+			continue;
 		}
+		float dw = part.d * (float)part.scale[0];
+		acc = fmaf((float)(dot[0] + dot[1]), dw * da, acc);
+		if (ops_has_min(w->type))
+			acc = fmaf(part.dmin * (float)part.min, (float)-sum * da, acc);
 	}
 	return acc;
 }
@@ -241,9 +213,7 @@ static void product(const struct ops_product *p, uint32_t first, uint32_t last)
 			float *out = p->out + (row + i) * p->ld;
 			for (uint32_t r = first * OPS_GROUP_ROWS; r < end; r++) {
 				float y;
-				if (ops_is_k(w->type))
-					y = dot_k(w, r, tile, t, i);
-				else if (ops_is_quantised(w->type))
+				if (ops_is_quantised(w->type))
 					y = dot_q8(w, r, tile, t, i);
 				else
 					y = dot_float(

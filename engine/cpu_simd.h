@@ -214,37 +214,69 @@ INLINE void put(const struct ops_product *p, uint32_t row, uint32_t r, uint32_t 
 	store_some(out, y, n);
 }
 
+INLINE struct wblock wblock_of(const uint8_t *pieces, const enum tensor_type type)
+{
+	switch (cpu_paths_part_bytes(type)) {
+	case 512:
+		return wblock_q8(pieces);
+	case 384:
+		return wblock_q6(pieces);
+	case 320:
+		return wblock_q5(pieces);
+	}
+	return wblock_q4(pieces);
+}
+
+/* What the dot product of row i of a tile begins with: it undoes what unsigned weights are above
+ * their values. */
+INLINE int32_t dot_init(
+	const uint8_t *tail, const uint32_t t, uint32_t i, const enum tensor_type type)
+{
+	int32_t init;
+
+	if (ops_has_min(type))
+		return 0;
+	memcpy(&init, tail + 4 * (type == TENSOR_Q8_0 ? 2 * t + i : t + i), 4);
+	return type == TENSOR_Q5_0 ? 2 * init : init;
+}
+
 /* A group of 16 packed rows times a tile of t activation rows beginning at `row`. */
-INLINE void q8_tile(
-	const struct ops_product *p, uint32_t g, uint32_t row, const uint32_t t, const bool q4)
+INLINE void q8_tile(const struct ops_product *p, uint32_t g, uint32_t row, const uint32_t t,
+	const enum tensor_type type)
 {
 	const struct ops_matrix *w = p->w;
+	const uint32_t scale_bytes = ops_has_min(type) ? 64 : 32;
 	uint32_t n_blocks = w->cols / QUANT_BLOCK, r = g * 16, n = w->rows - r;
-	const uint8_t *scales = w->packed + g * ops_pack_group_bytes(w->type, w->cols);
-	const uint8_t *pieces = scales + (n_blocks * 32 + 63) / 64 * 64;
+	const uint8_t *scales = w->packed + g * ops_pack_group_bytes(type, w->cols);
+	const uint8_t *pieces = scales + (n_blocks * scale_bytes + 63) / 64 * 64;
 	const uint8_t *a = p->x->q8 + row * ops_q8_row_bytes(w->cols);
-	v16 acc[16];
+	v16 acc[16], m;
 
 #pragma GCC unroll 16
 	for (uint32_t i = 0; i < t; i++)
 		acc[i] = v16_set(0);
 	for (uint32_t b = 0; b < n_blocks; b++) {
 		const uint8_t *tail = a + t * QUANT_BLOCK;
-		struct wblock block = q4 ? wblock_q4(pieces) : wblock_q8(pieces);
+		struct wblock block = wblock_of(pieces, type);
 		v16 dw = v16_from_f16(scales);
+		if (ops_has_min(type))
+			m = v16_from_f16(scales + 32);
 #pragma GCC unroll 16
 		for (uint32_t i = 0; i < t; i++) {
 			float da;
-			int32_t init;
+			int32_t sum8;
 			memcpy(&da, tail + 4 * i, 4);
-			memcpy(&init, tail + 4 * (q4 ? t + i : 2 * t + i), 4);
-			v16 dot = wblock_dot(&block, a + i * QUANT_BLOCK, init);
+			memcpy(&sum8, tail + 4 * (t + i), 4);
+			v16 dot =
+				wblock_dot(&block, a + i * QUANT_BLOCK, dot_init(tail, t, i, type));
 			acc[i] = v16_fma(dot, v16_mul(dw, v16_set(da)), acc[i]);
+			if (ops_has_min(type))
+				acc[i] = v16_fma(m, v16_set((float)sum8 * -0.125f * da), acc[i]);
 		}
-		for (uint32_t k = 0; k < (q4 ? 4 : 8); k++)
-			__builtin_prefetch(pieces + PREFETCH_BYTES + 64 * k);
-		scales += 32;
-		pieces += q4 ? 256 : 512;
+		for (uint32_t k = 0; k < cpu_paths_part_bytes(type); k += 64)
+			__builtin_prefetch(pieces + PREFETCH_BYTES + k);
+		scales += scale_bytes;
+		pieces += cpu_paths_part_bytes(type);
 		a += t * OPS_Q8_BLOCK_BYTES;
 	}
 #pragma GCC unroll 16
@@ -252,22 +284,24 @@ INLINE void q8_tile(
 		put(p, row + i, r, n, acc[i]);
 }
 
-#define Q8_TILE(name, t, q4)                                                                       \
-	static void name(const struct ops_product *p, uint32_t g, uint32_t row)                    \
+/* A function for each number of rows of a tile. */
+#define TILE(name, make, t, type)                                                                  \
+	static void name##_##t(const struct ops_product *p, uint32_t g, uint32_t row)              \
 	{                                                                                          \
-		q8_tile(p, g, row, t, q4);                                                         \
+		make(p, g, row, t, type);                                                          \
 	}
+#define TILES_OF(name, make, type)                                                                 \
+	TILE(name, make, 1, type)                                                                  \
+	TILE(name, make, 2, type)                                                                  \
+	TILE(name, make, 4, type)                                                                  \
+	TILE(name, make, 8, type)                                                                  \
+	TILE(name, make, 16, type)
 
-Q8_TILE(q8_tile_1, 1, false)
-Q8_TILE(q8_tile_2, 2, false)
-Q8_TILE(q8_tile_4, 4, false)
-Q8_TILE(q8_tile_8, 8, false)
-Q8_TILE(q8_tile_16, 16, false)
-Q8_TILE(q4_tile_1, 1, true)
-Q8_TILE(q4_tile_2, 2, true)
-Q8_TILE(q4_tile_4, 4, true)
-Q8_TILE(q4_tile_8, 8, true)
-Q8_TILE(q4_tile_16, 16, true)
+TILES_OF(q8_0_tile, q8_tile, TENSOR_Q8_0)
+TILES_OF(q4_0_tile, q8_tile, TENSOR_Q4_0)
+TILES_OF(q4_1_tile, q8_tile, TENSOR_Q4_1)
+TILES_OF(q5_0_tile, q8_tile, TENSOR_Q5_0)
+TILES_OF(q5_1_tile, q8_tile, TENSOR_Q5_1)
 
 #include "engine/cpu_simd_k.h"
 
@@ -416,10 +450,19 @@ static void product(const struct ops_product *p, uint32_t first, uint32_t last)
 		product_bf16(p, first, last);
 		return;
 	case TENSOR_Q8_0:
-		product_quantised(p, first, last, TILES(q8_tile));
+		product_quantised(p, first, last, TILES(q8_0_tile));
 		return;
 	case TENSOR_Q4_0:
-		product_quantised(p, first, last, TILES(q4_tile));
+		product_quantised(p, first, last, TILES(q4_0_tile));
+		return;
+	case TENSOR_Q4_1:
+		product_quantised(p, first, last, TILES(q4_1_tile));
+		return;
+	case TENSOR_Q5_0:
+		product_quantised(p, first, last, TILES(q5_0_tile));
+		return;
+	case TENSOR_Q5_1:
+		product_quantised(p, first, last, TILES(q5_1_tile));
 		return;
 	case TENSOR_Q4_K:
 		product_quantised(p, first, last, TILES(q4_k_tile));

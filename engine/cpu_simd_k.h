@@ -4,19 +4,10 @@
 
 /*
  * A part of cpu_simd.h, which includes it where it belongs: products of weights of the K types,
- * packed as ops_pack() does it. As for Q8_0 and Q4_0 a tile is a group of 16 weight rows times 1,
+ * packed as ops_pack() does it. As for blocks of 32 a tile is a group of 16 weight rows times 1,
  * 2, 4, 8 or 16 activation rows, its sums in registers. Scales and minima are numbers of 6 bits (of
  * Q6_K, 8) times those of the block of 256 columns; both products are exact.
  */
-
-#define K_PART_BYTES(type) (type == TENSOR_Q4_K ? 256 : type == TENSOR_Q5_K ? 320 : 384)
-
-INLINE struct wblock k_block(const uint8_t *pieces, const enum tensor_type type)
-{
-	return type == TENSOR_Q4_K   ? wblock_q4(pieces)
-	       : type == TENSOR_Q5_K ? wblock_q5(pieces)
-				     : wblock_q6(pieces);
-}
 
 /* Part j of a block, of which d and dmin are known: into the sums of t rows, whose activations are
  * at a. */
@@ -24,7 +15,7 @@ INLINE void k_part(const uint8_t *scales, const uint8_t *pieces, v16 d, v16 dmin
 	v16 *acc, const uint32_t t, const enum tensor_type type)
 {
 	const uint8_t *tail = a + t * QUANT_BLOCK;
-	struct wblock block = k_block(pieces, type);
+	struct wblock block = wblock_of(pieces, type);
 	const bool q6 = type == TENSOR_Q6_K;
 	v16 scale = q6 ? v16_from_i8(scales) : v16_mul(d, v16_from_u8(scales));
 	v16 other = q6 ? v16_from_i8(scales + 16) : v16_mul(dmin, v16_from_u8(scales + 16));
@@ -67,10 +58,10 @@ INLINE void k_tile(const struct ops_product *p, uint32_t g, uint32_t row, const 
 		v16 d = v16_from_f16(at), dmin = v16_from_f16(at + 32);
 		for (uint32_t j = 0; j < 8; j++) {
 			k_part(scales, pieces, d, dmin, a, acc, t, type);
-			for (uint32_t k = 0; k < K_PART_BYTES(type); k += 64)
+			for (uint32_t k = 0; k < cpu_paths_part_bytes(type); k += 64)
 				__builtin_prefetch(pieces + PREFETCH_BYTES + k);
 			scales += 32;
-			pieces += K_PART_BYTES(type);
+			pieces += cpu_paths_part_bytes(type);
 			a += t * OPS_Q8_BLOCK_BYTES;
 		}
 		at = pieces;
@@ -80,20 +71,8 @@ INLINE void k_tile(const struct ops_product *p, uint32_t g, uint32_t row, const 
 		put(p, row + i, r, n, acc[i]);
 }
 
-#define K_TILE(name, t, type)                                                                      \
-	static void name##_##t(const struct ops_product *p, uint32_t g, uint32_t row)              \
-	{                                                                                          \
-		k_tile(p, g, row, t, type);                                                        \
-	}
-#define K_TILES(name, type)                                                                        \
-	K_TILE(name, 1, type)                                                                      \
-	K_TILE(name, 2, type)                                                                      \
-	K_TILE(name, 4, type)                                                                      \
-	K_TILE(name, 8, type)                                                                      \
-	K_TILE(name, 16, type)
-
-K_TILES(q4_k_tile, TENSOR_Q4_K)
-K_TILES(q5_k_tile, TENSOR_Q5_K)
-K_TILES(q6_k_tile, TENSOR_Q6_K)
+TILES_OF(q4_k_tile, k_tile, TENSOR_Q4_K)
+TILES_OF(q5_k_tile, k_tile, TENSOR_Q5_K)
+TILES_OF(q6_k_tile, k_tile, TENSOR_Q6_K)
 
 #endif

@@ -302,8 +302,8 @@ int engine_render(struct engine *e, const struct engine_message *messages, size_
 	r = refuse_encoder(e, err);
 	if (r < 0)
 		return r;
-	r = chat_render(e->parts.family, e->parts.tokenizer, messages, n_messages, add_generation,
-		&list, err);
+	r = chat_opening_render(e->parts.opening, e->parts.family, e->parts.tokenizer, messages,
+		n_messages, add_generation, &list, err);
 	return give_tokens(r, &list, out, err);
 }
 

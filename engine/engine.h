@@ -114,12 +114,13 @@ struct engine_tokens {
 };
 
 /*
- * Renders a conversation by the model's chat family and tokenises it. Control tokens come only from
- * the template: text that looks like one is tokenised as plain text. Ends with the opening of the
- * assistant's turn when add_generation. The rendering of a longer conversation begins with the
- * tokens of the shorter one, so that KV blocks are shared. O(bytes); ~ 10 MB/s. new out->ids.
- * -EILSEQ: not UTF-8; -EINVAL: roles in an order the family cannot express; -ENOTSUP: an encoder;
- * -ENOMEM.
+ * Renders a conversation by the model's chat family and tokenises it, behind the system message
+ * that the file's own template has for one without (not when a family was named in the options).
+ * Control tokens come only from the template: text that looks like one is tokenised as plain text.
+ * Ends with the opening of the assistant's turn when add_generation. The rendering of a longer
+ * conversation begins with the tokens of the shorter one, so that KV blocks are shared. O(bytes); ~
+ * 10 MB/s. new out->ids. -EILSEQ: not UTF-8; -EINVAL: roles in an order the family cannot express;
+ * -ENOTSUP: an encoder; -ENOMEM.
  */
 int engine_render(struct engine *e, const struct engine_message *messages, size_t n_messages,
 	bool add_generation, struct engine_tokens *out, struct err *err);

@@ -170,6 +170,8 @@ static int open_text(struct engine_parts *p, const struct engine_options *o, str
 	if (r < 0 || encoder)
 		return r;
 	r = chat_family_find(&p->family, o->chat_family, text, text ? n : 0, err);
+	if (r == 0 && !o->chat_family) /* a template that was named is the family's and no more */
+		r = chat_opening_find(text, text ? n : 0, &p->opening, err);
 	if (r == 0 && json_vocab_new(&p->json_vocab, p->tokenizer) < 0)
 		r = err_set(err, -ENOMEM, "not enough memory for the vocabulary");
 	return r;
@@ -436,6 +438,7 @@ void engine_parts_close(struct engine_parts *p)
 	json_vocab_free(p->json_vocab);
 	tokenizer_free(p->tokenizer);
 	gguf_free(p->gguf);
+	free(p->opening);
 	free(p->name);
 	free(p->backend_note);
 	memset(p, 0, sizeof(*p));

@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "engine/chat.h"
+#include "engine/chat_opening.h"
 #include "engine/embedder.h"
 #include "engine/encoder.h"
 #include "engine/engine.h"
@@ -21,7 +22,8 @@
 struct engine_parts {
 	struct gguf *gguf;
 	struct tokenizer *tokenizer;
-	const struct chat_family *family; /* these three: not of an encoder */
+	const struct chat_family *family; /* these four: not of an encoder */
+	char *opening;                    /* chat_opening.h; NULL: none */
 	struct json_vocab *json_vocab;
 	struct model *model;
 	struct encoder *encoder; /* instead */

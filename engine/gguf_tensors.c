@@ -23,6 +23,9 @@ static const struct {
 	{TENSOR_F32, {"F32", 1, 4}},
 	{TENSOR_F16, {"F16", 1, 2}},
 	{TENSOR_Q4_0, {"Q4_0", 32, 18}},
+	{TENSOR_Q4_1, {"Q4_1", 32, 20}},
+	{TENSOR_Q5_0, {"Q5_0", 32, 22}},
+	{TENSOR_Q5_1, {"Q5_1", 32, 24}},
 	{TENSOR_Q8_0, {"Q8_0", 32, 34}},
 	{TENSOR_Q4_K, {"Q4_K", 256, 144}},
 	{TENSOR_Q5_K, {"Q5_K", 256, 176}},
@@ -32,9 +35,6 @@ static const struct {
 
 /* For the sentence that refuses a type: the names a person knows from file names. */
 static const char *const foreign_types[] = {
-	[3] = "Q4_1",
-	[6] = "Q5_0",
-	[7] = "Q5_1",
 	[9] = "Q8_1",
 	[10] = "Q2_K",
 	[11] = "Q3_K",
@@ -66,7 +66,7 @@ const struct tensor_type_info *tensor_type_info(uint32_t type)
 	return NULL;
 }
 
-#define KNOWN_TYPES "F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K, Q6_K"
+#define KNOWN_TYPES "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K"
 
 static int check_type(struct gguf_tensor *t, uint32_t type, struct err *err)
 {

@@ -9,9 +9,10 @@
  *
  *  - products of quantised weights: acc = fma(dot, dw * da, acc), block after block of 32 columns,
  * where dot is the exact integer dot product of a block and dw, da are the scales of weight and
- * activation. Of Q4_K and Q5_K dw = d * scale; then acc = fma(dmin * min, -sum * da, acc), where
- * sum is that of the block's activations. Of Q6_K dot = scale[0] * dot of columns 0 .. 15 +
- * scale[1] * dot of columns 16 .. 31, which is exact too, and dw = d;
+ * activation. Of Q4_1 and Q5_1, then acc = fma(m, sum * da, acc), where sum is that of the block's
+ * activations. Of Q4_K and Q5_K dw = d * scale; then acc = fma(dmin * min, -sum * da, acc). Of Q6_K
+ * dot = scale[0] * dot of columns 0 .. 15 + scale[1] * dot of columns 16 .. 31, which is exact too,
+ * and dw = d;
  *  - products of floating-point weights, and sums of squares: sixteen lanes, lane i adding columns
  * i, i + 16, ... by fma, then lanes added in halves (i + 8, i + 4, i + 2, i + 1);
  *  - products in the wide form, which encoders use for floating-point weights: the same with blocks
@@ -99,14 +100,20 @@ static inline uint32_t ops_wide_tile_rows(uint32_t row, uint32_t n_rows)
 
 static inline bool ops_is_quantised(enum tensor_type type)
 {
-	return type == TENSOR_Q8_0 || type == TENSOR_Q4_0 || type == TENSOR_Q4_K ||
-	       type == TENSOR_Q5_K || type == TENSOR_Q6_K;
+	return type != TENSOR_F32 && type != TENSOR_F16 && type != TENSOR_BF16;
 }
 
 /* Of them, those with blocks of 256. */
 static inline bool ops_is_k(enum tensor_type type)
 {
 	return type == TENSOR_Q4_K || type == TENSOR_Q5_K || type == TENSOR_Q6_K;
+}
+
+/* Those with a minimum, which is multiplied with the sum of activations. */
+static inline bool ops_has_min(enum tensor_type type)
+{
+	return type == TENSOR_Q4_1 || type == TENSOR_Q5_1 || type == TENSOR_Q4_K ||
+	       type == TENSOR_Q5_K;
 }
 
 struct ops_product {
@@ -223,16 +230,17 @@ static inline uint32_t ops_groups(uint32_t rows)
 
 /*
  * The packed form of a quantised matrix: groups of 16 rows; a group is first the 16 binary16 scales
- * of each block of 32 columns, padded to a multiple of 64 bytes, then the blocks. A block of Q8_0
- * is 8 pieces of 64 bytes, piece k being columns 4k .. 4k + 3 of rows 0, 1, ... 15, each value plus
- * 128, unsigned. A block of Q4_0 is 4 pieces; piece k is bytes 4k .. 4k + 3 of each row as in the
- * file. Rows beyond the last are zero.
+ * of each block of 32 columns (of Q4_1 and Q5_1, and then the 16 minima), padded to a multiple of
+ * 64 bytes, then the blocks. A block of Q8_0 is 8 pieces of 64 bytes, piece k being columns 4k ..
+ * 4k + 3 of rows 0, 1, ... 15, each value plus 128, unsigned. A block of all others is 4 pieces;
+ * piece k is bytes 4k .. 4k + 3 of each row as in the file, of columns 4k .. and 16 + 4k ...; of
+ * Q5_0 and Q5_1 then a piece of which bit k of byte i of a row is the fifth bit of column 4k + i.
+ * Rows beyond the last are zero.
  *
  * Of a K type a group is blocks of 256 columns: the scales d of 16 rows, then their dmin (64 bytes;
  * of Q6_K zeros), for each part of 32 columns 16 bytes of scales and 16 of minima (of Q6_K: of
- * scales[0], of scales[1]), then the parts: 4 pieces as those of Q4_0, but with columns k and k +
- * 16 of a part in a byte; of Q5_K a piece of which bit k of byte i of a row is the fifth bit of
- * column 4k + i; of Q6_K two pieces, of which bits 2k of byte i are the upper ones of columns 4k +
+ * scales[0], of scales[1]), then the parts: of Q4_K as a block of Q4_0, of Q5_K as one of Q5_0; of
+ * Q6_K behind the 4 pieces two, of which bits 2k of byte i are the upper ones of columns 4k +
  * i, 16 + 4k + i. q of Q6_K is from 0 to 63.
  */
 size_t ops_pack_group_bytes(enum tensor_type type, uint32_t cols);

@@ -33,34 +33,44 @@ size_t quant_bytes(enum tensor_type type, size_t n)
 	return n / info->block_values * info->block_bytes;
 }
 
-static void q8_0_to_f32(const uint8_t *src, size_t n, float *dst)
+/* Blocks of 32 integers, which lie behind d or behind d and m. */
+static void plain_part(const uint8_t *src, bool has_min, struct quant_part *out)
 {
-	for (size_t b = 0; b < n / QUANT_BLOCK; b++, src += sizeof(struct quant_q8_0)) {
-		struct quant_q8_0 block;
-		memcpy(&block, src, sizeof block);
-		float d = quant_f16_to_f32(block.d);
-		for (int i = 0; i < QUANT_BLOCK; i++)
-			dst[b * QUANT_BLOCK + i] = d * (float)block.q[i];
-	}
+	uint16_t d, m = 0;
+
+	memcpy(&d, src, sizeof d);
+	if (has_min)
+		memcpy(&m, src + 2, sizeof m);
+	out->d = quant_f16_to_f32(d);
+	out->dmin = -quant_f16_to_f32(m);
+	out->scale[0] = out->scale[1] = 1;
+	out->min = has_min;
 }
 
-static void q4_0_to_f32(const uint8_t *src, size_t n, float *dst)
+static void q8_0_part(const uint8_t *src, struct quant_part *out)
 {
-	for (size_t b = 0; b < n / QUANT_BLOCK; b++, src += sizeof(struct quant_q4_0)) {
-		struct quant_q4_0 block;
-		memcpy(&block, src, sizeof block);
-		float d = quant_f16_to_f32(block.d);
-		for (int i = 0; i < QUANT_BLOCK / 2; i++) {
-			dst[b * QUANT_BLOCK + i] = d * (float)((block.q[i] & 15) - 8);
-			dst[b * QUANT_BLOCK + i + 16] = d * (float)((block.q[i] >> 4) - 8);
-		}
+	plain_part(src, false, out);
+	memcpy(out->q, src + 2, QUANT_BLOCK);
+}
+
+/* Q4_0, Q4_1, and those with a fifth bit: 4 bytes of these before the halves. */
+static void q45_part(const uint8_t *src, bool fifth, bool has_min, struct quant_part *out)
+{
+	const uint8_t *high = src + (has_min ? 4 : 2), *q = high + (fifth ? 4 : 0);
+	int offset = has_min ? 0 : fifth ? 16 : 8;
+
+	plain_part(src, has_min, out);
+	for (int i = 0; i < QUANT_BLOCK; i++) {
+		int value = q[i % 16] >> i / 16 * 4 & 15;
+		value |= fifth ? (high[i / 8] >> i % 8 & 1) << 4 : 0;
+		out->q[i] = (int8_t)(value - offset);
 	}
 }
 
 /* The j-th scale and minimum of 8, which lie as 6-bit numbers in 12 bytes: those of the first four
  * in bytes 0 .. 3 and 4 .. 7; of the others the low halves in bytes 8 .. 11, the upper two bits
  * above the first four. */
-static void take_scale(const uint8_t s[12], uint32_t j, struct quant_k *out)
+static void take_scale(const uint8_t s[12], uint32_t j, struct quant_part *out)
 {
 	if (j < 4) {
 		out->scale[0] = s[j] & 63;
@@ -72,7 +82,7 @@ static void take_scale(const uint8_t s[12], uint32_t j, struct quant_k *out)
 	out->scale[1] = out->scale[0];
 }
 
-static void q4_k_part(const uint8_t *src, uint32_t j, struct quant_k *out)
+static void q4_k_part(const uint8_t *src, uint32_t j, struct quant_part *out)
 {
 	struct quant_q4_k block;
 
@@ -84,7 +94,7 @@ static void q4_k_part(const uint8_t *src, uint32_t j, struct quant_k *out)
 		out->q[i] = (int8_t)(block.q[j / 2 * 32 + i] >> j % 2 * 4 & 15);
 }
 
-static void q5_k_part(const uint8_t *src, uint32_t j, struct quant_k *out)
+static void q5_k_part(const uint8_t *src, uint32_t j, struct quant_part *out)
 {
 	struct quant_q5_k block;
 
@@ -97,7 +107,7 @@ static void q5_k_part(const uint8_t *src, uint32_t j, struct quant_k *out)
 				     (block.high[i] >> j & 1) << 4);
 }
 
-static void q6_k_part(const uint8_t *src, uint32_t j, struct quant_k *out)
+static void q6_k_part(const uint8_t *src, uint32_t j, struct quant_part *out)
 {
 	struct quant_q6_k block;
 
@@ -114,26 +124,55 @@ static void q6_k_part(const uint8_t *src, uint32_t j, struct quant_k *out)
 			32;
 }
 
-void quant_k_part(enum tensor_type type, const void *block, uint32_t j, struct quant_k *out)
+void quant_part(enum tensor_type type, const void *block, uint32_t j, struct quant_part *out)
 {
-	if (type == TENSOR_Q4_K)
+	switch (type) {
+	case TENSOR_Q8_0:
+		q8_0_part(block, out);
+		return;
+	case TENSOR_Q4_0:
+		q45_part(block, false, false, out);
+		return;
+	case TENSOR_Q4_1:
+		q45_part(block, false, true, out);
+		return;
+	case TENSOR_Q5_0:
+		q45_part(block, true, false, out);
+		return;
+	case TENSOR_Q5_1:
+		q45_part(block, true, true, out);
+		return;
+	case TENSOR_Q4_K:
 		q4_k_part(block, j, out);
-	else if (type == TENSOR_Q5_K)
+		return;
+	case TENSOR_Q5_K:
 		q5_k_part(block, j, out);
-	else
+		return;
+	case TENSOR_Q6_K:
 		q6_k_part(block, j, out);
+		return;
+	case TENSOR_F32:
+	case TENSOR_F16:
+	case TENSOR_BF16:
+		break;
+	}
+	assert(0 && "a type that is not quantised");
 }
 
-static void k_to_f32(enum tensor_type type, const uint8_t *src, size_t n, float *dst)
+static void parts_to_f32(enum tensor_type type, const uint8_t *src, size_t n, float *dst)
 {
-	struct quant_k part;
+	const struct tensor_type_info *info = tensor_type_info(type);
+	uint32_t n_parts = info->block_values / QUANT_BLOCK;
+	struct quant_part part;
 
-	for (size_t b = 0; b < n / QUANT_BLOCK; b++) {
-		quant_k_part(type, src + b / 8 * quant_bytes(type, QUANT_K), b % 8, &part);
-		for (int i = 0; i < QUANT_BLOCK; i++)
-			dst[b * QUANT_BLOCK + i] =
-				part.d * (float)part.scale[i / 16] * (float)part.q[i] -
-				part.dmin * (float)part.min;
+	for (size_t b = 0; b < n / QUANT_BLOCK; b++, dst += QUANT_BLOCK) {
+		quant_part(type, src + b / n_parts * info->block_bytes, (uint32_t)(b % n_parts),
+			&part);
+		float least = part.dmin * (float)part.min;
+		for (int i = 0; i < QUANT_BLOCK; i++) {
+			float value = part.d * (float)part.scale[i / 16] * (float)part.q[i];
+			dst[i] = part.min ? value - least : value; /* a zero keeps its sign */
+		}
 	}
 }
 
@@ -159,15 +198,14 @@ void quant_to_f32(enum tensor_type type, const void *src, size_t n, float *dst)
 		}
 		return;
 	case TENSOR_Q8_0:
-		q8_0_to_f32(bytes, n, dst);
-		return;
 	case TENSOR_Q4_0:
-		q4_0_to_f32(bytes, n, dst);
-		return;
+	case TENSOR_Q4_1:
+	case TENSOR_Q5_0:
+	case TENSOR_Q5_1:
 	case TENSOR_Q4_K:
 	case TENSOR_Q5_K:
 	case TENSOR_Q6_K:
-		k_to_f32(type, bytes, n, dst);
+		parts_to_f32(type, bytes, n, dst);
 		return;
 	}
 	assert(0 && "a type without a row in tensor_type_info");

@@ -2,9 +2,9 @@
 #ifndef ENGINE_QUANT_H
 #define ENGINE_QUANT_H
 
-/* The number formats of weights: 16-bit floats, blocks of 32 small integers with a common scale,
- * and the K types: blocks of 256 with a scale, and small integers that multiply it for each 16
- * or 32. */
+/* The number formats of weights: 16-bit floats, blocks of 32 small integers with a common scale and
+ * perhaps a common minimum, and the K types: blocks of 256 with a scale, and small integers that
+ * multiply it for each 16 or 32. */
 
 #include <math.h>
 #include <stdbool.h>
@@ -14,7 +14,7 @@
 
 #include "engine/gguf.h"
 
-#define QUANT_BLOCK 32 /* values of a block of Q8_0 and Q4_0 */
+#define QUANT_BLOCK 32 /* values of a block of Q8_0, Q4_0, Q4_1, Q5_0, Q5_1 */
 
 /* As they lie in a file: no padding, aligned to 2 bytes at best. */
 struct quant_q8_0 {
@@ -26,6 +26,22 @@ struct quant_q4_0 {
 	uint16_t d;
 	uint8_t q[QUANT_BLOCK /
 		  2]; /* value i = d * ((q[i] & 15) - 8), value i + 16 = d * ((q[i] >> 4) - 8) */
+};
+
+struct quant_q4_1 {
+	uint16_t d, m;
+	uint8_t q[QUANT_BLOCK / 2]; /* as in Q4_0, but value i = d * (q[i] & 15) + m */
+};
+
+struct quant_q5_0 {
+	uint16_t d;
+	uint8_t high[4];            /* bit i % 8 of byte i / 8: the fifth bit of value i */
+	uint8_t q[QUANT_BLOCK / 2]; /* as in Q4_0; value i = d * (integer - 16) */
+};
+
+struct quant_q5_1 {
+	uint16_t d, m;
+	uint8_t high[4], q[QUANT_BLOCK / 2]; /* as in Q5_0, but value i = d * integer + m */
 };
 
 #define QUANT_K 256 /* values of a block of Q4_K, Q5_K, Q6_K */
@@ -54,10 +70,11 @@ struct quant_q6_k {
 	uint16_t d;
 };
 
-/* 32 values of a block of a K type, in numbers: value i = d * scale[i / 16] * q[i] - dmin * min, in
- * which only the difference is rounded. */
-struct quant_k {
-	float d, dmin; /* dmin and min of Q6_K are 0 */
+/* 32 values of a quantised type, in numbers: value i = d * scale[i / 16] * q[i] - dmin * min, in
+ * which only the difference is rounded. Of blocks of 32 the scales are 1; dmin * min is -m of those
+ * that have one, of all others, and of Q6_K, 0. */
+struct quant_part {
+	float d, dmin;
 	int32_t scale[2], min;
 	int8_t q[QUANT_BLOCK];
 };
@@ -119,8 +136,9 @@ static inline float quant_to_i16(const float *x, uint32_t n, float most, int16_t
 	return d;
 }
 
-/* Part j = 0 .. 7 of a block of a K type that lies at any address. */
-void quant_k_part(enum tensor_type type, const void *block, uint32_t j, struct quant_k *out);
+/* Part j of a block of a quantised type that lies at any address: j = 0 .. 7 of a K type, else 0.
+ */
+void quant_part(enum tensor_type type, const void *block, uint32_t j, struct quant_part *out);
 
 /* The bytes n values take; n is a multiple of the type's block. */
 size_t quant_bytes(enum tensor_type type, size_t n);

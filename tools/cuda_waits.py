@@ -27,7 +27,8 @@ import sys
 # ODD> of gemv_q.cu, as many as head and steps of a chunk have (chunk_device.h); gemv<cuda_type, GATED> of
 # gemv.cu, a piece. Bytes and not loads: for sm_100 ptxas makes one of the two halves of what lies together.
 EARLY = [(re.compile("_Z4gemvIL%sEL" % of), n) for of, n in
-         (("i8", 80), ("i2", 48), ("i12", 104), ("i13", 120), ("i14", 132), (r"9cuda_type\d+", 128))]
+         (("i8", 80), ("i2", 48), ("i3", 64), ("i7", 72), ("i12", 104), ("i13", 120), ("i14", 132),
+          (r"9cuda_type\d+", 128))]
 # Kernels that ask for weights of the next product.
 ASKS_EARLY = re.compile(r"_Z\d+(norm|rope|embed|plain|scaled|decode)_kernel|_Z11sample_best")
 ASKS_LATE = re.compile(r"_Z4gemvI|_Z8gemv_f32I")

@@ -8,7 +8,8 @@
  * file.
  *
  * usage: random-gguf SHAPE TYPE FILE   SHAPE: tiny 15m 135m 1.1b 1b 8b
- *                                      TYPE: F32 F16 BF16 Q8_0 Q4_0 (from 1.1b Q4_K Q5_K Q6_K)
+ *                                      TYPE: F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1
+ *                                            (from 1.1b) Q4_K Q5_K Q6_K
  */
 #include <errno.h>
 #include <math.h>
@@ -42,7 +43,7 @@ static const struct shape shapes[] = {
 };
 
 static const enum tensor_type types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0,
-	TENSOR_Q4_0, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
+	TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
 
 struct writer {
 	FILE *file;
@@ -242,36 +243,36 @@ static void put_description(struct writer *w, const struct tensor *t)
 	w->n_tensors += w->counting;
 }
 
-/* d: the binary16 scale, which is that of the numbers when they are about 0. */
-static void random_k_block(struct writer *w, enum tensor_type type, uint16_t d, uint8_t *out)
+/* Of random bits, but for the binary16 scale d, and the minimum that has the numbers about 0. */
+static void random_quantised(struct writer *w, enum tensor_type type, uint16_t d, uint8_t *out)
 {
 	size_t bytes = tensor_type_info(type)->block_bytes;
-	float middle = type == TENSOR_Q4_K ? 7.5f : 15.5f;
-	uint16_t dmin = quant_f32_to_f16(quant_f16_to_f32(d) * middle);
+	bool is_k = type == TENSOR_Q4_K || type == TENSOR_Q5_K;
+	bool has_min = is_k || type == TENSOR_Q4_1 || type == TENSOR_Q5_1;
+	float middle = type == TENSOR_Q4_K || type == TENSOR_Q4_1 ? 7.5f : 15.5f;
+	uint16_t min = quant_f32_to_f16(quant_f16_to_f32(d) * (is_k ? middle : -middle));
 
 	for (size_t i = 0; i < bytes; i += 2) { /* all sizes are even */
 		uint64_t r = next_random(w) >> 48;
 		memcpy(out + i, &r, 2);
 	}
-	if (type == TENSOR_Q6_K) {
-		memcpy(out + bytes - 2, &d, 2);
-	} else {
-		memcpy(out, &d, 2);
-		memcpy(out + 2, &dmin, 2);
-	}
+	memcpy(out + (type == TENSOR_Q6_K ? bytes - 2 : 0), &d, 2);
+	if (has_min)
+		memcpy(out + 2, &min, 2);
 }
 
 /* One block of the type, of random bits, about 1 / sqrt(cols) in size. */
 static void random_block(struct writer *w, enum tensor_type type, uint64_t cols, uint8_t *out)
 {
 	uint32_t exponent = 127 - (uint32_t)ceil(log2(sqrt((double)cols)));
-	/* Of a uniform integer of 8 and 4 bits; of scale * q - min * (the middle of q), and scale *
-	 * q, of the K types. */
-	double deviation = type == TENSOR_Q8_0   ? 73.3
-			   : type == TENSOR_Q4_K ? 257
-			   : type == TENSOR_Q5_K ? 523
-			   : type == TENSOR_Q6_K ? 1367
-						 : 4.6;
+	/* Of a uniform integer of 8, 5 and 4 bits; of scale * q - min * (the middle of q), and
+	 * scale * q, of the K types. */
+	double deviation = type == TENSOR_Q8_0                          ? 73.3
+			   : type == TENSOR_Q5_0 || type == TENSOR_Q5_1 ? 9.2
+			   : type == TENSOR_Q4_K                        ? 257
+			   : type == TENSOR_Q5_K                        ? 523
+			   : type == TENSOR_Q6_K                        ? 1367
+									: 4.6;
 	uint32_t scale =
 		(uint32_t)lrint(1024 * log2(1 / (deviation * sqrt((double)cols))) + 1024 * 15);
 	uint64_t r = next_random(w);
@@ -290,16 +291,13 @@ static void random_block(struct writer *w, enum tensor_type type, uint64_t cols,
 		return;
 	case TENSOR_Q8_0:
 	case TENSOR_Q4_0:
-		memcpy(out, &d, sizeof d);
-		for (int i = 0; i < (type == TENSOR_Q8_0 ? 4 : 2); i++) {
-			r = next_random(w);
-			memcpy(out + 2 + 8 * i, &r, sizeof r);
-		}
-		return;
+	case TENSOR_Q4_1:
+	case TENSOR_Q5_0:
+	case TENSOR_Q5_1:
 	case TENSOR_Q4_K:
 	case TENSOR_Q5_K:
 	case TENSOR_Q6_K:
-		random_k_block(w, type, d, out);
+		random_quantised(w, type, d, out);
 		return;
 	}
 }
@@ -356,7 +354,9 @@ static void put_file(struct writer *w, const struct shape *s, enum tensor_type t
 static int usage(void)
 {
 	fputs("usage: random-gguf SHAPE TYPE FILE\n"
-	      "SHAPE: tiny 15m 135m 1.1b 1b 8b   TYPE: F32 F16 BF16 Q8_0 Q4_0 Q4_K Q5_K Q6_K\n",
+	      "SHAPE: tiny 15m 135m 1.1b 1b 8b   TYPE: F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4_K "
+	      "Q5_K "
+	      "Q6_K\n",
 		stderr);
 	return 2;
 }

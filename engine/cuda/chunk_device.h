@@ -40,7 +40,7 @@ static __device__ __forceinline__ float cuda_chunk_half(uint32_t word, int i)
 /* The scales of a block, for rows g and g + 8. */
 struct cuda_chunk_scales {
 	float d[2]; /* of Q6_K: of columns 0 .. 15 */
-	float m[2]; /* K types: what -sum is multiplied with; of Q6_K: d of columns 16 .. 31 */
+	float m[2]; /* HAS_MIN: what -sum is multiplied with; of Q6_K: d of columns 16 .. 31 */
 	float z[2]; /* but of Q6_K: -d * CUDA_CHUNK_ZERO_F, exactly */
 };
 
@@ -106,6 +106,26 @@ struct cuda_chunk_plain_head {
 	}
 };
 
+/* Scales and minima of Q4_1 and Q5_1. */
+struct cuda_chunk_min_head {
+	cuda_chunk_plain_head scale;
+	uint4 m;
+
+	template <typename LOAD>
+	__device__ __forceinline__ void load(const uint8_t *chunk, unsigned lane)
+	{
+		scale.load<LOAD>(chunk, lane);
+		m = LOAD::words(chunk + 128 + 16 * (lane / 4));
+	}
+
+	__device__ __forceinline__ void of(int b, cuda_chunk_scales *s) const
+	{
+		scale.of(b, s);
+		s->m[0] = cuda_chunk_half(cuda_chunk_word(m, b / 2), b % 2);
+		s->m[1] = cuda_chunk_half(cuda_chunk_word(m, 2 + b / 2), b % 2);
+	}
+};
+
 template <int TYPE> struct cuda_chunk;
 
 template <> struct cuda_chunk<TENSOR_Q8_0> {
@@ -164,23 +184,100 @@ template <> struct cuda_chunk<TENSOR_Q4_0> {
 	}
 };
 
-template <> struct cuda_chunk<TENSOR_Q4_K> {
-	enum { STEPS = 2, BYTES = 2368, HAS_MIN = 1, IS_Q6 = 0 };
-	typedef cuda_chunk_k_head head;
+/* Half bytes that are the integers themselves, and fifth bits, of four blocks: of Q4_1, Q5_1 and
+ * the K types. */
+struct cuda_chunk_low {
+	uint4 q[2];
+
+	template <typename LOAD>
+	__device__ __forceinline__ void load(const uint8_t *at, unsigned lane)
+	{
+		q[0] = LOAD::words(at + 16 * lane);
+		q[1] = LOAD::words(at + 512 + 16 * lane);
+	}
+
+	__device__ __forceinline__ void of(int b, uint32_t a[4]) const
+	{
+		const uint4 &v = q[b / 2];
+		cuda_chunk_nibbles(b % 2 ? v.z : v.x, b % 2 ? v.w : v.y, false, a);
+	}
+};
+
+static __device__ __forceinline__ void cuda_chunk_add_fifth(const uint2 &high, int b, uint32_t a[4])
+{
+	uint32_t h = b / 2 ? high.y : high.x;
+
+#pragma unroll
+	for (int k = 0; k < 4; k++)
+		a[k] |= (b % 2 ? h >> k : h << (4 - k)) & 0x10101010u;
+}
+
+template <> struct cuda_chunk<TENSOR_Q4_1> {
+	enum { STEPS = 1, BYTES = 1280, HAS_MIN = 1, IS_Q6 = 0 };
+	typedef cuda_chunk_min_head head;
 	struct step {
-		uint4 q[2];
+		cuda_chunk_low low;
 
 		template <typename LOAD>
 		__device__ __forceinline__ void load(const uint8_t *chunk, int s, unsigned lane)
 		{
-			q[0] = LOAD::words(chunk + 320 + 1024 * s + 16 * lane);
-			q[1] = LOAD::words(chunk + 832 + 1024 * s + 16 * lane);
+			(void)s;
+			low.load<LOAD>(chunk + 256, lane);
 		}
 
 		__device__ __forceinline__ void of(int b, uint32_t a[4]) const
 		{
-			const uint4 &v = q[b / 2];
-			cuda_chunk_nibbles(b % 2 ? v.z : v.x, b % 2 ? v.w : v.y, false, a);
+			low.of(b, a);
+		}
+	};
+	static __device__ __forceinline__ float unit(void)
+	{
+		return 1;
+	}
+};
+
+template <> struct cuda_chunk<TENSOR_Q5_1> {
+	enum { STEPS = 1, BYTES = 1536, HAS_MIN = 1, IS_Q6 = 0 };
+	typedef cuda_chunk_min_head head;
+	struct step {
+		cuda_chunk_low low;
+		uint2 high;
+
+		template <typename LOAD>
+		__device__ __forceinline__ void load(const uint8_t *chunk, int s, unsigned lane)
+		{
+			(void)s;
+			low.load<LOAD>(chunk + 256, lane);
+			high = LOAD::pair(chunk + 1280 + 8 * lane);
+		}
+
+		__device__ __forceinline__ void of(int b, uint32_t a[4]) const
+		{
+			low.of(b, a);
+			cuda_chunk_add_fifth(high, b, a);
+		}
+	};
+	static __device__ __forceinline__ float unit(void)
+	{
+		return 1;
+	}
+};
+
+template <> struct cuda_chunk<TENSOR_Q4_K> {
+	enum { STEPS = 2, BYTES = 2368, HAS_MIN = 1, IS_Q6 = 0 };
+	typedef cuda_chunk_k_head head;
+	struct step {
+		cuda_chunk_low low;
+
+		template <typename LOAD>
+		__device__ __forceinline__ void load(const uint8_t *chunk, int s, unsigned lane)
+		{
+			low.load<LOAD>(chunk + 320 + 1024 * s, lane);
+		}
+
+		__device__ __forceinline__ void of(int b, uint32_t a[4]) const
+		{
+			low.of(b, a);
 		}
 	};
 	static __device__ __forceinline__ float unit(void)
@@ -193,23 +290,20 @@ template <> struct cuda_chunk<TENSOR_Q5_K> {
 	enum { STEPS = 2, BYTES = 2880, HAS_MIN = 1, IS_Q6 = 0 };
 	typedef cuda_chunk_k_head head;
 	struct step {
-		cuda_chunk<TENSOR_Q4_K>::step low;
+		cuda_chunk_low low;
 		uint2 high;
 
 		template <typename LOAD>
 		__device__ __forceinline__ void load(const uint8_t *chunk, int s, unsigned lane)
 		{
-			low.load<LOAD>(chunk, s, lane);
+			low.load<LOAD>(chunk + 320 + 1024 * s, lane);
 			high = LOAD::pair(chunk + 2368 + 16 * lane + 8 * s);
 		}
 
 		__device__ __forceinline__ void of(int b, uint32_t a[4]) const
 		{
-			uint32_t h = b / 2 ? high.y : high.x;
 			low.of(b, a);
-#pragma unroll
-			for (int k = 0; k < 4; k++)
-				a[k] |= (b % 2 ? h >> k : h << (4 - k)) & 0x10101010u;
+			cuda_chunk_add_fifth(high, b, a);
 		}
 	};
 	static __device__ __forceinline__ float unit(void)

@@ -271,6 +271,10 @@ extern "C" int cuda_gemm_q(
 		return launch_type<TENSOR_Q8_0>(w, p, o, stream);
 	case TENSOR_Q4_0:
 		return launch_type<TENSOR_Q4_0>(w, p, o, stream);
+	case TENSOR_Q4_1:
+		return launch_type<TENSOR_Q4_1>(w, p, o, stream);
+	case TENSOR_Q5_1:
+		return launch_type<TENSOR_Q5_1>(w, p, o, stream);
 	case TENSOR_Q4_K:
 		return launch_type<TENSOR_Q4_K>(w, p, o, stream);
 	case TENSOR_Q5_K:

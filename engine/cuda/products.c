@@ -160,7 +160,7 @@ static bool is_unpacked(
 static void run_product(struct cuda_model *s, const struct cuda_matrix *w, uint32_t last,
 	uint32_t rows, const struct target *t)
 {
-	struct cuda_quant_matrix q = {w->file_type, rows, w->cols, w->data};
+	struct cuda_quant_matrix q = {cuda_quant_form(w->file_type), rows, w->cols, w->data};
 	cudaStream_t stream = s->context.stream;
 	bool unpacked = is_unpacked(s, w, t);
 	int r;

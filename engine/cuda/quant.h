@@ -5,9 +5,10 @@
 /*
  * Quantised weights on a device: the form they are repacked to when a model is loaded, the form of
  * the activations they are multiplied with, and the launchers that do it. Types are Q8_0, Q4_0,
- * Q4_K, Q5_K, Q6_K. The mathematics is that of engine/ops.h (exact integers in a block of 32
- * columns, f32 between blocks); the order in which blocks are added is not, so results differ from
- * the CPU's in the last bits, and those for 8 rows from those for 9.
+ * Q4_1, Q5_1, Q4_K, Q5_K, Q6_K; Q5_0 is repacked to the form of Q8_0, with the same scales. The
+ * mathematics is that of engine/ops.h (exact integers in a block of 32 columns, f32 between
+ * blocks); the order in which blocks are added is not, so results differ from the CPU's in the last
+ * bits, and those for 8 rows from those for 9.
  *
  * Launchers put work into a stream and come back; all of them may be captured in a graph. Each
  * returns a cudaError_t as int: 0, what the launch said, or cudaErrorInvalidValue for a type or
@@ -16,7 +17,7 @@
  *
  * ---- weights, repacked ----
  *
- * Tiles of 16 rows; in a tile chunk after chunk of columns, 128 of Q8_0 and Q4_0, 256 of the
+ * Tiles of 16 rows; in a tile chunk after chunk of columns, 256 of the K types, 128 of the
  * others. Rows and columns that are missing in the last of them are zero. A chunk is scales, then
  * the integers in the order in which a tensor core takes its left operand (m16n8k32), so that lane
  * 4 g + t of a warp loads 16 bytes at 16 times its number and has columns 8 t .. 8 t + 7 of rows g
@@ -29,10 +30,12 @@
  *        first block, w0, w1 of the second}. The low half of each byte of w0 is A0, the high one
  *        A1; likewise A2 and A3 in w1. The half byte is q - 8 in two's complement: as the upper
  *        half of a byte it is 16 times that.
+ *  Q4_1, 1280 bytes: d as in Q8_0; f16 -m in the same order; then as in Q4_0, but q itself, 0
+ * .. 15. Q5_1, 1536 bytes: as Q4_1; then [32 lanes] 2 words, one for a pair of blocks: bit k of
+ * byte i of it is the fifth bit of byte i of Ak of the first block, bit 4 + k that of the second.
  *  Q4_K, 2368 bytes: [8 g][2 rows] {f16 d, dmin} (64 bytes); [8 g][2 rows] {8 scales, 8 minima}, a
  *        byte each; then for each of 4 pairs of blocks as in Q4_0, but q itself, 0 .. 15.
- *  Q5_K, 2880 bytes: as Q4_K; then [32 lanes] 4 words, one for a pair of blocks: bit k of byte i
- *        of it is the fifth bit of byte i of Ak of the first block, bit 4 + k that of the second.
+ *  Q5_K, 2880 bytes: as Q4_K; then [32 lanes] 4 words as in Q5_1.
  *  Q6_K, 3360 bytes: [8 g][2 rows] f16 d (32 bytes); [8 g][2 rows] 16 scales + 128, a byte each
  *        (256 bytes); then as in Q4_K the low half bytes, of q - 32 in two's complement (6 bits);
  *        then for each of 2 quarters of 4 blocks [32 lanes] 4 words, one for a block: bits 2 k of
@@ -67,28 +70,58 @@ extern "C" {
 #define CUDA_QUANT_GROUP_ROWS 8
 #define CUDA_QUANT_GROUP_BLOCK_BYTES 320
 
-struct cuda_quant_matrix {
-	enum tensor_type type;
-	uint32_t rows, cols; /* cols: a multiple of 32, of the K types of 256 */
-	const void *data;    /* repacked */
-};
-
-/* Columns of a chunk of the type, 0 for a type that is not quantised; its bytes. */
-static inline uint32_t cuda_quant_chunk_cols(enum tensor_type type)
+/* The type whose form a type of a file is repacked to: its own, but of Q5_0. */
+static inline enum tensor_type cuda_quant_form(enum tensor_type type)
 {
-	return type == TENSOR_Q8_0 || type == TENSOR_Q4_0                          ? 128
-	       : type == TENSOR_Q4_K || type == TENSOR_Q5_K || type == TENSOR_Q6_K ? 256
-										   : 0;
+	return type == TENSOR_Q5_0 ? TENSOR_Q8_0 : type;
 }
 
+struct cuda_quant_matrix {
+	enum tensor_type type; /* the form: not Q5_0 */
+	uint32_t rows, cols;   /* cols: a multiple of 32, of the K types of 256 */
+	const void *data;      /* repacked */
+};
+
+/* Columns of a chunk of a form or of a type that has one; 0 for one that is not quantised. */
+static inline uint32_t cuda_quant_chunk_cols(enum tensor_type type)
+{
+	switch (type) {
+	case TENSOR_Q8_0:
+	case TENSOR_Q4_0:
+	case TENSOR_Q4_1:
+	case TENSOR_Q5_0:
+	case TENSOR_Q5_1:
+		return 128;
+	case TENSOR_Q4_K:
+	case TENSOR_Q5_K:
+	case TENSOR_Q6_K:
+		return 256;
+	default:
+		return 0;
+	}
+}
+
+/* Its bytes. */
 static inline uint32_t cuda_quant_chunk_bytes(enum tensor_type type)
 {
-	return type == TENSOR_Q8_0   ? 2176
-	       : type == TENSOR_Q4_0 ? 1152
-	       : type == TENSOR_Q4_K ? 2368
-	       : type == TENSOR_Q5_K ? 2880
-	       : type == TENSOR_Q6_K ? 3360
-				     : 0;
+	switch (cuda_quant_form(type)) {
+	case TENSOR_Q8_0:
+		return 2176;
+	case TENSOR_Q4_0:
+		return 1152;
+	case TENSOR_Q4_1:
+		return 1280;
+	case TENSOR_Q5_1:
+		return 1536;
+	case TENSOR_Q4_K:
+		return 2368;
+	case TENSOR_Q5_K:
+		return 2880;
+	case TENSOR_Q6_K:
+		return 3360;
+	default:
+		return 0;
+	}
 }
 
 /* Whether a matrix of the type may have so many columns. */
@@ -99,7 +132,7 @@ static inline bool cuda_quant_fits(enum tensor_type type, uint32_t cols)
 	return chunk != 0 && cols != 0 && cols % (chunk == 256 ? 256 : 32) == 0;
 }
 
-/* Bytes of a repacked matrix. Matrices of the same type and columns, rows a multiple of 16 but for
+/* Bytes of a repacked matrix. Matrices of the same form and columns, rows a multiple of 16 but for
  * the last one's, may lie one behind the other and are then multiplied as one (Q, K, V; gate, up).
  */
 static inline size_t cuda_quant_bytes(enum tensor_type type, uint32_t rows, uint32_t cols)
@@ -125,9 +158,9 @@ static inline size_t cuda_quant_q8_bytes(uint32_t n_rows, uint32_t cols)
 }
 
 /*
- * Rows first .. first + n - 1 of a matrix, which lie at src as in the file (at any even address),
- * to their places in the repacked matrix at dst. first is a multiple of 16, and so is n but for the
- * last rows of the matrix, whose tile is filled with zeros.
+ * type: of the file. Rows first .. first + n - 1 of a matrix, which lie at src as in the file (at
+ * any even address), to their places in the repacked matrix at dst. first is a multiple of 16, and
+ * so is n but for the last rows of the matrix, whose tile is filled with zeros.
  */
 int cuda_quant_repack(enum tensor_type type, uint32_t rows, uint32_t cols, uint32_t first,
 	uint32_t n, const void *src, void *dst, cudaStream_t stream);

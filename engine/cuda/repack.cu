@@ -35,10 +35,11 @@ static __device__ __forceinline__ uint32_t half_at(const uint8_t *p)
 template <int TYPE> struct file_form;
 
 template <> struct file_form<TENSOR_Q8_0> {
+	enum { BYTES = 34, COLS = 32 }; /* of a block */
 	static __device__ __forceinline__ const uint8_t *block(
 		const source &s, uint32_t r, uint32_t c)
 	{
-		return block_of<34, 32>(s, r, c / 32);
+		return block_of<BYTES, COLS>(s, r, c / 32);
 	}
 
 	static __device__ __forceinline__ uint32_t at(const source &s, uint32_t r, uint32_t c)
@@ -49,10 +50,11 @@ template <> struct file_form<TENSOR_Q8_0> {
 };
 
 template <> struct file_form<TENSOR_Q4_0> {
+	enum { BYTES = 18, COLS = 32 }; /* of a block */
 	static __device__ __forceinline__ const uint8_t *block(
 		const source &s, uint32_t r, uint32_t c)
 	{
-		return block_of<18, 32>(s, r, c / 32);
+		return block_of<BYTES, COLS>(s, r, c / 32);
 	}
 
 	static __device__ __forceinline__ uint32_t at(const source &s, uint32_t r, uint32_t c)
@@ -62,11 +64,64 @@ template <> struct file_form<TENSOR_Q4_0> {
 	}
 };
 
-template <> struct file_form<TENSOR_Q4_K> {
+/* Integer i of a block with fifth bits in 4 bytes at p, the halves behind them. */
+static __device__ __forceinline__ uint32_t five_bits(const uint8_t *p, uint32_t i)
+{
+	return (p[4 + i % 16] >> i / 16 * 4 & 15) | (p[i / 8] >> i % 8 & 1) << 4;
+}
+
+template <> struct file_form<TENSOR_Q4_1> {
+	enum { BYTES = 20, COLS = 32 }; /* of a block */
 	static __device__ __forceinline__ const uint8_t *block(
 		const source &s, uint32_t r, uint32_t c)
 	{
-		return block_of<144, 256>(s, r, c / 256);
+		return block_of<BYTES, COLS>(s, r, c / 32);
+	}
+
+	static __device__ __forceinline__ uint32_t at(const source &s, uint32_t r, uint32_t c)
+	{
+		const uint8_t *b = block(s, r, c);
+		return b ? b[4 + c % 16] >> c % 32 / 16 * 4 & 15 : 0;
+	}
+};
+
+/* As 8 bits with a sign. */
+template <> struct file_form<TENSOR_Q5_0> {
+	enum { BYTES = 22, COLS = 32 }; /* of a block */
+	static __device__ __forceinline__ const uint8_t *block(
+		const source &s, uint32_t r, uint32_t c)
+	{
+		return block_of<BYTES, COLS>(s, r, c / 32);
+	}
+
+	static __device__ __forceinline__ uint32_t at(const source &s, uint32_t r, uint32_t c)
+	{
+		const uint8_t *b = block(s, r, c);
+		return b ? (five_bits(b + 2, c % 32) - 16) & 255 : 0;
+	}
+};
+
+template <> struct file_form<TENSOR_Q5_1> {
+	enum { BYTES = 24, COLS = 32 }; /* of a block */
+	static __device__ __forceinline__ const uint8_t *block(
+		const source &s, uint32_t r, uint32_t c)
+	{
+		return block_of<BYTES, COLS>(s, r, c / 32);
+	}
+
+	static __device__ __forceinline__ uint32_t at(const source &s, uint32_t r, uint32_t c)
+	{
+		const uint8_t *b = block(s, r, c);
+		return b ? five_bits(b + 4, c % 32) : 0;
+	}
+};
+
+template <> struct file_form<TENSOR_Q4_K> {
+	enum { BYTES = 144, COLS = 256 }; /* of a block */
+	static __device__ __forceinline__ const uint8_t *block(
+		const source &s, uint32_t r, uint32_t c)
+	{
+		return block_of<BYTES, COLS>(s, r, c / 256);
 	}
 
 	static __device__ __forceinline__ uint32_t at(const source &s, uint32_t r, uint32_t c)
@@ -77,10 +132,11 @@ template <> struct file_form<TENSOR_Q4_K> {
 };
 
 template <> struct file_form<TENSOR_Q5_K> {
+	enum { BYTES = 176, COLS = 256 }; /* of a block */
 	static __device__ __forceinline__ const uint8_t *block(
 		const source &s, uint32_t r, uint32_t c)
 	{
-		return block_of<176, 256>(s, r, c / 256);
+		return block_of<BYTES, COLS>(s, r, c / 256);
 	}
 
 	static __device__ __forceinline__ uint32_t at(const source &s, uint32_t r, uint32_t c)
@@ -94,10 +150,11 @@ template <> struct file_form<TENSOR_Q5_K> {
 };
 
 template <> struct file_form<TENSOR_Q6_K> {
+	enum { BYTES = 210, COLS = 256 }; /* of a block */
 	static __device__ __forceinline__ const uint8_t *block(
 		const source &s, uint32_t r, uint32_t c)
 	{
-		return block_of<210, 256>(s, r, c / 256);
+		return block_of<BYTES, COLS>(s, r, c / 256);
 	}
 
 	static __device__ __forceinline__ uint32_t at(const source &s, uint32_t r, uint32_t c)
@@ -148,7 +205,7 @@ static __device__ __forceinline__ void put_pair(
 	*reinterpret_cast<uint4 *>(dst + 16 * lane) = make_uint4(a.x, a.y, b.x, b.y);
 }
 
-/* The scales of Q8_0 and Q4_0. */
+/* The scales of types with blocks of 32. */
 template <int TYPE>
 static __device__ __forceinline__ void put_plain_head(
 	const source &s, uint32_t r, uint32_t c, unsigned lane, uint8_t *dst)
@@ -156,6 +213,20 @@ static __device__ __forceinline__ void put_plain_head(
 	for (uint32_t i = lane; i < 64; i += 32) { /* g, row, block */
 		uint32_t row = r + i / 8 + i / 4 % 2 * 8;
 		uint32_t half = half_at(file_form<TYPE>::block(s, row, c + i % 4 * 32));
+		reinterpret_cast<uint16_t *>(dst)[i] = static_cast<uint16_t>(half);
+	}
+}
+
+/* The minima of Q4_1 and Q5_1, negated. */
+template <int TYPE>
+static __device__ __forceinline__ void put_minima(
+	const source &s, uint32_t r, uint32_t c, unsigned lane, uint8_t *dst)
+{
+#pragma unroll 1
+	for (uint32_t i = lane; i < 64; i += 32) {
+		const uint8_t *b =
+			file_form<TYPE>::block(s, r + i / 8 + i / 4 % 2 * 8, c + i % 4 * 32);
+		uint32_t half = b ? half_at(b + 2) ^ 0x8000 : 0;
 		reinterpret_cast<uint16_t *>(dst)[i] = static_cast<uint16_t>(half);
 	}
 }
@@ -196,16 +267,30 @@ static __device__ __forceinline__ void put_q6_head(
 	}
 }
 
-/* A chunk beginning at column c of the tile beginning at row r. */
+/* The fifth bits of a pair of blocks from column c on: a word of a lane's. */
 template <int TYPE>
-static __device__ __forceinline__ void put_chunk(
+static __device__ __forceinline__ uint32_t fifth_bits(
+	const source &s, uint32_t r, uint32_t c, unsigned lane)
+{
+	uint32_t word = 0;
+
+	for (int k = 0; k < 4; k++)
+		word |= word_of<TYPE>(s, r, c, k, lane, 4, 1) << k |
+			word_of<TYPE>(s, r, c + 32, k, lane, 4, 1) << (4 + k);
+	return word;
+}
+
+/* A chunk of a type with blocks of 32, of four blocks. */
+template <int TYPE>
+static __device__ __forceinline__ void put_plain_chunk(
 	const source &s, uint32_t r, uint32_t c, unsigned lane, uint8_t *dst)
 {
-	if (TYPE == TENSOR_Q8_0) {
-		put_plain_head<TYPE>(s, r, c, lane, dst);
+	put_plain_head<TYPE>(s, r, c, lane, dst);
+	dst += 128;
+	if (TYPE == TENSOR_Q8_0 || TYPE == TENSOR_Q5_0) {
 		for (uint32_t b = 0; b < 4; b++) {
 			uint32_t at = c + 32 * b;
-			*reinterpret_cast<uint4 *>(dst + 128 + 512 * b + 16 * lane) =
+			*reinterpret_cast<uint4 *>(dst + 512 * b + 16 * lane) =
 				make_uint4(word_of<TYPE>(s, r, at, 0, lane, 0, 255),
 					word_of<TYPE>(s, r, at, 1, lane, 0, 255),
 					word_of<TYPE>(s, r, at, 2, lane, 0, 255),
@@ -213,12 +298,22 @@ static __device__ __forceinline__ void put_chunk(
 		}
 		return;
 	}
-	if (TYPE == TENSOR_Q4_0) {
-		put_plain_head<TYPE>(s, r, c, lane, dst);
-		put_pair<TYPE>(s, r, c, lane, dst + 128);
-		put_pair<TYPE>(s, r, c + 64, lane, dst + 640);
-		return;
+	if (TYPE != TENSOR_Q4_0) {
+		put_minima<TYPE>(s, r, c, lane, dst);
+		dst += 128;
 	}
+	put_pair<TYPE>(s, r, c, lane, dst);
+	put_pair<TYPE>(s, r, c + 64, lane, dst + 512);
+	if (TYPE == TENSOR_Q5_1)
+		*reinterpret_cast<uint2 *>(dst + 1024 + 8 * lane) = make_uint2(
+			fifth_bits<TYPE>(s, r, c, lane), fifth_bits<TYPE>(s, r, c + 64, lane));
+}
+
+/* A chunk of a K type, beginning at column c of the tile beginning at row r. */
+template <int TYPE>
+static __device__ __forceinline__ void put_k_chunk(
+	const source &s, uint32_t r, uint32_t c, unsigned lane, uint8_t *dst)
+{
 	if (TYPE == TENSOR_Q6_K)
 		put_q6_head(s, r, c, lane, dst);
 	else
@@ -228,12 +323,8 @@ static __device__ __forceinline__ void put_chunk(
 		put_pair<TYPE>(s, r, c + 64 * pair, lane, dst);
 	if (TYPE == TENSOR_Q5_K) {
 		for (uint32_t b = 0; b < 8; b += 2) {
-			uint32_t word = 0;
-			for (int k = 0; k < 4; k++)
-				word |= word_of<TYPE>(s, r, c + 32 * b, k, lane, 4, 1) << k |
-					word_of<TYPE>(s, r, c + 32 * b + 32, k, lane, 4, 1)
-						<< (4 + k);
-			*reinterpret_cast<uint32_t *>(dst + 16 * lane + 2 * b) = word;
+			*reinterpret_cast<uint32_t *>(dst + 16 * lane + 2 * b) =
+				fifth_bits<TYPE>(s, r, c + 32 * b, lane);
 		}
 	}
 	if (TYPE == TENSOR_Q6_K) {
@@ -248,7 +339,7 @@ static __device__ __forceinline__ void put_chunk(
 }
 
 /* dst: where the first of these tiles begins. */
-template <int TYPE>
+template <int TYPE, int FORM>
 __global__ void __launch_bounds__(32 * WARPS) repack(source s, uint32_t n_chunks, uint8_t *dst)
 {
 	device_begin();
@@ -256,24 +347,29 @@ __global__ void __launch_bounds__(32 * WARPS) repack(source s, uint32_t n_chunks
 
 	if (c >= n_chunks)
 		return;
-	dst += (static_cast<size_t>(tile) * n_chunks + c) * cuda_chunk<TYPE>::BYTES;
-	put_chunk<TYPE>(s, tile * 16, c * 128 * cuda_chunk<TYPE>::STEPS, threadIdx.x % 32, dst);
+	dst += (static_cast<size_t>(tile) * n_chunks + c) * cuda_chunk<FORM>::BYTES;
+	if constexpr (cuda_chunk<FORM>::STEPS == 1)
+		put_plain_chunk<TYPE>(s, tile * 16, c * 128, threadIdx.x % 32, dst);
+	else
+		put_k_chunk<TYPE>(s, tile * 16, c * 256, threadIdx.x % 32, dst);
 }
 
-template <int TYPE> static int launch(source s, uint32_t first, uint8_t *dst, cudaStream_t stream)
+template <int TYPE, int FORM = TYPE>
+static int launch(source s, uint32_t first, uint8_t *dst, cudaStream_t stream)
 {
-	const uint32_t chunk = 128 * cuda_chunk<TYPE>::STEPS, most = 65535; /* of gridDim.y */
+	const uint32_t chunk = 128 * cuda_chunk<FORM>::STEPS, most = 65535; /* of gridDim.y */
 	uint32_t n_chunks = (s.cols + chunk - 1) / chunk, n_tiles = (s.n + 15) / 16;
-	size_t tile_bytes = static_cast<size_t>(n_chunks) * cuda_chunk<TYPE>::BYTES;
+	size_t tile_bytes = static_cast<size_t>(n_chunks) * cuda_chunk<FORM>::BYTES;
 	int r = 0;
 
+	s.row_bytes = static_cast<size_t>(s.cols) / file_form<TYPE>::COLS * file_form<TYPE>::BYTES;
 	dst += first / 16 * tile_bytes;
 	for (uint32_t t = 0; t < n_tiles && r == 0; t += most) {
 		uint32_t n = n_tiles - t < most ? n_tiles - t : most;
 		source part = s;
 		part.rows += static_cast<size_t>(t) * 16 * s.row_bytes;
 		part.n -= t * 16;
-		r = CUDA_LAUNCH(repack<TYPE>, dim3((n_chunks + WARPS - 1) / WARPS, n),
+		r = CUDA_LAUNCH((repack<TYPE, FORM>), dim3((n_chunks + WARPS - 1) / WARPS, n),
 			dim3(32 * WARPS), 0, stream, part, n_chunks, dst + t * tile_bytes);
 	}
 	return r;
@@ -290,19 +386,20 @@ extern "C" int cuda_quant_repack(enum tensor_type type, uint32_t rows, uint32_t 
 		return cudaErrorInvalidValue;
 	switch (type) {
 	case TENSOR_Q8_0:
-		s.row_bytes = static_cast<size_t>(cols) / 32 * 34;
 		return launch<TENSOR_Q8_0>(s, first, to, stream);
 	case TENSOR_Q4_0:
-		s.row_bytes = static_cast<size_t>(cols) / 32 * 18;
 		return launch<TENSOR_Q4_0>(s, first, to, stream);
+	case TENSOR_Q4_1:
+		return launch<TENSOR_Q4_1>(s, first, to, stream);
+	case TENSOR_Q5_0:
+		return launch<TENSOR_Q5_0, TENSOR_Q8_0>(s, first, to, stream);
+	case TENSOR_Q5_1:
+		return launch<TENSOR_Q5_1>(s, first, to, stream);
 	case TENSOR_Q4_K:
-		s.row_bytes = static_cast<size_t>(cols) / 256 * 144;
 		return launch<TENSOR_Q4_K>(s, first, to, stream);
 	case TENSOR_Q5_K:
-		s.row_bytes = static_cast<size_t>(cols) / 256 * 176;
 		return launch<TENSOR_Q5_K>(s, first, to, stream);
 	case TENSOR_Q6_K:
-		s.row_bytes = static_cast<size_t>(cols) / 256 * 210;
 		return launch<TENSOR_Q6_K>(s, first, to, stream);
 	default:
 		return cudaErrorInvalidValue;

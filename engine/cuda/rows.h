@@ -43,7 +43,7 @@ struct rows_out {
 /* What rows_embed reads: a matrix as it lies in the file, copied to the device as it is. */
 struct rows_embed {
 	const void *data;   /* [n_vocab][cols], row after row in the file's blocks */
-	uint32_t file_type; /* enum tensor_type: F32 F16 BF16 Q8_0 Q4_0 Q4_K Q5_K Q6_K */
+	uint32_t file_type; /* enum tensor_type: F32 F16 BF16 or a quantised one */
 	uint32_t n_vocab;
 	uint32_t cols; /* a multiple of the type's block */
 	float scale;   /* of every value: 1 for llama, sqrt(cols) for gemma */

@@ -62,6 +62,21 @@ static __device__ __forceinline__ void q4_0_at(const uint8_t *row, uint32_t c, f
 		v[k] = d * (float)((int)(q >> 8 * k & 15) - 8);
 }
 
+/* Q4_1, and with a fifth bit Q5_0 and Q5_1. */
+template <bool FIFTH, bool HAS_MIN>
+static __device__ __forceinline__ void q45_at(const uint8_t *row, uint32_t c, float v[4])
+{
+	const uint32_t at = HAS_MIN ? 4 : 2, bytes = at + (FIFTH ? 20 : 16);
+	const uint8_t *b = row + (size_t)c / 32 * bytes;
+	float d = half_at(b), m = HAS_MIN ? half_at(b + 2) : d * -16.0f;
+	uint32_t q = word_at(b + bytes - 16 + c % 16) >> (c % 32 < 16 ? 0 : 4);
+	uint32_t high = FIFTH ? word_at(b + at) >> c % 32 : 0;
+
+#pragma unroll
+	for (int k = 0; k < 4; k++)
+		v[k] = fmaf(d, (float)((q >> 8 * k & 15) | (high >> k & 1) << 4), m);
+}
+
 /* Q4_K and Q5_K, which has a fifth bit in qh. */
 template <bool FIFTH>
 static __device__ __forceinline__ void q45_k_at(const uint8_t *row, uint32_t c, float v[4])
@@ -105,6 +120,12 @@ static __host__ __device__ __forceinline__ size_t row_bytes(uint32_t type, uint3
 		return cols % 32 ? 0 : (size_t)cols / 32 * 34;
 	case TENSOR_Q4_0:
 		return cols % 32 ? 0 : (size_t)cols / 32 * 18;
+	case TENSOR_Q4_1:
+		return cols % 32 ? 0 : (size_t)cols / 32 * 20;
+	case TENSOR_Q5_0:
+		return cols % 32 ? 0 : (size_t)cols / 32 * 22;
+	case TENSOR_Q5_1:
+		return cols % 32 ? 0 : (size_t)cols / 32 * 24;
 	case TENSOR_Q4_K:
 		return cols % SUPER ? 0 : (size_t)cols / SUPER * 144;
 	case TENSOR_Q5_K:
@@ -135,6 +156,15 @@ static __device__ __forceinline__ void values_at(
 		break;
 	case TENSOR_Q4_0:
 		q4_0_at(row, c, v[0]);
+		break;
+	case TENSOR_Q4_1:
+		q45_at<false, true>(row, c, v[0]);
+		break;
+	case TENSOR_Q5_0:
+		q45_at<true, false>(row, c, v[0]);
+		break;
+	case TENSOR_Q5_1:
+		q45_at<true, true>(row, c, v[0]);
 		break;
 	case TENSOR_Q4_K:
 		q45_k_at<false>(row, c, v[0]);

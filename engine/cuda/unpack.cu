@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Repacked weights back to numbers, whole rows for a dense product. What a weight is, is as exact
- * here as quant_to_f32(): only the difference of Q4_K and Q5_K is rounded, and then once more to
+ * here as quant_to_f32(): only the sum of types with a minimum is rounded, and then once more to
  * the 16-bit type.
  */
 #include "engine/cuda/chunk_device.h"
@@ -125,6 +125,10 @@ extern "C" int cuda_quant_unpack(const struct cuda_quant_matrix *w, uint32_t fir
 		return launch_unpack<TENSOR_Q8_0>(w, first, n, type, out, stream);
 	case TENSOR_Q4_0:
 		return launch_unpack<TENSOR_Q4_0>(w, first, n, type, out, stream);
+	case TENSOR_Q4_1:
+		return launch_unpack<TENSOR_Q4_1>(w, first, n, type, out, stream);
+	case TENSOR_Q5_1:
+		return launch_unpack<TENSOR_Q5_1>(w, first, n, type, out, stream);
 	case TENSOR_Q4_K:
 		return launch_unpack<TENSOR_Q4_K>(w, first, n, type, out, stream);
 	case TENSOR_Q5_K:

@@ -269,22 +269,34 @@ static void quantise_q8_0(const float *x, unsigned char *out)
 		out[2 + i] = (unsigned char)(int8_t)(d > 0 ? lrintf(x[i] / d) : 0);
 }
 
-/* 2 bytes of scale; value i in the low, value i + 16 in the high half of byte i, both plus 8. */
-static void quantise_q4_0(const float *x, unsigned char *out)
+/* Half bytes behind the scale (and the least value), and before them fifth bits. */
+static void quantise_q45(const float *x, bool fifth, bool has_min, unsigned char *out)
 {
-	float absolute;
-	float d = largest(x, &absolute) / -8.0f;
-	uint16_t scale = gguf_writer_f16(d);
-	unsigned q[32];
+	long most = fifth ? 31 : 15, offset = has_min ? 0 : (most + 1) / 2;
+	float low = x[0], high = x[0], absolute;
+	uint32_t bits = 0;
+
+	for (size_t i = 1; i < 32; i++) {
+		low = fminf(low, x[i]);
+		high = fmaxf(high, x[i]);
+	}
+	float d = has_min ? (high - low) / (float)most : largest(x, &absolute) / (float)-offset;
+	uint16_t scale = gguf_writer_f16(d), least = gguf_writer_f16(low);
+	unsigned char *q = out + (has_min ? 4 : 2) + (fifth ? 4 : 0);
 
 	memcpy(out, &scale, 2);
+	if (has_min)
+		memcpy(out + 2, &least, 2);
+	memset(q, 0, 16);
 	for (size_t i = 0; i < 32; i++) {
-		long v = absolute > 0 ? lrintf(x[i] / d) + 8 : 8;
+		long v = d != 0 ? lrintf((x[i] - (has_min ? low : 0)) / d) + offset : offset;
 
-		q[i] = (unsigned)(v > 15 ? 15 : v < 0 ? 0 : v);
+		v = v > most ? most : v < 0 ? 0 : v;
+		q[i % 16] |= (unsigned char)((v & 15) << i / 16 * 4);
+		bits |= (uint32_t)(v >> 4) << i;
 	}
-	for (size_t i = 0; i < 16; i++)
-		out[2 + i] = (unsigned char)(q[i] | q[i + 16] << 4);
+	if (fifth)
+		memcpy(q - 4, &bits, 4);
 }
 
 void *gguf_writer_quantise(enum tensor_type type, const float *values, size_t n, size_t *bytes)
@@ -305,8 +317,9 @@ void *gguf_writer_quantise(enum tensor_type type, const float *values, size_t n,
 			memcpy(block, &values[i], 4);
 		else if (type == TENSOR_Q8_0)
 			quantise_q8_0(&values[i], block);
-		else if (type == TENSOR_Q4_0)
-			quantise_q4_0(&values[i], block);
+		else if (info->block_values == 32)
+			quantise_q45(&values[i], type == TENSOR_Q5_0 || type == TENSOR_Q5_1,
+				type == TENSOR_Q4_1 || type == TENSOR_Q5_1, block);
 		else if (info->block_values == 256)
 			gguf_writer_quantise_k(type, &values[i], block);
 		else

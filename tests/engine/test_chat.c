@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/utf8.h"
-#include "engine/chat.h"
+#include "engine/chat_opening.h"
 #include "tests/engine/gguf_writer.h"
 #include "tests/engine/tiny_vocab.h"
 #include "tests/engine/token_fixture.h"
@@ -379,6 +379,70 @@ START_TEST(answer_shown_without_its_space_is_found_again)
 }
 END_TEST
 
+START_TEST(opening_is_the_literal_of_the_template)
+{
+	static const struct {
+		const char *text, *opening;
+	} cases[] = {
+		/* SmolLM2: a line end in the literal */
+		{"{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a "
+		 "helpful AI assistant.<|im_end|>\n' }}{% endif %}",
+			"You are a helpful AI assistant."},
+		/* Qwen: one that is written as two characters, behind other uses of the header */
+		{"{%- if tools %}{{- '<|im_start|>system\\n' }}{{- messages[0]['content'] }}{{- "
+		 "'<|im_end|>\\n' }}{%- else %}{{- '<|im_start|>system\\n' + messages[0]['content']"
+		 " + '<|im_end|>\\n' }}{{- '<|im_start|>system\\nYou are Qwen.<|im_end|>\\n' }}",
+			"You are Qwen."},
+		{"{{ '<|im_start|>system\n' + system + '<|im_end|>' }}", NULL},
+		{"{{ '<|im_start|>system\nToday is {{ now }}.<|im_end|>' }}", NULL},
+		{"{{ '<|im_start|>system\n<|im_end|>' }}", NULL},
+		{"{{ '<|im_start|>system\nYou are", NULL},
+		{"<|im_start|>system", NULL},
+		{"{% for m in messages %}<|im_start|>{{ m.role }}", NULL},
+	};
+	char *opening;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		size_t n = strlen(cases[i].text);
+		char *text = malloc(n); /* not ended: what is read behind it is found */
+
+		memcpy(text, cases[i].text, n);
+		ck_assert_int_eq(chat_opening_find(text, n, &opening, &err), 0);
+		ck_assert_pstr_eq(opening, cases[i].opening);
+		free(opening);
+		free(text);
+	}
+	ck_assert_int_eq(chat_opening_find(NULL, 0, &opening, &err), 0);
+	ck_assert_ptr_null(opening);
+}
+END_TEST
+
+START_TEST(opening_stands_where_there_is_no_system_message)
+{
+	struct tokenizer *t = load(N_CONTROLS, false);
+	static const struct turn hello[] = {{ENGINE_SYSTEM, "Be kind."}, {ENGINE_USER, "Hi"}};
+	struct engine_message messages[8];
+
+	messages_of(hello, 2, messages);
+	for (size_t with = 0; with < 3; with++) { /* a system message of its own, none; no turns */
+		struct token_list got = {0}, want = {0};
+		const char *opening = with == 0 ? "Be brief." : "Be kind.";
+		size_t from = with == 0 ? 0 : with == 1 ? 1 : 2, n = with == 2 ? 0 : 2;
+
+		ck_assert_int_eq(
+			chat_render(family("chatml"), t, messages, n, true, &want, &err), 0);
+		ck_assert_int_eq(chat_opening_render(opening, family("chatml"), t, messages + from,
+					 2 - from, true, &got, &err),
+			0);
+		ck_assert_uint_eq(got.n, want.n);
+		ck_assert_mem_eq(got.ids, want.ids, want.n * sizeof(*want.ids));
+		token_list_free(&got);
+		token_list_free(&want);
+	}
+	tokenizer_free(t);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("chat");
@@ -396,6 +460,8 @@ int main(void)
 	tcase_add_test(t, family_is_recognised_from_the_template);
 	tcase_add_test(t, space_before_an_answer_belongs_to_some_templates);
 	tcase_add_test(t, answer_shown_without_its_space_is_found_again);
+	tcase_add_test(t, opening_is_the_literal_of_the_template);
+	tcase_add_test(t, opening_stands_where_there_is_no_system_message);
 	suite_add_tcase(s, t);
 	return run_suite(s);
 }

@@ -453,12 +453,13 @@ END_TEST
 START_TEST(tiny_llama_is_a_sound_file)
 {
 	static const enum tensor_type types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0,
-		TENSOR_Q4_0, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
+		TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q4_K, TENSOR_Q5_K,
+		TENSOR_Q6_K};
 	char *path = temp_path();
 
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
 		struct tiny_llama p = {.type = types[i],
-			.n_embd = i < 5 ? 64 : 256,
+			.n_embd = i < 8 ? 64 : 256,
 			.tied = i % 2 == 0,
 			.n_kv_heads = 2};
 		struct gguf *g;

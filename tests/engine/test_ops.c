@@ -14,7 +14,7 @@
 #include "tests/run_suite.h"
 
 static const enum tensor_type types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0,
-	TENSOR_Q4_0, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
+	TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
 
 static uint64_t state;
 
@@ -307,15 +307,15 @@ START_TEST(extreme_integers_do_not_saturate)
 
 	for (int i = 0; i < 64; i++)
 		x[i] = i % 3 ? 1 : -1;
-	for (int t = 3; t < 5; t++) {
+	for (int t = 3; t < 8; t++) {
 		struct matrix m = make_matrix(&c, types[t]);
-		size_t bytes = quant_bytes(types[t], 32);
+		size_t bytes = quant_bytes(types[t], 32), head = ops_has_min(types[t]) ? 4 : 2;
 		for (int r = 0; r < 16; r++)
-			memset((uint8_t *)m.data + r * bytes + 2,
+			memset((uint8_t *)m.data + r * bytes + head,
 				r % 2                     ? 0x80
 				: types[t] == TENSOR_Q8_0 ? 0x7f
 							  : 0xff,
-				bytes - 2);
+				bytes - head);
 		ops_pack(&m.w, 0, 1, m.packed);
 		float *a = multiply(ops_at(0), &m, &c, x, x, 16);
 		ck_assert_double_le(nmse(&m, &c, x, x, a, 16), 1e-10);

@@ -72,6 +72,7 @@ START_TEST(blocks_are_read_at_any_address)
 		ck_assert(x[i] == (float)(i - 8) / 2);
 		ck_assert(x[i + 16] == (float)(15 - i - 8) / 2);
 	}
+	ck_assert_uint_eq(quant_bytes(TENSOR_Q5_1, 64), 48);
 	ck_assert_uint_eq(quant_bytes(TENSOR_Q8_0, 64), 68);
 	ck_assert_uint_eq(quant_bytes(TENSOR_Q4_0, 64), 36);
 	ck_assert_uint_eq(quant_bytes(TENSOR_BF16, 7), 14);
@@ -79,25 +80,29 @@ START_TEST(blocks_are_read_at_any_address)
 END_TEST
 
 /* The files of tests/reference/make_quant_fixtures.py: a block, then its values. */
-START_TEST(blocks_of_k_types_have_the_values_of_another_implementation)
+START_TEST(blocks_have_the_values_of_another_implementation)
 {
 	static const struct {
 		enum tensor_type type;
 		const char *path;
-	} files[] = {{TENSOR_Q4_K, FIXTURES "/quant/q4_k.bin"},
+	} files[] = {{TENSOR_Q4_1, FIXTURES "/quant/q4_1.bin"},
+		{TENSOR_Q5_0, FIXTURES "/quant/q5_0.bin"},
+		{TENSOR_Q5_1, FIXTURES "/quant/q5_1.bin"},
+		{TENSOR_Q4_K, FIXTURES "/quant/q4_k.bin"},
 		{TENSOR_Q5_K, FIXTURES "/quant/q5_k.bin"},
 		{TENSOR_Q6_K, FIXTURES "/quant/q6_k.bin"}};
-	size_t bytes = quant_bytes(files[_i].type, QUANT_K), n = 0;
+	const struct tensor_type_info *info = tensor_type_info(files[_i].type);
+	size_t n_values = info->block_values, bytes = info->block_bytes, n = 0;
 	FILE *f = fopen(files[_i].path, "rb");
 	uint8_t block[1 + 256];
 	float want[QUANT_K], got[QUANT_K];
 
 	ck_assert_msg(f != NULL, "%s", files[_i].path);
 	while (fread(block + 1, 1, bytes, f) == bytes) { /* at an odd address */
-		ck_assert_uint_eq(fread(want, sizeof *want, QUANT_K, f), QUANT_K);
-		quant_to_f32(files[_i].type, block + 1, QUANT_K, got);
-		for (int i = 0; i < QUANT_K; i++)
-			ck_assert_msg(got[i] == want[i], "block %zu, value %d: %a for %a", n, i,
+		ck_assert_uint_eq(fread(want, sizeof *want, n_values, f), n_values);
+		quant_to_f32(files[_i].type, block + 1, n_values, got);
+		for (size_t i = 0; i < n_values; i++)
+			ck_assert_msg(got[i] == want[i], "block %zu, value %zu: %a for %a", n, i,
 				(double)got[i], (double)want[i]);
 		n++;
 	}
@@ -117,7 +122,7 @@ int main(void)
 	tcase_add_test(t, f16_has_the_values_of_the_standard);
 	tcase_add_test(t, f16_rounds_to_the_nearest_and_ties_to_even);
 	tcase_add_test(t, blocks_are_read_at_any_address);
-	tcase_add_loop_test(t, blocks_of_k_types_have_the_values_of_another_implementation, 0, 3);
+	tcase_add_loop_test(t, blocks_have_the_values_of_another_implementation, 0, 6);
 	tcase_set_timeout(t, 60);
 	suite_add_tcase(s, t);
 	return run_suite(s);

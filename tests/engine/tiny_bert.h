@@ -23,7 +23,7 @@ uint32_t tiny_bert_id(const char *token);   /* as in the file: "\u2581the", "ing
 /* Zeros mean the default named here. */
 struct tiny_bert {
 	uint32_t n_layers;     /* 2 */
-	uint32_t n_embd;       /* 64; a multiple of n_heads, and of 32 for Q8_0 and Q4_0 */
+	uint32_t n_embd;       /* 64; a multiple of n_heads, and of 32 for quantised types */
 	uint32_t n_heads;      /* 4 */
 	uint32_t n_ff;         /* 2 * n_embd */
 	uint32_t context_tok;  /* 48 */

@@ -19,9 +19,10 @@
 /* Zeros mean the default named here. */
 struct tiny_llama {
 	uint32_t n_layers; /* 2 */
-	uint32_t n_embd;  /* 64; a multiple of n_heads, and of 32 for Q8_0 and Q4_0, 256 for K types
-			   */
-	uint32_t n_heads; /* 4 */
+	uint32_t
+		n_embd; /* 64; a multiple of n_heads, and of 32 for quantised types, 256 for K types
+			 */
+	uint32_t n_heads;        /* 4 */
 	uint32_t n_kv_heads;     /* n_heads; divides n_heads */
 	uint32_t n_ff;           /* 2 * n_embd */
 	uint32_t n_vocab;        /* 320; 259 .. 259 + 16,000 */

@@ -223,6 +223,7 @@ int main(int argc, char **argv)
 	if (strcmp(argv[1], "fuzz_gguf") == 0) {
 		write_model(argv[2], "f32.gguf", TENSOR_F32, true);
 		write_model(argv[2], "q8_0.gguf", TENSOR_Q8_0, false);
+		write_model(argv[2], "q5_1.gguf", TENSOR_Q5_1, false);
 	}
 	if (strcmp(argv[1], "fuzz_agree") == 0) {
 		/* fputs ends at a zero byte: one text each. */
@@ -236,6 +237,7 @@ int main(int argc, char **argv)
 	if (strcmp(argv[1], "fuzz_gguf") == 0 || strcmp(argv[1], "fuzz_encoder") == 0) {
 		write_encoder(argv[2], "bert-f32.gguf", TENSOR_F32, false);
 		write_encoder(argv[2], "bert-q8_0.gguf", TENSOR_Q8_0, true);
+		write_encoder(argv[2], "bert-q4_1.gguf", TENSOR_Q4_1, true);
 	}
 	if (strcmp(argv[1], "fuzz_detok") == 0)
 		write_text(argv[2], "stops", "xab\n\nQ\xe2\x82\xac bca\xf0\x9f\x98\xff!aab");

@@ -6,8 +6,8 @@
 #include "engine/quant.h"
 #include "tests/simt/kernel_test.h"
 
-static const enum tensor_type types[] = {
-	TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
+static const enum tensor_type types[] = {TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q5_0,
+	TENSOR_Q5_1, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
 #define N_TYPES (sizeof types / sizeof types[0])
 
 /* Blocks as in a file, of random bits but for finite scales. */
@@ -22,7 +22,7 @@ static uint8_t *random_blocks(enum tensor_type type, uint32_t rows, uint32_t col
 		uint16_t d = quant_f32_to_f16(0.01f * kernel_test_random_float());
 		memcpy(w + i + (type == TENSOR_Q6_K ? 208 : 0), &d, 2);
 		d = quant_f32_to_f16(0.1f * kernel_test_random_float());
-		if (type == TENSOR_Q4_K || type == TENSOR_Q5_K)
+		if (ops_has_min(type))
 			memcpy(w + i + 2, &d, 2);
 	}
 	return w;
@@ -43,7 +43,7 @@ static struct cuda_quant_matrix repacked(
 	EXPECT_CUDA(cuda_quant_repack(
 		type, rows, cols, half, rows - half, src + 2 + half * row_bytes, data, NULL));
 	EXPECT_CUDA(cudaDeviceSynchronize()); /* products read weights before device_begin() */
-	return (struct cuda_quant_matrix){type, rows, cols, data};
+	return (struct cuda_quant_matrix){cuda_quant_form(type), rows, cols, data};
 }
 
 static uint32_t cols_of(enum tensor_type type, uint32_t cols)
@@ -113,6 +113,8 @@ KERNEL_TEST(what_is_not_described_is_refused)
 	EXPECT_EQUAL(cuda_quant_product(&m, &p, NULL), cudaErrorInvalidValue); /* columns */
 	m.cols = 256;
 	m.type = TENSOR_F16;
+	EXPECT_EQUAL(cuda_quant_product(&m, &p, NULL), cudaErrorInvalidValue);
+	m.type = TENSOR_Q5_0; /* a type of files, not a form */
 	EXPECT_EQUAL(cuda_quant_product(&m, &p, NULL), cudaErrorInvalidValue);
 	m.type = TENSOR_Q4_K;
 	p.type = CUDA_TYPE_E4M3;
