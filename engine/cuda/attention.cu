@@ -235,8 +235,9 @@ static uint32_t least(size_t a, size_t b)
 	return (uint32_t)(a < b ? a : b);
 }
 
-int attention_run(const struct attention_step *s, const struct cuda_kv *kv, const void *q,
-	size_t ld_q, const struct rows_out *out, cudaStream_t stream)
+/* rope.k NULL: q is as rows_rope leaves it. */
+static int run(const struct attention_step *s, const struct rows_rope *rope,
+	const struct cuda_kv *kv, const struct rows_out *out, cudaStream_t stream)
 {
 	const struct attention_shape *shape = s->shape;
 	struct attention_sizes z;
@@ -255,8 +256,9 @@ int attention_run(const struct attention_step *s, const struct cuda_kv *kv, cons
 	a.rows = *s->rows;
 	a.kv = *kv;
 	a.out = *out;
-	a.q = q;
-	a.ld_q = ld_q;
+	a.q = rope->q;
+	a.ld_q = rope->ld_q;
+	a.rope = *rope;
 	a.n_heads = shape->n_heads;
 	a.group = z.group;
 	a.n_parts = z.n_parts;
@@ -272,4 +274,32 @@ int attention_run(const struct attention_step *s, const struct cuda_kv *kv, cons
 	size_t vectors = (size_t)s->n_rows * z.group;
 	return attention_prefill(&a, shape->act,
 		least(z.max_tiles, (vectors + z.tile_rows - 1) / z.tile_rows + s->n_runs), stream);
+}
+
+int attention_run(const struct attention_step *s, const struct cuda_kv *kv, const void *q,
+	size_t ld_q, const struct rows_out *out, cudaStream_t stream)
+{
+	struct rows_rope done = {};
+
+	done.q = const_cast<void *>(q); /* which is only read */
+	done.ld_q = ld_q;
+	return run(s, &done, kv, out, stream);
+}
+
+bool attention_ropes(const struct attention_step *s, uint32_t rope_dim)
+{
+	const struct attention_shape *shape = s->shape;
+
+	return s->decode && fast(shape) && rope_dim % 4 == 0 &&
+	       shape->n_heads / shape->n_kv_heads <= ATTENTION_PART_HEADS;
+}
+
+int attention_rope_and_run(const struct attention_step *s, const struct rows_rope *r,
+	const struct cuda_kv *kv, const struct rows_out *out, cudaStream_t stream)
+{
+	if (!attention_ropes(s, r->rope_dim) || r->act != s->shape->act ||
+		r->n_heads != s->shape->n_heads || r->n_rows != s->n_rows || !r->k ||
+		r->rope_dim > s->shape->head_dim)
+		return cudaErrorInvalidValue;
+	return run(s, r, kv, out, stream);
 }

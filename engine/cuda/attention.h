@@ -4,7 +4,8 @@
 
 /*
  * Attention over the paged cache. Every row of a step attends to positions 0 .. its own of its
- * sequence, whose K and V (its own too) rows_rope has written before.
+ * sequence, whose K and V were written before; its own too, by rows_rope, or they are written by
+ * attention itself, where it ropes.
  *
  * Once a step, attention_plan() cuts the work into pieces on the device: it reads positions and
  * runs from device memory, so a captured graph stays right when contexts grow. Then, for each
@@ -75,6 +76,23 @@ int attention_plan(const struct attention_step *s, cudaStream_t stream);
  */
 int attention_run(const struct attention_step *s, const struct cuda_kv *kv, const void *q,
 	size_t ld_q, const struct rows_out *out, cudaStream_t stream);
+
+/*
+ * Whether attention_rope_and_run() is to be had: in decode steps, on the fast path, with up to 16
+ * query heads for a KV head and a rope_dim that is a multiple of 4. (Of more than that several
+ * blocks read a KV head, and one of them would have to wait until another has stored the new
+ * position.)
+ */
+bool attention_ropes(const struct attention_step *s, uint32_t rope_dim);
+
+/*
+ * rows_rope() and attention_run() of a layer in one launch, to the bit what the two give in `out`
+ * and in the cache; q, k and v themselves stay as they are, so that it may be done twice. r is as
+ * for rows_rope() with q, k and v of the shape's act; pos and slot are not looked at, as positions
+ * and places follow from the plan and the block tables. `out` may overlap none of them.
+ */
+int attention_rope_and_run(const struct attention_step *s, const struct rows_rope *r,
+	const struct cuda_kv *kv, const struct rows_out *out, cudaStream_t stream);
 
 /* Whether attention_run() can write Q8: on the fast path with head_dim a multiple of 32. */
 bool attention_gives_q8(const struct attention_shape *s);

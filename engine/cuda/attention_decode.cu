@@ -13,9 +13,14 @@
  * That last block is found by a counter, which it sets back to zero: the workspace is ready for the
  * next launch, and no second kernel is needed. Sums are added in the order of items and warps,
  * whichever ends last.
+ *
+ * Where attention ropes, the block with the row's own position brings that one itself, to the cache
+ * and, where the KV block is among those that it sets out at its beginning, to shared memory beside
+ * what is copied there. If it comes later, the block loads it from the cache like others: by then a
+ * barrier lies behind its own store. No other block reads that position in this launch.
  */
 #include "engine/cuda/ahead_device.h"
-#include "engine/cuda/attention_device.h"
+#include "engine/cuda/attention_bring_device.h"
 
 #define STAGES 2
 #define AT_ONCE 8       /* items added up */
@@ -47,25 +52,29 @@ struct decode_source {
 	size_t block_bytes;     /* from a block to the next one */
 	const uint32_t *blocks; /* of the run */
 	uint32_t len;           /* positions to be seen */
+	uint32_t own;           /* the one that is being stored meanwhile; UINT32_MAX: none */
 	uint32_t row_bytes;     /* of a position */
 };
 
-/* Brings KV block `block`, which is number i of the context, into a stage. */
-template <class T>
+/* Brings KV block `block`, which is number i of the context, into a stage. SET_OUT: without the
+ * position that is being stored, whose row of the stage is left to who stores it. */
+template <class T, bool SET_OUT>
 static __device__ __forceinline__ void load(
 	const struct decode_source *s, uint32_t i, uint32_t block, uint8_t *stage)
 {
 	constexpr uint32_t chunks = T::DIM * (T::E4M3 ? 1 : 2) / 16;
 	const uint8_t *k = s->k + block * s->block_bytes, *v = s->v + block * s->block_bytes;
 	uint32_t lane = threadIdx.x % 32, seen = s->len - i * CUDA_KV_BLOCK_TOK;
+	uint32_t own = s->own - i * CUDA_KV_BLOCK_TOK; /* of the rows, or of none */
 
 #pragma unroll
 	for (uint32_t at = lane; at < CUDA_KV_BLOCK_TOK * chunks; at += 32) {
 		uint32_t row = at / chunks, c = at % chunks * 16;
 		bool in = row < seen && c < s->row_bytes;
 		size_t from = in ? (size_t)row * s->row_bytes + c : 0;
-		cp_async_16(stage + row * T::ROW + c, k + from, in);
-		cp_async_16(stage + T::HALF + row * T::ROW + c, v + from, in);
+		bool wanted = !SET_OUT || row != own;
+		attention_copy_if(wanted, stage + row * T::ROW + c, k + from, in);
+		attention_copy_if(wanted, stage + T::HALF + row * T::ROW + c, v + from, in);
 	}
 }
 
@@ -147,9 +156,21 @@ static __device__ __forceinline__ void set_out(
 #pragma unroll
 	for (int k = 0; k < STAGES; k++, i += T::WARPS) {
 		if (i < end)
-			load<T>(s, i, s->blocks[i], own + k * T::STAGE);
+			load<T, true>(s, i, s->blocks[i], own + k * T::STAGE);
 		cp_async_commit();
 	}
+}
+
+/* Where KV block i of an item is set out, if it is. */
+template <class T>
+static __device__ __forceinline__ uint8_t *set_out_at(
+	const struct attention_item *item, uint32_t i, uint8_t *parts)
+{
+	uint32_t n = i - item->first_block;
+
+	return n < STAGES * T::WARPS
+		       ? parts + n % T::WARPS * T::WARP_BYTES + n / T::WARPS * T::STAGE
+		       : NULL;
 }
 
 /* All of a warp's KV blocks, after set_out(). */
@@ -188,7 +209,7 @@ static __device__ __forceinline__ void walk(const struct decode_source *s,
 		attend<T>(q, q_rows, k, v, s->len - i * CUDA_KV_BLOCK_TOK, st);
 		__syncwarp();
 		if (ahead < end)
-			load<T>(s, ahead, block, stage);
+			load<T, false>(s, ahead, block, stage);
 		cp_async_commit();
 	}
 	cp_async_wait<0>();
@@ -343,7 +364,8 @@ static __global__ void __launch_bounds__(T::WARPS * 32, T::BLOCKS)
 	uint32_t kv_head = blockIdx.x / a.n_parts, part = blockIdx.x % a.n_parts * 16;
 	uint32_t first_head = kv_head * a.group + part, dim = a.kv.head_dim;
 	uint32_t n_heads = a.group - part < 16 ? a.group - part : 16;
-	uint32_t row_bytes = dim * (T::E4M3 ? 1 : 2);
+	uint32_t row_bytes = dim * (T::E4M3 ? 1 : 2), pos = item.len - 1;
+	bool has_own = a.rope.k && pos / CUDA_KV_BLOCK_TOK < item.first_block + item.n_blocks;
 	size_t head_bytes = (size_t)CUDA_KV_BLOCK_TOK * row_bytes;
 	struct decode_source source = {
 		(const uint8_t *)a.kv.k + kv_head * head_bytes,
@@ -351,18 +373,24 @@ static __global__ void __launch_bounds__(T::WARPS * 32, T::BLOCKS)
 		a.kv.n_kv_heads * head_bytes,
 		a.rows.blocks + (size_t)item.run * a.rows.max_blocks,
 		item.len,
+		a.rope.k ? pos : UINT32_MAX,
 		row_bytes,
 	};
 	uint8_t *own = parts + threadIdx.x / 32 * T::WARP_BYTES;
 
+	struct attention_bring<T> brought;
+
+	attention_take<T>(
+		&a, item.row, pos, source.blocks, kv_head, first_head, n_heads, has_own, &brought);
 	set_out<T>(&source, &item, own);
-	for (uint32_t i = threadIdx.x; i < 16 * attention_dim<T::DIM>::chunks; i += T::WARPS * 32) {
-		uint32_t r = i / attention_dim<T::DIM>::chunks,
-			 c = i % attention_dim<T::DIM>::chunks * 8;
-		uint4 v = make_uint4(0, 0, 0, 0);
-		if (r < n_heads && c < dim)
-			v = *(const uint4 *)(attention_query(&a, item.row, first_head + r) + c * 2);
-		*(uint4 *)(q_rows + r * T::PITCH + c * 2) = v;
+	attention_put_q<T>(&a, n_heads, &brought, q_rows);
+	if (has_own) {
+		uint32_t row = pos % CUDA_KV_BLOCK_TOK;
+		size_t at = brought.block * source.block_bytes + row * row_bytes;
+		uint8_t *stage = set_out_at<T>(&item, pos / CUDA_KV_BLOCK_TOK, parts);
+		attention_put_own<T>(&a, &brought, (uint8_t *)a.kv.k + kv_head * head_bytes + at,
+			(uint8_t *)a.kv.v + kv_head * head_bytes + at,
+			stage ? stage + row * T::ROW : NULL);
 	}
 	__syncthreads();
 

@@ -8,9 +8,7 @@
  */
 #include "engine/cuda/ahead_device.h"
 #include "engine/cuda/next_device.h"
-#include "engine/cuda/rows_device.h"
-
-#define LOG2_E 1.44269504088896341f
+#include "engine/cuda/rows_rope_device.h"
 
 #define THREADS 128
 
@@ -21,29 +19,6 @@ static __device__ __forceinline__ size_t cache_at(
 	size_t block = slot / CUDA_KV_BLOCK_TOK, pos = slot % CUDA_KV_BLOCK_TOK;
 
 	return ((block * kv->n_kv_heads + head) * CUDA_KV_BLOCK_TOK + pos) * kv->head_dim;
-}
-
-/* Columns c .. c + 3 of a head. */
-static __device__ __forceinline__ void rotate(
-	const struct rows_rope *r, size_t row, uint32_t c, float scale, float v[4])
-{
-	float cs[1][4];
-
-	if (c < r->rope_dim) {
-		rows_load_as<1, CUDA_TYPE_F32>(r->cs + (size_t)r->pos[row] * r->rope_dim,
-			r->rope_dim, c, 0, r->rope_dim % 4 == 0, cs);
-#pragma unroll
-		for (int k = 0; k < 4; k += 2) {
-			float x0 = v[k], x1 = v[k + 1], cosine = cs[0][k], sine = cs[0][k + 1];
-			if (c + k < r->rope_dim) {
-				v[k] = fmaf(x0, cosine, -(x1 * sine));
-				v[k + 1] = fmaf(x1, cosine, x0 * sine);
-			}
-		}
-	}
-#pragma unroll
-	for (int k = 0; k < 4; k++)
-		v[k] *= scale;
 }
 
 template <enum cuda_type TYPE>
@@ -72,7 +47,7 @@ static __global__ void __launch_bounds__(THREADS)
 	size_t row = blockIdx.x;
 	uint32_t slot = r.slot[row];
 	bool aligned = hd % 4 == 0;
-	float v[1][4];
+	float v[1][4], cs[1][4];
 
 	if (slot == CUDA_NO_SLOT)
 		return;
@@ -80,7 +55,8 @@ static __global__ void __launch_bounds__(THREADS)
 		uint8_t *q = (uint8_t *)r.q + (row * r.ld_q + (size_t)head * hd) *
 						      sizeof(typename rows_stored<ACT>::type);
 		rows_load_as<1, ACT>(q, hd, c, 0, aligned, v);
-		rotate(&r, row, c, r.scale * LOG2_E, v[0]);
+		rows_rope_angles<1>(&r, r.pos[row], c, r.rope_dim % 4 == 0, cs);
+		rows_rope_turn(&r, c, cs[0], r.scale * ROWS_ROPE_LOG2_E, v[0]);
 		store<ACT>(q, 0, c, hd, aligned, v[0]);
 		return;
 	}
@@ -93,8 +69,10 @@ static __global__ void __launch_bounds__(THREADS)
 		(const uint8_t *)(is_v ? r.v : r.k) +
 		(row * r.ld_kv + (size_t)head * hd) * sizeof(typename rows_stored<ACT>::type);
 	rows_load_as<1, ACT>(in, hd, c, 0, aligned, v);
-	if (!is_v)
-		rotate(&r, row, c, 1, v[0]);
+	if (!is_v) {
+		rows_rope_angles<1>(&r, r.pos[row], c, r.rope_dim % 4 == 0, cs);
+		rows_rope_turn(&r, c, cs[0], 1, v[0]);
+	}
 	store<KV>(is_v ? kv.v : kv.k, cache_at(&kv, slot, head), c, hd, aligned, v[0]);
 }
 

@@ -3,7 +3,8 @@
  * The stages of a transformer as launches into the model's stream. What products read, h, is made
  * late: a norm, an attention, an activation is only noted, and launched when the product behind it
  * (products.c) says of which type its h is to be, so that it can write quantised or e4m3 rows
- * itself. One activation is launched with the product before it (products.c).
+ * itself. In decode steps rotation comes with attention, in one launch. One activation is launched
+ * with the product before it (products.c).
  *
  * The first fault ends the step: what would come after it is not launched, and finish tells it.
  */
@@ -141,14 +142,39 @@ static int glu(struct cuda_model *s, const struct rows_out *h)
 	return rows_glu(&g, h, s->context.stream);
 }
 
+static struct rows_rope rope_of(const struct cuda_model *s)
+{
+	const struct model_config *c = &s->m->config;
+	size_t act = cuda_type_bytes(s->act);
+
+	return (struct rows_rope){
+		.act = s->act,
+		.q = s->buf.qkv,
+		.k = s->buf.qkv + s->buf.k_at * act,
+		.v = s->buf.qkv + s->buf.v_at * act,
+		.ld_q = s->buf.ld_qkv,
+		.ld_kv = s->buf.ld_qkv,
+		.n_rows = s->issue.rows,
+		.n_heads = c->n_heads,
+		.rope_dim = c->rope_dim,
+		.scale = 1 / sqrtf((float)c->head_dim),
+		.cs = s->buf.cs,
+		.pos = s->rows.pos,
+		.slot = s->rows.slot,
+	};
+}
+
 /* Attention in `out`: h, or heads of type act. */
 static int attend(struct cuda_model *s, const struct rows_out *out)
 {
+	const struct attention_step *step = &s->issue.attention;
 	struct cuda_kv kv = cuda_place_kv(s, s->issue.layer);
+	struct rows_rope r = rope_of(s);
 
 	s->issue.attention.ahead = cuda_ahead_take(s, CUDA_ASKER_ATTENTION);
-	return attention_run(
-		&s->issue.attention, &kv, s->buf.qkv, s->buf.ld_qkv, out, s->context.stream);
+	if (attention_ropes(step, r.rope_dim))
+		return attention_rope_and_run(step, &r, &kv, out, s->context.stream);
+	return attention_run(step, &kv, r.q, r.ld_q, out, s->context.stream);
 }
 
 static int convert_heads(struct cuda_model *s, const uint8_t *heads, const struct rows_out *h)
@@ -210,30 +236,16 @@ bool cuda_stages_h(struct cuda_model *s, enum cuda_type type)
 
 /* ---- between products ---- */
 
+/* Where attention ropes, that is left to it: what it reads stays as the products made it. It does
+ * come in every layer, as each row of such a step is picked from (forward.c). */
 void cuda_stages_rope_and_write(struct model *m, uint32_t layer)
 {
 	struct cuda_model *s = state_of(m);
-	const struct model_config *c = &m->config;
-	size_t act = cuda_type_bytes(s->act);
-	struct rows_rope r = {
-		.act = s->act,
-		.q = s->buf.qkv,
-		.k = s->buf.qkv + s->buf.k_at * act,
-		.v = s->buf.qkv + s->buf.v_at * act,
-		.ld_q = s->buf.ld_qkv,
-		.ld_kv = s->buf.ld_qkv,
-		.n_rows = s->issue.rows,
-		.n_heads = c->n_heads,
-		.rope_dim = c->rope_dim,
-		.scale = 1 / sqrtf((float)c->head_dim),
-		.cs = s->buf.cs,
-		.pos = s->rows.pos,
-		.slot = s->rows.slot,
-	};
-	struct cuda_kv kv = cuda_place_kv(s, layer);
 
-	if (cuda_stages_is_over(s))
+	if (cuda_stages_is_over(s) || attention_ropes(&s->issue.attention, m->config.rope_dim))
 		return;
+	struct rows_rope r = rope_of(s);
+	struct cuda_kv kv = cuda_place_kv(s, layer);
 	r.ahead = cuda_ahead_take(s, CUDA_ASKER_ROPE);
 	cuda_stages_check(s, rows_rope(&r, &kv, s->context.stream), "keys were rotated");
 }

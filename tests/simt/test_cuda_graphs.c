@@ -270,8 +270,9 @@ static unsigned launches_of_step(
 	return launches;
 }
 
-/* That gate, up and the activation are one launch no result shows: one less than else with
- * up to 8 rows of F16 and BF16. The emulator's cuBLASLt launches nothing. */
+/* What no result shows: gate, up and the activation are one launch with up to 8 rows of F16 and
+ * BF16, and so are rotation and attention where it ropes, which it does not with F32. The
+ * emulator's cuBLASLt launches nothing. */
 KERNEL_TEST(a_layer_takes_as_many_launches_as_is_said)
 {
 	CUDA_CALLS_ONCE;
@@ -281,11 +282,11 @@ KERNEL_TEST(a_layer_takes_as_many_launches_as_is_said)
 		uint32_t n_rows;
 		unsigned launches;
 	} cases[] = {
-		{TENSOR_BF16, false, 1, 8},
-		{TENSOR_F16, false, 8, 8},
+		{TENSOR_BF16, false, 1, 7},
+		{TENSOR_F16, false, 8, 7},
 		{TENSOR_F32, false, 1, 9},
-		{TENSOR_BF16, false, 9, 9 - 4}, /* without the products */
-		{TENSOR_BF16, true, 1, 10},
+		{TENSOR_BF16, false, 9, 8 - 4}, /* without the products */
+		{TENSOR_BF16, true, 1, 9},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
