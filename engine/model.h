@@ -35,7 +35,8 @@ struct model_options {
 	uint32_t n_threads;            /* >= 1 */
 	const char *cpu_path;          /* "scalar", "avx2", "avx512", NULL: the best */
 	uint32_t gpu;                  /* number of the device, of a back end that has devices */
-	bool fp8, kv_fp8;    /* weights; KV rows: as E4M3, of a back end and device that can */
+	bool fp8, kv_fp8; /* weights; KV rows: as E4M3, of a back end and device that can */
+	bool no_tails;    /* to compare: norms and activations are always launches of their own */
 	double memory_share; /* of the device's free memory that may be taken; 0: as below */
 	/* KB of a matrix that a device may have in its cache before its product: measured by
 	 * tools/bench_gpu.c. 0: what is thought best for the device; < 0: none. */

@@ -14,11 +14,12 @@
  * arithmetic, whichever is longer; that of prefill is the arithmetic at the measured dense rate. In
  * e4m3 a card can do twice that rate; the limit shown is that of bf16 all the same.
  *
- * usage: bench-gpu [-g GPU] [-f] [-k] [-s] [-d] [-a KB] [-c CONTEXT] [-r STEPS] FILE.gguf
+ * usage: bench-gpu [-g GPU] [-f] [-k] [-t] [-s] [-d] [-a KB] [-c CONTEXT] [-r STEPS] FILE.gguf
  *        bench-gpu -m [-g GPU]
  *
  *   -m  only the machine: copy bandwidth, dense product
  *   -f  weights as FP8   -k  keys and values as FP8
+ *   -t  tails off: norms and activations behind few rows are launches of their own, to compare
  *   -s  small: batches up to 8, prefill of 64 tokens (for trying it in the emulator)
  *   -d  only decoding, with 1 and with 8 sequences
  *   -a  KB of a matrix to be asked into the L2 cache before its product, in steps of few rows; 0:
@@ -49,7 +50,7 @@ static const uint32_t prefills[] = {512, 8192};
 
 struct bench {
 	uint32_t gpu, context_tok, n_steps;
-	bool small, few, fp8, kv_fp8;
+	bool small, few, fp8, kv_fp8, no_tails;
 	int32_t ahead_kb;   /* as struct model_options has it */
 	double copy, dense; /* bytes, operations a second */
 	struct gguf *gguf;
@@ -219,6 +220,7 @@ static void open_model(struct bench *b, const char *path)
 		.fp8 = b->fp8,
 		.kv_fp8 = b->kv_fp8,
 		.ahead_kb = b->ahead_kb,
+		.no_tails = b->no_tails,
 		.n_threads = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN),
 		.max_rows = largest_prefill(b),
 		.max_runs = largest_batch(b),
@@ -251,10 +253,10 @@ static void open_model(struct bench *b, const char *path)
 		b->ids[i] = i * 7919 % model_config(b->model)->n_vocab;
 	for (uint32_t i = 0; i < b->kv_blocks; i++)
 		b->table[i] = i;
-	printf("%s%s%s: %.2f G parameters, %.2f GB, loaded in %.2f s (%.1f GB/s), KV pool of %u "
+	printf("%s%s%s%s: %.2f G parameters, %.2f GB, loaded in %.2f s (%.1f GB/s), KV pool of %u "
 	       "tokens\n",
 		model_file_type(b->model), b->fp8 ? " as FP8" : "", b->kv_fp8 ? ", KV as FP8" : "",
-		(double)model_n_parameters(b->model) * 1e-9,
+		b->no_tails ? ", no tails" : "", (double)model_n_parameters(b->model) * 1e-9,
 		(double)gguf_file_bytes(b->gguf) * 1e-9, s,
 		(double)gguf_file_bytes(b->gguf) * 1e-9 / s, b->kv_blocks * KV_BLOCK_TOK);
 }
@@ -388,7 +390,7 @@ static void report_graphs(const struct bench *b)
 
 static int usage(void)
 {
-	fputs("usage: bench-gpu [-g GPU] [-f] [-k] [-s] [-d] [-a KB] [-c CONTEXT] [-r STEPS] "
+	fputs("usage: bench-gpu [-g GPU] [-f] [-k] [-t] [-s] [-d] [-a KB] [-c CONTEXT] [-r STEPS] "
 	      "FILE.gguf\n"
 	      "       bench-gpu -m [-g GPU]\n",
 		stderr);
@@ -418,7 +420,7 @@ int main(int argc, char **argv)
 	static struct bench b = {.context_tok = 512, .n_steps = 32};
 	bool machine = false, ok = true;
 
-	for (int c; (c = getopt(argc, argv, "g:fksdma:c:r:")) != -1;) {
+	for (int c; (c = getopt(argc, argv, "g:fktsdma:c:r:")) != -1;) {
 		if (c == 'g')
 			ok = ok && read_number(optarg, 63, &b.gpu);
 		else if (c == 'c')
@@ -433,6 +435,8 @@ int main(int argc, char **argv)
 			b.fp8 = true;
 		else if (c == 'k')
 			b.kv_fp8 = true;
+		else if (c == 't')
+			b.no_tails = true;
 		else if (c == 's')
 			b.small = true;
 		else if (c == 'm')

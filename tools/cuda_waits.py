@@ -24,8 +24,8 @@ import subprocess
 import sys
 
 # Kernels that ask for weights early and for how many bytes of them a lane does, at least: gemv<TENSOR_...,
-# ODD> of gemv_q.cu, as many as head and steps of a chunk have (chunk_device.h); gemv<cuda_type, GATED> of
-# gemv.cu, a piece. Bytes and not loads: for sm_100 ptxas makes one of the two halves of what lies together.
+# ODD, TAIL> of gemv_q.cu, as many as head and steps of a chunk have (chunk_device.h); gemv<cuda_type, END>
+# of gemv.cu, a piece. Bytes and not loads: for sm_100 ptxas makes one of the two halves of what lies together.
 EARLY = [(re.compile("_Z4gemvIL%sEL" % of), n) for of, n in
          (("i8", 80), ("i2", 48), ("i3", 64), ("i7", 72), ("i12", 104), ("i13", 120), ("i14", 132),
           (r"9cuda_type\d+", 128))]

@@ -31,13 +31,15 @@
 /*
  * And by a launch, in thirds of that: about what memory could bring meanwhile. Of a cache of 50 MB
  * a third is 4.2 MB, 1 us of an H200's memory; small launches take 2 to 3 us. A product asks for
- * what fills the boundary behind it, rotation for less than it could, as attention comes behind it,
+ * what fills the boundary behind it, one that norms for all, as nothing else runs while its last
+ * block does; rotation for less than it could, as attention comes behind it,
  * which takes the longest and has but keys and values to read. None of it was measured:
  * docs/cuda.md has the commands.
  */
 #define THIRDS 3
 static const size_t thirds[] = {
 	[CUDA_ASKER_PRODUCT] = 1,
+	[CUDA_ASKER_NORMED] = 3,
 	[CUDA_ASKER_ROWS] = 2,
 	[CUDA_ASKER_ROPE] = 1,
 	[CUDA_ASKER_ATTENTION] = 3,

@@ -64,8 +64,8 @@ struct attention_args {
 	size_t ld_q;
 	uint32_t n_heads, group, n_parts, n_rows;
 	struct cuda_ahead ahead; /* of the kernel for runs of one row, and of the plain one */
-	struct rows_rope rope; /* k NULL: q is as rows_rope leaves it. Else decode rotates q, and
-				  rotates and stores k and v */
+	struct rows_rope rope;   /* k NULL: q is as rows_rope leaves it. Else decode rotates q, and
+				    rotates and stores k and v */
 };
 
 /* Query vectors of a prefill tile: what attention_prefill.cu is compiled for. */

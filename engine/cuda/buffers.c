@@ -4,6 +4,7 @@
  * it lies. A row begins at 16 bytes wherever kernels may be told the distance between rows. h, what
  * products read, has room for the largest type that any matrix reads; it is of one type at a time.
  */
+#include "engine/cuda/gemv.h"
 #include "engine/cuda/state.h"
 
 #define ROW_ALIGN 8 /* values, so that rows of 16-bit ones begin at 16 bytes */
@@ -134,6 +135,7 @@ void cuda_buffers_lay(struct cuda_model *s)
 	b->heads_kept = cuda_memory_take(m, picks * hd * act);
 	b->glu = cuda_memory_take(m, rows * b->ld_glu * act);
 	b->h = cuda_memory_take(m, b->h_bytes);
+	b->gated = cuda_memory_take(m, cuda_quant_q8_bytes(CUDA_GEMV_MAX_ROWS, c->n_ff));
 	b->h_scale = cuda_memory_take(m, rows * sizeof(float));
 	b->scratch = cuda_memory_take(m, rows * b->n_scratch * sizeof(float));
 	b->logits = cuda_memory_take(m, picks * b->ld_logits * sizeof(float));

@@ -285,6 +285,7 @@ int cuda_flight_finish_issue(struct model *m)
 	struct cuda_issue *i = &s->issue;
 	struct cuda_flight *f = &s->flight[s->n_begun % CUDA_N_FLIGHTS];
 
+	cuda_products_run_late(s, NULL);
 	if (cuda_graphs_end(s) > 0)
 		return 1;
 	if (i->fault == 0)

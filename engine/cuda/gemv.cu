@@ -12,13 +12,15 @@
 #include "engine/cuda/gemv.h"
 #include "engine/cuda/ahead_device.h"
 #include "engine/cuda/next_device.h"
-#include "engine/cuda/product_device.h"
-#include "engine/cuda/rows_device.h"
+#include "engine/cuda/tail_device.h"
 
 #define WARPS 8
-#define THREADS (32 * WARPS)
+#define THREADS (32 * WARPS) /* as tails want it */
 #define BLOCKS 2 /* of a multiprocessor, at least */
 #define UNITS 4  /* of 64 bytes of a row, in a piece */
+
+/* What follows the sums. */
+enum end { PLAIN, GATED, NORMED };
 
 struct rows_of {
 	const uint8_t *w, *x;
@@ -84,15 +86,15 @@ static __device__ __forceinline__ void put_gated(
 }
 
 /* GATED: a tile are 8 rows of the gate and the same of up, which lie o.rows behind them, and what
- * is put down is f(gate) * up. */
-template <enum cuda_type TYPE, bool GATED>
+ * is put down is f(gate) * up. NORMED: the norm of what is put down follows (tail.h). */
+template <enum cuda_type TYPE, enum end END>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
 	gemv(rows_of m, cuda_product_out o, enum rows_gate kind, cuda_ahead ahead, uint32_t at_once)
 {
 	DEVICE_SHARED(float, shared);
 	unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4;
-	uint32_t row = blockIdx.x * (GATED ? 8 : 16) + g;
-	const bool there[2] = {row < o.rows, row + (GATED ? 0 : 8) < o.rows};
+	uint32_t row = blockIdx.x * (END == GATED ? 8 : 16) + g;
+	const bool there[2] = {row < o.rows, row + (END == GATED ? 0 : 8) < o.rows};
 	const uint8_t *w = m.w + row * m.row_bytes;
 	const uint8_t *x = m.x + g * m.row_bytes;
 	size_t step = static_cast<size_t>(gridDim.y) * WARPS * 64 * UNITS;
@@ -130,25 +132,34 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 		acc[2] *= w1 * x0;
 		acc[3] *= w1 * x1;
 	}
-	if (!GATED)
-		return cuda_product_finish<WARPS>(o, shared, acc, 1);
+	const enum cuda_tail_kind tail = END == NORMED ? CUDA_TAIL_NORM : CUDA_TAIL_NONE;
+	if (END != GATED)
+		return cuda_tail_finish<WARPS, tail, TYPE, true>(o, shared, acc, 1);
 	float y;
 	if (cuda_product_add_up<WARPS>(o, shared, acc, 1, &y) && threadIdx.x < 128)
 		put_gated<TYPE>(o, kind, y);
 }
 
-template <enum cuda_type TYPE, bool GATED = false>
+template <enum cuda_type TYPE, enum end END>
 static int launch(rows_of m, const cuda_product *p, const cuda_product_out &o, cudaStream_t stream,
 	enum rows_gate kind = ROWS_SWIGLU)
 {
-	uint32_t n_tiles = GATED ? (o.rows + 7) / 8 : (o.rows + 15) / 16;
+	uint32_t n_tiles = END == GATED ? (o.rows + 7) / 8 : (o.rows + 15) / 16;
 	uint32_t n_pieces = static_cast<uint32_t>((m.row_bytes + 64 * UNITS - 1) / (64 * UNITS));
 	uint32_t at_once = BLOCKS * p->n_sm;
 	uint32_t parts = cuda_product_parts(n_tiles, 128, at_once, n_pieces, WARPS);
 
-	m.second = (GATED ? o.rows : 8) * m.row_bytes;
-	return CUDA_LAUNCH((gemv<TYPE, GATED>), dim3(n_tiles, parts), dim3(THREADS),
+	m.second = (END == GATED ? o.rows : 8) * m.row_bytes;
+	return CUDA_LAUNCH((gemv<TYPE, END>), dim3(n_tiles, parts), dim3(THREADS),
 		CUDA_PRODUCT_FINISH_BYTES(WARPS), stream, m, o, kind, p->ahead, at_once);
+}
+
+template <enum cuda_type TYPE>
+static int launch_tail(
+	rows_of m, const cuda_product *p, const cuda_product_out &o, cudaStream_t stream)
+{
+	return p->tail.kind == CUDA_TAIL_NORM ? launch<TYPE, NORMED>(m, p, o, stream)
+					      : launch<TYPE, PLAIN>(m, p, o, stream);
 }
 
 /* ---- F32 ---- */
@@ -221,16 +232,16 @@ extern "C" int cuda_gemv(enum cuda_type type, const void *w, uint32_t rows, uint
 	rows_of m = {static_cast<const uint8_t *>(w), static_cast<const uint8_t *>(p->x),
 		static_cast<size_t>(cols) * 2, 0, nullptr, nullptr};
 	cuda_product_out o;
-	int r = cuda_product_out_of(p, rows, &o);
+	int r = cuda_tail_out_of(p, rows, type, &o);
 
 	if (r || p->n_rows > CUDA_GEMV_MAX_ROWS || cols == 0)
 		return r ? r : static_cast<int>(cudaErrorInvalidValue);
-	if (type == CUDA_TYPE_F32 && cols % 4 == 0)
+	if (type == CUDA_TYPE_F32 && cols % 4 == 0 && p->tail.kind == CUDA_TAIL_NONE)
 		return launch_f32(w, cols, p, o, stream);
 	if (type == CUDA_TYPE_F16 && cols % 8 == 0)
-		return launch<CUDA_TYPE_F16>(m, p, o, stream);
+		return launch_tail<CUDA_TYPE_F16>(m, p, o, stream);
 	if (type == CUDA_TYPE_BF16 && cols % 8 == 0)
-		return launch<CUDA_TYPE_BF16>(m, p, o, stream);
+		return launch_tail<CUDA_TYPE_BF16>(m, p, o, stream);
 	return cudaErrorInvalidValue;
 }
 
@@ -239,11 +250,11 @@ extern "C" int cuda_gemv_fp8(const uint8_t *w, const float *w_scale, uint32_t ro
 {
 	rows_of m = {w, static_cast<const uint8_t *>(p->x), cols, 0, w_scale, x_scale};
 	cuda_product_out o;
-	int r = cuda_product_out_of(p, rows, &o);
+	int r = cuda_tail_out_of(p, rows, CUDA_TYPE_E4M3, &o);
 
 	if (r || p->n_rows > CUDA_GEMV_MAX_ROWS || cols == 0 || cols % 16)
 		return r ? r : static_cast<int>(cudaErrorInvalidValue);
-	return launch<CUDA_TYPE_E4M3>(m, p, o, stream);
+	return launch_tail<CUDA_TYPE_E4M3>(m, p, o, stream);
 }
 
 extern "C" int cuda_gemv_gated(enum cuda_type type, const void *w, uint32_t rows, uint32_t cols,
@@ -258,8 +269,8 @@ extern "C" int cuda_gemv_gated(enum cuda_type type, const void *w, uint32_t rows
 		p->type != type)
 		return r ? r : static_cast<int>(cudaErrorInvalidValue);
 	if (type == CUDA_TYPE_F16)
-		return launch<CUDA_TYPE_F16, true>(m, p, o, stream, kind);
+		return launch<CUDA_TYPE_F16, GATED>(m, p, o, stream, kind);
 	if (type == CUDA_TYPE_BF16)
-		return launch<CUDA_TYPE_BF16, true>(m, p, o, stream, kind);
+		return launch<CUDA_TYPE_BF16, GATED>(m, p, o, stream, kind);
 	return cudaErrorInvalidValue;
 }

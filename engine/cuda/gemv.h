@@ -26,14 +26,14 @@ extern "C" {
 
 /*
  * w: [rows][cols] of f32, f16 or bf16, p->x: [n_rows][cols] of the same type, at most
- * CUDA_GEMV_MAX_ROWS of them. Sums are f32.
+ * CUDA_GEMV_MAX_ROWS of them. Sums are f32. p->tail: a norm, but of f32, which is not for speed.
  */
 int cuda_gemv(enum cuda_type type, const void *w, uint32_t rows, uint32_t cols,
 	const struct cuda_product *p, cudaStream_t stream);
 
 /*
  * FP8: w: [rows][cols] of e4m3 with a scale a row, p->x: [n_rows][cols] of e4m3 with x_scale a row,
- * at most CUDA_GEMV_MAX_ROWS. out = w_scale * x_scale * sum.
+ * at most CUDA_GEMV_MAX_ROWS. out = w_scale * x_scale * sum. p->tail: a norm.
  */
 int cuda_gemv_fp8(const uint8_t *w, const float *w_scale, uint32_t rows, uint32_t cols,
 	const float *x_scale, const struct cuda_product *p, cudaStream_t stream);

@@ -15,7 +15,7 @@
 #include "engine/cuda/ahead_device.h"
 #include "engine/cuda/chunk_device.h"
 #include "engine/cuda/next_device.h"
-#include "engine/cuda/product_device.h"
+#include "engine/cuda/tail_device.h"
 
 #define WARPS 8
 #define THREADS (32 * WARPS)
@@ -88,10 +88,21 @@ static __device__ __forceinline__ void multiply(const chunk_in_registers<TYPE> &
 	}
 }
 
-/* ODD: there is more than one row of activations. Only the weights are restricted (device.h). */
-template <int TYPE, bool ODD>
-__global__ void __launch_bounds__(THREADS, BLOCKS) gemv(const uint8_t *__restrict__ w,
-	uint32_t n_chunks, const uint8_t *x, cuda_product_out o, cuda_ahead ahead, uint32_t at_once)
+/* Blocks that a multiprocessor is to have room for. Where the loop of one row leaves it room for
+ * more than two, what follows may not take that away. */
+static constexpr int least_blocks(int type, bool odd, enum cuda_tail_kind tail)
+{
+	if (odd || tail == CUDA_TAIL_NONE)
+		return BLOCKS;
+	return type == TENSOR_Q4_0 ? 4 : type == TENSOR_Q8_0 ? 3 : 2;
+}
+
+/* ODD: there is more than one row of activations. TAIL: what follows. Only the weights are
+ * restricted (device.h). */
+template <int TYPE, bool ODD, enum cuda_tail_kind TAIL>
+__global__ void __launch_bounds__(THREADS, least_blocks(TYPE, ODD, TAIL))
+	gemv(const uint8_t *__restrict__ w, uint32_t n_chunks, const uint8_t *x, cuda_product_out o,
+		cuda_ahead ahead, uint32_t at_once)
 {
 	DEVICE_SHARED(float, shared);
 	const uint32_t chunk_x = 4 * cuda_chunk<TYPE>::STEPS * CUDA_QUANT_GROUP_BLOCK_BYTES;
@@ -116,10 +127,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) gemv(const uint8_t *__restric
 	}
 	ahead_load_weights_by_last(ahead, at_once);
 	device_let_next();
-	cuda_product_finish<WARPS>(o, shared, acc, cuda_chunk<TYPE>::unit());
+	cuda_tail_finish<WARPS, TAIL, CUDA_TYPE_Q8, ODD>(o, shared, acc, cuda_chunk<TYPE>::unit());
 }
 
-template <int TYPE, bool ODD>
+template <int TYPE, bool ODD, enum cuda_tail_kind TAIL>
 static int launch(
 	const cuda_quant_matrix *w, const cuda_product *p, cuda_product_out o, cudaStream_t stream)
 {
@@ -128,24 +139,36 @@ static int launch(
 	uint32_t at_once = BLOCKS * p->n_sm;
 	uint32_t parts = cuda_product_parts(n_tiles, 128, at_once, n_chunks, WARPS);
 
-	return CUDA_LAUNCH((gemv<TYPE, ODD>), dim3(n_tiles, parts), dim3(THREADS),
+	return CUDA_LAUNCH((gemv<TYPE, ODD, TAIL>), dim3(n_tiles, parts), dim3(THREADS),
 		CUDA_PRODUCT_FINISH_BYTES(WARPS), stream, static_cast<const uint8_t *>(w->data),
 		n_chunks, static_cast<const uint8_t *>(p->x), o, p->ahead, at_once);
+}
+
+template <int TYPE, bool ODD>
+static int launch_tail(
+	const cuda_quant_matrix *w, const cuda_product *p, cuda_product_out o, cudaStream_t stream)
+{
+	if (p->tail.kind == CUDA_TAIL_NORM)
+		return launch<TYPE, ODD, CUDA_TAIL_NORM>(w, p, o, stream);
+	if (p->tail.kind == CUDA_TAIL_GLU)
+		return launch<TYPE, ODD, CUDA_TAIL_GLU>(w, p, o, stream);
+	return launch<TYPE, ODD, CUDA_TAIL_NONE>(w, p, o, stream);
 }
 
 template <int TYPE>
 static int launch_type(
 	const cuda_quant_matrix *w, const cuda_product *p, cuda_product_out o, cudaStream_t stream)
 {
-	return p->n_rows == 1 ? launch<TYPE, false>(w, p, o, stream)
-			      : launch<TYPE, true>(w, p, o, stream);
+	if (p->n_rows == 1)
+		return launch_tail<TYPE, false>(w, p, o, stream);
+	return launch_tail<TYPE, true>(w, p, o, stream);
 }
 
 extern "C" int cuda_gemv_q(
 	const struct cuda_quant_matrix *w, const struct cuda_product *p, cudaStream_t stream)
 {
 	cuda_product_out o;
-	int r = cuda_product_out_of(p, w->rows, &o);
+	int r = cuda_tail_out_of(p, w->rows, CUDA_TYPE_Q8, &o);
 
 	if (r || p->n_rows > CUDA_QUANT_GROUP_ROWS || !cuda_quant_fits(w->type, w->cols))
 		return r ? r : static_cast<int>(cudaErrorInvalidValue);

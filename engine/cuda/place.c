@@ -64,6 +64,7 @@ static int plan_matrices(struct cuda_model *s, const struct model_options *o, st
 	}
 	s->act = cuda_place_act(s->matrix[2].file_type);
 	s->kv_type = o->kv_fp8 ? CUDA_TYPE_E4M3 : s->act;
+	s->tails = !o->no_tails;
 	return 0;
 }
 

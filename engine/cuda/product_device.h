@@ -25,16 +25,17 @@ struct cuda_product_out {
 	uint32_t rows, n_rows; /* of the matrix, of the activations */
 	enum cuda_type type;
 	bool add;
+	cuda_tail tail;
 };
 
-/* 0 or cudaErrorInvalidValue. */
+/* Of products that nothing follows; others have cuda_tail_out_of(). 0 or cudaErrorInvalidValue. */
 static inline int cuda_product_out_of(
 	const struct cuda_product *p, uint32_t rows, struct cuda_product_out *out)
 {
 	bool known = p->type == CUDA_TYPE_F32 ||
 		     (!p->add && (p->type == CUDA_TYPE_F16 || p->type == CUDA_TYPE_BF16));
 
-	if (!known || p->n_rows == 0 || rows == 0 || !p->workspace)
+	if (!known || p->n_rows == 0 || rows == 0 || !p->workspace || p->tail.kind)
 		return cudaErrorInvalidValue;
 	out->out = p->out;
 	out->ld = p->ld;
@@ -45,6 +46,7 @@ static inline int cuda_product_out_of(
 	out->n_rows = p->n_rows;
 	out->type = p->type;
 	out->add = p->add;
+	out->tail = p->tail;
 	return 0;
 }
 
@@ -138,18 +140,6 @@ static __device__ __forceinline__ bool cuda_product_add_up(
 	}
 	*sum = y;
 	return true;
-}
-
-/* These as outputs. */
-template <int WARPS>
-static __device__ __forceinline__ void cuda_product_finish(
-	const cuda_product_out &o, float *shared, const float acc[4], float unit)
-{
-	uint32_t i = threadIdx.x;
-	float y;
-
-	if (cuda_product_add_up<WARPS>(o, shared, acc, unit, &y) && i < 128)
-		cuda_product_put(o, i / 16, blockIdx.x * 16 + i % 16, y);
 }
 
 /* 16 bytes of weights, which are used once and should not push activations out of the L1 cache. */

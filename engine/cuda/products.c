@@ -3,8 +3,9 @@
  * The products of a step. Those that read the same rows and whose weights lie one behind the other
  * are launched as one.
  *
- * Of weights that are not quantised the product of gate and up waits, where rows are few, until it
- * is known what becomes of it: then both and the activation are one launch.
+ * Where rows are few a product may do what follows it, so it waits until that is known: the one of
+ * gate and up for the activation, and one that adds to x for the norm and for the type that the
+ * product behind the norm reads. What else comes next has it launched first.
  *
  * A product has one of these ways: quantised weights by quant.h, or, with hundreds of rows on
  * devices that are better at it, made bf16 piece by piece; others with few rows by gemv.h, which is
@@ -53,8 +54,8 @@ static struct target target_of(struct cuda_model *s, const struct backend_produc
 }
 
 /* As quant.h and gemv.h are told. */
-static struct cuda_product product_of(
-	struct cuda_model *s, const struct cuda_matrix *w, const struct target *t)
+static struct cuda_product product_of(struct cuda_model *s, const struct cuda_matrix *w,
+	const struct target *t, enum cuda_asker asker)
 {
 	return (struct cuda_product){
 		.x = s->issue.h,
@@ -66,7 +67,7 @@ static struct cuda_product product_of(
 		.bias = w->bias,
 		.workspace = s->buf.product_workspace,
 		.n_sm = s->context.n_sm,
-		.ahead = cuda_ahead_take(s, CUDA_ASKER_PRODUCT),
+		.ahead = cuda_ahead_take(s, asker),
 	};
 }
 
@@ -155,24 +156,20 @@ static bool is_unpacked(
 	       cuda_quant_prefers_dense(s->context.major, s->context.minor, s->issue.rows);
 }
 
-/* `rows` outputs of w, which may be more than its own: those of matrices that join it, up to that
- * of number `last`. */
-static void run_product(struct cuda_model *s, const struct cuda_matrix *w, uint32_t last,
-	uint32_t rows, const struct target *t)
+/* By own kernels, of h as it is. `rows` outputs of w and those that join it, up to that of number
+ * `last`. tail: or NULL. */
+static void run_few(struct cuda_model *s, const struct cuda_matrix *w, uint32_t last, uint32_t rows,
+	const struct target *t, const struct cuda_tail *tail)
 {
 	struct cuda_quant_matrix q = {cuda_quant_form(w->file_type), rows, w->cols, w->data};
+	bool norms = tail && tail->kind == CUDA_TAIL_NORM;
 	cudaStream_t stream = s->context.stream;
-	bool unpacked = is_unpacked(s, w, t);
 	int r;
 
-	if (!cuda_stages_h(s, unpacked ? CUDA_TYPE_BF16 : w->reads))
-		return;
 	cuda_ahead_pass(s, last);
-	if (unpacked)
-		return run_unpacked(s, &q, w->bias, t);
-	if (w->reads != CUDA_TYPE_Q8 && !is_few(s, w))
-		return run_dense(s, w, rows, t);
-	struct cuda_product p = product_of(s, w, t);
+	struct cuda_product p = product_of(s, w, t, norms ? CUDA_ASKER_NORMED : CUDA_ASKER_PRODUCT);
+	if (tail)
+		p.tail = *tail;
 	if (w->reads == CUDA_TYPE_Q8)
 		r = cuda_quant_product(&q, &p, stream);
 	else if (w->reads == CUDA_TYPE_E4M3)
@@ -182,6 +179,47 @@ static void run_product(struct cuda_model *s, const struct cuda_matrix *w, uint3
 	cuda_stages_check(s, r, "a product was computed");
 }
 
+/* Whether a product may wait for the norm of what it adds to. */
+static bool is_late(const struct cuda_model *s, const struct cuda_matrix *w, const struct target *t)
+{
+	return s->tails && t->add && is_few(s, w) && w->rows <= CUDA_TAIL_MAX_COLS &&
+	       w->reads != CUDA_TYPE_F32;
+}
+
+/* As run_few(), whichever way it goes. */
+static void run_product(struct cuda_model *s, const struct cuda_matrix *w, uint32_t last,
+	uint32_t rows, const struct target *t)
+{
+	struct cuda_quant_matrix q = {cuda_quant_form(w->file_type), rows, w->cols, w->data};
+	bool unpacked = is_unpacked(s, w, t);
+
+	if (!cuda_stages_h(s, unpacked ? CUDA_TYPE_BF16 : w->reads))
+		return;
+	if (is_late(s, w, t)) {
+		s->issue.late = w;
+		return;
+	}
+	if (!unpacked && (w->reads == CUDA_TYPE_Q8 || is_few(s, w)))
+		return run_few(s, w, last, rows, t, NULL);
+	cuda_ahead_pass(s, last);
+	if (unpacked)
+		run_unpacked(s, &q, w->bias, t);
+	else
+		run_dense(s, w, rows, t);
+}
+
+void cuda_products_run_late(struct cuda_model *s, const struct cuda_tail *tail)
+{
+	const struct cuda_matrix *w = s->issue.late;
+	const struct backend_product into_x = {.out = BACKEND_X, .add = true};
+
+	s->issue.late = NULL;
+	if (!w || cuda_stages_is_over(s))
+		return;
+	struct target t = target_of(s, &into_x);
+	run_few(s, w, (uint32_t)(w - s->matrix), w->rows, &t, tail);
+}
+
 /* Whether gate and up are multiplied and activated in one, which the product that reads the result
  * must be able to read as it is. That one is the matrix behind the two. */
 static bool is_gated(
@@ -189,19 +227,40 @@ static bool is_gated(
 {
 	const struct cuda_matrix *gate = &s->matrix[p->w->number];
 
-	return joined && n == 2 && p->out == BACKEND_GATE && is_few(s, gate) &&
-	       (gate->reads == CUDA_TYPE_F16 || gate->reads == CUDA_TYPE_BF16) &&
-	       gate->reads == s->act && gate[2].reads == s->act;
+	if (!joined || n != 2 || p->out != BACKEND_GATE || !is_few(s, gate) ||
+		s->act == CUDA_TYPE_F32 || gate[2].reads != gate->reads)
+		return false;
+	return gate->reads == s->act ||
+	       (gate->reads == CUDA_TYPE_Q8 && s->tails && gate->rows % 32 == 0 &&
+		       gate->rows <= CUDA_TAIL_MAX_FF);
+}
+
+/* Quantised: q8 by the product's last blocks. */
+static void run_gated_q(
+	struct cuda_model *s, const struct cuda_matrix *w, uint32_t up, enum rows_gate kind)
+{
+	struct target t = {s->buf.glu, s->act, s->buf.ld_glu, false};
+	struct cuda_tail tail = {.kind = CUDA_TAIL_GLU,
+		.h = {.type = CUDA_TYPE_Q8, .data = s->buf.gated},
+		.gate = kind};
+
+	run_few(s, w, up, 2 * w->rows, &t, &tail);
+	s->issue.h = s->buf.gated;
 }
 
 void cuda_products_run_gated(struct cuda_model *s, enum rows_gate kind)
 {
 	const struct cuda_matrix *w = s->issue.gate;
+	uint32_t up = (uint32_t)(w - s->matrix) + 1;
 	struct target t = {s->buf.glu, s->act, w->rows, false};
 
-	cuda_ahead_pass(s, (uint32_t)(w - s->matrix) + 1); /* up */
-	struct cuda_product p = product_of(s, w, &t);
 	s->issue.gate = NULL;
+	s->issue.made = true;
+	s->issue.made_type = w->reads;
+	if (w->reads == CUDA_TYPE_Q8)
+		return run_gated_q(s, w, up, kind);
+	cuda_ahead_pass(s, up);
+	struct cuda_product p = product_of(s, w, &t, CUDA_ASKER_PRODUCT);
 	cuda_stages_check(s,
 		cuda_gemv_gated(w->reads, w->data, w->rows, w->cols, kind, &p, s->context.stream),
 		"gate and up were computed");
@@ -217,6 +276,8 @@ void cuda_products_run(struct model *m, const struct backend_product *p, uint32_
 		struct target t = target_of(s, &p[i]);
 		uint32_t rows = w->rows;
 
+		if (s->issue.made) /* no norm came between */
+			cuda_products_run_late(s, NULL);
 		/* Those whose weights and whose outputs lie behind it. */
 		for (k = i + 1; k < n; k++) {
 			const struct cuda_matrix *last = &s->matrix[p[k - 1].w->number],

@@ -60,6 +60,7 @@
 
 #include "engine/cuda/ahead.h"
 #include "engine/cuda/step.h"
+#include "engine/cuda/tail.h"
 #include "engine/gguf.h"
 
 #ifdef __cplusplus
@@ -178,13 +179,14 @@ bool cuda_quant_prefers_dense(uint32_t sm_major, uint32_t sm_minor, uint32_t n_r
  * * x[i][c] + bias[r], or out += that.
  */
 struct cuda_product {
-	const void *x;       /* [n_rows][cols]: q8 here; in gemv.h as it says there */
-	uint32_t n_rows;     /* 1 or more */
-	void *out;           /* [n_rows][ld], columns 0 .. rows - 1 are written */
-	size_t ld;           /* in values */
-	enum cuda_type type; /* of out: f32, f16, bf16 */
-	bool add;            /* f32 only */
-	const float *bias;   /* [rows] or NULL */
+	const void *x;         /* [n_rows][cols]: q8 here; in gemv.h as it says there */
+	uint32_t n_rows;       /* 1 or more */
+	void *out;             /* [n_rows][ld], columns 0 .. rows - 1 are written */
+	size_t ld;             /* in values */
+	enum cuda_type type;   /* of out: f32, f16, bf16 */
+	bool add;              /* f32 only */
+	const float *bias;     /* [rows] or NULL */
+	struct cuda_tail tail; /* what is done with out then */
 
 	/* Where parts of sums go when there are too few weights to keep the device busy otherwise.
 	 * CUDA_PRODUCT_WORKSPACE_BYTES, zeroed once when they were allocated, and left so by each
@@ -199,8 +201,8 @@ struct cuda_product {
 
 /*
  * The product of a quantised matrix and q8, for any number of rows: up to 8 by warps that have
- * weights of their own (gemv_q.cu); beyond, in tiles of 16, 32 or 64 rows by blocks that share what
- * they read (gemm_q.cu).
+ * weights of their own (gemv_q.cu), with any tail; beyond, in tiles of 16, 32 or 64 rows by blocks
+ * that share what they read (gemm_q.cu), without.
  */
 int cuda_quant_product(
 	const struct cuda_quant_matrix *w, const struct cuda_product *p, cudaStream_t stream);

@@ -3,14 +3,14 @@
  * The norm before each product, with the residual added first where a product did not add it
  * itself.
  *
- * A block takes a row and keeps it in registers, a few pieces of four values a thread, so that x is
- * read once whatever the form of the output: a sum of squares, for e4m3 also the largest magnitude,
- * then the output. With one row in the step this is bound by latency alone: all loads of a thread
- * are under way before the first is used.
+ * A block takes a row and keeps it in registers (norm_device.h), so that x is read once whatever
+ * the form of the output. With one row in the step this is bound by latency alone: all loads of a
+ * thread are under way before the first is used. Behind a product of few rows the product does it
+ * itself (tail_device.h).
  */
 #include "engine/cuda/ahead_device.h"
 #include "engine/cuda/next_device.h"
-#include "engine/cuda/rows_device.h"
+#include "engine/cuda/norm_device.h"
 
 #define THREADS 512 /* at most */
 
@@ -23,14 +23,16 @@ static __global__ void __launch_bounds__(THREADS)
 		return;
 	device_begin();
 	device_let_next();
-	__shared__ float sums[32], largest[32];
-	float x[PIECES][4], w[PIECES][4], squares = 0;
+	__shared__ float shared[NORM_SHARED];
+	float x[PIECES][4], w[PIECES][4];
 	size_t i = blockIdx.x, row = n.row ? n.row[i] : i;
 	uint32_t first = threadIdx.x * 4, step = blockDim.x * 4;
+	const bool holds = PIECES <= 4;
+	norm_rows rows = {n.weight, n.eps, n.cols, first, step};
 
 	rows_load<PIECES>(n.x, CUDA_TYPE_F32, n.cols, row, n.cols, first, step, x);
-	if (PIECES <= 4) /* beyond, registers are too few to have it under way meanwhile */
-		rows_load<PIECES>(n.weight, CUDA_TYPE_F32, n.cols, 0, n.cols, first, step, w);
+	if (holds)
+		norm_load_weights<PIECES>(rows, w);
 	if (n.delta) {
 		float d[PIECES][4];
 		rows_load<PIECES>(n.delta, n.delta_type, n.cols, row, n.cols, first, step, d);
@@ -44,31 +46,7 @@ static __global__ void __launch_bounds__(THREADS)
 			rows_put4<CUDA_TYPE_F32>(&back, n.cols, row, c, c < n.cols, x[p], 1);
 		}
 	}
-#pragma unroll
-	for (int p = 0; p < PIECES; p++) {
-#pragma unroll
-		for (int k = 0; k < 4; k++)
-			squares = fmaf(x[p][k], x[p][k], squares);
-	}
-	float scale = 1 / sqrtf(rows_block_sum(squares, sums) / (float)n.cols + n.eps);
-	if (PIECES > 4)
-		rows_load<PIECES>(n.weight, CUDA_TYPE_F32, n.cols, 0, n.cols, first, step, w);
-	float most = 0, inverse = 1;
-#pragma unroll
-	for (int p = 0; p < PIECES; p++) {
-#pragma unroll
-		for (int k = 0; k < 4; k++) {
-			x[p][k] = x[p][k] * scale * w[p][k];
-			most = fmaxf(most, fabsf(x[p][k]));
-		}
-	}
-	if (OUT == CUDA_TYPE_E4M3)
-		inverse = rows_put_scale(&out, i, rows_block_max(most, largest));
-#pragma unroll
-	for (int p = 0; p < PIECES; p++) {
-		uint32_t c = first + p * step;
-		rows_put4<OUT>(&out, n.cols, i, c, c < rows_put_cols<OUT>(n.cols), x[p], inverse);
-	}
+	norm_row<OUT, PIECES, holds>(rows, out, i, x, w, shared);
 }
 
 template <enum cuda_type OUT>

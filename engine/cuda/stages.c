@@ -3,8 +3,9 @@
  * The stages of a transformer as launches into the model's stream. What products read, h, is made
  * late: a norm, an attention, an activation is only noted, and launched when the product behind it
  * (products.c) says of which type its h is to be, so that it can write quantised or e4m3 rows
- * itself. In decode steps rotation comes with attention, in one launch. One activation is launched
- * with the product before it (products.c).
+ * itself. In decode steps rotation comes with attention, in one launch. In steps of few rows an
+ * activation may be launched with the product before it, and so may a norm: the product that adds
+ * to x waits for it (products.c).
  *
  * The first fault ends the step: what would come after it is not launched, and finish tells it.
  */
@@ -72,10 +73,13 @@ void cuda_stages_embed(struct model *m)
 
 /* ---- h ---- */
 
-static void set_source(struct cuda_issue *i, enum cuda_source source)
+/* A product that is late reads the h that was made, and waits for nothing but a norm. */
+static void set_source(struct cuda_model *s, enum cuda_source source)
 {
-	i->source = source;
-	i->made = false;
+	if (source != CUDA_FROM_NORM)
+		cuda_products_run_late(s, NULL);
+	s->issue.source = source;
+	s->issue.made = false;
 }
 
 static enum rows_gate kind_of(enum backend_activation f)
@@ -88,7 +92,7 @@ void cuda_stages_norm(struct model *m, const float *weight)
 	struct cuda_model *s = state_of(m);
 
 	s->issue.norm = cuda_place_vector(s, weight);
-	set_source(&s->issue, CUDA_FROM_NORM);
+	set_source(s, CUDA_FROM_NORM);
 }
 
 void cuda_stages_attention(struct model *m, uint32_t layer)
@@ -96,7 +100,7 @@ void cuda_stages_attention(struct model *m, uint32_t layer)
 	struct cuda_model *s = state_of(m);
 
 	s->issue.layer = layer;
-	set_source(&s->issue, CUDA_FROM_HEADS);
+	set_source(s, CUDA_FROM_HEADS);
 }
 
 void cuda_stages_activate(struct model *m, enum backend_activation f)
@@ -104,12 +108,10 @@ void cuda_stages_activate(struct model *m, enum backend_activation f)
 	struct cuda_model *s = state_of(m);
 
 	s->issue.f = f;
-	set_source(&s->issue, CUDA_FROM_GLU);
+	set_source(s, CUDA_FROM_GLU);
 	if (!s->issue.gate || cuda_stages_is_over(s))
 		return;
 	cuda_products_run_gated(s, kind_of(f));
-	s->issue.made = true;
-	s->issue.made_type = s->act;
 }
 
 static int norm(struct cuda_model *s, const struct rows_out *h)
@@ -120,9 +122,17 @@ static int norm(struct cuda_model *s, const struct rows_out *h)
 		.eps = s->m->config.norm_eps,
 		.n_rows = s->issue.rows,
 		.cols = s->m->config.n_embd,
-		.ahead = cuda_ahead_take(s, CUDA_ASKER_ROWS),
 	};
 
+	if (s->issue.late && s->issue.late->reads == h->type) {
+		struct cuda_tail tail = {
+			.kind = CUDA_TAIL_NORM, .h = *h, .weight = n.weight, .eps = n.eps};
+
+		cuda_products_run_late(s, &tail);
+		return 0;
+	}
+	cuda_products_run_late(s, NULL);
+	n.ahead = cuda_ahead_take(s, CUDA_ASKER_ROWS);
 	return rows_norm(&n, h, s->context.stream);
 }
 
@@ -261,6 +271,7 @@ void cuda_stages_keep(struct model *m)
 
 	if (cuda_stages_is_over(s) || i->identity)
 		return;
+	cuda_products_run_late(s, NULL); /* to x as it was */
 	if (!cuda_stages_check(s, attend(s, &heads), "attention was computed"))
 		return;
 	if (cuda_stages_check(s,
@@ -272,7 +283,7 @@ void cuda_stages_keep(struct model *m)
 			"rows were picked");
 	i->x = s->buf.x_kept;
 	i->rows = i->n_picks;
-	set_source(i, CUDA_FROM_KEPT);
+	set_source(s, CUDA_FROM_KEPT);
 }
 
 void cuda_stages_sample(struct model *m)

@@ -51,6 +51,7 @@ struct cuda_buffers {
 	uint8_t *heads, *heads_kept; /* [rows], [logit rows][H * D] act */
 	uint8_t *glu;                /* [rows][ld_glu] act: gate, up */
 	uint8_t *h;                  /* what products read, of the type they read */
+	uint8_t *gated;              /* [CUDA_GEMV_MAX_ROWS][F] q8: h of a tail (tail.h) */
 	float *h_scale;              /* [rows] of e4m3 */
 	float *scratch;              /* [rows][n_scratch] products that are not done yet */
 	float *logits;               /* [logit rows][ld_logits] f32 */
@@ -138,7 +139,8 @@ struct cuda_asked {
 /* Which launch asks. */
 enum cuda_asker {
 	CUDA_ASKER_PRODUCT,
-	CUDA_ASKER_ROWS, /* norm, activation, conversion */
+	CUDA_ASKER_NORMED, /* a product whose last block makes the norm behind it */
+	CUDA_ASKER_ROWS,   /* norm, activation, conversion */
 	CUDA_ASKER_ROPE,
 	CUDA_ASKER_ATTENTION,
 	CUDA_ASKER_SAMPLING,
@@ -164,8 +166,9 @@ struct cuda_issue {
 	bool made; /* h is there, of type made_type */
 	enum cuda_type made_type;
 	struct cuda_asked asked;
-	const uint8_t *h;               /* where: buf.h, or buf.glu after a gated product */
+	const uint8_t *h; /* where: buf.h, or buf.glu or buf.gated after a gated product */
 	const struct cuda_matrix *gate; /* a product with gate and up that waits for activate */
+	const struct cuda_matrix *late; /* one that adds to x and waits for the norm */
 	int fault;                      /* the first; nothing is issued any more */
 	struct err err;
 };
@@ -202,7 +205,8 @@ struct cuda_model {
 	cudaEvent_t computed[CUDA_N_COMPUTED];
 	struct cuda_captured captured[CUDA_N_GRAPHS]; /* of each bucket without and with facts */
 	bool no_graphs;                               /* of any size */
-	bool failed;                                  /* with failure: nothing is begun any more */
+	bool tails;  /* products may take what follows them (tail.h) */
+	bool failed; /* with failure: nothing is begun any more */
 	struct err failure;
 
 	/* For cuda_backend.stats, which any thread calls. */
@@ -302,8 +306,10 @@ static inline bool cuda_stages_is_over(const struct cuda_model *s)
 	return s->issue.fault != 0;
 }
 void cuda_products_run(struct model *m, const struct backend_product *p, uint32_t n);
-/* The product of issue.gate, activated, to buf.glu as [rows][n_ff]: h of type act. */
+/* The product of issue.gate, activated: h is made, for the product behind it. */
 void cuda_products_run_gated(struct cuda_model *s, enum rows_gate kind);
+/* The product of issue.late, if there is one. tail: what it is to do with x, or NULL. */
+void cuda_products_run_late(struct cuda_model *s, const struct cuda_tail *tail);
 /* Of a code: the issue's fault, with what was being done. True: go on. */
 bool cuda_stages_check(struct cuda_model *s, int code, const char *doing);
 

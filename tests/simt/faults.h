@@ -38,6 +38,11 @@ int faults_shared(uint32_t *out, uint32_t n, uint32_t bytes);
 /* sum = the sum of in[n_blocks][32], by the block that is last. Planted: no fence. */
 int faults_last_block(const uint32_t *in, uint32_t *partial, uint32_t *counter, uint32_t *sum,
 	uint32_t n_blocks, bool fence);
+/* sum = the sum of in[n_blocks], an even number, by the last block of those that are the last of
+ * two neighbours. counters [1 + n_blocks / 2] are zero. Planted: those have no fence between theirs
+ * and the common counter. */
+int faults_last_pair(const uint32_t *in, uint32_t *partial, uint32_t *counters, uint32_t *sum,
+	uint32_t n_blocks, bool fence);
 
 /* Lanes below 16 vote, the others shuffle, all with the mask of all. */
 int faults_meeting(uint32_t *out);

@@ -9,7 +9,8 @@
  * - a __syncwarp() of lanes of one warp: each lane knows up to which clock of each other lane it
  *   has seen everything (shuffles and votes order nothing, as on the card);
  * - between blocks only this: __threadfence() and then an atomic operation by one, and by the other
- *   an atomic operation on the same address that comes after it.
+ *   an atomic operation on the same address that comes after it; what the first had learnt so from
+ *   a third before its fence is passed on with it.
  *
  * When a block is at its end its threads are ordered with nobody of another block, although blocks
  * run one after the other here.
@@ -55,9 +56,10 @@ struct granule {
 	bool mixed;             /* other blocks of the same launch have written too */
 };
 
-/* A thread has published what it knew at its last fence. */
+/* A thread has published what it knew at its last fence: acquires [first, last) of its block. */
 struct release {
 	const void *at;
+	size_t first, last;
 	uint32_t run, epoch, clock;
 	uint16_t thread;
 };
@@ -72,14 +74,16 @@ static struct {
 	struct {
 		bool valid;
 		uint32_t epoch, clock;
+		size_t n_acquires;
 	} fence[BLOCK_MAX];
+	size_t first_acquire; /* of this block */
 } now;
 
 static struct release *releases; /* of this launch, in order */
 static size_t n_releases, room_releases;
 
-/* What a thread of this block has learnt by an atomic operation: releases [0, n) of that address.
- */
+/* What a thread has learnt by an atomic operation: releases [0, n) of that address. Of all blocks
+ * of the launch, in order. */
 static struct acquire {
 	const void *at;
 	size_t n;
@@ -96,7 +100,7 @@ void race_launch_begins(const struct block_launch *l, void *shared)
 {
 	now.first_run = now.run + 1;
 	now.n_warps = (l->block.x * l->block.y * l->block.z + BLOCK_WARP - 1) / BLOCK_WARP;
-	n_releases = 0;
+	n_releases = n_acquires = 0;
 	now.anybody_began = false;
 	place_set_shared(shared, l->shared);
 }
@@ -111,7 +115,7 @@ void race_block_begins(unsigned number)
 	(void)number;
 	now.run++;
 	now.epoch = 1;
-	n_acquires = 0;
+	now.first_acquire = n_acquires;
 	memset(now.begun, 0, now.n_warps * BLOCK_WARP * sizeof *now.begun);
 	memset(now.fence, 0, now.n_warps * BLOCK_WARP * sizeof *now.fence);
 	memset(now.seen, 0, now.n_warps * sizeof *now.seen);
@@ -172,6 +176,7 @@ void race_fence(void)
 	now.fence[t].valid = true;
 	now.fence[t].epoch = now.epoch;
 	now.fence[t].clock = (*clock_of(t))++;
+	now.fence[t].n_acquires = n_acquires;
 }
 
 static void *grow(void *list, size_t n, size_t *room, size_t size)
@@ -196,8 +201,8 @@ static void meet_at(const void *at)
 	if (!now.fence[t].valid)
 		return;
 	releases = grow(releases, n_releases, &room_releases, sizeof *releases);
-	releases[n_releases++] =
-		(struct release){at, now.run, now.fence[t].epoch, now.fence[t].clock, (uint16_t)t};
+	releases[n_releases++] = (struct release){at, now.first_acquire, now.fence[t].n_acquires,
+		now.run, now.fence[t].epoch, now.fence[t].clock, (uint16_t)t};
 }
 
 /* ---- order ---- */
@@ -208,19 +213,29 @@ static bool covers(const struct release *l, const struct record *r)
 	       (r->epoch < l->epoch || (r->thread == l->thread && r->clock <= l->clock));
 }
 
-/* Whether what another block did is known to this thread. */
-static bool learnt(const struct record *r)
+/* Whether a thread that had got so far knew what is told by one of acquires [first, last) of its
+ * block. Those of the same address tell no more than the later one by which they would be known. */
+static bool known(size_t first, size_t last, unsigned thread, uint32_t epoch, const void *not_at,
+	const struct record *r)
 {
-	for (size_t i = 0; i < n_acquires; i++) {
+	for (size_t i = first; i < last; i++) {
 		const struct acquire *q = acquires + i;
-		if (q->thread != block_thread() && q->epoch == now.epoch)
+		if (q->at == not_at || (q->thread != thread && q->epoch == epoch))
 			continue;
 		for (size_t j = 0; j < q->n; j++) {
-			if (releases[j].at == q->at && covers(releases + j, r))
+			const struct release *l = releases + j;
+			if (l->at == q->at && (covers(l, r) || known(l->first, l->last, l->thread,
+								       l->epoch, l->at, r)))
 				return true;
 		}
 	}
 	return false;
+}
+
+/* Whether what another block did is known to this thread. */
+static bool learnt(const struct record *r)
+{
+	return known(now.first_acquire, n_acquires, block_thread(), now.epoch, NULL, r);
 }
 
 static bool ordered(const struct record *r)

@@ -12,6 +12,7 @@
 
 #include "engine/backend.h"
 #include "engine/cuda/context.h"
+#include "engine/model_state.h"
 #include "engine/sampler.h"
 #include "tests/simt/cuda_calls.h"
 #include "tests/simt/device_models.h"
@@ -245,17 +246,16 @@ KERNEL_TEST(what_lies_between_the_launches_of_two_steps_is_a_gap)
 }
 
 /* Kernels that a step of n single tokens takes, issued one by one. The last row asks, if any. */
-static unsigned launches_of_step(
-	const struct tiny_llama *file, bool fp8, uint32_t n, const struct sampler_asked *last)
+static unsigned launches_of_step(const struct tiny_llama *file, const struct model_options *o,
+	uint32_t n, const struct sampler_asked *last)
 {
 	struct device_models d;
-	struct model_options o = {.fp8 = fp8};
 	struct batch_run run[12];
 	struct model_pick pick[12];
 	struct model_result result[12];
 	struct err err = {""};
 
-	EXPECT_EQUAL(device_models_try(&d, file, &o, &err), 0);
+	EXPECT_EQUAL(device_models_try(&d, file, o, &err), 0);
 	for (uint32_t k = 0; k < n; k++) {
 		run[k] = device_models_run(&ids[k], 0, 1, k, 1);
 		pick[k] = (struct model_pick){.slot = k, .how = greedy};
@@ -270,31 +270,39 @@ static unsigned launches_of_step(
 	return launches;
 }
 
-/* What no result shows: gate, up and the activation are one launch with up to 8 rows of F16 and
- * BF16, and so are rotation and attention where it ropes, which it does not with F32. The
+/* What no result shows: gate, up and the activation are one launch, and so are a product and the
+ * norm behind it, and rotation and attention where it ropes, which it does not with F32. The
  * emulator's cuBLASLt launches nothing. */
 KERNEL_TEST(a_layer_takes_as_many_launches_as_is_said)
 {
 	CUDA_CALLS_ONCE;
 	static const struct {
 		enum tensor_type type;
-		bool fp8;
+		struct model_options options;
 		uint32_t n_rows;
 		unsigned launches;
 	} cases[] = {
-		{TENSOR_BF16, false, 1, 7},
-		{TENSOR_F16, false, 8, 7},
-		{TENSOR_F32, false, 1, 9},
-		{TENSOR_BF16, false, 9, 8 - 4}, /* without the products */
-		{TENSOR_BF16, true, 1, 9},
+		{TENSOR_BF16, {0}, 1, 5},
+		{TENSOR_F16, {0}, 8, 5},
+		{TENSOR_BF16, {.no_tails = true}, 8, 7},
+		{TENSOR_F32, {0}, 1, 9},
+		{TENSOR_BF16, {0}, 9, 8 - 4}, /* without the products */
+		{TENSOR_BF16, {.fp8 = true}, 1, 7},
+		{TENSOR_BF16, {.fp8 = true, .no_tails = true}, 1, 9},
+		{TENSOR_Q8_0, {0}, 1, 5},
+		{TENSOR_Q4_0, {0}, 8, 5},
+		{TENSOR_Q8_0, {.no_tails = true}, 1, 8},
+		{TENSOR_Q8_0, {0}, 9, 8},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct tiny_llama one = {.type = cases[i].type, .n_layers = 1}, two = one;
+		struct tiny_llama one = {.type = cases[i].type, .n_layers = 1, .n_embd = 128},
+				  two = one;
 
 		two.n_layers = 2;
-		EXPECT_EQUAL(launches_of_step(&two, cases[i].fp8, cases[i].n_rows, NULL) -
-				     launches_of_step(&one, cases[i].fp8, cases[i].n_rows, NULL),
+		EXPECT_EQUAL(launches_of_step(&two, &cases[i].options, cases[i].n_rows, NULL) -
+				     launches_of_step(
+					     &one, &cases[i].options, cases[i].n_rows, NULL),
 			cases[i].launches);
 	}
 }
@@ -302,9 +310,43 @@ KERNEL_TEST(a_layer_takes_as_many_launches_as_is_said)
 KERNEL_TEST(who_asks_costs_two_launches_and_some_bytes_a_row_and_nobody_else_pays_for_it)
 {
 	CUDA_CALLS_ONCE;
-	unsigned without = launches_of_step(&bf16, false, 5, NULL);
+	unsigned without = launches_of_step(&bf16, NULL, 5, NULL);
 
 	EXPECT_EQUAL(cuda_calls_to_host, 5 * sizeof(uint32_t));
-	EXPECT_EQUAL(launches_of_step(&bf16, false, 5, &asked), without + 2);
+	EXPECT_EQUAL(launches_of_step(&bf16, NULL, 5, &asked), without + 2);
 	EXPECT_EQUAL(cuda_calls_to_host, 5 * (sizeof(uint32_t) + sizeof(struct sampler_facts)));
+}
+
+/* Launches of a step that is the embedding, and perhaps a product that adds to it. */
+static unsigned launches_of_sum(struct model *m, bool sum)
+{
+	const struct model_layer *l = &m->weights.layer[0];
+	struct batch_run run = device_models_run(ids, 0, 3, 0, 0);
+	struct backend_batch batch = {.runs = &run, .n_runs = 1, .n_rows = 3};
+	struct err err = {""};
+	unsigned long long before = simt_launches();
+
+	EXPECT_EQUAL(m->backend->begin(m, &batch, &err), 0);
+	m->backend->embed(m);
+	if (sum) {
+		m->backend->norm(m, l->attn_norm);
+		m->backend->products(m,
+			&(struct backend_product){.w = &l->attn_out, .out = BACKEND_X, .add = true},
+			1);
+	}
+	EXPECT_EQUAL(m->backend->end(m), 0);
+	EXPECT_EQUAL(m->backend->finish(m, NULL, &err), 0);
+	return (unsigned)(simt_launches() - before);
+}
+
+KERNEL_TEST(a_product_that_waits_for_a_norm_is_launched_when_the_step_ends)
+{
+	CUDA_CALLS_ONCE;
+	struct device_models d;
+	struct err err = {""};
+
+	EXPECT_EQUAL(device_models_try(&d, &bf16, NULL, &err), 0);
+	unsigned without = launches_of_sum(d.gpu, false);
+	EXPECT_EQUAL(launches_of_sum(d.gpu, true), without + 2);
+	device_models_close(&d);
 }

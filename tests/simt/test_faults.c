@@ -237,6 +237,27 @@ KERNEL_TEST(blocks_are_ordered_by_a_fence_and_an_atomic_and_not_without)
 		EXPECT(says(sum_by_last_block(false, &sum), "of another block"));
 }
 
+static const char *sum_by_last_pair(bool fence, uint32_t *sum)
+{
+	uint32_t *partial = kernel_test_device(24), *d_sum = kernel_test_device(4);
+	uint32_t *counters = kernel_test_device(16);
+	EXPECT_CUDA(cudaMemset(counters, 0, 16));
+	const char *fault =
+		fault_of(faults_last_pair(ascending(6), partial, counters, d_sum, 6, fence));
+	if (!fault)
+		kernel_test_download(sum, d_sum, sizeof *sum);
+	return fault;
+}
+
+KERNEL_TEST(what_a_block_has_learnt_it_passes_on_by_a_fence_and_not_without)
+{
+	uint32_t sum = 0;
+	EXPECT(!sum_by_last_pair(true, &sum));
+	EXPECT_EQUAL(sum, 15);
+	if (simt_sees_accesses())
+		EXPECT(says(sum_by_last_pair(false, &sum), "of another block"));
+}
+
 KERNEL_TEST(blocks_that_write_the_same_are_a_race)
 {
 	EXPECT(!fault_of(faults_blocks(results(9), 8, false)));
