@@ -146,14 +146,19 @@ static void step(struct device_models *d, uint32_t pos, uint32_t n, struct model
 	EXPECT_EQUAL(model_finish(d->gpu, result, &err), 0);
 }
 
-static struct device_models open_model(size_t i, int32_t ahead_kb)
+static struct device_models open_model_with(size_t i, int32_t ahead_kb, bool no_tails)
 {
-	struct model_options o = {.fp8 = cases[i].fp8, .ahead_kb = ahead_kb};
+	struct model_options o = {.fp8 = cases[i].fp8, .ahead_kb = ahead_kb, .no_tails = no_tails};
 	struct device_models d;
 	struct err err = {""};
 
 	EXPECT_EQUAL(device_models_try(&d, &cases[i].file, &o, &err), 0);
 	return d;
+}
+
+static struct device_models open_model(size_t i, int32_t ahead_kb)
+{
+	return open_model_with(i, ahead_kb, false);
 }
 
 static const struct cuda_model *state_of(const struct device_models *d)
@@ -202,25 +207,27 @@ KERNEL_TEST(every_kind_of_launch_asks_and_does_it_when_it_is_meant_to)
 	static const struct {
 		size_t i;
 		const char *kernel;
-		bool early;
+		bool early, no_tails;
 	} askers[] = {
-		{0, "embed_kernel", true},
-		{0, "norm_kernel", true},
-		{0, "rope_kernel", true},
-		{0, "decode_kernel", true},
-		{0, "gemv<TYPE, GATED>", false},
-		{0, "sample_best", true},
-		{2, "plain_kernel<ACT, ACT>", true},
-		{2, "gemv_f32<1>", false},
-		{2, "plain_kernel<OUT>", true}, /* the activation */
-		{3, "gemv<TYPE, ODD>", false},
-		{5, "scaled_kernel", true},
+		{0, "embed_kernel", true, false},
+		{0, "norm_kernel", true, true},
+		{0, "decode_kernel", true, false},
+		{0, "gemv<TYPE, END>", false, false},
+		{0, "gemv<TYPE, END>", false, true},
+		{0, "sample_best", true, false},
+		{2, "rope_kernel", true, false},
+		{2, "plain_kernel<ACT, ACT>", true, false},
+		{2, "gemv_f32<1>", false, false},
+		{2, "plain_kernel<OUT>", true, false}, /* the activation */
+		{3, "gemv<TYPE, ODD, TAIL>", false, false},
+		{3, "gemv<TYPE, ODD, TAIL>", false, true},
+		{5, "scaled_kernel", true, false},
 	};
 	struct ask ask[MOST_ASKS];
 	struct model_result result;
 
 	for (size_t k = 0; k < sizeof(askers) / sizeof(askers[0]); k++) {
-		struct device_models d = open_model(askers[k].i, 3);
+		struct device_models d = open_model_with(askers[k].i, 3, askers[k].no_tails);
 		size_t n_seen = 0;
 
 		take_asks(ask);
