@@ -47,6 +47,10 @@ struct model_options {
 	uint32_t context_tok; /* the longest sequence; 0: what the file was trained for */
 	uint32_t kv_blocks;   /* blocks of the KV pool */
 	bool kv_may_shrink;   /* fewer blocks, one at least, are better than an error */
+	/* For measurements: from how many rows on a back end that has several ways multiplies
+	 * quantised weights as bf16, made so where they are multiplied and in memory first; 0: as
+	 * is best on the device. */
+	uint32_t wide_rows, dense_rows;
 	void (*progress)(void *arg, double fraction);
 	void *progress_arg;
 	const volatile bool *stop; /* may be NULL: loading is given up when it becomes true */

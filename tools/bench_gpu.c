@@ -14,12 +14,16 @@
  * arithmetic, whichever is longer; that of prefill is the arithmetic at the measured dense rate. In
  * e4m3 a card can do twice that rate; the limit shown is that of bf16 all the same.
  *
- * usage: bench-gpu [-g GPU] [-f] [-k] [-t] [-s] [-d] [-a KB] [-c CONTEXT] [-r STEPS] FILE.gguf
+ * usage: bench-gpu [-g GPU] [-f] [-k] [-t] [-s] [-d] [-a KB] [-c CONTEXT] [-r STEPS]
+ *                  [-w WIDE,DENSE] FILE.gguf
  *        bench-gpu -m [-g GPU]
  *
  *   -m  only the machine: copy bandwidth, dense product
  *   -f  weights as FP8   -k  keys and values as FP8
  *   -t  tails off: norms and activations behind few rows are launches of their own, to compare
+ *   -w  from how many rows on quantised weights are multiplied as bf16, and from how many on they
+ *       are made so in memory first, instead of what is built in for the card; 9999,192 is how it
+ *       was before there was the first of them
  *   -s  small: batches up to 8, prefill of 64 tokens (for trying it in the emulator)
  *   -d  only decoding, with 1 and with 8 sequences
  *   -a  KB of a matrix to be asked into the L2 cache before its product, in steps of few rows; 0:
@@ -45,11 +49,11 @@
 #define MAX_STEPS 1000
 #define MAX_AHEAD_KB (1 << 20)
 
-static const uint32_t batches[] = {1, 8, 32, 64, 128, 256};
+static const uint32_t batches[] = {1, 8, 16, 32, 64, 128, 256};
 static const uint32_t prefills[] = {512, 8192};
 
 struct bench {
-	uint32_t gpu, context_tok, n_steps;
+	uint32_t gpu, context_tok, n_steps, wide_rows, dense_rows;
 	bool small, few, fp8, kv_fp8, no_tails;
 	int32_t ahead_kb;   /* as struct model_options has it */
 	double copy, dense; /* bytes, operations a second */
@@ -221,6 +225,8 @@ static void open_model(struct bench *b, const char *path)
 		.kv_fp8 = b->kv_fp8,
 		.ahead_kb = b->ahead_kb,
 		.no_tails = b->no_tails,
+		.wide_rows = b->wide_rows,
+		.dense_rows = b->dense_rows,
 		.n_threads = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN),
 		.max_rows = largest_prefill(b),
 		.max_runs = largest_batch(b),
@@ -390,8 +396,8 @@ static void report_graphs(const struct bench *b)
 
 static int usage(void)
 {
-	fputs("usage: bench-gpu [-g GPU] [-f] [-k] [-t] [-s] [-d] [-a KB] [-c CONTEXT] [-r STEPS] "
-	      "FILE.gguf\n"
+	fputs("usage: bench-gpu [-g GPU] [-f] [-k] [-t] [-s] [-d] [-a KB] [-c CONTEXT] [-r STEPS]\n"
+	      "                 [-w WIDE,DENSE] FILE.gguf\n"
 	      "       bench-gpu -m [-g GPU]\n",
 		stderr);
 	return 2;
@@ -420,7 +426,7 @@ int main(int argc, char **argv)
 	static struct bench b = {.context_tok = 512, .n_steps = 32};
 	bool machine = false, ok = true;
 
-	for (int c; (c = getopt(argc, argv, "g:fktsdma:c:r:")) != -1;) {
+	for (int c; (c = getopt(argc, argv, "g:fktsdma:c:r:w:")) != -1;) {
 		if (c == 'g')
 			ok = ok && read_number(optarg, 63, &b.gpu);
 		else if (c == 'c')
@@ -431,6 +437,8 @@ int main(int argc, char **argv)
 			ok = ok && read_ahead(optarg, &b.ahead_kb);
 		else if (c == 'd')
 			b.few = true;
+		else if (c == 'w')
+			ok = ok && sscanf(optarg, "%u,%u", &b.wide_rows, &b.dense_rows) == 2;
 		else if (c == 'f')
 			b.fp8 = true;
 		else if (c == 'k')

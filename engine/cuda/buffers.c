@@ -62,7 +62,8 @@ static void plan_layout(struct cuda_model *s)
 static void plan_h(struct cuda_model *s)
 {
 	struct cuda_buffers *b = &s->buf;
-	bool unpacks = cuda_quant_prefers_dense(s->context.major, s->context.minor, s->max_rows);
+	bool unpacks = s->max_rows >= s->limits.dense,
+	     reads_bf16 = cuda_products_read_bf16(s, s->max_rows);
 
 	for (uint32_t i = 1; i < s->n_matrices; i++) {
 		const struct cuda_matrix *w = &s->matrix[i];
@@ -71,10 +72,10 @@ static void plan_h(struct cuda_model *s)
 				       ? cuda_quant_q8_bytes((uint32_t)rows, w->cols)
 				       : rows * w->cols * cuda_type_bytes(w->reads);
 
-		if (w->reads == CUDA_TYPE_Q8 && unpacks) {
+		if (w->reads == CUDA_TYPE_Q8 && reads_bf16)
 			bytes = max_size(bytes, rows * w->cols * cuda_type_bytes(CUDA_TYPE_BF16));
+		if (w->reads == CUDA_TYPE_Q8 && unpacks)
 			b->unpacked_bytes = CUDA_UNPACKED_BYTES;
-		}
 		b->h_bytes = max_size(b->h_bytes, bytes);
 		bool sums = (i - 2) % 7 == 3 || (i - 2) % 7 == 6; /* into x */
 		bool aside = w->reads == CUDA_TYPE_E4M3

@@ -217,6 +217,11 @@ int cuda_place_plan(struct cuda_model *s, const struct model_options *o, struct 
 {
 	int r = check(s, o, err);
 
+	s->limits = cuda_quant_limits(s->context.major, s->context.minor);
+	if (o->wide_rows)
+		s->limits.wide = o->wide_rows;
+	if (o->dense_rows)
+		s->limits.dense = o->dense_rows;
 	if (r == 0)
 		r = plan_matrices(s, o, err);
 	if (r == 0)

@@ -7,10 +7,10 @@
  * gate and up for the activation, and one that adds to x for the norm and for the type that the
  * product behind the norm reads. What else comes next has it launched first.
  *
- * A product has one of these ways: quantised weights by quant.h, or, with hundreds of rows on
- * devices that are better at it, made bf16 piece by piece; others with few rows by gemv.h, which is
- * bound by memory alone; with more by cuBLASLt, after which a small kernel scales, adds a bias or
- * changes the type where that is needed.
+ * A product has one of these ways: quantised weights by quant.h, times q8 or, with more rows on
+ * devices that are better at it, bf16, or, with hundreds, made bf16 piece by piece; others with few
+ * rows by gemv.h, which is bound by memory alone; with more by cuBLASLt, after which a small kernel
+ * scales, adds a bias or changes the type where that is needed.
  */
 #include "engine/cuda/gemv.h"
 #include "engine/cuda/state.h"
@@ -78,11 +78,25 @@ static bool leaves(enum cuda_type reads, enum cuda_type type)
 	       (reads == CUDA_TYPE_E4M3 && type == CUDA_TYPE_BF16);
 }
 
+static bool is_unpacked(
+	const struct cuda_model *s, const struct cuda_matrix *w, const struct target *t)
+{
+	return w->reads == CUDA_TYPE_Q8 && s->issue.rows >= s->limits.dense &&
+	       leaves(CUDA_TYPE_BF16, t->type);
+}
+
+/* Where is_unpacked() says no: quantised weights made bf16 in registers; h is bf16. */
+static bool is_wide(const struct cuda_model *s, const struct cuda_matrix *w)
+{
+	return w->reads == CUDA_TYPE_Q8 && cuda_products_read_bf16(s, s->issue.rows);
+}
+
+/* Whether gemv.h or gemv_q.cu multiply it, which read rows of the type that w reads. */
 static bool is_few(const struct cuda_model *s, const struct cuda_matrix *w)
 {
 	uint32_t multiple = w->reads == CUDA_TYPE_E4M3 ? 16 : w->reads == CUDA_TYPE_F32 ? 4 : 8;
 
-	return s->issue.rows <= CUDA_GEMV_MAX_ROWS && w->cols % multiple == 0;
+	return s->issue.rows <= CUDA_GEMV_MAX_ROWS && w->cols % multiple == 0 && !is_wide(s, w);
 }
 
 /* By cuBLASLt, and what is to be done behind it. */
@@ -148,17 +162,9 @@ static void run_unpacked(struct cuda_model *s, const struct cuda_quant_matrix *q
 	}
 }
 
-static bool is_unpacked(
-	const struct cuda_model *s, const struct cuda_matrix *w, const struct target *t)
-{
-	return w->reads == CUDA_TYPE_Q8 && s->buf.unpacked_bytes > 0 &&
-	       leaves(CUDA_TYPE_BF16, t->type) &&
-	       cuda_quant_prefers_dense(s->context.major, s->context.minor, s->issue.rows);
-}
-
 /* By own kernels, of h as it is. `rows` outputs of w and those that join it, up to that of number
  * `last`. tail: or NULL. */
-static void run_few(struct cuda_model *s, const struct cuda_matrix *w, uint32_t last, uint32_t rows,
+static void run_own(struct cuda_model *s, const struct cuda_matrix *w, uint32_t last, uint32_t rows,
 	const struct target *t, const struct cuda_tail *tail)
 {
 	struct cuda_quant_matrix q = {cuda_quant_form(w->file_type), rows, w->cols, w->data};
@@ -171,7 +177,8 @@ static void run_few(struct cuda_model *s, const struct cuda_matrix *w, uint32_t 
 	if (tail)
 		p.tail = *tail;
 	if (w->reads == CUDA_TYPE_Q8)
-		r = cuda_quant_product(&q, &p, stream);
+		r = is_wide(s, w) ? cuda_gemm_wide(&q, &p, stream)
+				  : cuda_quant_product(&q, &p, stream);
 	else if (w->reads == CUDA_TYPE_E4M3)
 		r = cuda_gemv_fp8(w->data, w->scale, rows, w->cols, s->buf.h_scale, &p, stream);
 	else
@@ -186,21 +193,21 @@ static bool is_late(const struct cuda_model *s, const struct cuda_matrix *w, con
 	       w->reads != CUDA_TYPE_F32;
 }
 
-/* As run_few(), whichever way it goes. */
+/* As run_own(), whichever way it goes. */
 static void run_product(struct cuda_model *s, const struct cuda_matrix *w, uint32_t last,
 	uint32_t rows, const struct target *t)
 {
 	struct cuda_quant_matrix q = {cuda_quant_form(w->file_type), rows, w->cols, w->data};
 	bool unpacked = is_unpacked(s, w, t);
 
-	if (!cuda_stages_h(s, unpacked ? CUDA_TYPE_BF16 : w->reads))
+	if (!cuda_stages_h(s, unpacked || is_wide(s, w) ? CUDA_TYPE_BF16 : w->reads))
 		return;
 	if (is_late(s, w, t)) {
 		s->issue.late = w;
 		return;
 	}
 	if (!unpacked && (w->reads == CUDA_TYPE_Q8 || is_few(s, w)))
-		return run_few(s, w, last, rows, t, NULL);
+		return run_own(s, w, last, rows, t, NULL);
 	cuda_ahead_pass(s, last);
 	if (unpacked)
 		run_unpacked(s, &q, w->bias, t);
@@ -217,7 +224,7 @@ void cuda_products_run_late(struct cuda_model *s, const struct cuda_tail *tail)
 	if (!w || cuda_stages_is_over(s))
 		return;
 	struct target t = target_of(s, &into_x);
-	run_few(s, w, (uint32_t)(w - s->matrix), w->rows, &t, tail);
+	run_own(s, w, (uint32_t)(w - s->matrix), w->rows, &t, tail);
 }
 
 /* Whether gate and up are multiplied and activated in one, which the product that reads the result
@@ -244,7 +251,7 @@ static void run_gated_q(
 		.h = {.type = CUDA_TYPE_Q8, .data = s->buf.gated},
 		.gate = kind};
 
-	run_few(s, w, up, 2 * w->rows, &t, &tail);
+	run_own(s, w, up, 2 * w->rows, &t, &tail);
 	s->issue.h = s->buf.gated;
 }
 

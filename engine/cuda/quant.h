@@ -166,20 +166,17 @@ static inline size_t cuda_quant_q8_bytes(uint32_t n_rows, uint32_t cols)
 int cuda_quant_repack(enum tensor_type type, uint32_t rows, uint32_t cols, uint32_t first,
 	uint32_t n, const void *src, void *dst, cudaStream_t stream);
 
-/* Rows first .. first + n - 1 of w as [n][cols] of f32, f16 or bf16, for a dense product: from some
- * hundred rows of activations on that is faster where bf16 products run at more than half the rate
- * of int8 ones (Hopper, data-centre Blackwell); cuda_quant_prefers_dense() says it. first: a
+/* Rows first .. first + n - 1 of w as [n][cols] of f32, f16 or bf16, for a dense product. first: a
  * multiple of 16. */
 int cuda_quant_unpack(const struct cuda_quant_matrix *w, uint32_t first, uint32_t n,
 	enum cuda_type type, void *out, cudaStream_t stream);
-bool cuda_quant_prefers_dense(uint32_t sm_major, uint32_t sm_minor, uint32_t n_rows);
 
 /*
  * What all products of this folder are told, besides the weights: out[i][r] = sum over c of w[r][c]
  * * x[i][c] + bias[r], or out += that.
  */
 struct cuda_product {
-	const void *x;         /* [n_rows][cols]: q8 here; in gemv.h as it says there */
+	const void *x;         /* [n_rows][cols]: q8 or bf16 here; in gemv.h as it says there */
 	uint32_t n_rows;       /* 1 or more */
 	void *out;             /* [n_rows][ld], columns 0 .. rows - 1 are written */
 	size_t ld;             /* in values */
@@ -200,6 +197,17 @@ struct cuda_product {
 #define CUDA_PRODUCT_WORKSPACE_BYTES ((size_t)16 << 20)
 
 /*
+ * Three ways for many rows: q8, below; bf16, by cuda_gemm_wide(), which takes longer for a tile of
+ * weights and less for each row; a dense product of weights that were made bf16 in memory, which
+ * takes longest to begin and least for each row. From how many rows of activations on the second
+ * and the third are the best on a device; UINT32_MAX: never.
+ */
+struct cuda_quant_limits {
+	uint32_t wide, dense;
+};
+struct cuda_quant_limits cuda_quant_limits(uint32_t sm_major, uint32_t sm_minor);
+
+/*
  * The product of a quantised matrix and q8, for any number of rows: up to 8 by warps that have
  * weights of their own (gemv_q.cu), with any tail; beyond, in tiles of 16, 32 or 64 rows by blocks
  * that share what they read (gemm_q.cu), without.
@@ -211,6 +219,14 @@ int cuda_quant_product(
 int cuda_gemv_q(
 	const struct cuda_quant_matrix *w, const struct cuda_product *p, cudaStream_t stream);
 int cuda_gemm_q(
+	const struct cuda_quant_matrix *w, const struct cuda_product *p, cudaStream_t stream);
+
+/*
+ * The same of x in bf16, [n_rows][cols], for any number of rows: weights, as cuda_quant_unpack()
+ * makes them bf16, times x, in f32. The sums go along all columns, cut into as many parts as the
+ * device's number of multiprocessors says.
+ */
+int cuda_gemm_wide(
 	const struct cuda_quant_matrix *w, const struct cuda_product *p, cudaStream_t stream);
 
 #ifdef __cplusplus

@@ -178,6 +178,7 @@ struct cuda_model {
 	struct model *m; /* borrows */
 	char describe[160];
 	enum cuda_type act, kv_type;
+	struct cuda_quant_limits limits; /* of products of quantised weights */
 
 	struct cuda_memory weights, buffers, kv;
 	struct cuda_matrix *matrix; /* [n_matrices] by number */
@@ -304,6 +305,11 @@ bool cuda_stages_h(struct cuda_model *s, enum cuda_type type);
 static inline bool cuda_stages_is_over(const struct cuda_model *s)
 {
 	return s->issue.fault != 0;
+}
+/* Whether the products of quantised weights of a step of so many rows read bf16, and not q8. */
+static inline bool cuda_products_read_bf16(const struct cuda_model *s, uint32_t n_rows)
+{
+	return n_rows >= s->limits.wide || n_rows >= s->limits.dense;
 }
 void cuda_products_run(struct model *m, const struct backend_product *p, uint32_t n);
 /* The product of issue.gate, activated: h is made, for the product behind it. */

@@ -139,9 +139,3 @@ extern "C" int cuda_quant_unpack(const struct cuda_quant_matrix *w, uint32_t fir
 		return cudaErrorInvalidValue;
 	}
 }
-
-extern "C" bool cuda_quant_prefers_dense(uint32_t sm_major, uint32_t sm_minor, uint32_t n_rows)
-{
-	(void)sm_minor;
-	return (sm_major == 9 || sm_major == 10) && n_rows >= 192; /* docs/bench.md; 10 not tried */
-}

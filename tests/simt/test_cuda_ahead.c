@@ -215,7 +215,7 @@ KERNEL_TEST(every_kind_of_launch_asks_and_does_it_when_it_is_meant_to)
 		{0, "gemv<TYPE, END>", false, false},
 		{0, "gemv<TYPE, END>", false, true},
 		{0, "sample_best", true, false},
-		{2, "rope_kernel", true, false},
+		{2, "rope_kernel", true, false}, /* of others decode_kernel rotates */
 		{2, "plain_kernel<ACT, ACT>", true, false},
 		{2, "gemv_f32<1>", false, false},
 		{2, "plain_kernel<OUT>", true, false}, /* the activation */

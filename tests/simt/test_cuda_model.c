@@ -123,6 +123,41 @@ KERNEL_TEST(a_long_prompt_of_quantised_weights_is_multiplied_densely)
 	}
 }
 
+/* The three ways of quantised products (quant.h), each from the first row on: all are right, and
+ * none is another. */
+KERNEL_TEST(each_way_of_quantised_products_gives_the_logits_of_the_processor)
+{
+	static const struct {
+		struct tiny_llama file;
+		struct model_options options;
+	} ways[] = {
+		{{.type = TENSOR_Q8_0, .better = TENSOR_F16, .n_kv_heads = 2},
+			{.wide_rows = UINT32_MAX, .dense_rows = UINT32_MAX}},
+		{{.type = TENSOR_Q8_0, .better = TENSOR_F16, .n_kv_heads = 2},
+			{.wide_rows = 1, .dense_rows = UINT32_MAX}},
+		{{.type = TENSOR_Q8_0, .better = TENSOR_F16, .n_kv_heads = 2}, {.dense_rows = 1}},
+	};
+	float *got[3];
+
+	fill_ids();
+	for (int i = 0; i < 3; i++) {
+		struct device_models d = device_models_open(&ways[i].file, &ways[i].options);
+		struct batch_run run = device_models_run(ids, 0, 70, 3, 70);
+		float *expected = device_models_logits(&d, d.cpu, &run, 1);
+		size_t n = 70 * (size_t)d.n_vocab;
+
+		got[i] = device_models_logits(&d, d.gpu, &run, 1);
+		EXPECT_NEAR(device_models_difference(got[i], expected, n), 0, 3e-2);
+		EXPECT_NEAR(prompt_difference(&d, 3), 0, 3e-2);
+		for (int k = 0; k < i; k++)
+			EXPECT(memcmp(got[i], got[k], n * sizeof(float)) != 0);
+		free(expected);
+		device_models_close(&d);
+	}
+	for (int i = 0; i < 3; i++)
+		free(got[i]);
+}
+
 /* Token by token after a prompt in two pieces, and all at once: within the tolerance. */
 KERNEL_TEST(logits_do_not_depend_on_how_a_prompt_was_cut)
 {

@@ -5,67 +5,14 @@
 #include "engine/ops.h"
 #include "engine/quant.h"
 #include "tests/simt/kernel_test.h"
-
-static const enum tensor_type types[] = {TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q5_0,
-	TENSOR_Q5_1, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
-#define N_TYPES (sizeof types / sizeof types[0])
-
-/* Blocks as in a file, of random bits but for finite scales. */
-static uint8_t *random_blocks(enum tensor_type type, uint32_t rows, uint32_t cols)
-{
-	size_t bytes = quant_bytes(type, cols) * rows, block = tensor_type_info(type)->block_bytes;
-	uint8_t *w = kernel_test_host(bytes);
-
-	for (size_t i = 0; i < bytes; i++)
-		w[i] = (uint8_t)kernel_test_random(256);
-	for (size_t i = 0; i < bytes; i += block) {
-		uint16_t d = quant_f32_to_f16(0.01f * kernel_test_random_float());
-		memcpy(w + i + (type == TENSOR_Q6_K ? 208 : 0), &d, 2);
-		d = quant_f32_to_f16(0.1f * kernel_test_random_float());
-		if (ops_has_min(type))
-			memcpy(w + i + 2, &d, 2);
-	}
-	return w;
-}
-
-static struct cuda_quant_matrix repacked(
-	enum tensor_type type, uint32_t rows, uint32_t cols, const uint8_t *w)
-{
-	size_t row_bytes = quant_bytes(type, cols);
-	uint8_t *file = kernel_test_host(row_bytes * rows + 2);
-	uint32_t half = rows / 32 * 16;
-	void *data = kernel_test_device(cuda_quant_bytes(type, rows, cols));
-
-	memcpy(file + 2, w, row_bytes * rows); /* at an address that is a multiple of 2 only */
-	uint8_t *src = kernel_test_upload(file, row_bytes * rows + 2);
-	if (half)
-		EXPECT_CUDA(cuda_quant_repack(type, rows, cols, 0, half, src + 2, data, NULL));
-	EXPECT_CUDA(cuda_quant_repack(
-		type, rows, cols, half, rows - half, src + 2 + half * row_bytes, data, NULL));
-	EXPECT_CUDA(cudaDeviceSynchronize()); /* products read weights before device_begin() */
-	return (struct cuda_quant_matrix){cuda_quant_form(type), rows, cols, data};
-}
-
-static uint32_t cols_of(enum tensor_type type, uint32_t cols)
-{
-	uint32_t block = tensor_type_info(type)->block_values;
-
-	return (cols + block - 1) / block * block;
-}
-
-static uint16_t bf16_of(float f)
-{
-	uint32_t u = quant_bits(f);
-
-	return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
-}
+#include "tests/simt/quant_case.h"
 
 /* ---- weights ---- */
 
 static void check_unpack(enum tensor_type type, uint32_t rows, uint32_t cols)
 {
-	uint8_t *w = random_blocks(type, rows, cols);
-	struct cuda_quant_matrix m = repacked(type, rows, cols, w);
+	uint8_t *w = quant_case_blocks(type, rows, cols);
+	struct cuda_quant_matrix m = quant_case_repacked(type, rows, cols, w);
 	size_t n = (size_t)rows * cols;
 	float *want = kernel_test_host(n * 4), *got = kernel_test_host(n * 4);
 	uint16_t *half = kernel_test_host(n * 2);
@@ -84,7 +31,7 @@ static void check_unpack(enum tensor_type type, uint32_t rows, uint32_t cols)
 	EXPECT_CUDA(cuda_quant_unpack(&m, 0, rows, CUDA_TYPE_BF16, out, NULL));
 	kernel_test_download(half, out, n * 2);
 	for (size_t i = 0; i < n; i++)
-		EXPECT(half[i] == bf16_of(want[i]) || want[i] == 0);
+		EXPECT(half[i] == quant_case_bf16(want[i]) || want[i] == 0);
 	if (rows > 16) { /* some of them */
 		EXPECT_CUDA(cuda_quant_unpack(&m, 16, rows - 17, CUDA_TYPE_F32, out, NULL));
 		n = (size_t)(rows - 17) * cols;
@@ -98,9 +45,10 @@ KERNEL_TEST(repacked_weights_are_those_of_the_file)
 {
 	static const uint32_t shapes[][2] = {{1, 32}, {16, 256}, {33, 288}, {50, 1024}, {40, 640}};
 
-	for (size_t t = 0; t < N_TYPES; t++)
+	for (size_t t = 0; t < QUANT_CASE_TYPES; t++)
 		for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
-			check_unpack(types[t], shapes[i][0], cols_of(types[t], shapes[i][1]));
+			check_unpack(quant_case_types[t], shapes[i][0],
+				quant_case_cols(quant_case_types[t], shapes[i][1]));
 }
 
 KERNEL_TEST(what_is_not_described_is_refused)
@@ -157,7 +105,7 @@ static void check_q8(enum cuda_type type, uint32_t n, uint32_t cols)
 
 	for (uint32_t i = 0; i < n * cols; i++) {
 		x[i] = i / 32 % 5 == 3 ? 0 : 3 * kernel_test_random_float();
-		h[i] = type == CUDA_TYPE_F16 ? quant_f32_to_f16(x[i]) : bf16_of(x[i]);
+		h[i] = type == CUDA_TYPE_F16 ? quant_f32_to_f16(x[i]) : quant_case_bf16(x[i]);
 		if (type != CUDA_TYPE_F32)
 			x[i] = type == CUDA_TYPE_F16 ? quant_f16_to_f32(h[i])
 						     : quant_bf16_to_f32(h[i]);
@@ -228,27 +176,12 @@ static void reference(const struct product_case *c, const uint8_t *w, const floa
 	}
 }
 
-static float value_at(const void *out, size_t i, enum cuda_type type)
-{
-	return type == CUDA_TYPE_F32   ? ((const float *)out)[i]
-	       : type == CUDA_TYPE_F16 ? quant_f16_to_f32(((const uint16_t *)out)[i])
-				       : quant_bf16_to_f32(((const uint16_t *)out)[i]);
-}
-
-static void *new_workspace(void)
-{
-	void *workspace = kernel_test_device(CUDA_PRODUCT_WORKSPACE_BYTES);
-
-	EXPECT_CUDA(cudaMemset(workspace, 0, CUDA_PRODUCT_WORKSPACE_BYTES));
-	return workspace;
-}
-
 /* Twice, since the workspace must be as it was. */
 static void check_product(const struct product_case *c, product_fn *product, void *workspace)
 {
 	size_t n = (size_t)c->n * c->rows, ld = c->rows + 3, n_out = ld * c->n;
-	uint8_t *w = random_blocks(c->type, c->rows, c->cols);
-	struct cuda_quant_matrix m = repacked(c->type, c->rows, c->cols, w);
+	uint8_t *w = quant_case_blocks(c->type, c->rows, c->cols);
+	struct cuda_quant_matrix m = quant_case_repacked(c->type, c->rows, c->cols, w);
 	float *x = kernel_test_host((size_t)c->n * c->cols * 4), *want = kernel_test_host(n * 4);
 	float *bias = kernel_test_host(c->rows * 4), *before = kernel_test_host(n_out * 4);
 	double *magnitude = kernel_test_host(n * sizeof *magnitude);
@@ -280,7 +213,7 @@ static void check_product(const struct product_case *c, product_fn *product, voi
 			double unit = c->out == CUDA_TYPE_F32   ? 0
 				      : c->out == CUDA_TYPE_F16 ? 0x1p-11
 								: 0x1p-8;
-			EXPECT_NEAR(value_at(got, at, c->out), y,
+			EXPECT_NEAR(quant_case_value(got, at, c->out), y,
 				1e-6 * magnitude[i] + 1e-6 + unit * fabs((double)y));
 		}
 		for (size_t i = 0; i < n_out; i++) /* nothing beside them was written */
@@ -299,23 +232,24 @@ KERNEL_TEST(products_with_few_rows_are_those_of_the_cpu)
 		{0, 17, 4096, 8, CUDA_TYPE_F32, false, true, 1},
 		{0, 50, 2304, 5, CUDA_TYPE_BF16, true, false, 1},
 	};
-	void *workspace = new_workspace();
+	void *workspace = quant_case_workspace();
 
-	for (size_t t = 0; t < N_TYPES; t++)
+	for (size_t t = 0; t < QUANT_CASE_TYPES; t++)
 		for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
 			struct product_case c = shapes[i];
-			c.type = types[t];
-			c.cols = cols_of(c.type, c.cols);
+			c.type = quant_case_types[t];
+			c.cols = quant_case_cols(c.type, c.cols);
 			check_product(&c, cuda_gemv_q, workspace);
 		}
 }
 
 KERNEL_TEST(products_with_few_rows_are_cut_by_columns_where_weights_are_few)
 {
-	void *workspace = new_workspace();
+	void *workspace = quant_case_workspace();
 
-	for (size_t t = 0; t < N_TYPES; t++) {
-		struct product_case c = {types[t], 33, 8192, 1, CUDA_TYPE_F32, true, true, 8};
+	for (size_t t = 0; t < QUANT_CASE_TYPES; t++) {
+		struct product_case c = {
+			quant_case_types[t], 33, 8192, 1, CUDA_TYPE_F32, true, true, 8};
 		check_product(&c, cuda_gemv_q, workspace);
 		c.n = 7;
 		c.out = CUDA_TYPE_BF16;
@@ -334,23 +268,24 @@ KERNEL_TEST(products_with_many_rows_are_those_of_the_cpu)
 		{0, 130, 768, 33, CUDA_TYPE_F16, false, false, 1},
 		{0, 140, 1536, 130, CUDA_TYPE_F32, false, true, 1},
 	};
-	void *workspace = new_workspace();
+	void *workspace = quant_case_workspace();
 
-	for (size_t t = 0; t < N_TYPES; t++)
+	for (size_t t = 0; t < QUANT_CASE_TYPES; t++)
 		for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
 			struct product_case c = shapes[i];
-			c.type = types[t];
-			c.cols = cols_of(c.type, c.cols);
+			c.type = quant_case_types[t];
+			c.cols = quant_case_cols(c.type, c.cols);
 			check_product(&c, cuda_gemm_q, workspace);
 		}
 }
 
 KERNEL_TEST(products_with_many_rows_are_cut_by_columns_where_weights_are_few)
 {
-	void *workspace = new_workspace();
+	void *workspace = quant_case_workspace();
 
-	for (size_t t = 0; t < N_TYPES; t++) {
-		struct product_case c = {types[t], 33, 2048, 20, CUDA_TYPE_F32, true, true, 4};
+	for (size_t t = 0; t < QUANT_CASE_TYPES; t++) {
+		struct product_case c = {
+			quant_case_types[t], 33, 2048, 20, CUDA_TYPE_F32, true, true, 4};
 		check_product(&c, cuda_gemm_q, workspace);
 		c.n = 65;
 		c.out = CUDA_TYPE_F16;
@@ -362,7 +297,7 @@ KERNEL_TEST(products_with_many_rows_are_cut_by_columns_where_weights_are_few)
 KERNEL_TEST(matrices_one_behind_the_other_are_multiplied_as_one)
 {
 	enum { COLS = 256, ROWS = 48 + 21 };
-	uint8_t *w = random_blocks(TENSOR_Q4_K, ROWS, COLS);
+	uint8_t *w = quant_case_blocks(TENSOR_Q4_K, ROWS, COLS);
 	size_t row_bytes = quant_bytes(TENSOR_Q4_K, COLS);
 	uint8_t *data = kernel_test_device(cuda_quant_bytes(TENSOR_Q4_K, ROWS, COLS));
 	uint8_t *src = kernel_test_upload(w, ROWS * row_bytes);

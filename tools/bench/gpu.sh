@@ -137,9 +137,10 @@ sanitize() {
 		return
 	fi
 	until=$(($(date +%s) + 120))
-	for pair in memcheck:gemv memcheck:quant memcheck:rows racecheck:gemv racecheck:rows \
+	for pair in memcheck:gemv memcheck:quant memcheck:wide memcheck:rows racecheck:gemv racecheck:rows \
 		racecheck:attention_decode memcheck:attention_decode memcheck:cuda_model \
-		memcheck:sampling memcheck:tail racecheck:tail racecheck:quant racecheck:attention_prefill; do
+		memcheck:sampling memcheck:tail racecheck:tail racecheck:quant racecheck:wide \
+		racecheck:attention_prefill; do
 		tool=${pair%%:*}
 		test=${pair#*:}
 		time_left=$((until - $(date +%s)))
