@@ -6,8 +6,8 @@
 
 #include "engine/chat.h"
 
-/* *out: new, the text, or NULL if the template (ChatML, n bytes, NULL if there is none) has none.
- * O(n). -ENOMEM. */
+/* *out: new, the text, or NULL if the template (ChatML, n bytes, NULL if there is none) has none of
+ * up to 64 KB. O(n). -ENOMEM. */
 int chat_opening_find(const char *template_text, size_t n, char **out, struct err *err);
 
 /* As chat_render, with the opening (may be NULL) before a conversation that does not begin with a

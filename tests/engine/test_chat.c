@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/utf8.h"
 #include "engine/chat_opening.h"
 #include "tests/engine/gguf_writer.h"
@@ -417,6 +418,49 @@ START_TEST(opening_is_the_literal_of_the_template)
 }
 END_TEST
 
+/* Minutes, if each header were read to the end of the text. */
+START_TEST(templates_of_headers_alone_are_read_once)
+{
+	enum { N = 200000 };
+	static const char *const headers[] = {"<|im_start|>system\n", "<|im_start|>system\n\xff"};
+	struct buf text = {0};
+	char *opening;
+
+	for (size_t k = 0; k < 2; k++) {
+		buf_clear(&text);
+		for (int i = 0; i < N; i++)
+			ck_assert_int_eq(buf_append(&text, headers[k], strlen(headers[k])), 0);
+		if (k == 1) /* what then is no UTF-8 */
+			ck_assert_int_eq(buf_append(&text, "<|im_end|>", 10), 0);
+		ck_assert_int_eq(chat_opening_find(text.data, text.len, &opening, &err), 0);
+		ck_assert_ptr_null(opening);
+	}
+	buf_free(&text);
+}
+END_TEST
+
+START_TEST(opening_has_a_ceiling)
+{
+	enum { MOST = 65536 };
+	const char *head = "<|im_start|>system\n", *tail = "<|im_end|>";
+	size_t n = strlen(head) + MOST + 1 + strlen(tail);
+	char *text = malloc(n), *opening;
+
+	memcpy(text, head, strlen(head));
+	memset(text + strlen(head), 'a', MOST + 1);
+	memcpy(text + strlen(head) + MOST, tail, strlen(tail));
+	ck_assert_int_eq(chat_opening_find(text, n - 1, &opening, &err), 0);
+	ck_assert_ptr_nonnull(opening);
+	ck_assert_uint_eq(strlen(opening), MOST);
+	free(opening);
+	text[strlen(head) + MOST] = 'a';
+	memcpy(text + n - strlen(tail), tail, strlen(tail));
+	ck_assert_int_eq(chat_opening_find(text, n, &opening, &err), 0);
+	ck_assert_ptr_null(opening);
+	free(text);
+}
+END_TEST
+
 START_TEST(opening_stands_where_there_is_no_system_message)
 {
 	struct tokenizer *t = load(N_CONTROLS, false);
@@ -461,6 +505,8 @@ int main(void)
 	tcase_add_test(t, space_before_an_answer_belongs_to_some_templates);
 	tcase_add_test(t, answer_shown_without_its_space_is_found_again);
 	tcase_add_test(t, opening_is_the_literal_of_the_template);
+	tcase_add_test(t, templates_of_headers_alone_are_read_once);
+	tcase_add_test(t, opening_has_a_ceiling);
 	tcase_add_test(t, opening_stands_where_there_is_no_system_message);
 	suite_add_tcase(s, t);
 	return run_suite(s);

@@ -28,6 +28,12 @@
 /* Of the largest difference, in parts of the range of a position's logits: docs/numerics.md. */
 #define TOLERANCE 4e-2
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#	define IS_SLOW true
+#else
+#	define IS_SLOW false
+#endif
+
 static const char *model_path, *folder;
 
 /* What is read from the fixture; pointers into it. */
@@ -200,8 +206,6 @@ static uint32_t compare(
 START_TEST(logits_are_those_of_transformers)
 {
 	const struct ops *ops = ops_at((size_t)_i);
-	struct gguf *g = open_model();
-	struct fixture f = read_fixture();
 	struct err err = {""};
 	struct model_options o = {.n_threads = 2,
 		.cpu_path = strchr(ops->name, '/') + 1,
@@ -212,6 +216,11 @@ START_TEST(logits_are_those_of_transformers)
 	uint32_t n_same = 0, n = 0;
 	double off = 0;
 
+	if (run_suite_skips(_i == 0 && IS_SLOW, "minutes with a sanitizer; test_ops.c has what it "
+						"finds in plain loops"))
+		return;
+	struct gguf *g = open_model();
+	struct fixture f = read_fixture();
 	ck_assert_msg(model_new(&m, g, &o, &err) == 0, "%s", err.text);
 	ck_assert_uint_eq(model_config(m)->n_vocab, f.n_vocab);
 	for (uint32_t i = 0; i < f.n_conversations; i++) {

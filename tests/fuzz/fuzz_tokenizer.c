@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/chat.h"
+#include "base/utf8.h"
+#include "engine/chat_opening.h"
 #include "engine/tokenizer.h"
 #include "tests/engine/gguf_writer.h"
 #include "tests/engine/tiny_vocab.h"
@@ -79,6 +80,7 @@ static void render(const struct tokenizer *t, const char *text, size_t n)
 	};
 	const struct chat_family *f;
 	struct err err;
+	char *opening;
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		struct token_list ids = {0};
@@ -88,6 +90,9 @@ static void render(const struct tokenizer *t, const char *text, size_t n)
 		token_list_free(&ids);
 	}
 	(void)chat_family_find(&f, NULL, text, n, &err);
+	if (chat_opening_find(text, n, &opening, &err) == 0 && opening)
+		must(utf8_valid_prefix(opening, strlen(opening)) == strlen(opening));
+	free(opening);
 }
 
 static void use(const struct gguf *g, const char *text, size_t n)

@@ -278,6 +278,8 @@ int main(int argc, char **argv)
 	if (strcmp(argv[1], "fuzz_tokenizer") == 0) {
 		write_vocabularies(argv[2]);
 		write_wordpiece(argv[2]);
+		write_text(argv[2], "opening",
+			"<|im_start|>system\n' + m<|im_start|>system\\nBe kind.<|im_end|>");
 	}
 	if (strcmp(argv[1], "fuzz_upstream_json") == 0)
 		write_text(argv[2], "fenced", "\3\n```json\n{\"a\": [1, \"`\"]}\n``` and more");
