@@ -101,8 +101,8 @@ extern "C" int faults_shared(uint32_t *out, uint32_t n, uint32_t bytes)
 	return CUDA_LAUNCH(shared, 1, n, bytes, 0, out);
 }
 
-__global__ static void last_block(
-	const uint32_t *in, uint32_t *partial, uint32_t *counter, uint32_t *sum, bool fence)
+__global__ static void last_block(const uint32_t *in, uint32_t *partial, uint32_t *counter,
+	uint32_t *sum, bool before, bool behind)
 {
 	device_begin();
 	uint32_t mine = in[blockIdx.x * 32 + threadIdx.x];
@@ -111,12 +111,13 @@ __global__ static void last_block(
 	bool last = false;
 	if (threadIdx.x == 0) {
 		partial[blockIdx.x] = mine;
-		if (fence)
+		if (before)
 			__threadfence();
 		last = atomicAdd(counter, 1u) == gridDim.x - 1;
 	}
 	if (last) {
-		__threadfence();
+		if (behind)
+			__threadfence();
 		uint32_t all = 0;
 		for (uint32_t b = 0; b < gridDim.x; b++)
 			all += partial[b];
@@ -125,9 +126,10 @@ __global__ static void last_block(
 }
 
 extern "C" int faults_last_block(const uint32_t *in, uint32_t *partial, uint32_t *counter,
-	uint32_t *sum, uint32_t n_blocks, bool fence)
+	uint32_t *sum, uint32_t n_blocks, bool before, bool behind)
 {
-	return CUDA_LAUNCH(last_block, n_blocks, 32, 0, 0, in, partial, counter, sum, fence);
+	return CUDA_LAUNCH(
+		last_block, n_blocks, 32, 0, 0, in, partial, counter, sum, before, behind);
 }
 
 /* The block that is last of a pair counts for both. */

@@ -35,9 +35,10 @@ int faults_read(const uint32_t *in, uint32_t *out, uint32_t n);
 /* The same through dynamic shared memory of `bytes` bytes. */
 int faults_shared(uint32_t *out, uint32_t n, uint32_t bytes);
 
-/* sum = the sum of in[n_blocks][32], by the block that is last. Planted: no fence. */
+/* sum = the sum of in[n_blocks][32], by the block that is last. Planted: no fence before the
+ * counter, none behind it. */
 int faults_last_block(const uint32_t *in, uint32_t *partial, uint32_t *counter, uint32_t *sum,
-	uint32_t n_blocks, bool fence);
+	uint32_t n_blocks, bool before, bool behind);
 /* sum = the sum of in[n_blocks], an even number, by the last block of those that are the last of
  * two neighbours. counters [1 + n_blocks / 2] are zero. Planted: those have no fence between theirs
  * and the common counter. */

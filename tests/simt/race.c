@@ -9,8 +9,8 @@
  * - a __syncwarp() of lanes of one warp: each lane knows up to which clock of each other lane it
  *   has seen everything (shuffles and votes order nothing, as on the card);
  * - between blocks only this: __threadfence() and then an atomic operation by one, and by the other
- *   an atomic operation on the same address that comes after it; what the first had learnt so from
- *   a third before its fence is passed on with it.
+ *   an atomic operation on the same address that comes after it, and then __threadfence(); what the
+ *   first had learnt so from a third before its fence is passed on with it.
  *
  * When a block is at its end its threads are ordered with nobody of another block, although blocks
  * run one after the other here.
@@ -82,12 +82,12 @@ static struct {
 static struct release *releases; /* of this launch, in order */
 static size_t n_releases, room_releases;
 
-/* What a thread has learnt by an atomic operation: releases [0, n) of that address. Of all blocks
- * of the launch, in order. */
+/* What a thread has learnt by an atomic operation: releases [0, n) of that address; by the fence
+ * behind it, without which it has learnt nothing. Of all blocks of the launch, in order. */
 static struct acquire {
 	const void *at;
 	size_t n;
-	uint32_t epoch;
+	uint32_t epoch; /* of that fence; 0: none yet */
 	uint16_t thread;
 } * acquires;
 static size_t n_acquires, room_acquires;
@@ -177,6 +177,10 @@ void race_fence(void)
 	now.fence[t].epoch = now.epoch;
 	now.fence[t].clock = (*clock_of(t))++;
 	now.fence[t].n_acquires = n_acquires;
+	for (size_t i = now.first_acquire; i < n_acquires; i++) {
+		if (acquires[i].thread == t && !acquires[i].epoch)
+			acquires[i].epoch = now.epoch;
+	}
 }
 
 static void *grow(void *list, size_t n, size_t *room, size_t size)
@@ -197,7 +201,7 @@ static void meet_at(const void *at)
 	if (!n_releases && !now.fence[t].valid)
 		return;
 	acquires = grow(acquires, n_acquires, &room_acquires, sizeof *acquires);
-	acquires[n_acquires++] = (struct acquire){at, n_releases, now.epoch, (uint16_t)t};
+	acquires[n_acquires++] = (struct acquire){at, n_releases, 0, (uint16_t)t};
 	if (!now.fence[t].valid)
 		return;
 	releases = grow(releases, n_releases, &room_releases, sizeof *releases);
@@ -220,7 +224,7 @@ static bool known(size_t first, size_t last, unsigned thread, uint32_t epoch, co
 {
 	for (size_t i = first; i < last; i++) {
 		const struct acquire *q = acquires + i;
-		if (q->at == not_at || (q->thread != thread && q->epoch == epoch))
+		if (q->at == not_at || !q->epoch || (q->thread != thread && q->epoch >= epoch))
 			continue;
 		for (size_t j = 0; j < q->n; j++) {
 			const struct release *l = releases + j;

@@ -42,6 +42,7 @@ static const struct {
 	{"Q4_K and Q6_K", {.type = TENSOR_Q4_K, .better = TENSOR_Q6_K, .n_embd = 256, .n_heads = 8},
 		false, 5},
 	{"BF16 as FP8", {.type = TENSOR_BF16, .n_kv_heads = 2}, true, 4},
+	{"Q5_0", {.type = TENSOR_Q5_0}, false, 4},
 };
 
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))
@@ -242,6 +243,27 @@ KERNEL_TEST(every_kind_of_launch_asks_and_does_it_when_it_is_meant_to)
 				__FILE__, __LINE__, "%s asks for nothing", askers[k].kernel);
 		device_models_close(&d);
 	}
+}
+
+/* While the last block of a product norms nothing else runs: all of the product behind it is asked
+ * for, twice in each layer. */
+KERNEL_TEST(a_product_that_norms_asks_for_all_that_may_be_of_the_one_behind_it)
+{
+	struct device_models d = open_model(0, 3);
+	const struct cuda_model *s = state_of(&d);
+	struct span span[MOST_SPANS];
+	struct ask ask[MOST_ASKS];
+	struct model_result result;
+	size_t n_spans = spans_of(s, span), n_whole = 0;
+
+	take_asks(ask);
+	step(&d, 0, 1, &result);
+	for (size_t n = take_asks(ask); n-- > 0;)
+		for (size_t k = 0; k < n_spans && strstr(ask[n].kernel, "gemv<"); k++)
+			n_whole += ask[n].from == span[k].from &&
+				   ask[n].size == most_of(&span[k], s->ahead_bytes);
+	EXPECT_EQUAL(n_whole, 2 * s->m->config.n_layers);
+	device_models_close(&d);
 }
 
 KERNEL_TEST(a_step_of_many_rows_asks_for_nothing_until_few_are_left)

@@ -26,6 +26,8 @@ static const struct {
 	{"BF16", {.type = TENSOR_BF16, .n_embd = 128, .n_heads = 2}, false},
 	{"Q8_0", {.type = TENSOR_Q8_0, .n_kv_heads = 2, .n_ff = 96}, false},
 	{"Q4_0", {.type = TENSOR_Q4_0, .n_embd = 128}, false},
+	{"Q4_1 and Q5_1", {.type = TENSOR_Q4_1, .better = TENSOR_Q5_1, .n_kv_heads = 2}, false},
+	{"Q5_0", {.type = TENSOR_Q5_0, .n_ff = 96}, false},
 	{"Q4_K and Q6_K", {.type = TENSOR_Q4_K, .better = TENSOR_Q6_K, .n_embd = 256, .n_heads = 8},
 		false},
 	{"Q5_K", {.type = TENSOR_Q5_K, .n_embd = 256, .n_heads = 8, .n_ff = 256}, false},

@@ -27,6 +27,8 @@ static const struct kind kinds[] = {
 	{CUDA_TYPE_Q8, TENSOR_Q4_K},
 	{CUDA_TYPE_Q8, TENSOR_Q5_K},
 	{CUDA_TYPE_Q8, TENSOR_Q6_K},
+	{CUDA_TYPE_Q8, TENSOR_Q4_1},
+	{CUDA_TYPE_Q8, TENSOR_Q5_1},
 };
 
 static bool can(const struct kind *k)
