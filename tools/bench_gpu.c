@@ -22,8 +22,8 @@
  *   -f  weights as FP8   -k  keys and values as FP8
  *   -t  tails off: norms and activations behind few rows are launches of their own, to compare
  *   -w  from how many rows on quantised weights are multiplied as bf16, and from how many on they
- *       are made so in memory first, instead of what is built in for the card; 9999,192 is how it
- *       was before there was the first of them
+ *       are made so in memory first, instead of what is built in for the card, which a 0 leaves;
+ *       9999,192 is how it was before there was the first of them
  *   -s  small: batches up to 8, prefill of 64 tokens (for trying it in the emulator)
  *   -d  only decoding, with 1 and with 8 sequences
  *   -a  KB of a matrix to be asked into the L2 cache before its product, in steps of few rows; 0:
@@ -421,6 +421,20 @@ static bool read_ahead(const char *text, int32_t *out)
 	return ok;
 }
 
+static bool read_ways(const char *text, struct bench *b)
+{
+	const char *comma = strchr(text, ',');
+	char wide[16];
+	size_t n = comma ? (size_t)(comma - text) : 0;
+
+	if (n == 0 || n >= sizeof(wide))
+		return false;
+	memcpy(wide, text, n);
+	wide[n] = 0;
+	return read_number(wide, UINT32_MAX, &b->wide_rows) &&
+	       read_number(comma + 1, UINT32_MAX, &b->dense_rows);
+}
+
 int main(int argc, char **argv)
 {
 	static struct bench b = {.context_tok = 512, .n_steps = 32};
@@ -438,7 +452,7 @@ int main(int argc, char **argv)
 		else if (c == 'd')
 			b.few = true;
 		else if (c == 'w')
-			ok = ok && sscanf(optarg, "%u,%u", &b.wide_rows, &b.dense_rows) == 2;
+			ok = ok && read_ways(optarg, &b);
 		else if (c == 'f')
 			b.fp8 = true;
 		else if (c == 'k')

@@ -14,6 +14,7 @@
 #include "engine/cuda/wide_tile_device.h"
 
 #define SHARED_MOST (99 * 1024) /* which every device since sm_80 has */
+#define MOST_SM 160             /* of devices that take this way: each is to have a block */
 
 template <int TYPE, int N_> struct shape {
 	enum {
@@ -30,6 +31,8 @@ template <int TYPE, int N_> struct shape {
 		SHARED_BYTES = STAGES * STAGE_BYTES,
 	};
 	static_assert(SHARED_BYTES <= SHARED_MOST && CUDA_WIDE_FINISH_BYTES <= STAGE_BYTES, "");
+	static_assert(CUDA_PRODUCT_PART_VALUES / (2 * ROWS * CUDA_WIDE_TILE_ROWS) >= MOST_SM,
+		"the workspace has room for two parts of each block");
 	static_assert(N % 4 == 0 && CUDA_WIDE_WARPS_M * CUDA_WIDE_M == CUDA_WIDE_WARPS,
 		"a warp copies a tile");
 };

@@ -194,13 +194,13 @@ struct cuda_product {
 	struct cuda_ahead ahead;
 };
 
-#define CUDA_PRODUCT_WORKSPACE_BYTES ((size_t)16 << 20)
+#define CUDA_PRODUCT_WORKSPACE_BYTES ((size_t)21 << 20)
 
 /*
  * Three ways for many rows: q8, below; bf16, by cuda_gemm_wide(), which takes longer for a tile of
  * weights and less for each row; a dense product of weights that were made bf16 in memory, which
- * takes longest to begin and least for each row. From how many rows of activations on the second
- * and the third are the best on a device; UINT32_MAX: never.
+ * takes longest to begin and least for each row. From how many rows of activations on, padding
+ * counted, the second and the third are the best on a device; UINT32_MAX: never.
  */
 struct cuda_quant_limits {
 	uint32_t wide, dense;

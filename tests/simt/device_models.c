@@ -131,6 +131,18 @@ double device_models_difference(const float *got, const float *expected, size_t 
 	return most / (highest - lowest);
 }
 
+double device_models_prompt(const struct device_models *d, const uint32_t *ids, uint32_t n)
+{
+	struct batch_run run = device_models_run(ids, 0, n, 3, n);
+	float *expected = device_models_logits(d, d->cpu, &run, 1),
+	      *got = device_models_logits(d, d->gpu, &run, 1);
+	double off = device_models_difference(got, expected, (size_t)n * d->n_vocab);
+
+	free(expected);
+	free(got);
+	return off;
+}
+
 uint32_t device_models_best(const float *logits, uint32_t n)
 {
 	return sampler_greatest(logits, n);

@@ -44,6 +44,9 @@ float *device_models_logits(const struct device_models *d, struct model *m,
 /* The largest difference, in parts of the range of what is expected. */
 double device_models_difference(const float *got, const float *expected, size_t n);
 
+/* That of all logits of a prompt of n tokens, processor and device beside each other. */
+double device_models_prompt(const struct device_models *d, const uint32_t *ids, uint32_t n);
+
 uint32_t device_models_best(const float *logits, uint32_t n);
 
 /* A prompt of ten tokens, and five picked greedily on the device one by one, so that steps are

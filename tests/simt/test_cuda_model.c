@@ -63,26 +63,14 @@ static void fill_ids(void)
 		ids[i] = kernel_test_random(256);
 }
 
-/* A whole prompt of n tokens, all logits. */
-static double prompt_difference(const struct device_models *d, uint32_t n)
-{
-	struct batch_run run = device_models_run(ids, 0, n, 3, n);
-	float *expected = device_models_logits(d, d->cpu, &run, 1),
-	      *got = device_models_logits(d, d->gpu, &run, 1);
-	double off = device_models_difference(got, expected, (size_t)n * d->n_vocab);
-
-	free(expected);
-	free(got);
-	return off;
-}
-
 KERNEL_TEST(logits_of_a_prompt_are_those_of_the_processor)
 {
 	fill_ids();
 	FOR_CASES(i)
 	{
 		struct device_models d = device_models_open(&cases[i].file, &cases[i].options);
-		double off = prompt_difference(&d, 37), few = prompt_difference(&d, 3);
+		double off = device_models_prompt(&d, ids, 37),
+		       few = device_models_prompt(&d, ids, 3);
 
 		printf("%-18s largest difference %.1e, of few rows %.1e of the range\n",
 			cases[i].name, off, few);
@@ -90,72 +78,6 @@ KERNEL_TEST(logits_of_a_prompt_are_those_of_the_processor)
 		EXPECT_NEAR(few, 0, cases[i].tolerance);
 		device_models_close(&d);
 	}
-}
-
-/* So many rows that the weights are made bf16 first. */
-KERNEL_TEST(a_long_prompt_of_quantised_weights_is_multiplied_densely)
-{
-	static const enum tensor_type types[] = {TENSOR_Q8_0, TENSOR_Q4_K};
-	static const struct model_options o = {
-		.max_rows = 640, .max_logit_rows = 4, .context_tok = 640};
-	static uint32_t many[600];
-	static int n_runs;
-
-	if (n_runs++ > 0)
-		return;
-	for (uint32_t i = 0; i < 600; i++)
-		many[i] = kernel_test_random(256);
-	for (int k = 0; k < 2; k++) {
-		struct tiny_llama file = {
-			.type = types[k], .n_layers = 1, .n_embd = 256, .n_ff = 256};
-		struct device_models d = device_models_open(&file, &o);
-		struct batch_run run = device_models_run(many, 0, 530, 0, 3);
-		float *expected = device_models_logits(&d, d.cpu, &run, 1),
-		      *got = device_models_logits(&d, d.gpu, &run, 1);
-		double off = device_models_difference(got, expected, 3 * (size_t)d.n_vocab);
-
-		printf("%s, 530 rows: largest difference %.1e of the range\n",
-			k == 0 ? "Q8_0" : "Q4_K", off);
-		EXPECT_NEAR(off, 0, 3e-2);
-		free(expected);
-		free(got);
-		device_models_close(&d);
-	}
-}
-
-/* The three ways of quantised products (quant.h), each from the first row on: all are right, and
- * none is another. */
-KERNEL_TEST(each_way_of_quantised_products_gives_the_logits_of_the_processor)
-{
-	static const struct {
-		struct tiny_llama file;
-		struct model_options options;
-	} ways[] = {
-		{{.type = TENSOR_Q8_0, .better = TENSOR_F16, .n_kv_heads = 2},
-			{.wide_rows = UINT32_MAX, .dense_rows = UINT32_MAX}},
-		{{.type = TENSOR_Q8_0, .better = TENSOR_F16, .n_kv_heads = 2},
-			{.wide_rows = 1, .dense_rows = UINT32_MAX}},
-		{{.type = TENSOR_Q8_0, .better = TENSOR_F16, .n_kv_heads = 2}, {.dense_rows = 1}},
-	};
-	float *got[3];
-
-	fill_ids();
-	for (int i = 0; i < 3; i++) {
-		struct device_models d = device_models_open(&ways[i].file, &ways[i].options);
-		struct batch_run run = device_models_run(ids, 0, 70, 3, 70);
-		float *expected = device_models_logits(&d, d.cpu, &run, 1);
-		size_t n = 70 * (size_t)d.n_vocab;
-
-		got[i] = device_models_logits(&d, d.gpu, &run, 1);
-		EXPECT_NEAR(device_models_difference(got[i], expected, n), 0, 3e-2);
-		EXPECT_NEAR(prompt_difference(&d, 3), 0, 3e-2);
-		for (int k = 0; k < i; k++)
-			EXPECT(memcmp(got[i], got[k], n * sizeof(float)) != 0);
-		free(expected);
-		device_models_close(&d);
-	}
-	for (int i = 0; i < 3; i++)
-		free(got[i]);
 }
 
 /* Token by token after a prompt in two pieces, and all at once: within the tolerance. */

@@ -152,7 +152,7 @@ KERNEL_TEST(wide_products_are_cut_by_columns_where_weights_are_few)
 /* Rows of activations at the edges of what a block has, and of what all have. */
 KERNEL_TEST(wide_products_take_any_number_of_rows)
 {
-	static const uint32_t rows[] = {8, 32, 96, 97, 128, 129, 192, 193, 257, 515};
+	static const uint32_t rows[] = {8, 32, 96, 97, 128, 129, 192, 193, 257, 100, 515};
 	void *workspace = quant_case_workspace();
 
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -215,4 +215,24 @@ KERNEL_TEST(wide_products_read_nothing_beside_the_activations)
 	EXPECT_CUDA(cuda_gemm_wide(&d.m, &d.p, NULL));
 	kernel_test_download(got, d.p.out, d.p.ld * N * 4);
 	check_values(&c, &d, got);
+}
+
+/* Cards that multiply bf16 much slower than int8 do not; those for which docs/cuda.md names numbers
+ * do, and never in memory before they do in registers. */
+KERNEL_TEST(cards_with_fast_bf16_multiply_quantised_weights_as_bf16)
+{
+	static const uint32_t slow[][2] = {{7, 5}, {8, 6}, {8, 7}, {8, 9}, {11, 0}, {12, 0}},
+			      fast[][2] = {{8, 0}, {9, 0}, {10, 0}, {10, 3}};
+
+	for (size_t i = 0; i < sizeof slow / sizeof slow[0]; i++) {
+		struct cuda_quant_limits l = cuda_quant_limits(slow[i][0], slow[i][1]);
+		EXPECT(l.wide == UINT32_MAX && l.dense == UINT32_MAX);
+	}
+	for (size_t i = 0; i < sizeof fast / sizeof fast[0]; i++) {
+		struct cuda_quant_limits l = cuda_quant_limits(fast[i][0], fast[i][1]);
+		EXPECT(l.wide > CUDA_QUANT_GROUP_ROWS && l.wide < 128 && l.dense > 128);
+	}
+	EXPECT_EQUAL(cuda_quant_limits(8, 0).dense, UINT32_MAX);
+	EXPECT_EQUAL(cuda_quant_limits(9, 0).dense, 320);
+	EXPECT_EQUAL(cuda_quant_limits(10, 0).dense, 192);
 }
