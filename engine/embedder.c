@@ -56,7 +56,9 @@ struct embedder {
 	pthread_mutex_t lock; /* guards all below */
 	pthread_cond_t wake;
 	struct list jobs;
-	bool ending, damaged;
+	bool ending;
+	int fault; /* < 0: of the file; fault_text says which */
+	struct err fault_text;
 	uint64_t last_id;
 	struct engine_stats stats;
 };
@@ -132,8 +134,8 @@ int embedder_submit(struct embedder *m, const struct engine_embed *q, uint64_t *
 	pthread_mutex_lock(&m->lock);
 	if (m->ending)
 		r = err_set(err, -ESHUTDOWN, "the model is being unloaded");
-	else if (m->damaged)
-		r = err_set(err, -EBADMSG, "the model's file was truncated while it was in use");
+	else if (m->fault < 0)
+		r = err_set(err, m->fault, "%s", m->fault_text.text);
 	else if (m->stats.waiting + j->n > EMBEDDER_MAX_WAITING)
 		r = err_set(err, -EAGAIN, "%u texts wait for this model already", m->stats.waiting);
 	if (r == 0) {
@@ -279,8 +281,10 @@ static void *work(void *arg)
 	struct embedder *m = arg;
 
 	for (;;) {
+		struct err text = {""};
 		uint64_t began_ns;
 		uint32_t n;
+		int fault;
 
 		pthread_mutex_lock(&m->lock);
 		while (!m->ending && list_empty(&m->jobs))
@@ -297,14 +301,16 @@ static void *work(void *arg)
 
 		began_ns = clock_mono_ns();
 		encoder_step(m->o.encoder, m->texts, n, m->vectors);
-		if (!gguf_damaged(m->o.gguf)) {
+		fault = gguf_changed(m->o.gguf, "the model's file", "in use", &text);
+		if (fault >= 0) {
 			deliver(m, n, began_ns);
 			continue;
 		}
 		pthread_mutex_lock(&m->lock);
-		m->damaged = true;
+		m->fault = fault;
+		m->fault_text = text;
 		pthread_mutex_unlock(&m->lock);
-		end_all(m, -EBADMSG, "the model's file was truncated while it was in use");
+		end_all(m, fault, text.text);
 	}
 }
 

@@ -58,7 +58,7 @@ struct encoder_text {
 /*
  * vectors: [n_texts][n_embd], each of length 1 (all zeros when the model gives nothing else). Sum
  * of n <= max_rows, n_texts <= max_texts. The numbers of a text are the same to the bit whatever
- * texts come with it. Never fails; the caller checks gguf_damaged() afterwards. One thread at a
+ * texts come with it. Never fails; the caller checks gguf_changed() afterwards. One thread at a
  * time.
  */
 void encoder_step(

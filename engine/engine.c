@@ -420,6 +420,11 @@ static pthread_mutex_t *lock_of(const struct engine *e)
 	return (pthread_mutex_t *)(uintptr_t)&e->lock;
 }
 
+int engine_file(const struct engine *e, struct err *err)
+{
+	return gguf_changed(e->parts.gguf, "the model's file", "loaded", err);
+}
+
 int engine_fault(const struct engine *e, struct err *err)
 {
 	int r;

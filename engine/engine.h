@@ -311,8 +311,13 @@ struct engine_embed {
  */
 int engine_embed(struct engine *e, const struct engine_embed *q, uint64_t *id, struct err *err);
 
+/* What has become of the model's file since it was opened: 0; 1: another one has its name, or none
+ * has; < 0, with a sentence: -EBADMSG it shrank, -EIO it was written to, or touched, and nothing
+ * that is computed from now on can be trusted. One fstat(2). */
+int engine_file(const struct engine *e, struct err *err);
+
 /* 0, or what ended all requests and refuses new ones, with its sentence: -EBADMSG the model's file
- * shrank, -EIO the GPU failed. Opening the model again is the only remedy. */
+ * shrank, -EIO it was written to, or the GPU failed. Opening the model again is the only remedy. */
 int engine_fault(const struct engine *e, struct err *err);
 
 struct engine_stats { /* of an encoder: texts, and no KV */

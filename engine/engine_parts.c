@@ -411,9 +411,9 @@ int engine_parts_open(struct engine_parts *p, const char *path,
 		r = open_somewhere(p, options, stop, err);
 	if (r == 0)
 		r = check_stop(stop, err);
-	if (r == 0 && gguf_damaged(p->gguf))
-		r = err_set(err, -EBADMSG, "the file was truncated while it was read");
-	return r;
+	if (r == 0)
+		r = gguf_changed(p->gguf, "the file", "read", err);
+	return r < 0 ? r : 0;
 }
 
 int engine_parts_check(struct engine_parts *p, const char *path,
@@ -426,9 +426,9 @@ int engine_parts_check(struct engine_parts *p, const char *path,
 		r = open_text(p, options, err);
 	if (r == 0)
 		r = resolve_sizes(&z, p->gguf, options, &cpu_backend, err);
-	if (r == 0 && gguf_damaged(p->gguf))
-		r = err_set(err, -EBADMSG, "the file was truncated while it was read");
-	return r;
+	if (r == 0)
+		r = gguf_changed(p->gguf, "the file", "read", err);
+	return r < 0 ? r : 0;
 }
 
 void engine_parts_close(struct engine_parts *p)

@@ -101,9 +101,19 @@ struct gguf *gguf_free(struct gguf *g)
 	return NULL;
 }
 
-bool gguf_damaged(const struct gguf *g)
+int gguf_changed(const struct gguf *g, const char *whose, const char *when, struct err *err)
 {
-	return g->mapping && mapping_damaged(g->mapping);
+	switch (g->mapping ? mapping_file(g->mapping) : MAPPING_SAME) {
+	case MAPPING_SHRANK:
+		return err_set(err, -EBADMSG, "%s was truncated while it was %s", whose, when);
+	case MAPPING_WRITTEN:
+		return err_set(err, -EIO, "%s was written to while it was %s", whose, when);
+	case MAPPING_REPLACED:
+		return 1;
+	case MAPPING_SAME:
+		break;
+	}
+	return 0;
 }
 
 void gguf_forget(const struct gguf *g, const struct gguf_tensor *t)

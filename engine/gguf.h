@@ -57,11 +57,15 @@ int gguf_open(struct gguf **out, const char *path, dev_t forbidden_device, struc
 int gguf_parse(struct gguf **out, const void *bytes, size_t n, struct err *err);
 struct gguf *gguf_free(struct gguf *g);
 
-/* True once a page of the mapping turned out to be gone (the file was truncated while mapped): what
- * was read since is zeros and must not be used. Cheap: one atomic load. The SIGBUS handler behind
- * it maps zeros over the missing page, and hands faults of others to the handler that was there
- * before. */
-bool gguf_damaged(const struct gguf *g);
+/*
+ * What has become of the file since it was opened, by one fstat(2): 0; 1: another one has its name,
+ * or none has, and what is mapped is sound; -EBADMSG: it was truncated; -EIO: it was written to, or
+ * touched. What was read before is not to be used then: a missing page reads as zeros (the SIGBUS
+ * handler maps them over it, and hands faults of others to the handler that was there before), and
+ * one that is there may have new bytes. The sentence begins with `whose` ("the model's file") and
+ * ends with `when` ("in use").
+ */
+int gguf_changed(const struct gguf *g, const char *whose, const char *when, struct err *err);
 
 /* The tensor's data will hardly be read again: its pages may leave memory. They are still there for
  * who reads them. */

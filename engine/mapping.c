@@ -2,6 +2,9 @@
 /*
  * Read-only file mappings. A page that vanishes reads as zeros (base/bus_guard.h). Whoever computes
  * with the bytes asks mapping_damaged() afterwards and throws the result away.
+ *
+ * A file that is written over in place changes under the mapping. The descriptor is kept for that:
+ * size and time of the file are compared with those of when it was opened.
  */
 #include "engine/mapping.h"
 
@@ -17,6 +20,8 @@
 struct mapping {
 	void *bytes; /* NULL when size is 0 */
 	size_t size;
+	int fd;
+	struct stat opened;
 	struct bus_guard *guard; /* NULL when size is 0 */
 };
 
@@ -31,8 +36,8 @@ static int check_kind(const struct stat *st, const char *path, dev_t forbidden, 
 	return 0;
 }
 
-/* An open descriptor of a permitted file, and its size. */
-static int open_checked(const char *path, dev_t forbidden, size_t *size, struct err *err)
+/* An open descriptor of a permitted file, and what it is. */
+static int open_checked(const char *path, dev_t forbidden, struct stat *opened, struct err *err)
 {
 	struct stat st;
 	int fd, r;
@@ -54,7 +59,7 @@ static int open_checked(const char *path, dev_t forbidden, size_t *size, struct 
 		close(fd);
 		return r;
 	}
-	*size = (size_t)st.st_size;
+	*opened = st;
 	return fd;
 }
 
@@ -65,11 +70,13 @@ int mapping_open(struct mapping **out, const char *path, dev_t forbidden_device,
 
 	if (!m)
 		return err_set(err, -ENOMEM, "out of memory");
-	fd = open_checked(path, forbidden_device, &m->size, err);
+	fd = open_checked(path, forbidden_device, &m->opened, err);
 	if (fd < 0) {
 		free(m);
 		return fd;
 	}
+	m->fd = fd;
+	m->size = (size_t)m->opened.st_size;
 	if (m->size > 0) {
 		m->bytes = mmap(NULL, m->size, PROT_READ, MAP_PRIVATE, fd, 0);
 		if (m->bytes == MAP_FAILED) {
@@ -77,7 +84,6 @@ int mapping_open(struct mapping **out, const char *path, dev_t forbidden_device,
 			r = err_set(err, -errno, "%.200s cannot be mapped: %m", path);
 		}
 	}
-	close(fd);
 	if (r == 0 && m->size > 0) {
 		r = bus_guard_new(&m->guard, m->bytes, m->size, PROT_READ);
 		if (r)
@@ -96,6 +102,7 @@ struct mapping *mapping_close(struct mapping *m)
 	bus_guard_free(m->guard);
 	if (m->bytes)
 		munmap(m->bytes, m->size);
+	close(m->fd);
 	free(m);
 	return NULL;
 }
@@ -124,4 +131,21 @@ void mapping_forget(const struct mapping *m, const void *bytes, size_t n)
 bool mapping_damaged(const struct mapping *m)
 {
 	return bus_guard_hit(m->guard);
+}
+
+enum mapping_file mapping_file(const struct mapping *m)
+{
+	const struct stat *was = &m->opened;
+	struct stat is;
+
+	if (mapping_damaged(m))
+		return MAPPING_SHRANK;
+	if (fstat(m->fd, &is)) /* of a file system that is gone: reading says more */
+		return MAPPING_SAME;
+	if (is.st_size < was->st_size)
+		return MAPPING_SHRANK;
+	if (is.st_size != was->st_size || is.st_mtim.tv_sec != was->st_mtim.tv_sec ||
+		is.st_mtim.tv_nsec != was->st_mtim.tv_nsec)
+		return MAPPING_WRITTEN;
+	return is.st_nlink < was->st_nlink ? MAPPING_REPLACED : MAPPING_SAME;
 }

@@ -33,4 +33,13 @@ void mapping_forget(const struct mapping *m, const void *bytes, size_t n);
  * zeros from then on. One atomic load. */
 bool mapping_damaged(const struct mapping *m);
 
+/* What has become of the file since it was opened, by one fstat(2) of it. */
+enum mapping_file {
+	MAPPING_SAME,
+	MAPPING_REPLACED, /* its name is another one's, or no one's: the bytes are those opened */
+	MAPPING_SHRANK,   /* some bytes are gone */
+	MAPPING_WRITTEN,  /* written to, or touched: the bytes may be others */
+};
+enum mapping_file mapping_file(const struct mapping *m);
+
 #endif

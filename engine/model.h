@@ -137,7 +137,7 @@ struct model_result {
  * are wanted, in the order of the runs; NULL: all logits are wanted and no tokens. Nothing is
  * borrowed beyond the call. sum of n <= max_rows; of n_logit_rows <= max_logit_rows. Of a model
  * that samples two steps may be under way, else one. -EIO: the device failed, with its sentence.
- * The caller checks gguf_damaged() afterwards.
+ * The caller checks gguf_changed() afterwards.
  */
 int model_begin(struct model *m, const struct batch_run *runs, size_t n_runs,
 	const struct model_pick *picks, struct err *err);

@@ -301,8 +301,9 @@ static int finish_step(struct sched *s, struct err *err)
 
 	if (r < 0)
 		return r;
-	if (gguf_damaged(s->o.gguf))
-		return err_set(err, -EBADMSG, "the model's file was truncated while it was in use");
+	r = gguf_changed(s->o.gguf, "the model's file", "in use", err);
+	if (r < 0)
+		return r;
 	measure(s, f);
 	picker_look(s->picker, f->sampled, f->n_picks, s->results);
 	for (uint32_t i = 0; i < f->n_picks; i++) {

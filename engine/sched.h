@@ -51,7 +51,7 @@ bool sched_has_work(const struct sched *s);
 
 /* Begins a step of the model, and finishes one: the same, or, of a model that samples, the one
  * before it. 0; < 0: every sequence was ended with this status and sentence, and there is no other
- * step: -EBADMSG the model's file shrank, -EIO the device failed, -ENOMEM. */
+ * step: -EBADMSG the model's file shrank, -EIO it was written to, or the device failed, -ENOMEM. */
 int sched_step(struct sched *s, struct err *err);
 
 /* Counters and gauges; `waiting` counts what the scheduler knows. */

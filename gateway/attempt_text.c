@@ -119,17 +119,21 @@ static bool try_another(struct request *r, const struct request_news *box)
 	if (!box->ended || !box->end_status || !attempt_may_go_on(box->end_status))
 		return false;
 	bool holds = cascade_holds(r), unseen = !box->text_ns || holds;
-	bool servers_fault = box->retryable || box->end_status == -EBADMSG;
+	bool servers_fault =
+		box->retryable || box->end_status == -EBADMSG || box->end_status == -EIO;
 	return unseen && (servers_fault || holds || r->best.len) &&
 	       routing_failed(r, box->end_status, &box->end_err);
 }
 
 static void news_came(struct request *r, const struct request_news *box)
 {
+	struct err why = box->end_err;
 	if (r->serves_best || !take_news(r, box))
 		return;
 	if (box->ended && box->end_status == -EBADMSG)
 		model_broke(r->model, box->end_status, box->end_err.text);
+	if (box->ended && box->end_status == -EIO)
+		model_look_at_file(r->model, &why);
 	if (box->ended && box->end_status == -EACCES)
 		model_key_refused(r->model);
 	if (try_another(r, box) || !take_text(r, box))
@@ -139,7 +143,7 @@ static void news_came(struct request *r, const struct request_news *box)
 	if (box->told && box->told_status < 0)
 		outlet_end(r->outlet, box->told_status, &box->told_err);
 	else if (box->ended && box->end_status)
-		outlet_end(r->outlet, box->end_status, &box->end_err);
+		outlet_end(r->outlet, box->end_status, &why);
 	else if (box->ended)
 		outlet_end(r->outlet, 0, NULL);
 }

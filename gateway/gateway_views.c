@@ -155,6 +155,17 @@ const char *const *gateway_metric_names(void)
 	return number_names;
 }
 
+/* As money is: never with an exponent, which shells do not add up. */
+static int print_plain(double x, struct buf *out)
+{
+	char text[400];
+	int len = snprintf(text, sizeof text, "%.9f", x);
+	while (len > 0 && text[len - 1] == '0')
+		len--;
+	len -= len > 0 && text[len - 1] == '.';
+	return buf_printf(out, "%.*s\n", len, text);
+}
+
 int gateway_metric(struct gateway *g, const char *name, struct buf *out)
 {
 	struct totals t;
@@ -162,7 +173,7 @@ int gateway_metric(struct gateway *g, const char *name, struct buf *out)
 		if (strcmp(numbers[i].name, name))
 			continue;
 		add_up(g, &t);
-		return buf_printf(out, "%.15g\n", numbers[i].read(g, &t));
+		return print_plain(numbers[i].read(g, &t), out);
 	}
 	return -ENOENT;
 }
@@ -215,7 +226,8 @@ static int render_prometheus(struct gateway *g, struct buf *out)
 		char name[64];
 		snprintf(name, sizeof name, "llmfs_%s", numbers[i].name);
 		r = metrics_head(out, name, numbers[i].type, numbers[i].help);
-		r = r ? r : buf_printf(out, "%s %.15g\n", name, numbers[i].read(g, &t));
+		r = r ? r : buf_printf(out, "%s ", name);
+		r = r ? r : print_plain(numbers[i].read(g, &t), out);
 	}
 	return r;
 }

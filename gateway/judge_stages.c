@@ -242,6 +242,8 @@ static void ended(struct judge *j, struct judge_news *news)
 	} else if (news->end_status) {
 		if (news->end_status == -EBADMSG)
 			model_broke(j->model, news->end_status, news->end_err.text);
+		if (news->end_status == -EIO)
+			model_look_at_file(j->model, &news->end_err);
 		judge_fail(j, news->end_status, &news->end_err);
 	} else if (!j->moderation) {
 		judge_question_read(j, news);

@@ -77,6 +77,11 @@ static int local_health(void *handle, const char **word, struct err *why)
 	return r < 0 ? -EHOSTUNREACH : 0;
 }
 
+static int local_file(void *handle, struct err *why)
+{
+	return engine_file(handle, why);
+}
+
 static void local_work(void *handle, struct provider_work *out)
 {
 	struct engine_stats s;
@@ -326,4 +331,5 @@ const struct provider local_provider = {
 	.embed = local_embed,
 	.cancel_embed = local_cancel,
 	.health = local_health,
+	.file = local_file,
 };

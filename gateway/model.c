@@ -155,11 +155,62 @@ int model_check(struct model *m, struct err *err)
 	return r;
 }
 
+/* With the lock held; what it returns is to be put without it. */
+static struct loaded *unload_locked(struct model *m, int status, const char *why)
+{
+	struct loaded *l = m->loaded;
+	m->loaded = NULL;
+	if (m->state == MODEL_LOADING) {
+		m->unload_wanted = true;
+		__atomic_store_n(&m->stop, true, __ATOMIC_RELAXED);
+	} else {
+		m->state = MODEL_UNLOADED;
+	}
+	model_tell_all(&m->active, status, why);
+	return l;
+}
+
+/* The same, and it failed. Of one that is ready. */
+static struct loaded *break_locked(struct model *m, int status, const char *sentence)
+{
+	struct loaded *l = unload_locked(m, status, sentence);
+	m->state = MODEL_FAILED;
+	m->failure_code = status;
+	err_set(&m->failure, 0, "%s", sentence);
+	return l;
+}
+
+int model_file_locked(const struct model *m, struct err *err)
+{
+	if (m->state != MODEL_READY || !m->loaded->provider->file)
+		return 0;
+	return m->loaded->provider->file(m->loaded->handle, err);
+}
+
+/* It is no good, as its file is not what it was: those that use it end. With the lock held; *old is
+ * to be put without it. 0: it is as it was; else why, as model_file_locked's. */
+static int drop_written_locked(struct model *m, struct loaded **old, struct err *err)
+{
+	struct err why;
+	int r = model_file_locked(m, NULL);
+	if (r >= 0)
+		return 0;
+	err_set(&why, 0,
+		"the model's file%s%.120s was %s while it was loaded: `echo load > models/%s/ctl` "
+		"loads it again; replace model files with mv",
+		m->outdated ? "" : " ",
+		m->outdated ? "" : model_settings_text(&m->settings, MODEL_PATH),
+		r == -EIO ? "written to" : "truncated", m->name);
+	*old = break_locked(m, r, why.text);
+	return err_set(err, r, "%s", why.text);
+}
+
 int model_use(struct model *m, struct model_user *user, struct err *err)
 {
 	struct loaded *old = NULL;
 	pthread_mutex_lock(&m->lock);
 	int r = check_locked(m, err);
+	r = r ? r : drop_written_locked(m, &old, err);
 	r = r ? r : model_make_current(m, &old, err);
 	if (r == 0) {
 		user->loaded = loaded_ref(m->loaded);
@@ -205,19 +256,13 @@ struct loaded *model_peek(struct model *m)
 	return l;
 }
 
-/* With the lock held; what it returns is to be put without it. */
-static struct loaded *unload_locked(struct model *m, int status, const char *why)
+void model_look_at_file(struct model *m, struct err *err)
 {
-	struct loaded *l = m->loaded;
-	m->loaded = NULL;
-	if (m->state == MODEL_LOADING) {
-		m->unload_wanted = true;
-		__atomic_store_n(&m->stop, true, __ATOMIC_RELAXED);
-	} else {
-		m->state = MODEL_UNLOADED;
-	}
-	model_tell_all(&m->active, status, why);
-	return l;
+	struct loaded *old = NULL;
+	pthread_mutex_lock(&m->lock);
+	drop_written_locked(m, &old, err);
+	pthread_mutex_unlock(&m->lock);
+	loaded_put(old);
 }
 
 void model_retire(struct model *m, const char *why)
@@ -233,13 +278,7 @@ void model_retire(struct model *m, const char *why)
 void model_broke(struct model *m, int status, const char *sentence)
 {
 	pthread_mutex_lock(&m->lock);
-	struct loaded *l = NULL;
-	if (m->state == MODEL_READY) {
-		l = unload_locked(m, status, sentence);
-		m->state = MODEL_FAILED;
-		m->failure_code = status;
-		err_set(&m->failure, 0, "%s", sentence);
-	}
+	struct loaded *l = m->state == MODEL_READY ? break_locked(m, status, sentence) : NULL;
 	pthread_mutex_unlock(&m->lock);
 	loaded_put(l);
 }
@@ -270,6 +309,10 @@ static int load(struct model *m, struct loaded **old, struct err *err)
 	if (check_locked(m, NULL) < 0)
 		return model_unconfigured(m, -ENOENT, err);
 	m->unload_wanted = false;
+	if (drop_written_locked(m, old, NULL) < 0) {
+		model_start_loading(m);
+		return 0;
+	}
 	if (model_make_current(m, old, NULL) == 1 && m->state != MODEL_LOADING)
 		model_start_loading(m);
 	return 0;

@@ -34,7 +34,8 @@ struct model_user {
 	void (*told)(struct model_user *user, int status, const char *sentence);
 };
 
-/* 0: user->loaded is there; 1: it is being loaded, told comes. < 0: -EHOSTUNREACH. */
+/* 0: user->loaded is there; 1: it is being loaded, told comes. < 0: -EHOSTUNREACH; -EIO, -EBADMSG:
+ * its file was written to or shrank, as model_look_at_file. */
 int model_use(struct model *m, struct model_user *user, struct err *err);
 /* Lets go. Harmless when it was told, or never used. */
 void model_unuse(struct model *m, struct model_user *user);
@@ -45,6 +46,9 @@ struct loaded *model_peek(struct model *m);
 int model_check(struct model *m, struct err *err);
 /* A request found its file damaged: state failed, unloaded. */
 void model_broke(struct model *m, int status, const char *sentence);
+/* Whether the file of what is loaded is the one that was loaded: if it was written to or shrank,
+ * model_broke, and *err says so. */
+void model_look_at_file(struct model *m, struct err *err);
 
 /* Its prices now: what a request costs that begins now. */
 void model_price(struct model *m, struct money_price *out);

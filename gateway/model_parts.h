@@ -57,6 +57,9 @@ void model_set_gate(struct model *m);
 /* Tells everyone in a list and empties it. */
 void model_tell_all(struct list *users, int status, const char *sentence);
 
+/* Whether the file of what is loaded is no more what was loaded: as provider.h's file. */
+int model_file_locked(const struct model *m, struct err *err);
+
 /* ---- model_virtual.c, without the lock ---- */
 
 int model_is_the_routers(const struct model *m, struct err *err); /* -EPERM */

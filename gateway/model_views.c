@@ -46,6 +46,7 @@ static int health_of(struct model *m, struct loaded *l, const char **word, struc
 
 static int render_state(struct model *m, struct buf *out)
 {
+	model_look_at_file(m, NULL);
 	struct loaded *l = model_peek(m);
 	const char *word;
 	struct err why = {0};
@@ -69,13 +70,15 @@ static int add_value(struct buf *out, const char *key, const struct text *value)
 
 static int render_info(struct model *m, struct buf *out)
 {
+	model_look_at_file(m, NULL);
 	struct loaded *l = model_peek(m);
 	const char *word;
 	struct err why = {0};
 	health_of(m, l, &word, &why);
 	pthread_mutex_lock(&m->lock);
 	struct text *path = text_ref(m->settings.value[MODEL_PATH]);
-	bool upstream = model_is_upstream(m), outdated = m->outdated;
+	bool upstream = model_is_upstream(m);
+	bool outdated = m->outdated || model_file_locked(m, NULL) > 0;
 	pthread_mutex_unlock(&m->lock);
 	int r = buf_printf(out, "{\n  \"name\": \"%s\",\n  \"state\": \"%s\"", m->name, word);
 	r = r || upstream ? r : add_value(out, "path", path);

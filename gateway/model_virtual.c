@@ -145,7 +145,8 @@ static int add_settings(const struct model *m, struct buf *out)
 static int add_own(struct model *m, struct buf *out)
 {
 	pthread_mutex_lock(&m->lock);
-	bool known = model_is_upstream(m) || m->state == MODEL_READY;
+	bool ready = m->state == MODEL_READY && model_file_locked(m, NULL) >= 0;
+	bool known = model_is_upstream(m) || ready;
 	int r = buf_append(out, m->name, strlen(m->name) + 1);
 	r = r ? r : add_settings(m, out);
 	if (r == 0 && m->loaded)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -69,6 +70,31 @@ START_TEST(missing_pages_read_as_zeros_and_are_reported)
 	ck_assert_int_eq(bytes[9 * page], 'x');
 	mapping_close(m);
 	drop_file(path);
+}
+END_TEST
+
+START_TEST(a_file_that_is_written_to_is_told_from_one_that_is_replaced_or_shrinks)
+{
+	static const struct timespec long_ago[2] = {{1000, 0}, {1000, 0}};
+	char *path = make_file();
+	int fd = open(path, O_WRONLY);
+
+	ck_assert_int_eq(futimens(fd, long_ago), 0); /* clocks of file systems are coarse */
+	struct mapping *written = open_file(path);
+	ck_assert_int_eq(mapping_file(written), MAPPING_SAME);
+	ck_assert_int_eq(pwrite(fd, "y", 1, 0), 1);
+	ck_assert_int_eq(mapping_file(written), MAPPING_WRITTEN);
+	struct mapping *other = open_file(path);
+	ck_assert_int_eq(mapping_file(other), MAPPING_SAME);
+	ck_assert_int_eq(unlink(path), 0);
+	ck_assert_int_eq(mapping_file(other), MAPPING_REPLACED);
+	ck_assert_int_eq(ftruncate(fd, (off_t)(10 * page)), 0);
+	ck_assert_int_eq(mapping_file(other), MAPPING_SHRANK);
+	ck_assert(!mapping_damaged(other));
+	mapping_close(written);
+	mapping_close(other);
+	close(fd);
+	free(path);
 }
 END_TEST
 
@@ -222,6 +248,7 @@ int main(void)
 	TCase *t = tcase_create("mapping");
 
 	tcase_add_test(t, missing_pages_read_as_zeros_and_are_reported);
+	tcase_add_test(t, a_file_that_is_written_to_is_told_from_one_that_is_replaced_or_shrinks);
 	tcase_add_test(t, damage_of_one_mapping_is_not_that_of_another);
 	tcase_add_test(t, faults_of_others_go_to_the_former_handler);
 	tcase_add_test(t, fault_of_others_without_a_handler_ends_the_process);

@@ -198,6 +198,28 @@ START_TEST(a_changed_setting_is_told_to_the_front_end)
 }
 END_TEST
 
+START_TEST(a_small_sum_of_money_is_a_plain_number)
+{
+	struct session *s = harness_session(&talk, "a", "5");
+	struct model *m = gateway_model_find(talk.g, "tiny");
+	struct buf out = {0};
+	ck_assert_int_eq(model_setting_set(m, "price_output", "1", 1, NULL), 0);
+	talk_set(s, "ignore_eos", "1");
+	free(talk_ask(s, "x\n", &(int){0}));
+	for (int i = 0; i < 10000; i++) { /* counted a moment after its end */
+		buf_clear(&out);
+		ck_assert_int_eq(gateway_metric(talk.g, "cost_dollars_total", &out), 0);
+		if (strcmp(out.data, "0\n") != 0)
+			break;
+		usleep(1000);
+	}
+	ck_assert_str_eq(out.data, "0.000005\n");
+	buf_free(&out);
+	model_put(m);
+	session_put(s);
+}
+END_TEST
+
 START_TEST(numbers_and_traces_count_what_happened)
 {
 	struct session *s = harness_session(&talk, "a", "5");
@@ -303,6 +325,7 @@ int main(void)
 	tcase_add_test(t, a_removed_session_is_gone_after_a_restart);
 	tcase_add_test(t, stopping_ends_what_runs_and_wakes_who_waits);
 	tcase_add_test(t, a_changed_setting_is_told_to_the_front_end);
+	tcase_add_test(t, a_small_sum_of_money_is_a_plain_number);
 	tcase_add_test(t, numbers_and_traces_count_what_happened);
 	tcase_add_test(t, a_default_that_names_no_model_is_in_status_until_it_names_one);
 	suite_add_tcase(suite, t);

@@ -308,6 +308,32 @@ START_TEST(a_model_file_that_shrinks_fails_its_model_and_not_the_daemon)
 }
 END_TEST
 
+START_TEST(a_model_file_that_is_written_to_fails_its_model_until_the_next_load)
+{
+	static const struct timespec long_ago[2] = {{1000, 0}, {1000, 0}};
+	struct session *s = busy_session("long");
+	struct model *m = gateway_model_find(h.g, "long");
+	int status;
+	ck_assert_int_eq(utimensat(AT_FDCWD, h.long_model, long_ago, 0), 0);
+	free(harness_read(s, &status));
+	if (status == 0) { /* it was faster than we were */
+		harness_say(s, "again\n");
+		free(harness_read(s, &status));
+	}
+	ck_assert_int_eq(status, -EIO);
+	ck_assert(state_begins(m, "failed: the model's file "));
+	set(s, "max_tokens", "2");
+	harness_say(s, "again\n"); /* loads it */
+	free(harness_read(s, &status));
+	ck_assert_int_eq(status, 0);
+	ck_assert(state_begins(m, "ready"));
+	ck_assert_int_eq(utimensat(AT_FDCWD, h.long_model, NULL, 0), 0);
+	ck_assert(state_begins(m, "failed: the model's file "));
+	model_put(m);
+	session_put(s);
+}
+END_TEST
+
 START_TEST(an_idle_model_is_unloaded_and_comes_back_by_itself)
 {
 	harness_close(&h);
@@ -442,6 +468,7 @@ static void add_tests(TCase *t)
 	tcase_add_test(t, unloading_ends_what_runs_with_ecanceled);
 	tcase_add_test(t, removing_a_model_ends_what_runs_on_it);
 	tcase_add_test(t, a_model_file_that_shrinks_fails_its_model_and_not_the_daemon);
+	tcase_add_test(t, a_model_file_that_is_written_to_fails_its_model_until_the_next_load);
 	tcase_add_test(t, an_idle_model_is_unloaded_and_comes_back_by_itself);
 	tcase_add_test(t,
 		prices_are_exact_and_a_cached_token_costs_as_a_fresh_one_unless_it_says_otherwise);

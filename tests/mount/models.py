@@ -444,6 +444,42 @@ def a_file_truncated_while_mapped_fails_its_model_not_the_daemon(m):
 
 
 @claim()
+def a_file_written_over_while_mapped_fails_its_model_until_it_is_loaded_again(m):
+    path = copy(m, "rewritten")
+    os.utime(path, (1000, 1000))
+    name = make(m, path)
+    ask = lambda: m.session(model=name, temperature="0").ask("hello")
+    before = ask()
+    other = bytearray(open(path, "rb").read())
+    other[-4096:] = bytes(4096)
+    with open(path, "r+b") as f: # as cp does, but for the moment in which the file is short
+        f.write(other)
+    s = m.session(model=name, temperature="0")
+    s.submit("hello")
+    s.idle()
+    equal(s.status(), "failed")
+    with refused(errno.EIO):
+        read_bytes(s("out"))
+    say = "%s was written to while it was loaded: `echo load > models/%s/ctl`" % (path, name)
+    assert say in read(s("error")), read(s("error"))
+    assert state(m, name).startswith("failed: ") and say in state(m, name), state(m, name)
+    m.sh("echo load > models/%s/ctl" % name, check=True)
+    wait_for(lambda: state(m, name) == "ready", "ready", 20, lambda: state(m, name))
+    ask()
+    # A file that is replaced leaves the old one as it is.
+    info = lambda: json.loads(read(m("models", name, "info")))
+    assert "outdated" not in info(), info()
+    os.rename(copy(m, "instead"), path)
+    assert info()["outdated"] is True and state(m, name) == "ready", info()
+    ask()
+    m.sh("printf 'unload\\nload\\n' > models/%s/ctl" % name, check=True)
+    wait_for(lambda: state(m, name) == "ready", "ready", 20, lambda: state(m, name))
+    equal(ask(), before)
+    assert "outdated" not in info(), info()
+    os.rmdir(m("models", name))
+
+
+@claim()
 def load_without_a_path_says_what_is_missing(m):
     name = make(m, load=False)
     done = m.sh("echo load > models/%s/ctl" % name)
