@@ -422,7 +422,7 @@ static pthread_mutex_t *lock_of(const struct engine *e)
 
 int engine_file(const struct engine *e, struct err *err)
 {
-	return gguf_changed(e->parts.gguf, "the model's file", "loaded", err);
+	return gguf_changed_now(e->parts.gguf, "the model's file", "loaded", err);
 }
 
 int engine_fault(const struct engine *e, struct err *err)

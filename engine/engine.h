@@ -313,7 +313,8 @@ int engine_embed(struct engine *e, const struct engine_embed *q, uint64_t *id, s
 
 /* What has become of the model's file since it was opened: 0; 1: another one has its name, or none
  * has; < 0, with a sentence: -EBADMSG it shrank, -EIO it was written to, or touched, and nothing
- * that is computed from now on can be trusted. One fstat(2). */
+ * that is computed from now on can be trusted. Never waits: one fstat(2), but of a file on a file
+ * system of another machine, which is looked at after each step alone. */
 int engine_file(const struct engine *e, struct err *err);
 
 /* 0, or what ended all requests and refuses new ones, with its sentence: -EBADMSG the model's file

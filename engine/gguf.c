@@ -101,9 +101,9 @@ struct gguf *gguf_free(struct gguf *g)
 	return NULL;
 }
 
-int gguf_changed(const struct gguf *g, const char *whose, const char *when, struct err *err)
+static int tell(enum mapping_file file, const char *whose, const char *when, struct err *err)
 {
-	switch (g->mapping ? mapping_file(g->mapping) : MAPPING_SAME) {
+	switch (file) {
 	case MAPPING_SHRANK:
 		return err_set(err, -EBADMSG, "%s was truncated while it was %s", whose, when);
 	case MAPPING_WRITTEN:
@@ -114,6 +114,16 @@ int gguf_changed(const struct gguf *g, const char *whose, const char *when, stru
 		break;
 	}
 	return 0;
+}
+
+int gguf_changed(const struct gguf *g, const char *whose, const char *when, struct err *err)
+{
+	return g->mapping ? tell(mapping_file(g->mapping), whose, when, err) : 0;
+}
+
+int gguf_changed_now(const struct gguf *g, const char *whose, const char *when, struct err *err)
+{
+	return g->mapping ? tell(mapping_file_now(g->mapping), whose, when, err) : 0;
 }
 
 void gguf_forget(const struct gguf *g, const struct gguf_tensor *t)

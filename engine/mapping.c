@@ -4,24 +4,29 @@
  * with the bytes asks mapping_damaged() afterwards and throws the result away.
  *
  * A file that is written over in place changes under the mapping. The descriptor is kept for that:
- * size and time of the file are compared with those of when it was opened.
+ * size and time of the file are compared with those of when it was opened. Where another machine
+ * has the file, only those ask who may wait for it; others are told what they were told.
  */
 #include "engine/mapping.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bus_guard.h"
+#include "base/local_fs.h"
 
 struct mapping {
 	void *bytes; /* NULL when size is 0 */
 	size_t size;
 	int fd;
+	bool local;
 	struct stat opened;
+	_Atomic int last;        /* enum mapping_file, as mapping_file() said */
 	struct bus_guard *guard; /* NULL when size is 0 */
 };
 
@@ -77,6 +82,7 @@ int mapping_open(struct mapping **out, const char *path, dev_t forbidden_device,
 	}
 	m->fd = fd;
 	m->size = (size_t)m->opened.st_size;
+	m->local = local_fs_has(fd);
 	if (m->size > 0) {
 		m->bytes = mmap(NULL, m->size, PROT_READ, MAP_PRIVATE, fd, 0);
 		if (m->bytes == MAP_FAILED) {
@@ -133,7 +139,7 @@ bool mapping_damaged(const struct mapping *m)
 	return bus_guard_hit(m->guard);
 }
 
-enum mapping_file mapping_file(const struct mapping *m)
+static enum mapping_file look(const struct mapping *m)
 {
 	const struct stat *was = &m->opened;
 	struct stat is;
@@ -148,4 +154,17 @@ enum mapping_file mapping_file(const struct mapping *m)
 		is.st_mtim.tv_nsec != was->st_mtim.tv_nsec)
 		return MAPPING_WRITTEN;
 	return is.st_nlink < was->st_nlink ? MAPPING_REPLACED : MAPPING_SAME;
+}
+
+enum mapping_file mapping_file(struct mapping *m)
+{
+	enum mapping_file file = look(m);
+
+	atomic_store(&m->last, (int)file);
+	return file;
+}
+
+enum mapping_file mapping_file_now(struct mapping *m)
+{
+	return m->local ? look(m) : (enum mapping_file)atomic_load(&m->last);
 }

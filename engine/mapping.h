@@ -33,13 +33,17 @@ void mapping_forget(const struct mapping *m, const void *bytes, size_t n);
  * zeros from then on. One atomic load. */
 bool mapping_damaged(const struct mapping *m);
 
-/* What has become of the file since it was opened, by one fstat(2) of it. */
+/* What has become of the file since it was opened. */
 enum mapping_file {
 	MAPPING_SAME,
 	MAPPING_REPLACED, /* its name is another one's, or no one's: the bytes are those opened */
 	MAPPING_SHRANK,   /* some bytes are gone */
 	MAPPING_WRITTEN,  /* written to, or touched: the bytes may be others */
 };
-enum mapping_file mapping_file(const struct mapping *m);
+/* By one fstat(2) of it, which may wait for the file system as reading the bytes may. */
+enum mapping_file mapping_file(struct mapping *m);
+/* For who may not wait: the same of a file on a local file system (base/local_fs.h), else what
+ * mapping_file() said last. */
+enum mapping_file mapping_file_now(struct mapping *m);
 
 #endif

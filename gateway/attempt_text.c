@@ -127,13 +127,17 @@ static bool try_another(struct request *r, const struct request_news *box)
 
 static void news_came(struct request *r, const struct request_news *box)
 {
-	struct err why = box->end_err;
+	const struct err *said = &box->end_err;
+	struct err why;
 	if (r->serves_best || !take_news(r, box))
 		return;
 	if (box->ended && box->end_status == -EBADMSG)
 		model_broke(r->model, box->end_status, box->end_err.text);
-	if (box->ended && box->end_status == -EIO)
+	if (box->ended && box->end_status == -EIO) {
+		why = box->end_err;
 		model_look_at_file(r->model, &why);
+		said = &why;
+	}
 	if (box->ended && box->end_status == -EACCES)
 		model_key_refused(r->model);
 	if (try_another(r, box) || !take_text(r, box))
@@ -143,7 +147,7 @@ static void news_came(struct request *r, const struct request_news *box)
 	if (box->told && box->told_status < 0)
 		outlet_end(r->outlet, box->told_status, &box->told_err);
 	else if (box->ended && box->end_status)
-		outlet_end(r->outlet, box->end_status, &why);
+		outlet_end(r->outlet, box->end_status, said);
 	else if (box->ended)
 		outlet_end(r->outlet, 0, NULL);
 }

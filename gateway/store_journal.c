@@ -34,18 +34,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/random.h>
-#include <sys/vfs.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bus_guard.h"
+#include "base/local_fs.h"
 #include "gateway/digest.h"
 
 enum { SIZE = 4 << 20, PARTS = 4, WORD = 8 };
-enum { BCACHEFS = 0xca451a4e, ZFS = 0x2fc12fc1 }; /* not in linux/magic.h everywhere */
 
 struct head {
 	uint64_t run, group, len, digest;
@@ -241,24 +239,10 @@ static int fill(int fd)
 	return 0;
 }
 
-/* Whether nobody but a disk of this machine is asked for its pages. */
-static bool is_local(int fd)
-{
-	static const uint32_t kinds[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC,
-		F2FS_SUPER_MAGIC, TMPFS_MAGIC, OVERLAYFS_SUPER_MAGIC, BCACHEFS, ZFS};
-	struct statfs about;
-	bool is = false;
-	if (fstatfs(fd, &about) < 0)
-		return false;
-	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-		is |= (uint32_t)about.f_type == kinds[i];
-	return is;
-}
-
 static int map(struct store_journal *j, const char *path)
 {
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
-	int r = fd < 0 || fchmod(fd, 0600) < 0 ? -errno : is_local(fd) ? fill(fd) : -EOPNOTSUPP;
+	int r = fd < 0 || fchmod(fd, 0600) < 0 ? -errno : local_fs_has(fd) ? fill(fd) : -EOPNOTSUPP;
 	if (r == 0) {
 		void *bytes = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 		r = bytes == MAP_FAILED ? -errno : 0;

@@ -83,6 +83,7 @@ START_TEST(a_file_that_is_written_to_is_told_from_one_that_is_replaced_or_shrink
 	struct mapping *written = open_file(path);
 	ck_assert_int_eq(mapping_file(written), MAPPING_SAME);
 	ck_assert_int_eq(pwrite(fd, "y", 1, 0), 1);
+	ck_assert_int_eq(mapping_file_now(written), MAPPING_WRITTEN);
 	ck_assert_int_eq(mapping_file(written), MAPPING_WRITTEN);
 	struct mapping *other = open_file(path);
 	ck_assert_int_eq(mapping_file(other), MAPPING_SAME);
