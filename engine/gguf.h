@@ -65,8 +65,8 @@ struct gguf *gguf_free(struct gguf *g);
  * one that is there may have new bytes. The sentence begins with `whose` ("the model's file") and
  * ends with `when` ("in use").
  *
- * The second never waits: of a file on a file system of another machine (base/local_fs.h) it is what
- * the first said last.
+ * The second never waits: of a file on a file system of another machine (base/local_fs.h) it is
+ * what the first said last.
  */
 int gguf_changed(const struct gguf *g, const char *whose, const char *when, struct err *err);
 int gguf_changed_now(const struct gguf *g, const char *whose, const char *when, struct err *err);
