@@ -28,10 +28,8 @@ static int good_value(const struct one *one, const char *file, struct buf *out)
 	collection_path(c, one->name, file, below);
 	int r = tree_setting_get(tree, c, one->name, file, &text);
 	r = r ? r : tree_trusted(tree, below, NULL);
-	if (r == 0 && !strcmp(file, "path"))
-		r = tree_resolve(tree, c, one->name, text.data, text.len, out);
-	else if (r == 0)
-		r = buf_append(out, text.data, text.len);
+	if (r == 0)
+		r = tree_resolve(tree, c, one->name, file, text.data, text.len, out);
 	buf_free(&text);
 	if (r == 0 && out->len)
 		r = c->check(file, out->data, out->len, NULL);

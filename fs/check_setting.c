@@ -65,14 +65,6 @@ static const char *without_name(const char *sentence, const char *file)
 									      : sentence;
 }
 
-static bool is_path(const struct collection *c, const char *file)
-{
-	for (size_t i = 0; c->paths && c->paths[i]; i++)
-		if (!strcmp(c->paths[i], file))
-			return true;
-	return false;
-}
-
 /* The sentence without the line that it begins with, which stands before it already. */
 static const char *without_line(const char *sentence, size_t line)
 {
@@ -182,15 +174,14 @@ static void check_value(struct check *k, const struct collection *c, const char 
 	const char *file, const char *path, const struct buf *text)
 {
 	struct buf real = {0};
-	int r = is_path(c, file) ? tree_resolve(k->tree, c, name, text->data, text->len, &real)
-				 : buf_append(&real, text->data, text->len);
+	int r = tree_resolve(k->tree, c, name, file, text->data, text->len, &real);
 	if (r < 0)
 		check_say(k, path, 0, "%s", strerror(-r));
 	else
 		r = check_lines(k, c, file, path, &real);
 	if (r < 0) {
 		/* it is told */
-	} else if (is_path(c, file)) {
+	} else if (collection_is_path(c, file)) {
 		check_target(k, path, real.data);
 	} else if (c == &collection_models && !strcmp(file, "backend") && real.len) {
 		check_backend(k, path, real.data);

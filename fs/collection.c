@@ -244,6 +244,40 @@ const struct collection *collection_single(const char *dir)
 	return NULL;
 }
 
+bool collection_is_configured(const struct collection *c, struct gateway *g, const char *name)
+{
+	void *it = c->find(g, name);
+	bool is = it && c->is_configured(it);
+	if (it)
+		c->put(it);
+	return is;
+}
+
+bool collection_is_fixed(const struct collection *c, struct gateway *g, const char *name)
+{
+	void *it = c->is_fixed ? c->find(g, name) : NULL;
+	bool is = it && c->is_fixed(it);
+	if (it)
+		c->put(it);
+	return is;
+}
+
+bool collection_has(const struct collection *c, struct gateway *g, void *it)
+{
+	void *now = c->find(g, c->name(it));
+	if (now)
+		c->put(now);
+	return now == it;
+}
+
+bool collection_is_path(const struct collection *c, const char *file)
+{
+	for (size_t i = 0; c->paths && c->paths[i]; i++)
+		if (strcmp(c->paths[i], file) == 0)
+			return true;
+	return false;
+}
+
 void collection_path(
 	const struct collection *c, const char *name, const char *file, char path[COLLECTION_PATH])
 {

@@ -74,6 +74,13 @@ const struct collection *collection_inside(enum table_place inside);
 /* The single one of that directory, or NULL. */
 const struct collection *collection_single(const char *dir);
 
+/* Whether the gateway has one of that name, and it is like that. */
+bool collection_is_configured(const struct collection *c, struct gateway *g, const char *name);
+bool collection_is_fixed(const struct collection *c, struct gateway *g, const char *name);
+/* Whether it is the one that the gateway has of its name now: there may be another, or none. */
+bool collection_has(const struct collection *c, struct gateway *g, void *it);
+/* Whether the value of that setting is a path, see `paths`. */
+bool collection_is_path(const struct collection *c, const char *file);
 /* Where a file of one is below TREE: "models/NAME/FILE", "router/FILE". */
 #define COLLECTION_PATH 176
 void collection_path(

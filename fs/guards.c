@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A pass compares all of TREE/guards with what the gateway was told last, like the passes over
- * collections (sync.c). A file's name in TREE, what the gateway has of it and which inode stands
- * for it change together, under one lock, so that a save that comes late (RELEASE does) never
- * brings back what was unlinked. Nothing is written or made lasting under it.
+ * collections (sync_pass.c). A file's name in TREE, what the gateway has of it and which inode
+ * stands for it change together, in one turn (turn.h), so that a save that comes late (RELEASE
+ * does) never brings back what was unlinked. Nothing is written or made lasting in it. The turn is
+ * the same for all, as a file may become another. A pass reads before its turn, and once more if a
+ * change came since: how a file went is known to this pass alone.
  *
  * What a pass must not do is take a moment between two steps of an editor for what the user wants.
  * A file that was truncated and not yet written is empty and young, or has an open handle in the
@@ -19,7 +21,7 @@
  * backup. So one that is unlinked within GUARDS_AWAY_NS of having been renamed away is taken for
  * renamed away once more.
  *
- * Locks: change_lock, around those of nodes, rules.c and the gateway; memory_lock, a leaf.
+ * Locks: the turn, around those of nodes, rules.c and the gateway; memory_lock, a leaf.
  */
 #include "fs/guards.h"
 
@@ -27,6 +29,7 @@
 #include "fs/names.h"
 #include "fs/rules.h"
 #include "fs/tree_file.h"
+#include "fs/turn.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -71,9 +74,7 @@ char **guards_names(struct fs *fs, enum table_place place)
 	return names_take(&found, r);
 }
 
-static pthread_mutex_t change_lock = PTHREAD_MUTEX_INITIALIZER;
-
-/* ---- putting in force; under change_lock ---- */
+/* ---- putting in force; in their turn ---- */
 
 /* Files whose text had a fault when it was set last. */
 static struct names faulty;
@@ -230,8 +231,14 @@ static bool pass_file(struct fs *fs, const char *file, bool last, bool *again)
 {
 	struct err err = {{0}};
 	struct buf text = {0};
-	pthread_mutex_lock(&change_lock);
-	int r = wanted(fs, file, &text, again, &err);
+	struct turn *t = turn_of_guards();
+	uint64_t n_changes;
+	int r;
+	do {
+		buf_clear(&text);
+		n_changes = turn_count(t);
+		r = wanted(fs, file, &text, again, &err);
+	} while (!turn_begin_if(t, n_changes));
 	report(fs, file, r < 0 || (r == 0 && empty_fault(&text, &err) < 0) ? &err : NULL);
 	if (r < 0)
 		gateway_guard_fail(fs->gateway, file, err.text);
@@ -242,7 +249,7 @@ static bool pass_file(struct fs *fs, const char *file, bool last, bool *again)
 		if (!is || known)
 			news = put_in_force(fs, file, &text, &err) < 0 && (last || !known);
 	}
-	pthread_mutex_unlock(&change_lock);
+	turn_end(t);
 	if (news && last && !fs->starting)
 		log_warn("guards/%s", err.text);
 	buf_free(&text);
@@ -259,23 +266,27 @@ static bool is_trusted(struct fs *fs, const char *file)
 	return tree_trusted(fs->tree, above, NULL) == 0;
 }
 
-/* What TREE no longer has. */
+/* What TREE no longer has. It is asked again: the file may have come since. Where others can
+ * delete, none has gone. */
 static void pass_gone(struct fs *fs, char *const *there, char *const *deleted, bool *again)
 {
 	char **known = gateway_guard_names(fs->gateway);
+	struct turn *t = turn_of_guards();
 	for (size_t i = 0; known && known[i]; i++) {
 		struct stat st;
-		bool away = !names_has(deleted, known[i]);
+		bool away = !names_has(deleted, known[i]), gone;
+		uint64_t n_changes;
 		if (names_has(there, known[i]))
 			continue;
-		pthread_mutex_lock(&change_lock);
-		/* Asked again: it may have come since. Where others can delete, none has gone. */
-		if (is_trusted(fs, known[i]) &&
-			tree_guards_stat(fs->tree, known[i], &st) == -ENOENT) {
+		do {
+			n_changes = turn_count(t);
+			gone = is_trusted(fs, known[i]) &&
+			       tree_guards_stat(fs->tree, known[i], &st) == -ENOENT;
+		} while (!turn_begin_if(t, n_changes));
+		if (gone)
 			put_out_of_force(fs, known[i], away);
-			*again = *again || away;
-		}
-		pthread_mutex_unlock(&change_lock);
+		turn_end(t);
+		*again = *again || (gone && away);
 	}
 	names_free(known);
 }
@@ -348,7 +359,7 @@ bool guards_pass(struct fs *fs, char *const *deleted)
 /* ---- changes through the mount ---- */
 
 /* For the file `error`. What is only to be done again, or was not wanted any more, is no fault.
- * Under change_lock, so that the last change is the last that is told of. */
+ * In their turn, so that the last change is the last that is told of. */
 static void told(struct fs *fs, const char *file, int r, const struct err *err)
 {
 	if (r != -EAGAIN && r != -ECANCELED && r != -ESTALE && r != -ENOENT)
@@ -358,23 +369,23 @@ static void told(struct fs *fs, const char *file, int r, const struct err *err)
 int guards_save(struct fs *fs, const char *file, const char *text, size_t len,
 	int (*still)(const void *arg), const void *arg)
 {
-	struct tree_guards_write w;
+	struct tree_file_write w;
 	struct err err = {{0}};
 	int wrote = tree_guards_write(&w, fs->tree, file, text, len), r = wrote;
-	pthread_mutex_lock(&change_lock);
+	turn_begin(turn_of_guards());
 	if (r == 0 && still)
 		r = still(arg);
 	if (r == 0)
-		r = tree_guards_take(&w);
+		r = tree_file_write_take(&w);
 	if (r == 0) {
 		rules_saved(fs, file, !still);
 		r = gateway_guard_set(fs->gateway, file, text, len, &err) < 0 ? 1 : 0;
 		set_faulty(file, r == 1);
 	}
 	told(fs, file, r, &err);
-	pthread_mutex_unlock(&change_lock);
+	turn_end(turn_of_guards());
 	if (wrote == 0)
-		tree_guards_end(&w);
+		tree_file_write_end(&w);
 	return r;
 }
 
@@ -384,13 +395,13 @@ int guards_create(struct fs *fs, const char *file, const struct buf *before)
 {
 	char kept[TREE_GUARDS_NAME];
 	struct buf text = {0};
-	pthread_mutex_lock(&change_lock);
+	turn_begin(turn_of_guards());
 	int r = tree_guards_create(fs->tree, file);
 	if (r == 0 && was_aside(file, kept) && tree_guards_get(fs->tree, kept, &text) == 0)
 		put_in_force(fs, file, &text, NULL);
 	else if (r == 0 && before)
 		put_in_force(fs, file, before, NULL);
-	pthread_mutex_unlock(&change_lock);
+	turn_end(turn_of_guards());
 	buf_free(&text);
 	return r;
 }
@@ -399,7 +410,7 @@ int guards_put_back(struct fs *fs, const char *kept, const char *file, const cha
 {
 	struct buf have = {0};
 	struct err err = {{0}};
-	pthread_mutex_lock(&change_lock);
+	turn_begin(turn_of_guards());
 	int r = tree_guards_get(fs->tree, kept, &have);
 	if (r == 0 && (have.len != len || (len && memcmp(have.data, text, len) != 0)))
 		r = -ESTALE;
@@ -410,21 +421,21 @@ int guards_put_back(struct fs *fs, const char *kept, const char *file, const cha
 		r = put_in_force(fs, file, &have, &err) < 0 ? 1 : 0;
 	}
 	told(fs, file, r, &err);
-	pthread_mutex_unlock(&change_lock);
+	turn_end(turn_of_guards());
 	buf_free(&have);
 	return r;
 }
 
 int guards_delete(struct fs *fs, const char *file)
 {
-	pthread_mutex_lock(&change_lock);
+	turn_begin(turn_of_guards());
 	int r = tree_guards_remove(fs->tree, file);
 	if (r == 0) {
 		rules_saved(fs, file, true);
 		put_out_of_force(fs, file, was_aside(file, NULL));
 		faults_forget_guard(fs, file);
 	}
-	pthread_mutex_unlock(&change_lock);
+	turn_end(turn_of_guards());
 	return r;
 }
 
@@ -433,7 +444,7 @@ int guards_rename(struct fs *fs, const char *file, const char *to)
 	struct buf text = {0};
 	struct err err = {{0}};
 	bool has_fault = false;
-	pthread_mutex_lock(&change_lock);
+	turn_begin(turn_of_guards());
 	int r = tree_guards_get(fs->tree, file, &text);
 	if (r == 0)
 		r = tree_guards_rename(fs->tree, file, to);
@@ -446,7 +457,7 @@ int guards_rename(struct fs *fs, const char *file, const char *to)
 		faults_forget_guard(fs, file);
 	}
 	told(fs, to, r == 0 && has_fault ? 1 : r, &err);
-	pthread_mutex_unlock(&change_lock);
+	turn_end(turn_of_guards());
 	buf_free(&text);
 	return r;
 }
@@ -454,7 +465,7 @@ int guards_rename(struct fs *fs, const char *file, const char *to)
 int guards_put_aside(
 	struct fs *fs, const char *file, const char *wanted_name, char kept[TREE_GUARDS_NAME])
 {
-	pthread_mutex_lock(&change_lock);
+	turn_begin(turn_of_guards());
 	int r = tree_guards_put_aside(fs->tree, file, wanted_name, kept);
 	if (r == 0) {
 		note_aside(file, kept);
@@ -462,6 +473,6 @@ int guards_put_aside(
 		put_out_of_force(fs, file, true);
 		faults_forget_guard(fs, file);
 	}
-	pthread_mutex_unlock(&change_lock);
+	turn_end(turn_of_guards());
 	return r;
 }

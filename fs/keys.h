@@ -22,13 +22,14 @@ struct model;
  */
 int keys_set(struct fs *fs, struct model *m, const char *value, size_t len, struct err *err);
 
-/* A model of that name is being made in the mount: a key that one before it has left goes. 0 or
- * -errno, and it stays. */
+/* A model of that name is being made in the mount, in its turn: a key that one before it has left
+ * goes. 0 or -errno, and it stays. */
 int keys_new_model(struct fs *fs, const char *name, struct err *err);
 
 /*
- * The model of that name is removed, and its key with it: of who removed it in the mount. As
- * gateway_model_remove; -ENOENT: a pass has removed the model already, and the key is gone now.
+ * The model of that name is removed, in its turn, and its key with it: of who removed it in the
+ * mount. As sync_pass_remove; -ENOENT: a pass has removed the model already, and the key is gone
+ * now.
  */
 int keys_remove_model(struct fs *fs, const char *name, struct err *err);
 
@@ -38,12 +39,5 @@ int keys_remove_model(struct fs *fs, const char *name, struct err *err);
  * another pass is due soon. Called by one thread at a time.
  */
 bool keys_pass(struct fs *fs);
-/* In how many milliseconds another one is due, because a model that one has seen in TREE has gone
- * and has a key still; -1: none has. */
-int keys_due_ms(void);
-/* How long such a key is kept, and after how long is tried again what could not be done:
- * KEYS_GONE_MS, unless this says otherwise. For tests, which cannot wait that long. */
-#define KEYS_GONE_MS 60000
-void keys_keep(unsigned ms);
 
 #endif

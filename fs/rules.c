@@ -14,7 +14,7 @@
  * Handles that append (O_APPEND) add to the text as it is when they save it: of two at once, both
  * lines are there.
  *
- * Locks: handle->lock around that of guards.c around pending_lock, a leaf.
+ * Locks: handle->lock around the turn of guards.c around pending_lock, a leaf.
  */
 #include "fs/rules.h"
 

@@ -11,7 +11,7 @@
 #include "fs/collection.h"
 #include "fs/fs.h"
 #include "fs/guards.h"
-#include "fs/keys.h"
+#include "fs/keys_seen.h"
 #include "fs/names.h"
 #include "fs/stray_pass.h"
 #include "fs/sync.h"
@@ -162,7 +162,7 @@ static void *run(void *arg)
 		poll(fds, 1, SETTLE_MS);
 		if (s->stop)
 			return NULL;
-		timeout = pass(s) ? AGAIN_MS : sooner(keys_due_ms(), stray_pass_due_ms());
+		timeout = pass(s) ? AGAIN_MS : sooner(keys_seen_due_ms(), stray_pass_due_ms());
 	}
 }
 

@@ -19,8 +19,8 @@ struct fs;
 bool sync_all(struct fs *fs, char *const *deleted);
 
 /*
- * Changes that come through the mount: TREE first, then the gateway, so that a reread at any moment
- * agrees. Each returns 0 or -errno.
+ * Changes that come through the mount: to TREE and to the gateway, for passes and for one another
+ * at once (turn.h). They do I/O on TREE. Each returns 0 or -errno.
  */
 int sync_make(struct fs *fs, const struct collection *c, const char *name, struct err *err);
 int sync_remove(struct fs *fs, const struct collection *c, const char *name, struct err *err);

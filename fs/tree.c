@@ -107,6 +107,12 @@ static int one_open(const struct tree *t, const struct collection *c, const char
 	return fd;
 }
 
+/* Whether that is how to open the directory of all of them fails where there are none. */
+static bool no_directory(int r)
+{
+	return r == -ENOENT || r == -ENOTDIR || r == -ELOOP;
+}
+
 int tree_readme(const struct tree *t, struct buf *out)
 {
 	return tree_file_read(t->fd, "README", TREE_MAX_BYTES, out);
@@ -148,6 +154,17 @@ void tree_place_close(struct tree_place *in)
 	in->fd = -EBADF;
 }
 
+int tree_has(const struct tree *t, const struct collection *c, const char *name)
+{
+	struct stat st;
+	int all = tree_file_dir(t->fd, c->dir);
+	if (all < 0)
+		return no_directory(all) ? 0 : all;
+	int r = fstatat(all, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : S_ISDIR(st.st_mode);
+	close(all);
+	return r == -ENOENT ? 0 : r;
+}
+
 int tree_has_gone(const struct tree_place *in, const char *name)
 {
 	struct stat st;
@@ -177,7 +194,7 @@ static char **entries(const struct tree *t, const struct collection *c, mode_t t
 	if (fd >= 0 && !dir)
 		close(fd);
 	/* What cannot be read now is not what has gone. */
-	if (!dir && fd != -ENOENT && fd != -ENOTDIR && fd != -ELOOP)
+	if (!dir && !no_directory(fd))
 		r = fd < 0 ? fd : -ENOMEM;
 	errno = 0;
 	for (struct dirent *e; r == 0 && dir && (e = readdir(dir)); errno = 0)
@@ -256,46 +273,44 @@ int tree_setting_stat(const struct tree *t, const struct collection *c, const ch
 	return r;
 }
 
-int tree_default_get(const struct tree *t, struct buf *out)
-{
-	char target[80];
-	ssize_t n = readlinkat(t->fd, "models/default", target, sizeof target - 1);
-	if (n < 0)
-		return errno == ENOENT || errno == EINVAL ? 0 : -errno;
-	target[n] = '\0';
-	return tree_name_ok(&collection_models, target) ? buf_append_str(out, target) : 0;
-}
-
 int tree_resolve(const struct tree *t, const struct collection *c, const char *name,
-	const char *text, size_t len, struct buf *out)
+	const char *file, const char *text, size_t len, struct buf *out)
 {
 	int r = 0;
-	if (len && *text != '/')
+	if (collection_is_path(c, file) && len && *text != '/')
 		r = buf_printf(out, "%s/%s/%s/", t->path, c->dir, name);
 	return r < 0 ? r : buf_append(out, text, len);
 }
 
 /* ---- writing ---- */
 
+int tree_setting_write(struct tree_file_write *w, const struct tree *t, const struct collection *c,
+	const char *name, const char *file, const char *text, size_t len)
+{
+	struct buf line = {0};
+	int r = len ? buf_append(&line, text, len) : 0;
+	if (r == 0 && len)
+		r = buf_append(&line, "\n", 1);
+	int dir = c->single && len ? tree_file_dir_make(t->fd, c->dir) : one_open(t, c, name);
+	if (r == 0 && dir < 0 && !(c->single && !len && dir == -ENOENT))
+		r = dir;
+	if (r == 0)
+		r = tree_file_write(w, dir, file, line.data, line.len);
+	else if (dir >= 0)
+		close(dir);
+	buf_free(&line);
+	return r;
+}
+
 int tree_setting_set(const struct tree *t, const struct collection *c, const char *name,
 	const char *file, const char *text, size_t len)
 {
-	int dir = c->single && len ? tree_file_dir_make(t->fd, c->dir) : one_open(t, c, name);
-	if (dir < 0)
-		return c->single && !len && dir == -ENOENT ? 0 : dir;
-	struct buf line = {0};
-	int r;
-	if (len) {
-		r = buf_append(&line, text, len);
-		if (r == 0)
-			r = buf_append(&line, "\n", 1);
-		if (r == 0)
-			r = tree_file_replace(dir, file, line.data, line.len);
-		buf_free(&line);
-	} else {
-		r = tree_file_remove(dir, file);
-	}
-	close(dir);
+	struct tree_file_write w;
+	int r = tree_setting_write(&w, t, c, name, file, text, len);
+	if (r < 0)
+		return r;
+	r = tree_file_write_take(&w);
+	tree_file_write_end(&w);
 	return r;
 }
 
@@ -336,6 +351,31 @@ static int only_known(const struct collection *c, int dir)
 	return r;
 }
 
+static int remove_known(const struct collection *c, int dir)
+{
+	const char *const *settings = c->settings();
+	int r = 0;
+	for (size_t i = 0; r == 0 && settings[i]; i++)
+		r = tree_file_remove(dir, settings[i]);
+	if (r == 0 && c->key)
+		r = tree_file_remove(dir, c->key);
+	return r ? r : tree_file_sweep(dir, true);
+}
+
+/* 1: something has come into it meanwhile. */
+static int remove_dir(const struct collection *c, int all, int dir, const char *name)
+{
+	int r = only_known(c, dir);
+	r = r ? r : remove_known(c, dir);
+	if (r == 0 && unlinkat(all, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		r = errno == ENOTEMPTY || errno == EEXIST ? 1 : -errno;
+	return r;
+}
+
+/* Texts that are being written beside settings are in the way of their directory's end. Each writer
+ * writes one before it waits for its turn (turn.h), and there are not so many of them. */
+enum { REMOVE_TRIES = 100 };
+
 int tree_remove(const struct tree *t, const struct collection *c, const char *name)
 {
 	int dir = one_open(t, c, name);
@@ -343,50 +383,13 @@ int tree_remove(const struct tree *t, const struct collection *c, const char *na
 		return 0;
 	if (dir < 0)
 		return dir;
-	const char *const *settings = c->settings();
-	int r = only_known(c, dir);
-	for (size_t i = 0; r == 0 && settings[i]; i++)
-		r = tree_file_remove(dir, settings[i]);
-	if (r == 0 && c->key)
-		r = tree_file_remove(dir, c->key);
-	if (r == 0)
-		r = tree_file_sweep(dir, true);
+	int all = tree_file_dir(t->fd, c->dir), r = all < 0 ? all : 1;
+	for (int left = REMOVE_TRIES; r == 1 && left; left--)
+		r = remove_dir(c, all, dir, name);
 	close(dir);
-	if (r < 0)
-		return r;
-	int all = tree_file_dir(t->fd, c->dir);
-	if (all < 0)
-		return all;
-	if (unlinkat(all, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-		r = -errno;
-	close(all);
-	return r;
-}
-
-int tree_default_set(const struct tree *t, const char *name)
-{
-	if (name && !tree_name_ok(&collection_models, name))
-		return -EINVAL;
-	int models = tree_file_dir_make(t->fd, "models");
-	if (models < 0)
-		return models;
-	int r = 0;
-	char temporary[TREE_FILE_BESIDE];
-	tree_file_name_beside("default", temporary);
-	if (!name) {
-		r = unlinkat(models, "default", 0) < 0 && errno != ENOENT ? -errno : 0;
-	} else {
-		unlinkat(models, temporary, 0);
-		if (symlinkat(name, models, temporary) < 0)
-			r = -errno;
-		else if (renameat(models, temporary, models, "default") < 0)
-			r = -errno;
-		if (r < 0)
-			unlinkat(models, temporary, 0);
-	}
-	fsync(models);
-	close(models);
-	return r;
+	if (all >= 0)
+		close(all);
+	return r == 1 ? -ENOTEMPTY : r;
 }
 
 static void sweep(int at, const char *below)

@@ -44,6 +44,9 @@ char **tree_links(const struct tree *t, const struct collection *c);
 int tree_dir_check(const struct tree *t, const struct collection *c);
 #define TREE_NO_DIR "is not a directory (symlinks are not followed)"
 #define TREE_NO_ACCESS "cannot be read"
+/* Whether there is a directory of that name, that is, one of them: 1; 0; -errno: nobody knows now.
+ */
+int tree_has(const struct tree *t, const struct collection *c, const char *name);
 /* The directory of all of them, opened to look for names in it, and which one that is: another one
  * may have its name later. */
 struct tree_place {
@@ -71,8 +74,13 @@ int tree_setting_get(const struct tree *t, const struct collection *c, const cha
 /* Time and size of that file. */
 int tree_setting_stat(const struct tree *t, const struct collection *c, const char *name,
 	const char *file, struct stat *out);
-/* Replaces it, atomically and lasting; a newline is added. An empty text removes it. Makes the
- * directory of a single collection. */
+/* The first step of replacing it (tree_file_write; *file is borrowed): a newline is added, and of
+ * an empty text there is to be none. Makes the directory of a single collection. -ENOENT: another
+ * one has no directory. */
+struct tree_file_write;
+int tree_setting_write(struct tree_file_write *w, const struct tree *t, const struct collection *c,
+	const char *name, const char *file, const char *text, size_t len);
+/* All steps. 0 also when there is none to be removed. */
 int tree_setting_set(const struct tree *t, const struct collection *c, const char *name,
 	const char *file, const char *text, size_t len);
 
@@ -80,9 +88,10 @@ int tree_setting_set(const struct tree *t, const struct collection *c, const cha
 int tree_default_get(const struct tree *t, struct buf *out);
 int tree_default_set(const struct tree *t, const char *name); /* NULL removes it */
 
-/* Appends the absolute path that `text`, the value of a setting as models/NAME/path, stands for. */
+/* Appends what `text`, the value of that setting, stands for: of a path (collection.h) the absolute
+ * one, of all others itself. */
 int tree_resolve(const struct tree *t, const struct collection *c, const char *name,
-	const char *text, size_t len, struct buf *out);
+	const char *file, const char *text, size_t len, struct buf *out);
 
 /* Refuses (-EPERM, sentence) a file or directory below TREE, such as "models/a/path", that an
  * unprivileged user other than us could have written, or could have put into its directory. */

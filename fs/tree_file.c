@@ -152,7 +152,7 @@ int tree_file_sweep(int dir, bool all)
 	return 0;
 }
 
-int tree_file_write_beside(
+static int write_beside(
 	int at, const char *name, const char *text, size_t len, char beside[TREE_FILE_BESIDE])
 {
 	tree_file_name_beside(name, beside);
@@ -169,23 +169,35 @@ int tree_file_write_beside(
 	return r;
 }
 
-int tree_file_take(int at, const char *beside, const char *name)
+int tree_file_write(
+	struct tree_file_write *w, int dir, const char *name, const char *text, size_t len)
 {
-	int r = renameat(at, beside, at, name) < 0 ? -errno : 0;
+	*w = (struct tree_file_write){.dir = dir, .name = name};
+	int r = text ? write_beside(dir, name, text, len, w->beside) : 0;
 	if (r < 0)
-		unlinkat(at, beside, 0);
+		close(dir);
 	return r;
 }
 
-int tree_file_replace(int at, const char *name, const char *text, size_t len)
+int tree_file_write_take(struct tree_file_write *w)
 {
-	char beside[TREE_FILE_BESIDE];
-	int r = tree_file_write_beside(at, name, text, len, beside);
+	if (!*w->beside)
+		return w->dir < 0 ? 0 : tree_file_remove(w->dir, w->name);
+	int r = renameat(w->dir, w->beside, w->dir, w->name) < 0 ? -errno : 0;
 	if (r == 0)
-		r = tree_file_take(at, beside, name);
-	if (r == 0)
-		fsync(at);
+		*w->beside = '\0';
 	return r;
+}
+
+void tree_file_write_end(struct tree_file_write *w)
+{
+	if (w->dir < 0)
+		return;
+	if (*w->beside)
+		tree_file_remove(w->dir, w->beside);
+	else
+		fsync(w->dir);
+	close(w->dir);
 }
 
 int tree_file_remove(int at, const char *name)

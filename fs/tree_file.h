@@ -28,16 +28,24 @@ int tree_file_read(int at, const char *name, size_t max, struct buf *out);
  * written it. */
 bool tree_file_is_young(const struct stat *st);
 #define TREE_FILE_YOUNG_MS 200
-/* Replaces it, atomically and lasting: a reader sees the old text or the new one, also after a
- * crash. */
-int tree_file_replace(int at, const char *name, const char *text, size_t len);
 /*
- * The same in two steps: what takes its time, writing the text under a name of its own; and the
- * rename, which removes that on failure. `name` may have 255 bytes less what the name of its own is
- * longer.
+ * Replaces it, atomically and lasting (a reader sees the old text or the new one, also after a
+ * crash), in three steps: writes the text beside it, which takes its time; gives it the name, at
+ * once; makes that last, or, where there was no second step, forgets the text. NULL for a text:
+ * there is to be none of that name; then `dir` may be negative: it is not there, and all is done.
+ * `dir` is stolen, name borrowed until the end. After a first step that failed there is no other.
  */
 #define TREE_FILE_BESIDE 288
-/* That name of its own, this thread's. A symlink that is replaced by a rename has one, too. */
+struct tree_file_write {
+	int dir;
+	const char *name; /* 255 bytes less what the name beside it is longer */
+	char beside[TREE_FILE_BESIDE];
+};
+int tree_file_write(
+	struct tree_file_write *w, int dir, const char *name, const char *text, size_t len);
+int tree_file_write_take(struct tree_file_write *w);
+void tree_file_write_end(struct tree_file_write *w);
+/* The name beside it, this thread's. A symlink that is replaced by a rename has one, too. */
 void tree_file_name_beside(const char *name, char beside[TREE_FILE_BESIDE]);
 /* Whether it is one, of any thread or daemon: it is there for a moment, or was left by a kill, and
  * is nothing of a person's. */
@@ -45,9 +53,6 @@ bool tree_file_is_beside(const char *name);
 /* Removes those in a directory that belong to no process but this one, or (all) to any: where
  * nothing is being written by this one, or what is may be lost. 0, or -errno of the listing. */
 int tree_file_sweep(int dir, bool all);
-int tree_file_write_beside(
-	int at, const char *name, const char *text, size_t len, char beside[TREE_FILE_BESIDE]);
-int tree_file_take(int at, const char *beside, const char *name);
 /* Removes it. 0 also when there is none. */
 int tree_file_remove(int at, const char *name);
 

@@ -58,32 +58,12 @@ int tree_guards_stat(const struct tree *t, const char *file, struct stat *out)
 	return r == 0 && !S_ISREG(out->st_mode) ? -EINVAL : r;
 }
 
-int tree_guards_write(struct tree_guards_write *w, const struct tree *t, const char *file,
+int tree_guards_write(struct tree_file_write *w, const struct tree *t, const char *file,
 	const char *text, size_t len)
 {
-	w->dir = dir_of(t, file, true, &w->base);
-	if (w->dir < 0)
-		return w->dir;
-	int r = tree_file_write_beside(w->dir, w->base, text, len, w->beside);
-	if (r < 0)
-		close(w->dir);
-	return r;
-}
-
-int tree_guards_take(struct tree_guards_write *w)
-{
-	int r = tree_file_take(w->dir, w->beside, w->base);
-	*w->beside = '\0';
-	return r;
-}
-
-void tree_guards_end(struct tree_guards_write *w)
-{
-	if (*w->beside)
-		tree_file_remove(w->dir, w->beside);
-	else
-		fsync(w->dir);
-	close(w->dir);
+	const char *base;
+	int dir = dir_of(t, file, true, &base);
+	return dir < 0 ? dir : tree_file_write(w, dir, base, text, len);
 }
 
 int tree_guards_create(const struct tree *t, const char *file)

@@ -3,6 +3,7 @@
 #define FS_TREE_GUARDS_H
 
 #include "fs/tree.h"
+#include "fs/tree_file.h"
 
 /*
  * The texts of TREE/guards, bytes as they are. `file` is a name below guards/, as the gateway has
@@ -17,20 +18,10 @@
 int tree_guards_get(const struct tree *t, const char *file, struct buf *out);
 /* -ENOENT; -EINVAL: not a regular file, *out is filled. */
 int tree_guards_stat(const struct tree *t, const char *file, struct stat *out);
-/*
- * Replaces it, atomically and lasting, in three steps: writes the text beside it (and makes the
- * directories that are missing); gives it the name, at once; makes that last, or, where there was
- * no second step, forgets the text. After a first step that failed there is no other.
- */
-struct tree_guards_write {
-	int dir;
-	const char *base; /* of file */
-	char beside[288];
-};
-int tree_guards_write(struct tree_guards_write *w, const struct tree *t, const char *file,
+/* The first step of replacing it (tree_file_write, *file is borrowed); makes the directories that
+ * are missing. */
+int tree_guards_write(struct tree_file_write *w, const struct tree *t, const char *file,
 	const char *text, size_t len);
-int tree_guards_take(struct tree_guards_write *w);
-void tree_guards_end(struct tree_guards_write *w);
 /* Makes an empty one. -EEXIST. */
 int tree_guards_create(const struct tree *t, const char *file);
 /* 0 also when there is none. */

@@ -156,14 +156,14 @@ START_TEST(paths_are_relative_to_the_models_directory)
 {
 	struct buf path = {0};
 	char want[128];
-	ck_assert_int_eq(tree_resolve(tree, models, "a", "m.gguf", 6, &path), 0);
+	ck_assert_int_eq(tree_resolve(tree, models, "a", "path", "m.gguf", 6, &path), 0);
 	snprintf(want, sizeof want, "%s/models/a/m.gguf", tree_path(tree));
 	ck_assert_str_eq(path.data, want);
 	buf_clear(&path);
-	ck_assert_int_eq(tree_resolve(tree, models, "a", "/x.gguf", 7, &path), 0);
+	ck_assert_int_eq(tree_resolve(tree, models, "a", "path", "/x.gguf", 7, &path), 0);
 	ck_assert_str_eq(path.data, "/x.gguf");
 	buf_clear(&path);
-	ck_assert_int_eq(tree_resolve(tree, models, "a", "", 0, &path), 0);
+	ck_assert_int_eq(tree_resolve(tree, models, "a", "path", "", 0, &path), 0);
 	ck_assert_uint_eq(path.len, 0);
 	buf_free(&path);
 }

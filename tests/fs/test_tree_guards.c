@@ -27,12 +27,12 @@ static void teardown(void)
 
 static int set(const char *file, const char *text, size_t len)
 {
-	struct tree_guards_write w;
+	struct tree_file_write w;
 	int r = tree_guards_write(&w, tree, file, text, len);
 	if (r < 0)
 		return r;
-	r = tree_guards_take(&w);
-	tree_guards_end(&w);
+	r = tree_file_write_take(&w);
+	tree_file_write_end(&w);
 	return r;
 }
 
@@ -78,10 +78,10 @@ END_TEST
 
 START_TEST(a_text_that_is_not_taken_leaves_nothing)
 {
-	struct tree_guards_write w;
+	struct tree_file_write w;
 	ck_assert_int_eq(tree_guards_write(&w, tree, "input/a.rules", "new", 3), 0);
 	ck_assert_str_eq(text_of("input/a.rules"), "block x /x/");
-	tree_guards_end(&w);
+	tree_file_write_end(&w);
 	ck_assert_str_eq(text_of("input/a.rules"), "block x /x/");
 	temporary_sh("test \"$(ls -A guards/input)\" = a.rules");
 }
