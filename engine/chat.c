@@ -13,9 +13,6 @@
  * "<|im_end|>" stays a message. Only the text of an answer is tokenised apart from the words before
  * it: so it was made, and so the tokens of a conversation begin with the tokens it had one turn
  * earlier, and its KV blocks are found again.
- *
- * A control text that a vocabulary does not have as a token is written as text: such models were
- * trained so.
  */
 #include "engine/chat.h"
 
@@ -23,18 +20,8 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "base/utf8.h"
-
-#define MAX_TEXT ((size_t)4 << 30)
-
-struct writer {
-	const struct tokenizer *t;
-	struct token_list *out;
-	struct buf text; /* not tokenised yet */
-	bool at_start;   /* `text` opens the sequence or follows a control token */
-	int status;      /* the first failure; after it nothing is written any more */
-};
+#include "engine/chat_writer.h"
 
 struct conversation {
 	const struct engine_message *messages;
@@ -49,69 +36,8 @@ struct chat_family {
 	const char *excludes;
 	bool folds_system;  /* the system text stands in the first user turn; turns alternate */
 	bool spaces_answer; /* with a SentencePiece vocabulary a space stands before an answer */
-	void (*render)(struct writer *w, const struct conversation *c);
+	void (*render)(struct chat_writer *w, const struct conversation *c);
 };
-
-/* ---- the writer ---- */
-
-static void flush(struct writer *w)
-{
-	if (w->status == 0 && w->text.len > 0) {
-		w->status = tokenizer_encode(w->t, w->text.data, w->text.len, w->at_start, w->out);
-		w->at_start = false;
-		buf_clear(&w->text);
-	}
-}
-
-static void write_bytes(struct writer *w, const char *text, size_t n)
-{
-	if (w->status == 0 && n > 0)
-		w->status = buf_append(&w->text, text, n);
-}
-
-static void write_text(struct writer *w, const char *text)
-{
-	write_bytes(w, text, strlen(text));
-}
-
-static void write_id(struct writer *w, uint32_t id)
-{
-	flush(w);
-	if (w->status == 0)
-		w->status = token_list_add(w->out, id);
-	w->at_start = true;
-}
-
-static void write_control(struct writer *w, const char *text)
-{
-	uint32_t id = tokenizer_control(w->t, text);
-
-	if (id == TOKENIZER_NONE)
-		write_text(w, text);
-	else
-		write_id(w, id);
-}
-
-static void write_bos(struct writer *w)
-{
-	if (tokenizer_bos(w->t) != TOKENIZER_NONE)
-		write_id(w, tokenizer_bos(w->t));
-}
-
-/* For families whose template leaves the bos to the tokenizer. */
-static void write_bos_if_added(struct writer *w)
-{
-	if (tokenizer_adds_bos(w->t))
-		write_bos(w);
-}
-
-static void write_eos(struct writer *w)
-{
-	if (tokenizer_eos(w->t) != TOKENIZER_NONE)
-		write_id(w, tokenizer_eos(w->t));
-	else
-		write_control(w, "</s>");
-}
 
 /* ---- messages ---- */
 
@@ -147,22 +73,22 @@ static struct engine_message trimmed(struct engine_message m)
 	return m;
 }
 
-static void write_message(struct writer *w, struct engine_message m)
+static void write_message(struct chat_writer *w, struct engine_message m)
 {
-	write_bytes(w, m.text, m.len);
+	chat_writer_bytes(w, m.text, m.len);
 }
 
 /* `before` and the answer, tokenised apart from what stands in front of them. */
-static void write_answer(struct writer *w, const char *before, struct engine_message m)
+static void write_answer(struct chat_writer *w, const char *before, struct engine_message m)
 {
-	flush(w);
+	chat_writer_flush(w);
 	/* Behind a control token SentencePiece puts a space of its own in front. */
 	if (w->at_start && m.len > 0 && m.text[0] == ' ' && *before == '\0' &&
 		tokenizer_adds_space(w->t)) {
 		m.text++;
 		m.len--;
 	}
-	write_text(w, before);
+	chat_writer_text(w, before);
 	write_message(w, m);
 }
 
@@ -192,39 +118,39 @@ static struct engine_message folded_system(const struct conversation *c, size_t 
 
 /* ---- the families ---- */
 
-static void render_chatml(struct writer *w, const struct conversation *c)
+static void render_chatml(struct chat_writer *w, const struct conversation *c)
 {
-	write_bos_if_added(w);
+	chat_writer_bos_if_added(w);
 	for (size_t i = 0; i < c->n; i++) {
 		const struct engine_message *m = &c->messages[i];
 
-		write_control(w, "<|im_start|>");
-		write_text(w, role_name(m->role));
-		write_text(w, "\n");
+		chat_writer_control(w, "<|im_start|>");
+		chat_writer_text(w, role_name(m->role));
+		chat_writer_text(w, "\n");
 		if (m->role == ENGINE_ASSISTANT)
 			write_answer(w, "", *m);
 		else
 			write_message(w, *m);
-		write_control(w, "<|im_end|>");
-		write_text(w, "\n");
+		chat_writer_control(w, "<|im_end|>");
+		chat_writer_text(w, "\n");
 	}
 	if (c->add_generation) {
-		write_control(w, "<|im_start|>");
-		write_text(w, "assistant\n");
+		chat_writer_control(w, "<|im_start|>");
+		chat_writer_text(w, "assistant\n");
 	}
 }
 
-static void llama3_header(struct writer *w, enum engine_role role)
+static void llama3_header(struct chat_writer *w, enum engine_role role)
 {
-	write_control(w, "<|start_header_id|>");
-	write_text(w, role_name(role));
-	write_control(w, "<|end_header_id|>");
-	write_text(w, "\n\n");
+	chat_writer_control(w, "<|start_header_id|>");
+	chat_writer_text(w, role_name(role));
+	chat_writer_control(w, "<|end_header_id|>");
+	chat_writer_text(w, "\n\n");
 }
 
-static void render_llama3(struct writer *w, const struct conversation *c)
+static void render_llama3(struct chat_writer *w, const struct conversation *c)
 {
-	write_bos(w);
+	chat_writer_bos(w);
 	for (size_t i = 0; i < c->n; i++) {
 		struct engine_message m = trimmed(c->messages[i]);
 
@@ -233,13 +159,13 @@ static void render_llama3(struct writer *w, const struct conversation *c)
 			write_answer(w, "", m);
 		else
 			write_message(w, m);
-		write_control(w, "<|eot_id|>");
+		chat_writer_control(w, "<|eot_id|>");
 	}
 	if (c->add_generation)
 		llama3_header(w, ENGINE_ASSISTANT);
 }
 
-static void render_llama2(struct writer *w, const struct conversation *c)
+static void render_llama2(struct chat_writer *w, const struct conversation *c)
 {
 	size_t first;
 	struct engine_message system = folded_system(c, &first);
@@ -249,57 +175,57 @@ static void render_llama2(struct writer *w, const struct conversation *c)
 
 		if (m.role == ENGINE_ASSISTANT) {
 			write_answer(w, " ", trimmed(m));
-			write_text(w, " ");
-			write_eos(w);
+			chat_writer_text(w, " ");
+			chat_writer_eos(w);
 			continue;
 		}
-		write_bos(w);
-		write_text(w, "[INST] ");
+		chat_writer_bos(w);
+		chat_writer_text(w, "[INST] ");
 		if (i == first && first > 0) {
-			write_text(w, "<<SYS>>\n");
+			chat_writer_text(w, "<<SYS>>\n");
 			write_message(w, system);
 			/* The template trims both texts together: only the end is blank. */
 			struct engine_message end = trimmed(m);
 			m.len = end.len > 0 ? (size_t)(end.text - m.text) + end.len : 0;
-			write_text(w, m.len > 0 ? "\n<</SYS>>\n\n" : "\n<</SYS>>");
+			chat_writer_text(w, m.len > 0 ? "\n<</SYS>>\n\n" : "\n<</SYS>>");
 		} else {
 			m = trimmed(m);
 		}
 		write_message(w, m);
-		write_text(w, " [/INST]");
+		chat_writer_text(w, " [/INST]");
 	}
 }
 
 /* The first generation writes "[INST] " as text; later ones have tokens for it, and the spaces are
  * gone (SentencePiece puts its own behind a control token). */
-static void render_mistral(struct writer *w, const struct conversation *c)
+static void render_mistral(struct chat_writer *w, const struct conversation *c)
 {
 	bool tokens = tokenizer_control(w->t, "[INST]") != TOKENIZER_NONE;
 	size_t first;
 	struct engine_message system = folded_system(c, &first);
 
-	write_bos(w);
+	chat_writer_bos(w);
 	for (size_t i = first; i < c->n; i++) {
 		const struct engine_message *m = &c->messages[i];
 
 		if (m->role == ENGINE_ASSISTANT) {
 			write_answer(w, tokens ? "" : " ", tokens ? *m : trimmed(*m));
-			write_eos(w);
+			chat_writer_eos(w);
 			continue;
 		}
-		write_control(w, "[INST]");
-		write_text(w, tokens ? "" : " ");
+		chat_writer_control(w, "[INST]");
+		chat_writer_text(w, tokens ? "" : " ");
 		if (i == first && first > 0) {
 			write_message(w, system);
-			write_text(w, "\n\n");
+			chat_writer_text(w, "\n\n");
 		}
 		write_message(w, *m);
-		write_text(w, tokens ? "" : " ");
-		write_control(w, "[/INST]");
+		chat_writer_text(w, tokens ? "" : " ");
+		chat_writer_control(w, "[/INST]");
 	}
 }
 
-static void zephyr_header(struct writer *w, enum engine_role role)
+static void zephyr_header(struct chat_writer *w, enum engine_role role)
 {
 	static const char *const headers[] = {
 		[ENGINE_SYSTEM] = "<|system|>",
@@ -307,13 +233,13 @@ static void zephyr_header(struct writer *w, enum engine_role role)
 		[ENGINE_ASSISTANT] = "<|assistant|>",
 	};
 
-	write_control(w, headers[role]);
-	write_text(w, "\n");
+	chat_writer_control(w, headers[role]);
+	chat_writer_text(w, "\n");
 }
 
-static void render_zephyr(struct writer *w, const struct conversation *c)
+static void render_zephyr(struct chat_writer *w, const struct conversation *c)
 {
-	write_bos_if_added(w);
+	chat_writer_bos_if_added(w);
 	for (size_t i = 0; i < c->n; i++) {
 		const struct engine_message *m = &c->messages[i];
 
@@ -322,52 +248,52 @@ static void render_zephyr(struct writer *w, const struct conversation *c)
 			write_answer(w, "", *m);
 		else
 			write_message(w, *m);
-		write_eos(w);
-		write_text(w, "\n");
+		chat_writer_eos(w);
+		chat_writer_text(w, "\n");
 	}
 	if (c->add_generation)
 		zephyr_header(w, ENGINE_ASSISTANT);
 }
 
-static void render_gemma(struct writer *w, const struct conversation *c)
+static void render_gemma(struct chat_writer *w, const struct conversation *c)
 {
 	size_t first;
 	struct engine_message system = folded_system(c, &first);
 
-	write_bos(w);
+	chat_writer_bos(w);
 	for (size_t i = first; i < c->n; i++) {
 		struct engine_message m = trimmed(c->messages[i]);
 
-		write_control(w, "<start_of_turn>");
-		write_text(w, m.role == ENGINE_ASSISTANT ? "model\n" : "user\n");
+		chat_writer_control(w, "<start_of_turn>");
+		chat_writer_text(w, m.role == ENGINE_ASSISTANT ? "model\n" : "user\n");
 		if (i == first && first > 0) {
 			write_message(w, system);
-			write_text(w, "\n\n");
+			chat_writer_text(w, "\n\n");
 		}
 		if (m.role == ENGINE_ASSISTANT)
 			write_answer(w, "", m);
 		else
 			write_message(w, m);
-		write_control(w, "<end_of_turn>");
-		write_text(w, "\n");
+		chat_writer_control(w, "<end_of_turn>");
+		chat_writer_text(w, "\n");
 	}
 	if (c->add_generation) {
-		write_control(w, "<start_of_turn>");
-		write_text(w, "model\n");
+		chat_writer_control(w, "<start_of_turn>");
+		chat_writer_text(w, "model\n");
 	}
 }
 
 /* For models that only continue text: answers follow what they continue, other messages begin a
  * line. */
-static void render_plain(struct writer *w, const struct conversation *c)
+static void render_plain(struct chat_writer *w, const struct conversation *c)
 {
-	write_bos_if_added(w);
+	chat_writer_bos_if_added(w);
 	for (size_t i = 0; i < c->n; i++) {
 		if (c->messages[i].role == ENGINE_ASSISTANT) {
 			write_answer(w, "", c->messages[i]);
 			continue;
 		}
-		write_text(w, i > 0 ? "\n" : "");
+		chat_writer_text(w, i > 0 ? "\n" : "");
 		write_message(w, c->messages[i]);
 	}
 }
@@ -460,13 +386,13 @@ int chat_render(const struct chat_family *f, const struct tokenizer *t,
 	struct token_list *out, struct err *err)
 {
 	struct conversation c = {messages, n_messages, add_generation};
-	struct writer w = {.t = t, .out = out, .text.max = MAX_TEXT, .at_start = true};
+	struct chat_writer w = {.t = t, .out = out, .text.max = CHAT_WRITER_MAX, .at_start = true};
 	int r = check(f, &c, err);
 
 	if (r)
 		return r;
 	f->render(&w, &c);
-	flush(&w);
+	chat_writer_flush(&w);
 	buf_free(&w.text);
 	return w.status ? err_set(err, w.status, "out of memory") : 0;
 }

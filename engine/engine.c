@@ -7,9 +7,8 @@
  * `arrived` and `cancelled`, lists under the lock, and through a table that finds a sequence by its
  * id. The worker empties both lists between steps, and sleeps when nothing is under way.
  *
- * An id is count << 32 | place in the table; the count never repeats, so the id of a request that
- * is over finds nothing. A sequence leaves the table under the lock before its ENGINE_END is sent;
- * from then on nobody but the worker can reach it.
+ * A sequence leaves the table under the lock before its ENGINE_END is sent; from then on nobody but
+ * the worker can reach it.
  *
  * Lock order: engine.lock only; no callback is made while it is held.
  */
@@ -25,7 +24,9 @@
 #include "engine/backend.h"
 #include "engine/embedder.h"
 #include "engine/engine_parts.h"
+#include "engine/identity.h"
 #include "engine/sched.h"
+#include "engine/seq_table.h"
 
 #define MAX_WAITING 65536u
 
@@ -40,62 +41,12 @@ struct engine {
 	pthread_cond_t wake;
 	struct list arrived;   /* of seq.link */
 	struct list cancelled; /* of seq.cancel_link */
-	struct seq **table;    /* [n_table]; NULL: free */
-	uint32_t *free_places; /* [n_table], n_free of them valid */
-	uint32_t n_table, n_free, n_live;
-	uint32_t count; /* of requests; the upper half of an id */
+	struct seq_table live;
 	bool ending;
 	int fault; /* < 0: nothing can be computed any more; fault_text says why */
 	struct err fault_text;
 	struct engine_stats stats; /* of the last step */
 };
-
-/* ---- the table; under the lock ---- */
-
-static int table_grow(struct engine *e)
-{
-	uint32_t n = e->n_table ? e->n_table * 2 : 64;
-	struct seq **table = realloc(e->table, n * sizeof(struct seq *));
-	uint32_t *places;
-
-	if (!table)
-		return -ENOMEM;
-	e->table = table;
-	places = realloc(e->free_places, n * sizeof(*places));
-	if (!places)
-		return -ENOMEM;
-	e->free_places = places;
-	for (uint32_t i = n; i-- > e->n_table;) {
-		table[i] = NULL;
-		places[e->n_free++] = i;
-	}
-	e->n_table = n;
-	return 0;
-}
-
-static int table_add(struct engine *e, struct seq *q)
-{
-	uint32_t place;
-
-	if (e->n_free == 0 && table_grow(e) < 0)
-		return -ENOMEM;
-	place = e->free_places[--e->n_free];
-	if (++e->count == 0)
-		e->count = 1;
-	q->id = (uint64_t)e->count << 32 | place;
-	e->table[place] = q;
-	e->n_live++;
-	return 0;
-}
-
-static void table_remove(struct engine *e, const struct seq *q)
-{
-	uint32_t place = (uint32_t)q->id;
-
-	e->table[place] = NULL;
-	e->free_places[e->n_free++] = place;
-	e->n_live--;
-}
 
 /* ---- the worker ---- */
 
@@ -105,7 +56,7 @@ static void forget(void *arg, struct seq *q)
 	struct engine *e = arg;
 
 	pthread_mutex_lock(&e->lock);
-	table_remove(e, q);
+	seq_table_remove(&e->live, q);
 	list_remove(&q->cancel_link);
 	sched_stats(e->sched, &e->stats); /* who hears the end finds it counted */
 	pthread_mutex_unlock(&e->lock);
@@ -252,8 +203,7 @@ struct engine *engine_free(struct engine *e)
 	embedder_free(e->embedder);
 	sched_free(e->sched);
 	engine_parts_close(&e->parts);
-	free(e->table);
-	free(e->free_places);
+	seq_table_end(&e->live);
 	pthread_cond_destroy(&e->wake);
 	pthread_mutex_destroy(&e->lock);
 	free(e);
@@ -263,6 +213,11 @@ struct engine *engine_free(struct engine *e)
 const struct engine_info *engine_info(const struct engine *e)
 {
 	return &e->parts.info;
+}
+
+int engine_identity(const struct engine *e, struct buf *out)
+{
+	return identity_append(e ? &e->parts : NULL, out);
 }
 
 /* ---- text and tokens ---- */
@@ -344,10 +299,10 @@ static int admit(struct engine *e, struct seq *q, struct err *err)
 		return err_set(err, -ESHUTDOWN, "the model is being unloaded");
 	if (e->fault < 0)
 		return err_set(err, e->fault, "%s", e->fault_text.text);
-	if (e->n_live >= MAX_WAITING + e->stats.running)
+	if (e->live.n_live >= MAX_WAITING + e->stats.running)
 		return err_set(
 			err, -EAGAIN, "%u requests wait for this model already", MAX_WAITING);
-	if (table_add(e, q) < 0)
+	if (seq_table_add(&e->live, q) < 0)
 		return err_set(err, -ENOMEM, "not enough memory for a request");
 	list_append(&e->arrived, &q->link);
 	return 0;
@@ -388,17 +343,15 @@ int engine_submit(
 
 void engine_cancel(struct engine *e, uint64_t id)
 {
-	uint32_t place = (uint32_t)id;
-	struct seq *q = NULL;
+	struct seq *q;
 
 	if (e->embedder) {
 		embedder_cancel(e->embedder, id);
 		return;
 	}
 	pthread_mutex_lock(&e->lock);
-	if (place < e->n_table)
-		q = e->table[place];
-	if (q && q->id == id && !q->cancelled) {
+	q = seq_table_find(&e->live, id);
+	if (q && !q->cancelled) {
 		q->cancelled = true;
 		list_append(&e->cancelled, &q->cancel_link);
 	}
@@ -443,7 +396,7 @@ void engine_stats(const struct engine *e, struct engine_stats *out)
 	}
 	pthread_mutex_lock(lock_of(e));
 	*out = e->stats;
-	out->waiting = e->n_live > out->running ? e->n_live - out->running : 0;
+	out->waiting = e->live.n_live > out->running ? e->live.n_live - out->running : 0;
 	pthread_mutex_unlock(lock_of(e));
 	if (out->running == 0)
 		out->output_tok_s = 0;

@@ -25,7 +25,7 @@
 struct json_state {
 	uint64_t objects;  /* bit i: level i is an object, otherwise an array */
 	uint8_t depth;     /* open levels */
-	uint8_t place;     /* enum place in json.c */
+	uint8_t place;     /* enum place in json_parts.h */
 	uint8_t count;     /* digits, hex digits or letters seen; bytes of a sequence to come */
 	uint8_t low, high; /* range of the next byte of a UTF-8 sequence */
 	uint8_t space;     /* white space in a row */

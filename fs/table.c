@@ -169,7 +169,7 @@ const struct table_row table_rows[] = {
 		.lines = true),
 	SESSION_ROW("seed", "the same seed gives the same text", TABLE_SETTING, SETTING),
 	SESSION_ROW("format", "form of the answer", TABLE_SETTING, SETTING),
-	SESSION_ROW("ignore_eos", "1: go on to max_tokens", TABLE_SETTING, SETTING),
+	SESSION_ROW("ignore_eos", "1 or on: go on to max_tokens", TABLE_SETTING, SETTING),
 	SESSION_ROW("truncate", "what to drop when it no longer fits", TABLE_SETTING, SETTING),
 	SESSION_ROW("max_cost", "dollars one request may cost at most", TABLE_SETTING, SETTING),
 	SESSION_ROW("prompt_budget", "tokens of conversation that are sent at most", TABLE_SETTING,
@@ -241,7 +241,7 @@ const struct table_row table_rows[] = {
 		GATEWAY_EXPLAIN),
 	VIEW_ROW(TABLE_ROUTER, "explain_error", "why your last explain failed", TABLE_ASK_FAULT),
 
-	CACHE_ROW("enabled", "1 or 0"),
+	CACHE_ROW("enabled", "1 or on, 0 or off"),
 	CACHE_ROW("ttl", "seconds that an answer is kept"),
 	CACHE_ROW("threshold", "how alike two prompts must be, 0 to 1"),
 	CACHE_ROW("scope", "user or global"),

@@ -110,7 +110,7 @@ int attempt_ask(struct request *r, const struct provider_prompt *prompt, struct 
 		.max_tokens = most_tokens(r),
 		.wants_logprob = cascade_holds(r),
 		.salt = gateway_salt(r->uid),
-		.ignore_eos = *settings_get(s, SETTING_IGNORE_EOS, &len) == '1',
+		.ignore_eos = settings_is_on(s, SETTING_IGNORE_EOS),
 		.json = *settings_get(s, SETTING_FORMAT, &len) == 'j',
 		.stop = stop,
 		.event = provider_event,

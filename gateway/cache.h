@@ -97,9 +97,9 @@ int cache_open(struct cache **out, struct gateway *g, const char *dir, struct er
 struct cache *cache_free(struct cache *c);
 
 /*
- * Settings, files below cache/: enabled (1 or 0), ttl (seconds, 0: for ever; 86400), threshold (0
- * to 1; 0.95), scope (user or global), embedding_model (a model's name; empty: no L3), max_memory
- * (bytes; 64 MiB), max_entries (of L3 and in L2; 100000), max_disk (bytes; 1 GiB).
+ * Settings, files below cache/: enabled (1 or on, 0 or off), ttl (seconds, 0: for ever; 86400),
+ * threshold (0 to 1; 0.95), scope (user or global), embedding_model (a model's name; empty: no L3),
+ * max_memory (bytes; 64 MiB), max_entries (of L3 and in L2; 100000), max_disk (bytes; 1 GiB).
  */
 const char *const *cache_setting_names(void); /* ends with NULL */
 int cache_setting_check(const char *file, const char *value, size_t len, struct err *err);

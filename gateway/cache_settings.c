@@ -8,6 +8,7 @@
 
 #include "gateway/cache.h"
 #include "gateway/money.h"
+#include "gateway/onoff.h"
 #include "gateway/prefix.h"
 
 struct row {
@@ -32,9 +33,8 @@ static bool read_number(const struct row *row, const char *value, size_t len, ui
 static bool read_enabled(
 	const struct row *row, struct cache_settings *s, const char *value, size_t len)
 {
-	int i = prefix_word(&row->prefix, value, len);
-	s->enabled = i == 1;
-	return i >= 0;
+	s->enabled = onoff_is_on(value, len);
+	return prefix_word(&row->prefix, value, len) >= 0;
 }
 
 static bool read_ttl(const struct row *row, struct cache_settings *s, const char *value, size_t len)
@@ -90,10 +90,10 @@ static bool read_max_disk(
 	return read_number(row, value, len, &s->max_disk);
 }
 
-static const char *const switches[] = {"0", "1", NULL}, *const scopes[] = {"user", "global", NULL};
+static const char *const scopes[] = {"user", "global", NULL};
 
 static const struct row rows[N_CACHE_SETTINGS] = {
-	[CACHE_ENABLED] = {"enabled", "1", "1 or 0", read_enabled, PREFIX_WORD(switches)},
+	[CACHE_ENABLED] = {"enabled", "1", ONOFF_ALLOWED, read_enabled, PREFIX_WORD(onoff_words)},
 	[CACHE_TTL] = {"ttl", "86400",
 		"whole seconds, at most 3153600000 (0: answers do not grow too old)", read_ttl,
 		PREFIX_INTEGER(3153600000)},

@@ -17,7 +17,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "gateway/caching.h"
+#include "gateway/caching_key.h"
 #include "gateway/guards.h"
 #include "gateway/paying.h"
 #include "gateway/routing.h"
@@ -183,7 +183,7 @@ static void look(struct request *r, const float *vector, size_t dim, const char 
 	struct buf out = {0};
 	struct err not_cached = {0};
 	uint64_t age = guards_fingerprint(r->g->guards, GUARD_OUTPUT);
-	int e = caching_ask(
+	int e = caching_key_make(
 		&ask, r->session, &r->settings, r->prompt, r->user, r->uid, age, &not_cached);
 	if (e >= 0)
 		e = e ? cache_lookup(r->g->cache, NULL, NULL, 0, not_cached.text, &out)

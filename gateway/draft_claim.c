@@ -16,7 +16,7 @@
 
 #include <errno.h>
 
-#include "gateway/caching.h"
+#include "gateway/caching_key.h"
 #include "gateway/router.h"
 #include "gateway/worst.h"
 
@@ -98,7 +98,7 @@ int draft_claim_cached(struct draft *d, struct err *err)
 	if (!d->unpaid)
 		return 0;
 	struct text *prompt = draft_rules_so_far(d);
-	bool knows = prompt && caching_knows(d->session, prompt, d->user, d->uid);
+	bool knows = prompt && caching_key_is_known(d->session, prompt, d->user, d->uid);
 	text_put(prompt);
 	return knows ? 0 : err_set(err, -EDQUOT, "%s", d->unpaid_err.text);
 }

@@ -82,6 +82,11 @@ static int local_file(void *handle, struct err *why)
 	return engine_file(handle, why);
 }
 
+static int local_identity(void *handle, struct buf *out)
+{
+	return engine_identity(handle, out);
+}
+
 static void local_work(void *handle, struct provider_work *out)
 {
 	struct engine_stats s;
@@ -331,5 +336,6 @@ const struct provider local_provider = {
 	.embed = local_embed,
 	.cancel_embed = local_cancel,
 	.health = local_health,
+	.identity = local_identity,
 	.file = local_file,
 };

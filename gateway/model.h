@@ -5,6 +5,7 @@
 /* A model: its settings, its state, and who uses what is loaded of it. */
 
 #include "gateway/core.h"
+#include "gateway/digest.h"
 #include "gateway/gate.h"
 #include "gateway/latency.h"
 #include "gateway/money.h"
@@ -12,13 +13,19 @@
 #include "gateway/router.h"
 
 /* What is loaded of a model: a provider's handle, alive while somebody holds it. */
+/* Of what is loaded, zero of an upstream: */
+struct model_print {
+	struct digest file; /* which one it was: device, inode, size, time */
+	struct digest made; /* what was made of it: provider.h's identity */
+};
+
 struct loaded {
 	atomic_uint refs;
 	struct gateway *g;
 	const struct provider *provider;
 	void *handle;
 	struct provider_limits limits;
-	uint64_t file_print[4]; /* which file it was, of a local one: device, inode, size, time */
+	struct model_print print;
 	struct loop_work work;
 };
 
@@ -129,9 +136,10 @@ void model_retire(struct model *m, const char *why);
 void model_unload_idle(struct model *m, uint64_t since_ns);
 
 /* Appends what its name stands for now, for a session: a text that changes when its answers may.
- * Its settings and its file; of one with a fallback, and of virtual ones, those of all models, and
- * the router's. 0; 1: it cannot be known, as a local model is not loaded; -ENOMEM. Without locks:
- * takes the gateway's. */
+ * Its settings; of one of this process its file and how that is rendered and sampled, as far as it
+ * is known, of an upstream no more; of one with a fallback, and of virtual ones, those of all
+ * models, and the router's. 0; 1: it cannot be known, as a local model is not loaded; -ENOMEM.
+ * Without locks: takes the gateway's. */
 int model_identity(struct model *m, const char *session, struct buf *out);
 /* It is this process's, may be loaded and is not: then the identity is not known until it is. */
 bool model_awaits_load(struct model *m);

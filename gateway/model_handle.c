@@ -104,6 +104,28 @@ static void say_whose(const struct model *m, const char *path, struct err *err)
 		why.text);
 }
 
+static void print_file(struct loaded *l, const char *path)
+{
+	struct stat st;
+	if (stat(path, &st) < 0)
+		return;
+	const uint64_t file[] = {st.st_dev, st.st_ino, (uint64_t)st.st_size,
+		(uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec};
+	digest_of(&l->print.file, file, sizeof file, "", 0);
+}
+
+static int print_made(struct loaded *l, struct err *err)
+{
+	struct buf made = {0};
+	int r = l->provider->identity(l->handle, &made);
+	if (r == 0)
+		digest_of(&l->print.made, made.data, made.len, "", 0);
+	else
+		l->provider->unload(l->handle);
+	buf_free(&made);
+	return r < 0 ? err_set(err, r, "out of memory") : 0;
+}
+
 static int load_local(
 	struct model *m, const struct model_settings *s, struct loaded **out, struct err *err)
 {
@@ -127,17 +149,11 @@ static int load_local(
 		.progress_arg = m,
 	};
 	struct loaded *l = loaded_new(m->g, &local_provider);
-	struct stat st;
 	if (!l)
 		return err_set(err, -ENOMEM, "models/%s: out of memory", m->name);
-	if (stat(config.path, &st) == 0) {
-		l->file_print[0] = (uint64_t)st.st_dev;
-		l->file_print[1] = (uint64_t)st.st_ino;
-		l->file_print[2] = (uint64_t)st.st_size;
-		l->file_print[3] =
-			(uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
-	}
+	print_file(l, config.path);
 	int r = local_provider.load(&l->handle, &config, &m->stop, err);
+	r = r ? r : print_made(l, err);
 	if (r < 0)
 		say_whose(m, config.path, err);
 	return loaded_finish(l, r, out);

@@ -16,6 +16,7 @@
 #include <strings.h>
 
 #include "base/utf8.h"
+#include "gateway/onoff.h"
 #include "gateway/prefix.h"
 #include "gateway/route.h"
 #include "gateway/router.h"
@@ -151,7 +152,6 @@ static int check_proxy(const struct row *row, const char *value, size_t len, str
 
 static const char *const protocols[] = {"openai", "anthropic", NULL};
 static const char *const backends[] = {"auto", "cpu", "cuda", NULL};
-static const char *const switches[] = {"on", "off", NULL};
 static const char *const families[] = {
 	"chatml", "llama2", "llama3", "mistral", "zephyr", "gemma", "plain", NULL};
 
@@ -177,7 +177,7 @@ static const char *const families[] = {
 	}
 #define SWITCH(file, words)                                                                        \
 	{                                                                                          \
-		.name = file, WORD(switches), .allowed = words, .reloads = true                    \
+		.name = file, WORD(onoff_words), .allowed = words, .reloads = true                 \
 	}
 #define TIME_OUT(file, standard, what)                                                             \
 	INTEGER(file, 0, 86400000, standard, true, MILLISECONDS " (" what ")")
@@ -217,10 +217,10 @@ static const struct row rows[N_MODEL_SETTINGS] = {
 		.reloads = true},
 	[MODEL_GPU] = INTEGER("gpu", 0, 255, 0, true,
 		"the number of a GPU as the driver counts, a whole number from 0 to 255"),
-	[MODEL_FP8] = SWITCH(
-		"fp8", "on (weights that are not quantised are kept in 8 bits on a GPU) or off"),
+	[MODEL_FP8] = SWITCH("fp8",
+		ONOFF_ALLOWED " (weights that are not quantised are kept in 8 bits on a GPU)"),
 	[MODEL_KV_FP8] =
-		SWITCH("kv_fp8", "on (keys and values are kept in 8 bits on a GPU) or off"),
+		SWITCH("kv_fp8", ONOFF_ALLOWED " (keys and values are kept in 8 bits on a GPU)"),
 	[MODEL_MEMORY_SHARE] = {.name = "memory_share",
 		REAL(0.01, 1),
 		.number = 0.9,
@@ -405,7 +405,7 @@ uint64_t model_settings_integer(const struct model_settings *s, enum model_setti
 
 bool model_settings_is_on(const struct model_settings *s, enum model_setting i)
 {
-	return strcmp(model_settings_text(s, i), "on") == 0;
+	return s->value[i] && onoff_is_on(s->value[i]->bytes, s->value[i]->len);
 }
 
 double model_settings_real(const struct model_settings *s, enum model_setting i)

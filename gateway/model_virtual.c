@@ -140,20 +140,31 @@ static int add_settings(const struct model *m, struct buf *out)
 	return 0;
 }
 
-/* Its own settings and what was loaded of its file. With nothing loaded it is not known what
- * answers: 1. */
+/* With the lock held. What it is beside its settings: 1, as it is not loaded, that is not known. Of
+ * an upstream there is nothing, whether it has a handle yet or not. Of a local one that is not
+ * loaded there is this program's part: behind models/auto it may be loaded after the key was made,
+ * and answer. */
+static int add_print(const struct model *m, struct buf *out)
+{
+	static const struct model_print none;
+	if (model_is_upstream(m))
+		return buf_append(out, (const char *)&none, sizeof none);
+	int r = local_provider.identity(NULL, out);
+	if (r == 0 && m->loaded)
+		r = buf_append(out, (const char *)&m->loaded->print, sizeof m->loaded->print);
+	bool known = model_is_current(m) && model_file_locked(m, NULL) >= 0;
+	return r ? r : !known;
+}
+
+/* Its own settings and what answers. 1: add_print. */
 static int add_own(struct model *m, struct buf *out)
 {
 	pthread_mutex_lock(&m->lock);
-	bool ready = m->state == MODEL_READY && model_file_locked(m, NULL) >= 0;
-	bool known = model_is_upstream(m) || ready;
 	int r = buf_append(out, m->name, strlen(m->name) + 1);
 	r = r ? r : add_settings(m, out);
-	if (r == 0 && m->loaded)
-		r = buf_append(
-			out, (const char *)m->loaded->file_print, sizeof m->loaded->file_print);
+	r = r ? r : add_print(m, out);
 	pthread_mutex_unlock(&m->lock);
-	return r ? r : !known;
+	return r;
 }
 
 /* Which model it is that the router asks: a name such as `default` may stand for another than it

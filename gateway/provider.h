@@ -159,6 +159,9 @@ struct provider {
 	 * ("half-open"), 2 and "ready" but why the last ones failed, a moment ago; or -EHOSTUNREACH
 	 * and why not ("open", ...). word: static. NULL: always ready. */
 	int (*health)(void *handle, const char **word, struct err *why);
+	/* Appends what answers depend on beside the model's settings and its file: how they are
+	 * made. handle NULL: what is the same for all. 0 or -ENOMEM. NULL: that is not ours. */
+	int (*identity)(void *handle, struct buf *out);
 	/* What has become of the file it was loaded from: 0; 1: another one has its name, or none
 	 * has; -EBADMSG, -EIO: it shrank, or was written to, and what is loaded is no good. Takes
 	 * no time. NULL: there is none. */

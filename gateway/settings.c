@@ -14,6 +14,7 @@
 
 #include "base/utf8.h"
 #include "gateway/money.h"
+#include "gateway/onoff.h"
 #include "gateway/prefix.h"
 
 struct row {
@@ -87,7 +88,6 @@ static int check_stop(const struct row *row, const char *value, size_t len)
 }
 
 static const char *const formats[] = {"text", "json", NULL};
-static const char *const switches[] = {"0", "1", NULL};
 static const char *const cache_uses[] = {"auto", "all", "off", NULL};
 static const char *const truncations[] = {"oldest-turns", "middle", "off", NULL};
 
@@ -163,9 +163,9 @@ static const struct row rows[N_SETTINGS] = {
 		.default_value = "text",
 		.allowed = "text or json"},
 	[SETTING_IGNORE_EOS] = {.name = "ignore_eos",
-		WORD(switches),
+		WORD(onoff_words),
 		.default_value = "0",
-		.allowed = "0 or 1"},
+		.allowed = ONOFF_ALLOWED},
 	[SETTING_TRUNCATE] = {.name = "truncate",
 		WORD(truncations),
 		.default_value = "oldest-turns",
@@ -282,6 +282,13 @@ uint64_t settings_integer(const struct settings *s, enum setting i)
 {
 	size_t len;
 	return strtoull(settings_get(s, i, &len), NULL, 10);
+}
+
+bool settings_is_on(const struct settings *s, enum setting i)
+{
+	size_t len;
+	const char *value = settings_get(s, i, &len);
+	return onoff_is_on(value, len);
 }
 
 bool settings_dollars(const struct settings *s, enum setting i, money *out)

@@ -60,6 +60,7 @@ bool settings_is_set(const struct settings *s, enum setting i);
 /* The numbers of checked values. */
 double settings_real(const struct settings *s, enum setting i);
 uint64_t settings_integer(const struct settings *s, enum setting i);
+bool settings_is_on(const struct settings *s, enum setting i); /* onoff.h */
 /* False: it has none. */
 bool settings_dollars(const struct settings *s, enum setting i, money *out);
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "gateway/cache.h"
-#include "gateway/caching.h"
+#include "gateway/caching_key.h"
 #include "gateway/guards.h"
 #include "gateway/question.h"
 #include "gateway/router.h"
@@ -142,7 +142,7 @@ void worst_prompt(struct book_worst *out, struct session *s, struct model *m,
 	model_price(m, &price);
 	pthread_mutex_lock(&s->lock);
 	worst_estimate(out, s, &price, l, prompt_tok);
-	bool near = !embeds && caching_is_near(s);
+	bool near = !embeds && caching_key_allows_near(s);
 	pthread_mutex_unlock(&s->lock);
 	out->judges = worst_judges(s->g, GUARD_INPUT, prompt_bytes, 0);
 	if (!embeds)

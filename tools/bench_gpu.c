@@ -36,12 +36,10 @@
 
 #include "base/clock.h"
 #include "engine/backend.h"
-#include "engine/cuda/context.h"
-#include "engine/cuda/matmul.h"
-#include "engine/cuda/memory.h"
 #include "engine/cuda_door.h"
 #include "engine/gguf.h"
 #include "engine/model.h"
+#include "tools/bench_gpu_machine.h"
 
 #define MAX_BATCH 256
 #define MAX_PREFILL 8192
@@ -55,8 +53,8 @@ static const uint32_t prefills[] = {512, 8192};
 struct bench {
 	uint32_t gpu, context_tok, n_steps, wide_rows, dense_rows;
 	bool small, few, fp8, kv_fp8, no_tails;
-	int32_t ahead_kb;   /* as struct model_options has it */
-	double copy, dense; /* bytes, operations a second */
+	int32_t ahead_kb; /* as struct model_options has it */
+	struct bench_gpu_machine machine;
 	struct gguf *gguf;
 	struct model *model;
 	uint32_t *ids;   /* [MAX_PREFILL] */
@@ -67,124 +65,9 @@ struct bench {
 	uint32_t n_gaps;
 };
 
-static void die(const struct err *err)
-{
-	fprintf(stderr, "bench-gpu: %s\n", err->text);
-	exit(1);
-}
-
 static double seconds_since(uint64_t start_ns)
 {
 	return (double)(clock_mono_ns() - start_ns) * 1e-9;
-}
-
-/* ---- the machine ---- */
-
-static void nothing(void *arg)
-{
-	(void)arg;
-}
-
-static void must(struct cuda_context *c, int code, const char *doing)
-{
-	struct err err = {""};
-
-	if (cuda_context_fault(c, code, doing, &err) < 0)
-		die(&err);
-}
-
-static double between(struct cuda_context *c, cudaEvent_t from, cudaEvent_t to)
-{
-	float ms;
-
-	must(c, cudaEventSynchronize(to), "measuring");
-	must(c, cudaEventElapsedTime(&ms, from, to), "measuring");
-	return (double)ms * 1e-3;
-}
-
-/* Bytes read and written a second by a copy within the device. */
-static double measure_copy(struct cuda_context *c, uint8_t *memory, size_t n, cudaEvent_t e[2])
-{
-	double best = 0;
-
-	for (int i = 0; i < 10; i++) {
-		must(c, cudaEventRecord(e[0], c->stream), "measuring");
-		must(c, cudaMemcpyAsync(memory + n, memory, n, cudaMemcpyDeviceToDevice, c->stream),
-			"copying");
-		must(c, cudaEventRecord(e[1], c->stream), "measuring");
-		double rate = 2 * (double)n / between(c, e[0], e[1]);
-		best = rate > best ? rate : best;
-	}
-	return best;
-}
-
-/* Operations a second of n x n matrices of bf16. */
-static double measure_dense(struct cuda_context *c, uint8_t *memory, uint32_t n, cudaEvent_t e[2])
-{
-	size_t bytes = (size_t)n * n * 2;
-	struct cuda_matmul_product p = {
-		.w = memory,
-		.x = memory + bytes,
-		.out = memory + 2 * bytes,
-		.type = CUDA_TYPE_BF16,
-		.out_type = CUDA_TYPE_BF16,
-		.ld = n,
-		.n_rows = n,
-		.rows = n,
-		.cols = n,
-	};
-	struct cuda_matmul *m;
-	struct err err = {""};
-	double best = 0;
-
-	if (cuda_matmul_new(&m, c, memory + 3 * bytes, &err) < 0)
-		die(&err);
-	for (int i = 0; i < 10; i++) {
-		must(c, cudaEventRecord(e[0], c->stream), "measuring");
-		if (cuda_matmul_run(m, &p, &err) < 0)
-			die(&err);
-		must(c, cudaEventRecord(e[1], c->stream), "measuring");
-		double rate = 2.0 * n * n * n / between(c, e[0], e[1]);
-		best = rate > best ? rate : best;
-	}
-	cuda_matmul_free(m);
-	return best;
-}
-
-static void measure_machine(struct bench *b)
-{
-	struct cuda_context c = {0};
-	struct cuda_memory memory = {0};
-	struct err err = {""};
-	uint32_t n = b->small ? 64 : 8192;
-	size_t matrices = 3 * (size_t)n * n * 2 + CUDA_MATMUL_WORKSPACE,
-	       copied = b->small ? (size_t)1 << 20 : (size_t)1 << 30;
-	cudaEvent_t e[2];
-	int driver = 0;
-
-	if (cuda_context_open(&c, b->gpu, nothing, NULL, &err) < 0)
-		die(&err);
-	cuda_memory_take(&memory, 2 * copied > matrices ? 2 * copied : matrices);
-	if (cuda_memory_get(&memory, &c, "the measurements", &err) < 0)
-		die(&err);
-	must(&c, cudaEventCreate(&e[0]), "measuring");
-	must(&c, cudaEventCreate(&e[1]), "measuring");
-	must(&c, cudaMemsetAsync(memory.base, 0x3c, memory.bytes, c.stream), "measuring");
-	cudaDriverGetVersion(&driver);
-	b->copy = measure_copy(&c, memory.base, copied, e);
-	b->dense = measure_dense(&c, memory.base, n, e);
-	printf("GPU %u: %s, compute capability %u.%u, %.1f GB, L2 cache of %.1f MB, driver for "
-	       "CUDA "
-	       "%d.%d\n",
-		b->gpu, c.name, c.major, c.minor, (double)c.memory_bytes * 1e-9,
-		(double)c.l2_bytes * 0x1p-20, driver / 1000, driver % 1000 / 10);
-	printf("copy: %.0f GB/s read and written; dense bf16 product: %.1f TFLOP/s\n",
-		b->copy * 1e-9, b->dense * 1e-12);
-	cudaEventDestroy(e[0]);
-	cudaEventDestroy(e[1]);
-	cuda_memory_end(&memory);
-	cuda_context_leave(&c);
-	cuda_context_close(&c);
 }
 
 /* ---- the model ---- */
@@ -243,10 +126,10 @@ static void open_model(struct bench *b, const char *path)
 	o.kv_blocks = need > whole ? need : whole;
 	if (gguf_open(&b->gguf, path, 0, &err) < 0 ||
 		cuda_door_backend(&o.backend, b->gpu, &err) < 0)
-		die(&err);
+		bench_gpu_machine_die(&err);
 	uint64_t start = clock_mono_ns();
 	if (model_new(&b->model, b->gguf, &o, &err) < 0)
-		die(&err);
+		bench_gpu_machine_die(&err);
 	double s = seconds_since(start);
 	count_weights(b);
 	b->kv_blocks = model_kv_blocks(b->model);
@@ -273,7 +156,7 @@ static void begin(struct bench *b, const struct batch_run *runs, uint32_t n)
 	struct err err = {""};
 
 	if (model_begin(b->model, runs, n, picks, &err) < 0)
-		die(&err);
+		bench_gpu_machine_die(&err);
 }
 
 static void finish(struct bench *b)
@@ -282,7 +165,7 @@ static void finish(struct bench *b)
 	struct err err = {""};
 
 	if (model_finish(b->model, results, &err) < 0)
-		die(&err);
+		bench_gpu_machine_die(&err);
 }
 
 static void finish_and_trace(struct bench *b)
@@ -350,8 +233,8 @@ static void measure_decode(struct bench *b, uint32_t n)
 	decode(b, n, b->context_tok); /* issues, captures, warms up */
 	double s = decode(b, n, b->context_tok + b->n_steps);
 	double context = b->context_tok + 1.5 * b->n_steps;
-	double read = (b->weight_bytes + n * context * b->kv_bytes_tok) / b->copy;
-	double compute = 2 * b->parameters * n / b->dense;
+	double read = (b->weight_bytes + n * context * b->kv_bytes_tok) / b->machine.copy;
+	double compute = 2 * b->parameters * n / b->machine.dense;
 	double limit = read > compute ? read : compute;
 
 	printf("decode %-7u %10.1f tok/s %9.3f ms/step  limit %9.3f ms (%s)  %5.1f %%\n", n, n / s,
@@ -379,7 +262,7 @@ static void measure_prefill(struct bench *b, uint32_t n)
 	/* Logits are of one row; attention is two products over half of all positions. */
 	double layers = b->parameters - (double)c->n_vocab * c->n_embd;
 	double attention = 2.0 * n * n * c->n_heads * c->head_dim * c->n_layers;
-	double limit = (2 * layers * n + attention) / b->dense;
+	double limit = (2 * layers * n + attention) / b->machine.dense;
 	printf("prefill %-6u %10.1f tok/s %9.3f ms       limit %9.3f ms (arithmetic)  %5.1f %%\n",
 		n, n / best, best * 1e3, limit * 1e3, 100 * limit / best);
 }
@@ -469,7 +352,7 @@ int main(int argc, char **argv)
 	if (!ok || optind != argc - (machine ? 0 : 1))
 		return usage();
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	measure_machine(&b);
+	bench_gpu_machine_measure(&b.machine, b.gpu, b.small);
 	if (machine)
 		return 0;
 	open_model(&b, argv[optind]);

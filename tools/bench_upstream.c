@@ -46,7 +46,7 @@
 #include "base/heap.h"
 #include "bench_asking.h"
 #include "bench_null_provider.h"
-#include "gateway/caching.h"
+#include "gateway/caching_key.h"
 #include "gateway/guards.h"
 #include "gateway/routing.h"
 #include "gateway/session.h"
@@ -424,7 +424,7 @@ static void measure_key(struct session *session)
 		struct text *prompt = text_new(bytes, (size_t)n);
 		uint64_t begin_ns = clock_mono_ns();
 		uint64_t age = guards_fingerprint(g->guards, GUARD_OUTPUT);
-		int e = caching_ask(
+		int e = caching_key_make(
 			&ask, session, &session->settings, prompt, "bench", getuid(), age, &err);
 		us[i] = (double)(clock_mono_ns() - begin_ns) / 1e3;
 		bench_asking_check(e, &err, "key");

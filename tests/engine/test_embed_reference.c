@@ -4,7 +4,7 @@
  *
  * Our embeddings against those of sentence-transformers: the cosine of each of 200 texts is at
  * least 0.9999. What the fixtures are stands in tests/reference/make_embed_fixtures.py; the model
- * is made by tools/minilm/to_gguf.py, which embed_reference.py does before it runs this.
+ * is made by tools/minilm/to_gguf.py, which reference.py does before it runs this.
  */
 #include <check.h>
 #include <errno.h>

@@ -11,37 +11,8 @@
 #include "engine/ops.h"
 #include "engine/quant.h"
 #include "tests/engine/gguf_writer.h"
+#include "tests/engine/ops_fixture.h"
 #include "tests/run_suite.h"
-
-static const enum tensor_type types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0,
-	TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
-
-static uint64_t state;
-
-static float uniform(void) /* [-1, 1) */
-{
-	state = state * 6364136223846793005u + 1442695040888963407u;
-	return (float)(state >> 40) * 0x1p-23f - 1.0f;
-}
-
-/* About normal, as activations are. */
-static float normal(void)
-{
-	float sum = 0;
-
-	for (int i = 0; i < 6; i++)
-		sum += uniform();
-	return sum * 0.70710678f;
-}
-
-static float *random_values(size_t n, float (*draw)(void))
-{
-	float *v = malloc(n * sizeof *v);
-
-	for (size_t i = 0; i < n; i++)
-		v[i] = draw();
-	return v;
-}
 
 static float *copy_of(const float *v, size_t n)
 {
@@ -56,7 +27,8 @@ static float *copy_of(const float *v, size_t n)
 START_TEST(rms_norm_is_the_definition_on_every_path)
 {
 	for (uint32_t n = 1; n < 100; n += 7) {
-		float *x = random_values(n, normal), *w = random_values(n, uniform), a[100], b[100];
+		float *x = ops_random(n, ops_normal), *w = ops_random(n, ops_uniform), a[100],
+		      b[100];
 		double sum = 0;
 		ops_at(0)->rms_norm(x, w, 1e-5f, n, a);
 		for (uint32_t i = 0; i < n; i++)
@@ -81,9 +53,9 @@ START_TEST(rope_rotates_pairs_on_every_path)
 
 	for (size_t k = 0; k < sizeof dims / sizeof dims[0]; k++) {
 		uint32_t head = dims[k][0], turned = dims[k][1];
-		float *x = random_values(3 * head, normal), cs[80], *a = copy_of(x, 3 * head);
+		float *x = ops_random(3 * head, ops_normal), cs[80], *a = copy_of(x, 3 * head);
 		for (uint32_t i = 0; i < turned; i += 2) {
-			float angle = 3 * uniform();
+			float angle = 3 * ops_uniform();
 			cs[i] = cosf(angle);
 			cs[i + 1] = sinf(angle);
 		}
@@ -112,7 +84,7 @@ END_TEST
 START_TEST(swiglu_is_the_definition_on_every_path)
 {
 	enum { N = 1003 };
-	float *gate = random_values(N, normal), *up = random_values(N, normal), *a;
+	float *gate = ops_random(N, ops_normal), *up = ops_random(N, ops_normal), *a;
 
 	for (int i = 0; i < 200; i++) /* large ones too, where exp leaves its range */
 		gate[i] *= (float)i;
@@ -151,7 +123,7 @@ START_TEST(quantised_activations_are_the_same_on_every_path)
 
 	for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
 		uint32_t cols = 96;
-		float *x = random_values((size_t)rows[k] * cols, normal);
+		float *x = ops_random((size_t)rows[k] * cols, ops_normal);
 		x[5] = NAN;
 		x[40] = INFINITY;
 		memset(x + 64, 0, 32 * sizeof *x);
@@ -195,8 +167,8 @@ struct matrix {
 
 static struct matrix make_matrix(const struct product_case *c, enum tensor_type type)
 {
-	float *values = random_values((size_t)c->rows * c->cols, normal);
-	struct matrix m = {.bias = random_values(c->rows, uniform)};
+	float *values = ops_random((size_t)c->rows * c->cols, ops_normal);
+	struct matrix m = {.bias = ops_random(c->rows, ops_uniform)};
 	size_t bytes, group = ops_is_quantised(type) ? ops_pack_group_bytes(type, c->cols) : 0;
 
 	m.data = gguf_writer_quantise(type, values, (size_t)c->rows * c->cols, &bytes);
@@ -275,19 +247,19 @@ static struct product_case fitting(struct product_case c, enum tensor_type type)
 START_TEST(products_are_exact_within_the_format_and_the_same_on_every_path)
 {
 	for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
-		const struct product_case fits = fitting(cases[k], types[_i]), *c = &fits;
-		struct matrix m = make_matrix(c, types[_i]);
+		const struct product_case fits = fitting(cases[k], ops_types[_i]), *c = &fits;
+		struct matrix m = make_matrix(c, ops_types[_i]);
 		size_t ld = c->rows + 5;
-		float *x = random_values((size_t)c->n * c->cols, normal);
-		float *before = random_values(ld * c->n, uniform);
+		float *x = ops_random((size_t)c->n * c->cols, ops_normal);
+		float *before = ops_random(ld * c->n, ops_uniform);
 		float *a = multiply(ops_at(0), &m, c, x, before, ld);
 		double e = nmse(&m, c, x, before, a, ld);
-		ck_assert_msg(e <= (ops_is_quantised(types[_i]) ? 5e-4 : 1e-12),
-			"%s, case %zu: NMSE %g", tensor_type_info(types[_i])->name, k, e);
+		ck_assert_msg(e <= (ops_is_quantised(ops_types[_i]) ? 5e-4 : 1e-12),
+			"%s, case %zu: NMSE %g", tensor_type_info(ops_types[_i])->name, k, e);
 		for (size_t p = 1; ops_at(p); p++) {
 			float *b = multiply(ops_at(p), &m, c, x, before, ld);
 			ck_assert_msg(memcmp(a, b, ld * c->n * sizeof *a) == 0, "%s, %s, case %zu",
-				ops_at(p)->name, tensor_type_info(types[_i])->name, k);
+				ops_at(p)->name, tensor_type_info(ops_types[_i])->name, k);
 			free(b);
 		}
 		free(a);
@@ -308,13 +280,14 @@ START_TEST(extreme_integers_do_not_saturate)
 	for (int i = 0; i < 64; i++)
 		x[i] = i % 3 ? 1 : -1;
 	for (int t = 3; t < 8; t++) {
-		struct matrix m = make_matrix(&c, types[t]);
-		size_t bytes = quant_bytes(types[t], 32), head = ops_has_min(types[t]) ? 4 : 2;
+		struct matrix m = make_matrix(&c, ops_types[t]);
+		size_t bytes = quant_bytes(ops_types[t], 32),
+		       head = ops_has_min(ops_types[t]) ? 4 : 2;
 		for (int r = 0; r < 16; r++)
 			memset((uint8_t *)m.data + r * bytes + head,
-				r % 2                     ? 0x80
-				: types[t] == TENSOR_Q8_0 ? 0x7f
-							  : 0xff,
+				r % 2                         ? 0x80
+				: ops_types[t] == TENSOR_Q8_0 ? 0x7f
+							      : 0xff,
 				bytes - head);
 		ops_pack(&m.w, 0, 1, m.packed);
 		float *a = multiply(ops_at(0), &m, &c, x, x, 16);
@@ -370,154 +343,17 @@ END_TEST
 START_TEST(gathered_rows_are_the_files_values_on_every_path)
 {
 	const struct product_case c =
-		fitting((struct product_case){5, 96, 1, false, false}, types[_i]);
-	struct matrix m = make_matrix(&c, types[_i]);
+		fitting((struct product_case){5, 96, 1, false, false}, ops_types[_i]);
+	struct matrix m = make_matrix(&c, ops_types[_i]);
 	float a[256], b[256];
 
 	for (size_t p = 0; ops_at(p); p++) {
 		ops_at(p)->gather(&m.w, 3, b);
-		quant_to_f32(
-			types[_i], (char *)m.data + 3 * quant_bytes(types[_i], c.cols), c.cols, a);
+		quant_to_f32(ops_types[_i], (char *)m.data + 3 * quant_bytes(ops_types[_i], c.cols),
+			c.cols, a);
 		ck_assert_mem_eq(a, b, c.cols * sizeof *a);
 	}
 	free_matrix(&m);
-}
-END_TEST
-
-/* ---- attention ---- */
-
-#define N_POS 75
-#define N_LAYERS 2
-#define KV_HEADS 2
-
-static struct ops_kv make_kv(uint32_t dim, bool f16)
-{
-	size_t bytes = (size_t)N_LAYERS * KV_HEADS * 2 * 16 * dim * (f16 ? 2 : 4);
-	struct ops_kv kv = {
-		.block_bytes = bytes, .f16 = f16, .n_kv_heads = KV_HEADS, .head_dim = dim};
-
-	kv.data = malloc(bytes * 5);
-	memset(kv.data, 0x7f, bytes * 5); /* large values and NaNs where nothing was written */
-	return kv;
-}
-
-static void fill_kv(const struct ops *ops, const struct ops_kv *kv, const uint32_t *blocks,
-	const float *k, const float *v)
-{
-	size_t n = (size_t)KV_HEADS * kv->head_dim;
-
-	for (uint32_t pos = 0; pos < N_POS; pos++)
-		ops->kv_write(kv, blocks[pos / 16], 1, pos % 16, k + pos * n, v + pos * n);
-}
-
-/* The softmax as a book has it, in f64. */
-static double exact_attention(const struct ops_kv *kv, uint32_t head, uint32_t seen, const float *q,
-	const float *k, const float *v, uint32_t d)
-{
-	size_t n = (size_t)KV_HEADS * kv->head_dim, at = (size_t)head * kv->head_dim;
-	double sum = 0, out = 0;
-
-	for (uint32_t t = 0; t < seen; t++) {
-		double s = 0;
-		for (uint32_t i = 0; i < kv->head_dim; i++)
-			s += (double)q[i] * (double)k[t * n + at + i];
-		sum += exp(s);
-		out += exp(s) * (double)v[t * n + at + d];
-	}
-	return out / sum;
-}
-
-static void check_attention(
-	uint32_t dim, uint32_t n_heads, uint32_t n_tok, uint32_t first_pos, bool f16)
-{
-	static const uint32_t blocks[] = {3, 0, 4, 1, 2};
-	size_t n = (size_t)N_POS * KV_HEADS * dim, nq = (size_t)n_tok * n_heads * dim;
-	float *k = random_values(n, normal), *v = random_values(n, normal),
-	      *q = random_values(nq, uniform);
-	float *a = calloc(nq, sizeof *a), *b = calloc(nq, sizeof *b);
-	struct ops_kv kv = make_kv(dim, f16);
-	struct ops_attention job = {.kv = &kv,
-		.layer = 1,
-		.kv_head = 1,
-		.n_heads = n_heads,
-		.n_tok = n_tok,
-		.first_pos = first_pos,
-		.blocks = blocks,
-		.q = q,
-		.out = a,
-		.ld = (size_t)n_heads * dim};
-
-	fill_kv(ops_at(0), &kv, blocks, k, v);
-	ops_at(0)->attention(&job);
-	for (size_t i = 0; i < nq; i++) {
-		double exact = exact_attention(&kv, 1, first_pos + 1 + (uint32_t)(i / job.ld),
-			q + i / dim * dim, k, v, (uint32_t)(i % dim));
-		ck_assert_double_eq_tol((double)a[i], exact, (f16 ? 1e-2 : 1e-5));
-	}
-	job.out = b;
-	for (size_t p = 1; ops_at(p); p++) {
-		fill_kv(ops_at(p), &kv, blocks, k, v);
-		ops_at(p)->attention(&job);
-		ck_assert_msg(memcmp(a, b, nq * sizeof *a) == 0,
-			"%s, dim %u, heads %u, tokens %u, from %u", ops_at(p)->name, dim, n_heads,
-			n_tok, first_pos);
-	}
-	free(kv.data);
-	free(k);
-	free(v);
-	free(q);
-	free(a);
-	free(b);
-}
-
-START_TEST(attention_is_the_softmax_and_the_same_on_every_path)
-{
-	static const uint32_t dims[] = {2, 12, 16, 64, 80, 128, 256};
-
-	for (size_t i = 0; i < sizeof dims / sizeof dims[0]; i++) {
-		check_attention(dims[i], 1, 1, 0, _i);
-		check_attention(dims[i], 3, 1, 74, _i);
-		check_attention(dims[i], 7, 5, 44, _i);
-		check_attention(dims[i], 4, 8, 8, _i);
-	}
-}
-END_TEST
-
-START_TEST(token_attends_alike_alone_and_in_a_tile)
-{
-	enum { DIM = 64, HEADS = 3, TOK = 9 };
-	static const uint32_t blocks[] = {3, 0, 4, 1, 2};
-	struct ops_kv kv = make_kv(DIM, true);
-	size_t n = (size_t)N_POS * KV_HEADS * DIM, ld = HEADS * DIM;
-	float *k = random_values(n, normal), *v = random_values(n, normal),
-	      *q = random_values(TOK * ld, uniform);
-	float tile[TOK * HEADS * DIM], alone[HEADS * DIM];
-
-	for (size_t p = 0; ops_at(p); p++) {
-		struct ops_attention job = {.kv = &kv,
-			.layer = 1,
-			.n_heads = HEADS,
-			.n_tok = TOK,
-			.first_pos = 27,
-			.blocks = blocks,
-			.q = q,
-			.out = tile,
-			.ld = ld};
-		fill_kv(ops_at(p), &kv, blocks, k, v);
-		ops_at(p)->attention(&job);
-		for (uint32_t i = 0; i < TOK; i++) {
-			job.n_tok = 1;
-			job.first_pos = 27 + i;
-			job.q = q + i * ld;
-			job.out = alone;
-			ops_at(p)->attention(&job);
-			ck_assert_mem_eq(alone, tile + i * ld, sizeof alone);
-		}
-	}
-	free(kv.data);
-	free(k);
-	free(v);
-	free(q);
 }
 END_TEST
 
@@ -535,19 +371,16 @@ int main(void)
 		return 77;
 	Suite *s = suite_create("ops");
 	TCase *t = tcase_create("ops");
-	int n_types = sizeof types / sizeof types[0];
 
 	tcase_add_test(t, rms_norm_is_the_definition_on_every_path);
 	tcase_add_test(t, rope_rotates_pairs_on_every_path);
 	tcase_add_test(t, swiglu_is_the_definition_on_every_path);
 	tcase_add_test(t, quantised_activations_are_the_same_on_every_path);
 	tcase_add_loop_test(
-		t, products_are_exact_within_the_format_and_the_same_on_every_path, 0, n_types);
+		t, products_are_exact_within_the_format_and_the_same_on_every_path, 0, OPS_N_TYPES);
 	tcase_add_test(t, extreme_integers_do_not_saturate);
 	tcase_add_test(t, extreme_integers_of_k_types_do_not_saturate);
-	tcase_add_loop_test(t, gathered_rows_are_the_files_values_on_every_path, 0, n_types);
-	tcase_add_loop_test(t, attention_is_the_softmax_and_the_same_on_every_path, 0, 2);
-	tcase_add_test(t, token_attends_alike_alone_and_in_a_tile);
+	tcase_add_loop_test(t, gathered_rows_are_the_files_values_on_every_path, 0, OPS_N_TYPES);
 	tcase_add_test(t, unknown_path_is_not_found);
 	tcase_set_timeout(t, 120);
 	suite_add_tcase(s, t);

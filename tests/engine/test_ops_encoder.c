@@ -11,27 +11,15 @@
 #include "engine/ops.h"
 #include "engine/quant.h"
 #include "tests/engine/gguf_writer.h"
+#include "tests/engine/ops_fixture.h"
 #include "tests/run_suite.h"
-
-static const enum tensor_type types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0,
-	TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
-
-#define N_TYPES ((int)(sizeof types / sizeof types[0]))
-
-static uint64_t state;
-
-static float uniform(void) /* [-1, 1) */
-{
-	state = state * 6364136223846793005u + 1442695040888963407u;
-	return (float)(state >> 40) * 0x1p-23f - 1.0f;
-}
 
 static float *random_values(size_t n, float scale)
 {
 	float *v = malloc(n * sizeof *v);
 
 	for (size_t i = 0; i < n; i++)
-		v[i] = scale * (uniform() + uniform() + uniform());
+		v[i] = scale * (ops_uniform() + ops_uniform() + ops_uniform());
 	return v;
 }
 
@@ -230,13 +218,13 @@ static void check_wide(const struct wide_case *c, enum tensor_type type)
 
 START_TEST(wide_products_are_exact_to_four_digits_and_the_same_on_every_path)
 {
-	uint32_t block = tensor_type_info(types[_i])->block_values;
+	uint32_t block = tensor_type_info(ops_types[_i])->block_values;
 
 	for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
 		struct wide_case c = cases[k];
 		if (block > 1)
 			c.cols = (c.cols + block - 1) / block * block;
-		check_wide(&c, types[_i]);
+		check_wide(&c, ops_types[_i]);
 	}
 }
 END_TEST
@@ -332,8 +320,8 @@ int main(void)
 	tcase_add_test(t, gelu_is_within_a_millionth_and_the_same_on_every_path);
 	tcase_add_test(t, tiles_of_wide_rows_are_as_equal_as_can_be);
 	tcase_add_test(t, wide_rows_are_the_same_on_every_path);
-	tcase_add_loop_test(
-		t, wide_products_are_exact_to_four_digits_and_the_same_on_every_path, 0, N_TYPES);
+	tcase_add_loop_test(t, wide_products_are_exact_to_four_digits_and_the_same_on_every_path, 0,
+		OPS_N_TYPES);
 	tcase_add_test(t, largest_numbers_do_not_overflow_a_wide_sum);
 	tcase_add_test(t, unmasked_attention_is_the_softmax_alike_alone_and_in_a_tile);
 	tcase_set_timeout(t, 120);

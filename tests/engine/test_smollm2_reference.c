@@ -6,7 +6,7 @@
  * tokens of conversations, and the logits that answers were chosen by. The reference has the file's
  * weights and computes in f32, so what differs is the 8 bits of our activations and the f16 KV
  * cache. What the fixture is stands in tests/reference/make_smollm2_fixtures.py; the model is
- * fetched by tests/smollm2.py, which smollm2_reference.py does before it runs this.
+ * fetched by tests/real_models.py, which reference.py does before it runs this.
  */
 #include <check.h>
 #include <errno.h>

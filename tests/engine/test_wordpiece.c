@@ -9,25 +9,10 @@
 #include "engine/tokenizer.h"
 #include "engine/wordpiece.h"
 #include "tests/engine/tiny_bert.h"
+#include "tests/engine/token_fixture.h"
 #include "tests/run_suite.h"
 
 #define MARK "\xe2\x96\x81"
-
-static struct err err;
-
-static int load(struct gguf_writer *w, struct tokenizer **t)
-{
-	size_t n;
-	unsigned char *bytes = gguf_writer_bytes(w, &n);
-	struct gguf *g;
-
-	ck_assert_msg(gguf_parse(&g, bytes, n, &err) == 0, "%s", err.text);
-	int r = tokenizer_new(t, g, &err);
-	gguf_free(g);
-	free(bytes);
-	gguf_writer_free(w);
-	return r;
-}
 
 static struct tokenizer *tiny(void)
 {
@@ -35,7 +20,7 @@ static struct tokenizer *tiny(void)
 	struct tokenizer *t;
 
 	tiny_bert_vocab(w, 0);
-	ck_assert_msg(load(w, &t) == 0, "%s", err.text);
+	ck_assert_msg(token_load(w, &t) == 0, "%s", token_err.text);
 	return t;
 }
 
@@ -276,19 +261,19 @@ START_TEST(vocabulary_that_is_none_is_refused)
 	gguf_writer_add_u32(w, "tokenizer.ggml.cls_token_id", 2);
 	gguf_writer_add_u32(w, "tokenizer.ggml.separator_token_id", 3);
 	gguf_writer_add_u32(w, "tokenizer.ggml.unknown_token_id", 1);
-	ck_assert_int_eq(load(w, &t), -ENOTSUP);
-	ck_assert_msg(strstr(err.text, "U+2581") != NULL, "%s", err.text);
+	ck_assert_int_eq(token_load(w, &t), -ENOTSUP);
+	ck_assert_msg(strstr(token_err.text, "U+2581") != NULL, "%s", token_err.text);
 
 	w = gguf_writer_new(); /* [CLS] would be 101 */
 	gguf_writer_add_string(w, "tokenizer.ggml.model", "bert");
 	gguf_writer_add_strings(w, "tokenizer.ggml.tokens", hashes, NULL, 6);
-	ck_assert_int_eq(load(w, &t), -EBADMSG);
-	ck_assert_msg(strstr(err.text, "[CLS]") != NULL, "%s", err.text);
+	ck_assert_int_eq(token_load(w, &t), -EBADMSG);
+	ck_assert_msg(strstr(token_err.text, "[CLS]") != NULL, "%s", token_err.text);
 
 	w = gguf_writer_new();
 	tiny_bert_vocab(w, 0);
 	gguf_writer_add_u32(w, "tokenizer.ggml.eos_token_id", 3);
-	ck_assert_int_eq(load(w, &t), 0);
+	ck_assert_int_eq(token_load(w, &t), 0);
 	tokenizer_free(t);
 
 	w = gguf_writer_new();
@@ -296,7 +281,7 @@ START_TEST(vocabulary_that_is_none_is_refused)
 	gguf_writer_add_strings(w, "tokenizer.ggml.tokens", hashes, NULL, 6);
 	gguf_writer_add_u32(w, "tokenizer.ggml.cls_token_id", 2);
 	gguf_writer_add_u32(w, "tokenizer.ggml.seperator_token_id", 6);
-	ck_assert_int_eq(load(w, &t), -EBADMSG);
+	ck_assert_int_eq(token_load(w, &t), -EBADMSG);
 
 	w = gguf_writer_new();
 	gguf_writer_add_string(w, "tokenizer.ggml.model", "bert");
@@ -304,8 +289,8 @@ START_TEST(vocabulary_that_is_none_is_refused)
 	gguf_writer_add_u32(w, "tokenizer.ggml.cls_token_id", 2);
 	gguf_writer_add_u32(w, "tokenizer.ggml.seperator_token_id", 3);
 	gguf_writer_add_u32(w, "tokenizer.ggml.unknown_token_id", 3);
-	ck_assert_int_eq(load(w, &t), -EBADMSG);
-	ck_assert_msg(strstr(err.text, "same token") != NULL, "%s", err.text);
+	ck_assert_int_eq(token_load(w, &t), -EBADMSG);
+	ck_assert_msg(strstr(token_err.text, "same token") != NULL, "%s", token_err.text);
 }
 END_TEST
 

@@ -5,10 +5,13 @@
  */
 #include "tests/engine/tiny_llama.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "tests/engine/gguf_writer.h"
 #include "tests/engine/tiny_vocab.h"
@@ -120,4 +123,27 @@ void tiny_llama_write(const struct tiny_llama *parameters, const char *path)
 			&state);
 	gguf_writer_finish(w, path);
 	gguf_writer_free(w);
+}
+
+void tiny_llama_put_opening(const char *path, const char *opening)
+{
+	static const char header[] = "<|im_start|>system\n";
+	static const char begins[] = "{% for message in messages %}"; /* tiny_vocab.c */
+	char text[96];
+	int n = snprintf(text, sizeof(text), "%s%.40s<|im_end|>", header, opening);
+	int fd = open(path, O_RDWR);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		exit(1);
+	char *file = malloc((size_t)st.st_size);
+	if (!file || read(fd, file, (size_t)st.st_size) != st.st_size)
+		exit(1);
+	const char *at = memmem(file, (size_t)st.st_size, begins, strlen(begins));
+	if (!at) /* it has one already */
+		at = memmem(file, (size_t)st.st_size, header, strlen(header));
+	if (!at || pwrite(fd, text, (size_t)n, at - file) != n)
+		exit(1);
+	close(fd);
+	free(file);
 }

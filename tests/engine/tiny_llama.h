@@ -37,4 +37,8 @@ struct tiny_llama {
 
 void tiny_llama_write(const struct tiny_llama *parameters, const char *path);
 
+/* Writes over the beginning of the template in that file, in place: it is ChatML still, and has
+ * that system message, of at most 40 bytes, for conversations without one. */
+void tiny_llama_put_opening(const char *path, const char *opening);
+
 #endif

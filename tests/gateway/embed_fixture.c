@@ -200,7 +200,6 @@ void embed_cancel(struct asking *a)
 void embed_set(const char *file, const char *value)
 {
 	struct model *m = gateway_model_find(embed_h.g, "tiny");
-	struct err err;
-	ck_assert_int_eq(model_setting_set(m, file, value, strlen(value), &err), 0);
+	harness_model_set(m, file, value);
 	model_put(m);
 }

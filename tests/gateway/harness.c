@@ -204,6 +204,34 @@ void harness_price(struct harness *h, const char *model)
 	model_put(m);
 }
 
+void harness_model_set(struct model *m, const char *file, const char *value)
+{
+	struct err err = {0};
+	int r = model_setting_set(m, file, value, strlen(value), &err);
+	ck_assert_msg(r == 0, "%s", err.text);
+}
+
+void harness_model_verb(struct model *m, const char *verb)
+{
+	struct err err = {0};
+	int r = model_ctl(m, verb, strlen(verb), &err);
+	ck_assert_msg(r == 0, "%s", err.text);
+}
+
+bool harness_model_state(struct model *m, const char *word)
+{
+	bool is = false;
+	for (int i = 0; i < 10000 && !is; i++) {
+		struct buf out = {0};
+		ck_assert_int_eq(model_render(m, MODEL_STATE, &out), 0);
+		is = !strncmp(out.data, word, strlen(word));
+		buf_free(&out);
+		if (!is)
+			usleep(1000);
+	}
+	return is;
+}
+
 void harness_account(struct harness *h, const char *name, const char *file, const char *value)
 {
 	struct err err = {0};

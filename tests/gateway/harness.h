@@ -46,6 +46,13 @@ bool harness_status(struct session *s, const char *word);
 /* One `name value` line of usage; -1 when it is not there. */
 double harness_usage(struct session *s, const char *name);
 
+/* A setting of a model, which must be good. */
+void harness_model_set(struct model *m, const char *file, const char *value);
+/* Says a verb to it, which must be known. */
+void harness_model_verb(struct model *m, const char *verb);
+/* Waits (10 s) until its state begins with that. */
+bool harness_model_state(struct model *m, const char *word);
+
 /* A view of the whole as a string. free() it. */
 char *harness_whole(struct harness *h, enum gateway_view view);
 /* Sets a file below guards/, which must be good. */

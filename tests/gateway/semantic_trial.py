@@ -5,7 +5,7 @@ wrong, and there are hits.
 
 usage: semantic_trial.py EVALUATE EMBED MODEL [SANITIZER]
 
-EVALUATE and EMBED are tools/semantic/evaluate.c and embed.c; MODEL is made when it is not there (tests/minilm.py).
+EVALUATE and EMBED are tools/semantic/evaluate.c and embed.c; MODEL is made when it is not there (tests/real_models.py).
 Where it cannot be: exit 77, with the reason; so, too, under the thread sanitizer (SANITIZER is meson's b_sanitize),
 which makes minutes of it and has nothing to find, as nothing here runs beside anything.
 """
@@ -21,7 +21,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.append(os.path.dirname(HERE))
 
-import minilm  # noqa: E402
+import real_models  # noqa: E402
 
 PAIRS = sorted(glob.glob(os.path.join(HERE, "semantic_pairs", "*.txt")))
 # "0.95 | hit rate % wrong of hits wrong % (every) | the same again, with agreement"
@@ -42,11 +42,7 @@ def main():
     if sanitizer == "thread":
         print("skip: a quality of single threads, and too slow under the thread sanitizer")
         return 77
-    try:
-        model = minilm.model(model)
-    except minilm.Missing as e:
-        print("skip: %s" % e)
-        return 77
+    model = real_models.or_skip(real_models.minilm, model)
     threshold = float(open(os.path.join(ROOT, "mnt-example", "cache", "threshold")).read())
     with tempfile.NamedTemporaryFile() as vectors:
         texts = subprocess.run([evaluate, "-l", *PAIRS], stdout=subprocess.PIPE, check=True).stdout

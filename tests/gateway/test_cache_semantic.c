@@ -4,7 +4,6 @@
 #include <check.h>
 #include <errno.h>
 #include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,105 +11,8 @@
 
 #include "gateway/vectors.h"
 #include "tests/gateway/cache_fixture.h"
+#include "tests/gateway/made_embedding.h"
 #include "tests/run_suite.h"
-
-/* ---- the made embedding: the linker puts it in the place of embedding.c (--wrap) ---- */
-
-static struct fake {
-	size_t dim;
-	int refuse, status; /* of begin; of done */
-	bool never;
-	int begun, cancelled_early;
-} fake;
-
-struct embedding {
-	struct loop_work work;
-	struct embedding_ask how; /* without its texts; done NULL: cancelled */
-	double angle;
-	bool told;
-};
-
-static const struct {
-	const char *text;
-	double degrees;
-} angles[] = {
-	{"What is the capital of France?", 0},
-	{"what is the capital of France", 5},
-	{"What is the capital of Spain?", 6},
-	{"What is the capital of France? And please", 30},
-	{"Add 17 and 25.", 90},
-	{"Add 17 and 26.", 91},
-	{"add 17 and 25", 93},
-};
-
-static double angle_of(const char *text, size_t len)
-{
-	for (size_t i = 0; i < sizeof angles / sizeof *angles; i++)
-		if (strlen(angles[i].text) == len && !memcmp(angles[i].text, text, len))
-			return angles[i].degrees * M_PI / 180;
-	return M_PI;
-}
-
-static void make_vector(double angle, float *vector)
-{
-	memset(vector, 0, fake.dim * sizeof *vector);
-	vector[0] = (float)cos(angle);
-	vector[1] = (float)sin(angle);
-}
-
-static void fake_tell(struct loop_work *work)
-{
-	struct embedding *e = list_entry(work, struct embedding, work);
-	float vector[VECTORS_DIM_MAX];
-	struct trace_usage usage = {.prompt_tok = 7};
-	if (!e->how.done) {
-		free(e);
-		return;
-	}
-	e->told = true;
-	make_vector(e->angle, vector);
-	e->how.done(e->how.arg, fake.status,
-		fake.status ? "vec: it is broken: HTTP 400, the request was refused: my secret"
-			    : "",
-		fake.status ? NULL : vector, fake.status ? 0 : fake.dim, &usage);
-	free(e);
-}
-
-int __wrap_embedding_begin(struct embedding **out, struct gateway *g,
-	const struct embedding_ask *ask, struct err *err);
-struct embedding *__wrap_embedding_cancel(struct embedding *e);
-
-int __wrap_embedding_begin(
-	struct embedding **out, struct gateway *g, const struct embedding_ask *ask, struct err *err)
-{
-	fake.begun++;
-	*out = NULL;
-	if (fake.refuse)
-		return err_set(err, fake.refuse, "there is no model %s", ask->model);
-	struct embedding *e = calloc(1, sizeof *e);
-	list_init(&e->work.link);
-	e->work.run = fake_tell;
-	e->how = *ask;
-	e->angle = angle_of(ask->text, ask->len);
-	ck_assert_uint_gt(ask->timeout_ms, 0);
-	if (!fake.never)
-		loop_post(g->loop, &e->work);
-	*out = e;
-	return 0;
-}
-
-struct embedding *__wrap_embedding_cancel(struct embedding *e)
-{
-	if (!e || e->told)
-		return NULL;
-	fake.cancelled_early++;
-	e->how.done = NULL;
-	if (fake.never)
-		free(e);
-	return NULL;
-}
-
-/* ---- a cache with it ---- */
 
 static struct cache_fixture f;
 
@@ -127,7 +29,7 @@ static const struct question france = {.prompt = "What is the capital of France?
 
 static void setup(void)
 {
-	fake = (struct fake){.dim = 8};
+	made_embedding = (struct made_embedding){.dim = 8};
 	cache_fixture_make(&f);
 	cache_fixture_open(&f);
 	cache_fixture_set(&f, "embedding_model", "minilm");
@@ -324,7 +226,7 @@ START_TEST(without_a_model_or_for_a_long_prompt_nothing_is_embedded)
 	store((struct question){.prompt = "a conversation"}, "x");
 	cache_fixture_set(&f, "embedding_model", "");
 	store(france, "Paris");
-	ck_assert_int_eq(fake.begun, 0);
+	ck_assert_int_eq(made_embedding.begun, 0);
 	ck_assert_int_eq(stat_of("vectors"), 0);
 	free(text);
 }
@@ -333,29 +235,30 @@ END_TEST
 START_TEST(a_model_that_fails_is_said_and_costs_no_request)
 {
 	static const char key[] = "cache/embedding_model";
-	fake.refuse = -EHOSTUNREACH;
+	made_embedding.refuse = -EHOSTUNREACH;
 	store(france, "Paris");
 	ck_assert_ptr_nonnull(strstr(cache_fixture_fault(&f, key), "there is no model minilm"));
-	fake.refuse = 0;
-	fake.status = -EIO;
+	made_embedding.refuse = 0;
+	made_embedding.status = -EIO;
 	ck_assert_int_eq(hit(france_again, ""), 0);
 	/* All may read it: without the server's words, which may have the prompt in them. */
 	ck_assert_str_eq(cache_fixture_fault(&f, key),
 		"cache/embedding_model: vec: it is broken: HTTP 400, the request was refused");
 	ck_assert_int_eq(stat_of("embeddings_failed"), 2);
 	ck_assert_int_eq(hit(france, "Paris"), CACHE_L1);
-	fake.status = -ETIMEDOUT;
+	made_embedding.status = -ETIMEDOUT;
 	ck_assert_int_eq(hit(france_again, ""), 0);
 	ck_assert_int_eq(stat_of("embeddings_failed"), 2);
-	fake.refuse = -EBUSY; /* its gate is full */
+	made_embedding.refuse = -EBUSY; /* its gate is full */
 	ck_assert_int_eq(hit(france_again, ""), 0);
 	ck_assert_int_eq(stat_of("embeddings_failed"), 2);
-	fake.refuse = 0;
-	ck_assert_int_eq(stat_of("embedding_tokens"), 7 * fake.begun - 14); /* two were refused */
-	fake.status = 0;
+	made_embedding.refuse = 0;
+	ck_assert_int_eq(
+		stat_of("embedding_tokens"), 7 * made_embedding.begun - 14); /* two were refused */
+	made_embedding.status = 0;
 	ck_assert_int_eq(hit(france_again, ""), 0);
 	ck_assert_str_eq(cache_fixture_fault(&f, key), "");
-	fake.status = -EIO;
+	made_embedding.status = -EIO;
 	hit(france_again, "");
 	cache_fixture_set(&f, "embedding_model", "");
 	ck_assert_str_eq(cache_fixture_fault(&f, key), "");
@@ -387,11 +290,11 @@ START_TEST(a_request_dropped_while_it_is_embedded_is_not_told)
 {
 	cache_fixture_settle(&f); /* L2 is open: it is not that which is waited for */
 	for (int i = 0; i < 2; i++) {
-		fake.never = i;
+		made_embedding.never = i;
 		cache_fixture_on_loop(&f, begin_and_drop, NULL);
 		cache_fixture_on_loop(&f, nothing, NULL);
 	}
-	ck_assert_int_eq(fake.cancelled_early, 2);
+	ck_assert_int_eq(made_embedding.cancelled_early, 2);
 	ck_assert_int_eq(n_told, 0);
 }
 END_TEST
@@ -408,7 +311,7 @@ START_TEST(another_model_knows_nothing_of_the_first_ones_vectors)
 	ck_assert_int_eq(stat_of("vectors"), 1);
 	ck_assert_int_eq(hit(france_again, "Paris"), CACHE_L3);
 	/* The name stays, what is behind it does not. */
-	fake.dim = 16;
+	made_embedding.dim = 16;
 	ck_assert_int_eq(hit(france_again, ""), 0);
 	store(sum, "42");
 	ck_assert_int_eq(hit(sum_again, "42"), CACHE_L3);
@@ -419,7 +322,7 @@ END_TEST
 static json_t *lookup(struct question q)
 {
 	float vector[8];
-	make_vector(angle_of(q.prompt, strlen(q.prompt)), vector);
+	made_embedding_vector(q.prompt, strlen(q.prompt), vector);
 	char *text = cache_fixture_lookup(&f, &q, vector, 8);
 	json_t *j = json_loads(text, 0, NULL);
 	ck_assert_msg(j, "%s", text);

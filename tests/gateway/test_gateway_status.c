@@ -37,10 +37,9 @@ static void status_becomes(const char *want)
 
 static void set(const char *name, const char *file, const char *value)
 {
-	struct err err = {0};
 	struct model *m = gateway_model_find(talk.g, name);
 	ck_assert_ptr_nonnull(m);
-	ck_assert_msg(model_setting_set(m, file, value, strlen(value), &err) == 0, "%s", err.text);
+	harness_model_set(m, file, value);
 	model_put(m);
 }
 
@@ -69,16 +68,7 @@ static void set_cache(const char *model)
 static void state_is(const char *name, const char *state)
 {
 	struct model *m = gateway_model_find(talk.g, name);
-	struct buf have = {0};
-	for (int i = 0; i < 1000; i++) {
-		buf_clear(&have);
-		ck_assert_int_eq(model_render(m, MODEL_STATE, &have), 0);
-		if (!strcmp(have.data, state))
-			break;
-		usleep(10000);
-	}
-	ck_assert_str_eq(have.data, state);
-	buf_free(&have);
+	ck_assert_msg(harness_model_state(m, state), "models/%s", name);
 	model_put(m);
 }
 
@@ -86,7 +76,7 @@ static void state_is(const char *name, const char *state)
 static void bring(const char *name, const char *verb, const char *state)
 {
 	struct model *m = gateway_model_find(talk.g, name);
-	ck_assert_int_eq(model_ctl(m, verb, strlen(verb), NULL), 0);
+	harness_model_verb(m, verb);
 	model_put(m);
 	state_is(name, state);
 }

@@ -59,7 +59,7 @@ static const struct value values[] = {
 	{"quality", {"0", "0.95", "1"}, {"1.01", "-0.1", "nan", "good"}},
 	{"backend", {"auto", "cpu", "cuda"}, {"gpu", "CPU", "cpu/avx2"}},
 	{"gpu", {"0", "7", "255"}, {"-1", "256", "first"}},
-	{"fp8", {"on", "off"}, {"1", "ON", "e4m3"}},
+	{"fp8", {"on", "0"}, {"2", "ON", "e4m3"}},
 	{"kv_fp8", {"on", "off"}, {"yes", "on off"}},
 	{"memory_share", {"0.01", "0.5", "1"}, {"0", "1.01", "-0.5", "90%", "half"}},
 	{"capabilities", {"chat", "chat json\ncode", " embed "}, {"chat,json", "smell"}},
@@ -99,6 +99,21 @@ START_TEST(values_are_checked_and_what_is_allowed_is_said)
 		}
 		enum model_setting s = model_settings_find(v->file);
 		ck_assert_int_eq(model_settings_check(s, "1\0", 2, &err), -EINVAL);
+	}
+}
+END_TEST
+
+START_TEST(what_is_on_or_off_is_said_in_two_ways)
+{
+	static const struct {
+		const char *value;
+		bool is_on;
+	} cases[] = {{"on", true}, {"1", true}, {"off", false}, {"0", false}, {"", false}};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct model_settings s = {0};
+		set(&s, MODEL_FP8, cases[i].value);
+		ck_assert_int_eq(model_settings_is_on(&s, MODEL_FP8), cases[i].is_on);
+		model_settings_clear(&s);
 	}
 }
 END_TEST
@@ -221,6 +236,7 @@ int main(void)
 	TCase *t = tcase_create("model_settings");
 	tcase_add_test(t, every_setting_is_in_the_list_and_found_by_its_name);
 	tcase_add_test(t, values_are_checked_and_what_is_allowed_is_said);
+	tcase_add_test(t, what_is_on_or_off_is_said_in_two_ways);
 	tcase_add_test(t, what_is_said_of_a_number_begins_with_the_number);
 	tcase_add_test(t, values_that_are_too_long_are_refused);
 	tcase_add_test(t, defaults_are_as_the_manual_has_them);

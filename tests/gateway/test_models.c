@@ -1,20 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Models come, load, fail and go, with requests on them; and a disk that is full. */
+/* Models come, load, fail and go, with requests on them. */
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/utf8.h"
-#include "gateway/store.h"
 #include "gateway/model.h"
 #include "tests/gateway/harness.h"
-#include "tests/own_mounts.h"
 #include "tests/run_suite.h"
 
 static struct harness h;
@@ -27,8 +24,6 @@ static void setup(void)
 
 static void teardown(void)
 {
-	harness_close(&h);
-	umount2(h.state, MNT_DETACH); /* if a small disk is mounted there */
 	harness_end(&h);
 }
 
@@ -50,20 +45,6 @@ static int verb(struct model *m, const char *name)
 	return model_ctl(m, name, strlen(name), NULL);
 }
 
-static bool state_begins(struct model *m, const char *word)
-{
-	bool is = false;
-	for (int i = 0; i < 10000 && !is; i++) {
-		struct buf out = {0};
-		model_render(m, MODEL_STATE, &out);
-		is = !strncmp(out.data, word, strlen(word));
-		buf_free(&out);
-		if (!is)
-			usleep(1000);
-	}
-	return is;
-}
-
 /* The errno of a request to a model with that file. */
 static int ask_file(const char *name, const char *path)
 {
@@ -74,7 +55,7 @@ static int ask_file(const char *name, const char *path)
 	ck_assert_int_eq(harness_say(s, "hello\n"), 0);
 	free(harness_read(s, &status));
 	ck_assert(harness_status(s, status ? "failed" : "done"));
-	ck_assert(state_begins(m, status ? "failed: " : "ready"));
+	ck_assert(harness_model_state(m, status ? "failed: " : "ready"));
 	char *error = harness_view(s, SESSION_ERROR);
 	ck_assert(status == 0 || strlen(error) > 8);
 	free(error);
@@ -195,23 +176,23 @@ START_TEST(verbs_of_a_model_are_load_unload_and_reset)
 {
 	struct model *m = gateway_model_find(h.g, "default");
 	ck_assert_str_eq(model_name(m), "tiny");
-	ck_assert(state_begins(m, "unloaded"));
+	ck_assert(harness_model_state(m, "unloaded"));
 	ck_assert_int_eq(verb(m, "load"), 0);
-	ck_assert(state_begins(m, "ready"));
+	ck_assert(harness_model_state(m, "ready"));
 	struct buf info = {0};
 	ck_assert_int_eq(model_render(m, MODEL_INFO, &info), 0);
 	ck_assert_ptr_nonnull(strstr(info.data, "\"architecture\": \"llama\""));
 	buf_free(&info);
 	ck_assert_int_eq(verb(m, "unload"), 0);
-	ck_assert(state_begins(m, "unloaded"));
+	ck_assert(harness_model_state(m, "unloaded"));
 	ck_assert_int_eq(verb(m, "explode"), -EINVAL);
 	model_setting_set(m, "path", "", 0, NULL);
 	ck_assert_int_eq(verb(m, "load"), -ENOENT);
 	model_setting_set(m, "path", "/nowhere", 8, NULL);
 	ck_assert_int_eq(verb(m, "load"), 0);
-	ck_assert(state_begins(m, "failed: "));
+	ck_assert(harness_model_state(m, "failed: "));
 	ck_assert_int_eq(verb(m, "reset"), 0);
-	ck_assert(state_begins(m, "unloaded"));
+	ck_assert(harness_model_state(m, "unloaded"));
 	model_put(m);
 }
 END_TEST
@@ -302,7 +283,7 @@ START_TEST(a_model_file_that_shrinks_fails_its_model_and_not_the_daemon)
 		free(harness_read(s, &status));
 	}
 	ck_assert_int_eq(status, -EBADMSG);
-	ck_assert(state_begins(m, "failed: "));
+	ck_assert(harness_model_state(m, "failed: "));
 	model_put(m);
 	session_put(s);
 }
@@ -321,14 +302,14 @@ START_TEST(a_model_file_that_is_written_to_fails_its_model_until_the_next_load)
 		free(harness_read(s, &status));
 	}
 	ck_assert_int_eq(status, -EIO);
-	ck_assert(state_begins(m, "failed: the model's file "));
+	ck_assert(harness_model_state(m, "failed: the model's file "));
 	set(s, "max_tokens", "2");
 	harness_say(s, "again\n"); /* loads it */
 	free(harness_read(s, &status));
 	ck_assert_int_eq(status, 0);
-	ck_assert(state_begins(m, "ready"));
+	ck_assert(harness_model_state(m, "ready"));
 	ck_assert_int_eq(utimensat(AT_FDCWD, h.long_model, NULL, 0), 0);
-	ck_assert(state_begins(m, "failed: the model's file "));
+	ck_assert(harness_model_state(m, "failed: the model's file "));
 	model_put(m);
 	session_put(s);
 }
@@ -345,7 +326,7 @@ START_TEST(an_idle_model_is_unloaded_and_comes_back_by_itself)
 	harness_say(s, "hello\n");
 	free(harness_read(s, &status));
 	ck_assert_int_eq(status, 0);
-	ck_assert(state_begins(m, "unloaded"));
+	ck_assert(harness_model_state(m, "unloaded"));
 	harness_say(s, "hello\n");
 	free(harness_read(s, &status));
 	ck_assert_int_eq(status, 0);
@@ -379,84 +360,6 @@ START_TEST(two_users_do_not_share_prefixes)
 }
 END_TEST
 
-START_TEST(a_full_disk_refuses_requests_and_says_so_until_there_is_room)
-{
-	if (run_suite_skips(geteuid() != 0, "only root can mount a small disk"))
-		return;
-	harness_close(&h);
-	mkdir(h.state, 0700);
-	ck_assert_int_eq(mount("none", h.state, "tmpfs", 0, "size=1m,mode=0700"), 0);
-	harness_open(&h);
-	struct session *s = harness_session(&h, "a", "2");
-	char path[160], block[4096] = {0};
-	snprintf(path, sizeof path, "%s/filler", h.state);
-	int fd = open(path, O_CREAT | O_WRONLY, 0600), status = 0, r = 0;
-	while (write(fd, block, sizeof block) > 0)
-		;
-	close(fd);
-	for (int i = 0; i < 4000 && status == 0 && r == 0; i++) {
-		r = harness_say(s, "a prompt that has to be stored somewhere, and is not small\n");
-		free(harness_read(s, &status));
-	}
-	ck_assert_int_eq(r ? r : status, -ENOSPC);
-	struct buf out = {0};
-	gateway_render(h.g, GATEWAY_STATUS, &out);
-	ck_assert_ptr_eq(
-		strstr(out.data, "degraded: the state directory cannot be written"), out.data);
-	ck_assert_int_eq(harness_say(s, "more\n"), -ENOSPC);
-	ck_assert_int_eq(set(s, "top_k", "1"), -ENOSPC);
-	ck_assert_int_eq(gateway_session_create(h.g, "new", 0, 0, 0700, NULL, NULL), -ENOSPC);
-	unlink(path);
-	for (int i = 0; i < 100 && (r = harness_say(s, "now\n")); i++)
-		usleep(100000);
-	ck_assert_int_eq(r, 0);
-	free(harness_read(s, &status));
-	ck_assert_int_eq(status, 0);
-	buf_free(&out);
-	session_put(s);
-	harness_close(&h);
-	harness_open(&h);
-	s = gateway_session_find(h.g, "a");
-	char *chat = harness_view(s, SESSION_CHAT);
-	ck_assert_ptr_nonnull(strstr(chat, "> now\n"));
-	free(chat);
-	session_put(s);
-}
-END_TEST
-
-START_TEST(damaged_entries_of_the_store_are_skipped_and_the_rest_lives)
-{
-	struct session *s = harness_session(&h, "good", "2");
-	int status;
-	harness_say(s, "hello\n");
-	free(harness_read(s, &status));
-	char *before = harness_view(s, SESSION_CHAT);
-	session_put(s);
-	harness_close(&h);
-	struct store *store = NULL;
-	ck_assert_int_eq(store_open(&store, h.state, NULL), 0);
-	static const char *const bad[][2] = {{"s/bad", "1 2 x"}, {"s/", ""}, {"s/a/b", ""},
-		{"s/\n", "1"}, {"c/good/no-such", "1"}, {"c/good/top_k", "many"},
-		{"c/nobody/top_k", "1"}, {"t/good/zz", "D1 1 0 0\nx"},
-		{"t/good/0000000000000099", "D1 9 9 9\n"}, {"t/nobody/0000000000000001", "x"},
-		{"zzz", "?"}};
-	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-		store_put(store, bad[i][0], bad[i][1], strlen(bad[i][1]));
-	store_free(store);
-	harness_open(&h);
-	s = gateway_session_find(h.g, "good");
-	char *after = harness_view(s, SESSION_CHAT);
-	ck_assert_str_eq(before, after);
-	ck_assert_ptr_null(gateway_session_find(h.g, "bad"));
-	harness_say(s, "again\n");
-	free(harness_read(s, &status));
-	ck_assert_int_eq(status, 0);
-	free(before);
-	free(after);
-	session_put(s);
-}
-END_TEST
-
 static void add_tests(TCase *t)
 {
 	tcase_add_test(t, the_first_request_loads_a_model_and_fails_with_the_reason_if_it_cannot);
@@ -474,13 +377,10 @@ static void add_tests(TCase *t)
 		prices_are_exact_and_a_cached_token_costs_as_a_fresh_one_unless_it_says_otherwise);
 	tcase_add_test(t, a_failed_model_stays_so_after_a_new_price_and_not_after_a_new_path);
 	tcase_add_test(t, two_users_do_not_share_prefixes);
-	tcase_add_test(t, damaged_entries_of_the_store_are_skipped_and_the_rest_lives);
-	tcase_add_test(t, a_full_disk_refuses_requests_and_says_so_until_there_is_room);
 }
 
 int main(void)
 {
-	own_mounts();
 	Suite *suite = suite_create("models");
 	TCase *t = tcase_create("models");
 	tcase_add_checked_fixture(t, setup, teardown);

@@ -158,7 +158,7 @@ static const struct sample lost[] = {
 	{ROUTER, "threshold", "1.5"},
 	{ROUTER, "classifier_timeout_ms", "600001"},
 	{ROUTER, "cascade_judge", "a/b"},
-	{CACHE, "enabled", "on"},
+	{CACHE, "enabled", "yes"},
 	{CACHE, "ttl", "1h"},
 	{CACHE, "ttl", "3153600001"},
 	{CACHE, "max_entries", "1000001"},

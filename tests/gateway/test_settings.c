@@ -61,6 +61,7 @@ static const struct sample samples[] = {
 	{"format", "xml", -EINVAL},
 	{"format", "jso", -EINVAL},
 	{"ignore_eos", "1", 0},
+	{"ignore_eos", "off", 0},
 	{"ignore_eos", "2", -EINVAL},
 	{"ignore_eos", "yes", -EINVAL},
 	{"truncate", "oldest-turns", 0},
@@ -78,6 +79,20 @@ static const struct sample samples[] = {
 	{"system", "\xFF", -EILSEQ},
 	{"stop", "\xC3", -EILSEQ},
 };
+
+START_TEST(what_is_on_or_off_is_said_in_two_ways)
+{
+	static const char *const words[] = {"on", "1", "off", "0"};
+	struct settings s = {0};
+	ck_assert(!settings_is_on(&s, SETTING_IGNORE_EOS));
+	for (size_t i = 0; i < 4; i++) {
+		ck_assert_int_eq(
+			settings_set(&s, SETTING_IGNORE_EOS, words[i], strlen(words[i]), NULL), 0);
+		ck_assert_int_eq(settings_is_on(&s, SETTING_IGNORE_EOS), i < 2);
+	}
+	settings_clear(&s);
+}
+END_TEST
 
 START_TEST(each_value_is_taken_or_refused)
 {
@@ -153,6 +168,7 @@ int main(void)
 {
 	Suite *suite = suite_create("settings");
 	TCase *t = tcase_create("settings");
+	tcase_add_test(t, what_is_on_or_off_is_said_in_two_ways);
 	tcase_add_loop_test(
 		t, each_value_is_taken_or_refused, 0, (int)(sizeof samples / sizeof *samples));
 	tcase_add_test(t, a_refused_value_leaves_the_old_one);

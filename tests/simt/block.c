@@ -18,6 +18,7 @@
 #include "tests/simt/async.h"
 #include "tests/simt/fault.h"
 #include "tests/simt/fiber.h"
+#include "tests/simt/order.h"
 #include "tests/simt/race.h"
 #include "tests/simt/warp.h"
 
@@ -202,7 +203,7 @@ void simt_barrier(void)
 		b.n_at_barrier = 0;
 		for (unsigned t = 0; t < b.n_threads; t++)
 			set_state(t, READY);
-		race_barrier();
+		order_barrier();
 		if (order != SIMT_NORMAL) /* whoever came last need not be who goes on first */
 			run_another();
 		return;
@@ -287,7 +288,7 @@ static bool run_block(unsigned number)
 	b.n_ended = b.n_at_barrier = 0;
 	memset(b.shared, 0xff, l->shared);
 	async_block_begins();
-	race_block_begins(number);
+	race_block_begins();
 	memset(b.waiting, 0, sizeof b.waiting);
 	memset(b.ended, 0xff, sizeof b.ended);
 	for (unsigned t = 0; t < b.n_threads; t++) {
@@ -364,7 +365,7 @@ bool block_run(const struct block_launch *l)
 	race_launch_ends();
 	free(b.shared);
 	b.shared = NULL;
-	if (!b.failed && !race_anybody_began()) {
+	if (!b.failed && !order_anybody_began()) {
 		block_fault(cudaErrorLaunchFailure,
 			"kernel %s: no thread calls device_begin(), so the launch may be over "
 			"before "

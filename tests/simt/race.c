@@ -3,17 +3,7 @@
  * each load and store of each thread comes by here before it is done. The shadow of a memory keeps,
  * for every 8 bytes, who touched which of them and when, as far as a later access may have to be
  * held against it. Two accesses to a byte by different threads, one of them a write and not both
- * atomic, are a race unless something orders them:
- *
- * - a __syncthreads() of the block between them: the block's epoch differs;
- * - a __syncwarp() of lanes of one warp: each lane knows up to which clock of each other lane it
- *   has seen everything (shuffles and votes order nothing, as on the card);
- * - between blocks only this: __threadfence() and then an atomic operation by one, and by the other
- *   an atomic operation on the same address that comes after it, and then __threadfence(); what the
- *   first had learnt so from a third before its fence is passed on with it.
- *
- * When a block is at its end its threads are ordered with nobody of another block, although blocks
- * run one after the other here.
+ * atomic, are a race unless something orders them (order.c).
  *
  * The target of a cp.async belongs to nobody from the issue to the wait.
  *
@@ -33,18 +23,15 @@
 #include "tests/simt/include/simt_launch.h"
 #include "tests/simt/launch.h"
 #include "tests/simt/memory.h"
+#include "tests/simt/order.h"
 #include "tests/simt/place.h"
-
-void simt_begin(void); /* what device_begin() is */
 
 #define GRANULE 8
 #define RECORDS 8
 
 struct record {
-	uint32_t run; /* of which block of which launch; 0: none */
-	uint32_t epoch, clock;
-	uint16_t thread;
-	uint8_t mask; /* which bytes of the granule */
+	struct order_moment when; /* run 0: none */
+	uint8_t mask;             /* which bytes of the granule */
 	uint8_t how;
 };
 
@@ -56,52 +43,11 @@ struct granule {
 	bool mixed;             /* other blocks of the same launch have written too */
 };
 
-/* A thread has published what it knew at its last fence: acquires [first, last) of its block. */
-struct release {
-	const void *at;
-	size_t first, last;
-	uint32_t run, epoch, clock;
-	uint16_t thread;
-};
-
-static struct {
-	uint32_t run, first_run; /* this block's; the launch's first block's */
-	uint32_t epoch;
-	unsigned n_warps;
-	uint32_t waited_for; /* the host has, for this run and all before it */
-	bool begun[BLOCK_MAX], anybody_began;
-	uint32_t seen[BLOCK_MAX / BLOCK_WARP][BLOCK_WARP][BLOCK_WARP]; /* [w][i][i]: own clock */
-	struct {
-		bool valid;
-		uint32_t epoch, clock;
-		size_t n_acquires;
-	} fence[BLOCK_MAX];
-	size_t first_acquire; /* of this block */
-} now;
-
-static struct release *releases; /* of this launch, in order */
-static size_t n_releases, room_releases;
-
-/* What a thread has learnt by an atomic operation: releases [0, n) of that address; by the fence
- * behind it, without which it has learnt nothing. Of all blocks of the launch, in order. */
-static struct acquire {
-	const void *at;
-	size_t n;
-	uint32_t epoch; /* of that fence; 0: none yet */
-	uint16_t thread;
-} * acquires;
-static size_t n_acquires, room_acquires;
-
 static uint32_t evict;
-
-/* ---- time ---- */
 
 void race_launch_begins(const struct block_launch *l, void *shared)
 {
-	now.first_run = now.run + 1;
-	now.n_warps = (l->block.x * l->block.y * l->block.z + BLOCK_WARP - 1) / BLOCK_WARP;
-	n_releases = n_acquires = 0;
-	now.anybody_began = false;
+	order_launch_begins(l);
 	place_set_shared(shared, l->shared);
 }
 
@@ -110,147 +56,10 @@ void race_launch_ends(void)
 	place_set_shared(NULL, 0);
 }
 
-void race_block_begins(unsigned number)
+void race_block_begins(void)
 {
-	(void)number;
-	now.run++;
-	now.epoch = 1;
-	now.first_acquire = n_acquires;
-	memset(now.begun, 0, now.n_warps * BLOCK_WARP * sizeof *now.begun);
-	memset(now.fence, 0, now.n_warps * BLOCK_WARP * sizeof *now.fence);
-	memset(now.seen, 0, now.n_warps * sizeof *now.seen);
-	for (unsigned t = 0; t < now.n_warps * BLOCK_WARP; t++)
-		now.seen[t / BLOCK_WARP][t % BLOCK_WARP][t % BLOCK_WARP] = 1;
+	order_block_begins();
 	place_block_begins();
-}
-
-void race_barrier(void)
-{
-	now.epoch++;
-}
-
-void simt_begin(void)
-{
-	now.begun[block_thread()] = now.anybody_began = true;
-}
-
-bool race_anybody_began(void)
-{
-	return now.anybody_began;
-}
-
-bool race_began(void)
-{
-	return now.begun[block_thread()];
-}
-
-void race_host_has_waited(void)
-{
-	now.waited_for = now.run;
-}
-
-static uint32_t *clock_of(unsigned thread)
-{
-	return &now.seen[thread / BLOCK_WARP][thread % BLOCK_WARP][thread % BLOCK_WARP];
-}
-
-void race_warp_barrier(unsigned first_thread, uint32_t mask)
-{
-	uint32_t joined[BLOCK_WARP] = {0};
-	uint32_t(*seen)[BLOCK_WARP] = now.seen[first_thread / BLOCK_WARP];
-	for (unsigned i = 0; i < BLOCK_WARP; i++) {
-		for (unsigned j = 0; mask >> i & 1 && j < BLOCK_WARP; j++)
-			joined[j] = joined[j] < seen[i][j] ? seen[i][j] : joined[j];
-	}
-	for (unsigned i = 0; i < BLOCK_WARP; i++) {
-		if (!(mask >> i & 1))
-			continue;
-		memcpy(seen[i], joined, sizeof joined);
-		seen[i][i]++;
-	}
-}
-
-void race_fence(void)
-{
-	unsigned t = block_thread();
-	now.fence[t].valid = true;
-	now.fence[t].epoch = now.epoch;
-	now.fence[t].clock = (*clock_of(t))++;
-	now.fence[t].n_acquires = n_acquires;
-	for (size_t i = now.first_acquire; i < n_acquires; i++) {
-		if (acquires[i].thread == t && !acquires[i].epoch)
-			acquires[i].epoch = now.epoch;
-	}
-}
-
-static void *grow(void *list, size_t n, size_t *room, size_t size)
-{
-	if (n < *room)
-		return list;
-	*room = *room ? 2 * *room : 256;
-	void *grown = realloc(list, *room * size);
-	if (!grown)
-		abort();
-	return grown;
-}
-
-/* An atomic operation: publishes what was fenced, and learns what others published there. */
-static void meet_at(const void *at)
-{
-	unsigned t = block_thread();
-	if (!n_releases && !now.fence[t].valid)
-		return;
-	acquires = grow(acquires, n_acquires, &room_acquires, sizeof *acquires);
-	acquires[n_acquires++] = (struct acquire){at, n_releases, 0, (uint16_t)t};
-	if (!now.fence[t].valid)
-		return;
-	releases = grow(releases, n_releases, &room_releases, sizeof *releases);
-	releases[n_releases++] = (struct release){at, now.first_acquire, now.fence[t].n_acquires,
-		now.run, now.fence[t].epoch, now.fence[t].clock, (uint16_t)t};
-}
-
-/* ---- order ---- */
-
-static bool covers(const struct release *l, const struct record *r)
-{
-	return l->run == r->run &&
-	       (r->epoch < l->epoch || (r->thread == l->thread && r->clock <= l->clock));
-}
-
-/* Whether a thread that had got so far knew what is told by one of acquires [first, last) of its
- * block. Those of the same address tell no more than the later one by which they would be known. */
-static bool known(size_t first, size_t last, unsigned thread, uint32_t epoch, const void *not_at,
-	const struct record *r)
-{
-	for (size_t i = first; i < last; i++) {
-		const struct acquire *q = acquires + i;
-		if (q->at == not_at || !q->epoch || (q->thread != thread && q->epoch >= epoch))
-			continue;
-		for (size_t j = 0; j < q->n; j++) {
-			const struct release *l = releases + j;
-			if (l->at == q->at && (covers(l, r) || known(l->first, l->last, l->thread,
-								       l->epoch, l->at, r)))
-				return true;
-		}
-	}
-	return false;
-}
-
-/* Whether what another block did is known to this thread. */
-static bool learnt(const struct record *r)
-{
-	return known(now.first_acquire, n_acquires, block_thread(), now.epoch, NULL, r);
-}
-
-static bool ordered(const struct record *r)
-{
-	unsigned t = block_thread();
-	if (r->run != now.run)
-		return learnt(r);
-	if (r->thread == t || r->epoch != now.epoch)
-		return true;
-	return r->thread / BLOCK_WARP == t / BLOCK_WARP &&
-	       now.seen[t / BLOCK_WARP][t % BLOCK_WARP][r->thread % BLOCK_WARP] >= r->clock;
 }
 
 /* ---- the shadow ---- */
@@ -286,10 +95,10 @@ void race_product_wrote(void *at, size_t size)
 	if (!m)
 		return;
 	size_t first = (size_t)((char *)at - m->base), last = first + size - 1;
-	now.run++;
+	order_product_runs();
 	for (size_t i = first / GRANULE; i <= last / GRANULE; i++) {
 		struct granule *g = shadow_of(m) + i;
-		g->written_run = now.run;
+		g->written_run = order_now.run;
 		g->written_epoch = 0;
 		g->written = 0xff;
 		g->mixed = false;
@@ -302,10 +111,10 @@ static void report(const struct memory *m, const void *at, const struct record *
 {
 	char where[160], who[64];
 	place_describe(m, at, where, sizeof where);
-	if (r->run == now.run)
-		snprintf(who, sizeof who, "thread %u", r->thread);
+	if (r->when.run == order_now.run)
+		snprintf(who, sizeof who, "thread %u", r->when.thread);
 	else
-		snprintf(who, sizeof who, "thread %u of another block", r->thread);
+		snprintf(who, sizeof who, "thread %u of another block", r->when.thread);
 	block_fault(cudaErrorLaunchFailure,
 		"a race: %s is %s by thread %u and was %s by %s with nothing between that orders "
 		"them",
@@ -319,7 +128,7 @@ static bool private_to_block(const struct memory *m)
 
 static bool live(const struct memory *m, const struct record *r)
 {
-	return r->run >= (private_to_block(m) ? now.run : now.first_run);
+	return r->when.run >= (private_to_block(m) ? order_now.run : order_now.first_run);
 }
 
 /* Whether a record that comes before this access may go: what it would catch, this one catches. */
@@ -332,7 +141,7 @@ static bool outdone(const struct record *r, int how, uint8_t mask)
 /* Which of the granule's bytes this block has written. */
 static uint8_t written(const struct granule *g)
 {
-	return g->written_run == now.run ? g->written : 0;
+	return g->written_run == order_now.run ? g->written : 0;
 }
 
 /* Reads go first: they are many, and one of them is enough to catch a later write. */
@@ -348,12 +157,12 @@ static struct record *victim(struct granule *g)
 
 static void note_write(struct granule *g, uint8_t mask)
 {
-	if (g->written_run != now.run) {
-		g->mixed = g->written_run >= now.first_run;
+	if (g->written_run != order_now.run) {
+		g->mixed = g->written_run >= order_now.first_run;
 		g->written = 0;
 	}
-	g->written_run = now.run;
-	g->written_epoch = now.epoch;
+	g->written_run = order_now.run;
+	g->written_epoch = order_now.epoch;
 	g->written |= mask;
 }
 
@@ -363,17 +172,18 @@ static void note_write(struct granule *g, uint8_t mask)
 static bool read_quietly(const struct memory *m, struct granule *g, uint8_t mask)
 {
 	unsigned t = block_thread();
-	uint32_t first = private_to_block(m) ? now.run : now.first_run;
-	bool before = g->written_run == now.run && g->written_epoch < now.epoch &&
+	uint32_t first = private_to_block(m) ? order_now.run : order_now.first_run;
+	bool before = g->written_run == order_now.run && g->written_epoch < order_now.epoch &&
 		      (private_to_block(m) || !g->mixed);
 	struct record *r = g->record + t % RECORDS;
 	if (g->written_run >= first && !before)
 		return false;
-	if (r->run >= first && r->how != RACE_READ)
+	if (r->when.run >= first && r->how != RACE_READ)
 		return false;
-	if (r->run != now.run || r->thread != t || r->epoch != now.epoch ||
-		r->clock != *clock_of(t))
-		*r = (struct record){now.run, now.epoch, *clock_of(t), (uint16_t)t, 0, RACE_READ};
+	if (r->when.run != order_now.run || r->when.thread != t ||
+		r->when.epoch != order_now.epoch || r->when.clock != order_clock())
+		*r = (struct record){
+			{order_now.run, order_now.epoch, order_clock(), (uint16_t)t}, 0, RACE_READ};
 	r->mask |= mask;
 	return true;
 }
@@ -381,7 +191,7 @@ static bool read_quietly(const struct memory *m, struct granule *g, uint8_t mask
 static void touch(struct memory *m, struct granule *g, const void *at, uint8_t mask, int how)
 {
 	unsigned t = block_thread();
-	uint32_t clock = *clock_of(t);
+	uint32_t clock = order_clock();
 	struct record *place = NULL;
 	if (how != RACE_READ)
 		note_write(g, mask);
@@ -389,13 +199,14 @@ static void touch(struct memory *m, struct granule *g, const void *at, uint8_t m
 		return;
 	for (unsigned i = 0; i < RECORDS; i++) {
 		struct record *r = g->record + i;
-		if (!r->run || !live(m, r)) {
-			r->run = 0;
+		if (!r->when.run || !live(m, r)) {
+			r->when.run = 0;
 			place = place ? place : r;
 			continue;
 		}
-		if (r->thread == t && r->run == now.run && r->epoch == now.epoch &&
-			r->clock == clock && r->how == how) {
+		if (r->when.thread == t && r->when.run == order_now.run &&
+			r->when.epoch == order_now.epoch && r->when.clock == clock &&
+			r->how == how) {
 			r->mask |= mask;
 			place = r;
 			mask = r->mask;
@@ -403,17 +214,18 @@ static void touch(struct memory *m, struct granule *g, const void *at, uint8_t m
 		}
 		bool both_read = r->how == RACE_READ && how == RACE_READ;
 		bool both_atomic = r->how == RACE_ATOMIC && how == RACE_ATOMIC;
-		bool before = ordered(r);
+		bool before = order_is_before(&r->when);
 		if (!before && r->mask & mask && !both_read && !both_atomic)
 			report(m, at, r, how);
 		if (before && outdone(r, how, mask)) {
-			r->run = 0;
+			r->when.run = 0;
 			place = place ? place : r;
 		}
 	}
 	if (!place)
 		place = victim(g);
-	*place = (struct record){now.run, now.epoch, clock, (uint16_t)t, mask, (uint8_t)how};
+	*place = (struct record){
+		{order_now.run, order_now.epoch, clock, (uint16_t)t}, mask, (uint8_t)how};
 }
 
 /* What this thread does although the launch before it may not have ended. */
@@ -421,10 +233,10 @@ static void check_early(const struct memory *m, const struct granule *g, const v
 {
 	char where[160];
 
-	if (now.begun[block_thread()] || private_to_block(m))
+	if (order_began() || private_to_block(m))
 		return;
 	if (how == RACE_READ &&
-		(g->written_run <= now.waited_for || g->written_run >= now.first_run))
+		(g->written_run <= order_now.waited_for || g->written_run >= order_now.first_run))
 		return;
 	place_describe(m, at, where, sizeof where);
 	block_fault(cudaErrorLaunchFailure,
@@ -442,7 +254,7 @@ void race_ask(const void *at, size_t size)
 	char where[160];
 
 	for (size_t i = offset / GRANULE; m && i <= (offset + size - 1) / GRANULE; i++) {
-		if (shadow_of(m)[i].written_run <= now.waited_for)
+		if (shadow_of(m)[i].written_run <= order_now.waited_for)
 			continue;
 		place_describe(m, m->base + i * GRANULE, where, sizeof where);
 		block_fault(cudaErrorLaunchFailure,
@@ -543,6 +355,6 @@ void race_access(const void *at, size_t size, enum race_access how)
 	if (private_to_block(m))
 		check_flight(m, at, size);
 	if (how == RACE_ATOMIC)
-		meet_at(at);
+		order_meet_at(at);
 	touch_all(m, at, size, (int)how);
 }

@@ -12,18 +12,9 @@
 /* ---- for the scheduler ---- */
 void race_launch_begins(const struct block_launch *l, void *shared);
 void race_launch_ends(void);
-void race_block_begins(unsigned number);
-void race_barrier(void);
-void race_warp_barrier(unsigned first_thread, uint32_t mask);
-void race_fence(void);
-
-/* Whether a thread of the launch has called device_begin(); the one that runs. */
-bool race_anybody_began(void);
-bool race_began(void);
+void race_block_begins(void);
 
 /* ---- for the runtime ---- */
-/* All that has run is over for the host: it has waited for it. */
-void race_host_has_waited(void);
 /* Between launches: a product of cuBLASLt has written these bytes of the device. */
 void race_product_wrote(void *at, size_t size);
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/simt/race.h"
+#include "tests/simt/order.h"
 #include "tests/simt/block.h"
 #include "tests/simt/fault.h"
 #include "tests/simt/launch.h"
@@ -271,7 +271,7 @@ static cudaError_t add_copy(const struct copy *c, enum cudaMemcpyKind kind, cuda
 	rc = stream_add(stream, w);
 	if (!rc && !to && !captured) {
 		stream_drain(stream);
-		race_host_has_waited();
+		order_host_has_waited();
 	}
 	return rc ? rc : lock_error();
 }
@@ -299,7 +299,7 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t size, enum cudaMemcpyK
 	cudaError_t rc = add_copy(&(struct copy){to, from, size, size, size, 1}, kind, NULL);
 	if (!rc) {
 		stream_drain(NULL);
-		race_host_has_waited();
+		order_host_has_waited();
 	}
 	return lock_result(rc ? rc : lock_error());
 }

@@ -21,7 +21,7 @@
 #include "tests/simt/fault.h"
 #include "tests/simt/graph.h"
 #include "tests/simt/lock.h"
-#include "tests/simt/race.h"
+#include "tests/simt/order.h"
 
 struct CUstream_st {
 	struct CUstream_st *next;
@@ -212,7 +212,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 	if (rc)
 		return lock_result(rc);
 	stream_drain(stream);
-	race_host_has_waited();
+	order_host_has_waited();
 	return lock_result(lock_error());
 }
 
@@ -236,7 +236,7 @@ cudaError_t cudaDeviceSynchronize(void)
 			return lock_result(cudaErrorStreamCaptureUnsupported);
 	}
 	stream_drain_all();
-	race_host_has_waited();
+	order_host_has_waited();
 	return lock_result(lock_error());
 }
 
@@ -381,7 +381,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
 	lock_enter();
 	run_until(event, event->issued);
-	race_host_has_waited();
+	order_host_has_waited();
 	return lock_result(lock_error());
 }
 

