@@ -34,6 +34,7 @@ struct chat_family {
 	/* Texts that all stand in the family's templates, and one that does not; NULL: none. */
 	const char *needs[3];
 	const char *excludes;
+	bool needs_tokens;  /* what it needs are control tokens of each of its models */
 	bool folds_system;  /* the system text stands in the first user turn; turns alternate */
 	bool spaces_answer; /* with a SentencePiece vocabulary a space stands before an answer */
 	void (*render)(struct chat_writer *w, const struct conversation *c);
@@ -300,14 +301,14 @@ static void render_plain(struct chat_writer *w, const struct conversation *c)
 
 /* In the order in which they are tried. */
 static const struct chat_family families[] = {
-	{"chatml", {"<|im_start|>"}, NULL, false, false, render_chatml},
-	{"llama3", {"<|start_header_id|>", "<|eot_id|>"}, NULL, false, false, render_llama3},
-	{"gemma", {"<start_of_turn>", "<end_of_turn>"}, NULL, true, false, render_gemma},
-	{"llama2", {"[INST]", "<<SYS>>"}, NULL, true, true, render_llama2},
-	{"mistral", {"[INST]", "[/INST]"}, "[SYSTEM_PROMPT]", true, true, render_mistral},
-	{"zephyr", {"<|user|>", "<|assistant|>", "eos_token"}, "<|end|>", false, false,
+	{"chatml", {"<|im_start|>"}, NULL, true, false, false, render_chatml},
+	{"llama3", {"<|start_header_id|>", "<|eot_id|>"}, NULL, true, false, false, render_llama3},
+	{"gemma", {"<start_of_turn>", "<end_of_turn>"}, NULL, true, true, false, render_gemma},
+	{"llama2", {"[INST]", "<<SYS>>"}, NULL, false, true, true, render_llama2},
+	{"mistral", {"[INST]", "[/INST]"}, "[SYSTEM_PROMPT]", false, true, true, render_mistral},
+	{"zephyr", {"<|user|>", "<|assistant|>", "eos_token"}, "<|end|>", false, false, false,
 		render_zephyr},
-	{"plain", {NULL}, NULL, false, false, render_plain},
+	{"plain", {NULL}, NULL, false, false, false, render_plain},
 };
 
 #define N_FAMILIES (sizeof(families) / sizeof(families[0]))
@@ -347,6 +348,14 @@ int chat_family_find(const struct chat_family **out, const char *name, const cha
 const char *chat_family_name(const struct chat_family *f)
 {
 	return f->name;
+}
+
+const char *chat_missing_token(const struct chat_family *f, const struct tokenizer *t)
+{
+	for (size_t i = 0; f->needs_tokens && i < 3 && f->needs[i]; i++)
+		if (tokenizer_control(t, f->needs[i]) == TOKENIZER_NONE)
+			return f->needs[i];
+	return NULL;
 }
 
 bool chat_answer_has_space(const struct chat_family *f, const struct tokenizer *t)

@@ -21,6 +21,10 @@ int chat_family_find(const struct chat_family **out, const char *name, const cha
 	size_t n, struct err *err);
 const char *chat_family_name(const struct chat_family *f);
 
+/* The first of the control tokens that models of the family are trained with which the vocabulary
+ * does not have; NULL when it has them, or the family is text and no more. borrows. */
+const char *chat_missing_token(const struct chat_family *f, const struct tokenizer *t);
+
 /* True when the model begins an answer with a space that belongs to the template and not to the
  * text: it is not shown, and chat_render puts it there again. */
 bool chat_answer_has_space(const struct chat_family *f, const struct tokenizer *t);

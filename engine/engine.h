@@ -72,19 +72,20 @@ int engine_check(const char *path, const char *chat_family, dev_t forbidden_devi
 struct engine *engine_free(struct engine *e);
 
 struct engine_info {
-	const char *name;         /* general.name, or "" */
-	const char *architecture; /* "llama", "bert" */
-	const char *file_type;    /* the type of most weights: "Q8_0" */
-	const char *tokenizer;    /* "gpt2" (byte-level BPE), "llama" (SentencePiece), "bert"
-				     (WordPiece) */
-	bool is_encoder;          /* embeddings of n_embd numbers, no answers: no chat, no KV */
-	const char *chat_family;  /* "chatml" ...; "" for an encoder */
-	const char *pooling;      /* of an encoder: "mean", "cls"; else "" */
-	const char *backend;      /* "cpu/avx512", "cuda/NVIDIA H200" */
-	const char *backend_note; /* why "auto" took no GPU, a sentence; else "" */
-	bool fp8, kv_fp8;         /* as E4M3, on a GPU: some of the weights (none of a model whose
-				     weights are all quantised), KV rows */
-	double memory_share;      /* of its free memory that it might take; 0: no GPU */
+	const char *name;          /* general.name, or "" */
+	const char *architecture;  /* "llama", "bert" */
+	const char *file_type;     /* the type of most weights: "Q8_0" */
+	const char *tokenizer;     /* "gpt2" (byte-level BPE), "llama" (SentencePiece), "bert"
+				      (WordPiece) */
+	bool is_encoder;           /* embeddings of n_embd numbers, no answers: no chat, no KV */
+	const char *chat_family;   /* "chatml" ...; "" for an encoder */
+	const char *template_note; /* why chat_family, which was named, hardly fits; else "" */
+	const char *pooling;       /* of an encoder: "mean", "cls"; else "" */
+	const char *backend;       /* "cpu/avx512", "cuda/NVIDIA H200" */
+	const char *backend_note;  /* why "auto" took no GPU, a sentence; else "" */
+	bool fp8, kv_fp8;          /* as E4M3, on a GPU: some of the weights (none of a model whose
+				      weights are all quantised), KV rows */
+	double memory_share;       /* of its free memory that it might take; 0: no GPU */
 	uint64_t n_parameters;
 	uint64_t file_bytes;
 	uint32_t n_layers, n_embd, n_heads, n_kv_heads, n_vocab;
@@ -180,8 +181,10 @@ enum engine_event_kind {
 };
 
 enum engine_finish {
-	ENGINE_FINISH_STOP,   /* end-of-turn token or stop string */
-	ENGINE_FINISH_LENGTH, /* max_tokens or the context's end: a normal end */
+	ENGINE_FINISH_STOP, /* end-of-turn token or stop string */
+	/* max_tokens or the context's end: a normal end. With `json` the value is whole all the
+	 * same, but there was no room for it to go on. */
+	ENGINE_FINISH_LENGTH,
 	ENGINE_FINISH_CANCEL,
 	ENGINE_FINISH_ERROR,
 };

@@ -156,6 +156,22 @@ static int resolve_sizes(struct sizes *z, const struct gguf *g, const struct eng
 	return r;
 }
 
+/* A family that somebody named may be another model's. One that the file's own template is of is
+ * believed: some models are trained with such texts as text. */
+static int note_template(struct engine_parts *p, struct err *err)
+{
+	const char *token = chat_missing_token(p->family, p->tokenizer);
+
+	if (token && asprintf(&p->template_note,
+			     "the template %s was named, and the vocabulary has no token %s: it is "
+			     "written as text, and answers may not end by themselves",
+			     chat_family_name(p->family), token) < 0) {
+		p->template_note = NULL;
+		return err_set(err, -ENOMEM, "not enough memory for a sentence");
+	}
+	return 0;
+}
+
 static int open_text(struct engine_parts *p, const struct engine_options *o, struct err *err)
 {
 	size_t n = 0;
@@ -170,8 +186,9 @@ static int open_text(struct engine_parts *p, const struct engine_options *o, str
 	if (r < 0 || encoder)
 		return r;
 	r = chat_family_find(&p->family, o->chat_family, text, text ? n : 0, err);
-	if (r == 0 && !o->chat_family) /* a template that was named is the family's and no more */
-		r = chat_opening_find(text, text ? n : 0, &p->opening, err);
+	if (r == 0) /* a template that was named is the family's and no more */
+		r = o->chat_family ? note_template(p, err)
+				   : chat_opening_find(text, text ? n : 0, &p->opening, err);
 	if (r == 0 && json_vocab_new(&p->json_vocab, p->tokenizer) < 0)
 		r = err_set(err, -ENOMEM, "not enough memory for the vocabulary");
 	return r;
@@ -198,6 +215,7 @@ static void fill_encoder_info(struct engine_parts *p, const struct sizes *z)
 		.tokenizer = tokenizer_model(p->tokenizer),
 		.is_encoder = true,
 		.chat_family = "",
+		.template_note = "",
 		.pooling = c->pooling == ENCODER_CLS ? "cls" : "mean",
 		.backend = encoder_backend(p->encoder),
 		.backend_note = "",
@@ -232,6 +250,7 @@ static void fill_model_info(struct engine_parts *p, const struct sizes *z)
 		.file_type = model_file_type(p->model),
 		.tokenizer = tokenizer_model(p->tokenizer),
 		.chat_family = chat_family_name(p->family),
+		.template_note = p->template_note ? p->template_note : "",
 		.pooling = "",
 		.backend = model_backend(p->model),
 		.backend_note = p->backend_note ? p->backend_note : "",
@@ -440,6 +459,7 @@ void engine_parts_close(struct engine_parts *p)
 	gguf_free(p->gguf);
 	free(p->opening);
 	free(p->name);
+	free(p->template_note);
 	free(p->backend_note);
 	memset(p, 0, sizeof(*p));
 }

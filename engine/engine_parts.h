@@ -27,7 +27,7 @@ struct engine_parts {
 	struct json_vocab *json_vocab;
 	struct model *model;
 	struct encoder *encoder; /* instead */
-	char *name, *backend_note;
+	char *name, *template_note, *backend_note;
 	struct engine_info info;
 	struct sched_options sched_options; /* all but over */
 	struct embedder_options embedder_options;

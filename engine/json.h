@@ -48,6 +48,10 @@ bool json_is_done(const struct json_state *s);
 /* The least number of bytes that make it whole. */
 uint32_t json_bytes_to_end(const struct json_state *s);
 
+/* Whether n_left more bytes are too few for something that may come next, so that a value which
+ * ends from here on may have ended for want of room. Of printable ASCII. */
+bool json_is_narrow(const struct json_state *s, uint32_t n_left);
+
 /* What of a vocabulary never needs a look byte by byte. */
 struct json_vocab;
 

@@ -183,9 +183,11 @@ int seq_accept(struct seq *q, uint32_t id, const struct tokenizer *t, struct buf
 		q->stage_ns = now;
 		q->answering = true;
 	}
+	if (q->json && json_is_narrow(&q->json_state, q->max_tok - q->n_tok - 1))
+		q->narrowed = true;
 	q->ids[q->n_tok++] = id;
 	if (tokenizer_is_end(t, id))
-		return SEQ_STOP;
+		return q->narrowed ? SEQ_LENGTH : SEQ_STOP;
 	text = tokenizer_text(t, id, &len);
 	if (q->drops_space && q->n_tok == q->n_prompt + 1 && len > 0 && *text == ' ') {
 		text++;
@@ -201,7 +203,7 @@ int seq_accept(struct seq *q, uint32_t id, const struct tokenizer *t, struct buf
 	if (q->json) {
 		json_feed(&q->json_state, text, len); /* was allowed, so it goes on */
 		if (json_is_done(&q->json_state))
-			return SEQ_STOP;
+			return q->narrowed ? SEQ_LENGTH : SEQ_STOP;
 	}
 	return q->n_tok == q->max_tok ? SEQ_LENGTH : 0;
 }

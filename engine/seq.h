@@ -56,6 +56,7 @@ struct seq {
 
 	struct detok *detok;
 	struct json_state json_state;
+	bool narrowed; /* there was no room for all that the JSON value could have gone on with */
 
 	bool running;                              /* scheduler: which list it is in */
 	bool started, answering;                   /* left the queue once; has sampled */
@@ -102,7 +103,9 @@ static inline bool seq_has_history(const struct seq *q)
  * Before the seq_accept of that token. */
 void seq_logprobs(struct seq *q, const struct engine_logprob *logprobs, size_t n);
 
-/* What seq_accept found beside 0 and -ENOMEM: the answer ends with ... */
+/* What seq_accept found beside 0 and -ENOMEM: the answer ends with ... A JSON value that ends by
+ * itself within the last few tokens that there is room for ends with SEQ_LENGTH: nobody knows
+ * whether it would have gone on. */
 #define SEQ_STOP 1
 #define SEQ_LENGTH 2
 

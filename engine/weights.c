@@ -173,6 +173,67 @@ static int refuse_unknown(const struct weights *w, const struct weights_plan *pl
 	return 0;
 }
 
+/* ---- what was never written ---- */
+
+/* Whether the last quarter of the tensor is zeros, by some looks from its end on: of a sound one
+ * the first look tells. Less than a quarter may be zeros for good: rows of a vocabulary that was
+ * filled up to a round number. */
+static bool is_unwritten(const struct gguf_tensor *t)
+{
+	enum { LOOKS = 16, LOOK_BYTES = 64 };
+	static const char zeros[LOOK_BYTES];
+	size_t n = t->bytes < LOOK_BYTES ? t->bytes : LOOK_BYTES, span = (t->bytes - n) / 4;
+	const char *last = (const char *)t->data + t->bytes - n;
+
+	for (size_t i = 0; i < LOOKS; i++)
+		if (memcmp(last - span / (LOOKS - 1) * i, zeros, n) != 0)
+			return false;
+	return true;
+}
+
+static bool ends_in(const char *name, const char *end)
+{
+	size_t n = strlen(name), n_end = strlen(end);
+
+	return n >= n_end && strcmp(name + n - n_end, end) == 0;
+}
+
+/* Without it a model says nothing, or one of its layers does. Layers that say nothing yet exist,
+ * added to be trained; it is attn_output and ffn_down that are zeros there. */
+static bool is_vital(const struct gguf_tensor *t)
+{
+	return ends_in(t->name, "_norm.weight") || strcmp(t->name, "token_embd.weight") == 0 ||
+	       strcmp(t->name, "output.weight") == 0;
+}
+
+static bool may_be_zeros(const struct gguf_tensor *t)
+{
+	return t->n_dims == 1 || ends_in(t->name, ".attn_output.weight") ||
+	       ends_in(t->name, ".ffn_down.weight");
+}
+
+/* A download that makes the file in its full size first, and has not come to its end. */
+static int refuse_unwritten(const struct weights *w, struct err *err)
+{
+	const struct gguf_tensor *found = NULL, *last = gguf_tensor_at(w->gguf, 0);
+
+	for (size_t i = 0; !found && i < gguf_n_tensors(w->gguf); i++) {
+		const struct gguf_tensor *t = gguf_tensor_at(w->gguf, i);
+		if ((const char *)t->data > (const char *)last->data)
+			last = t;
+		if (is_vital(t) && is_unwritten(t))
+			found = t;
+	}
+	if (!found && !may_be_zeros(last) && is_unwritten(last))
+		found = last;
+	return found ? err_set(err, -EBADMSG,
+			       "the tensor %s ends in zeros: a download that has not finished, "
+			       "into "
+			       "a file of its full size, or a copy with holes",
+			       found->name)
+		     : 0;
+}
+
 int weights_bind(struct weights *w, const struct weights_plan *plan, void *model, void *layers,
 	struct err *err)
 {
@@ -191,7 +252,8 @@ int weights_bind(struct weights *w, const struct weights_plan *plan, void *model
 		return r;
 	for (size_t i = 0; i < gguf_n_tensors(w->gguf); i++)
 		n_ignored += is_ignored(plan, gguf_tensor_at(w->gguf, i)->name);
-	return w->n_bound + n_ignored == gguf_n_tensors(w->gguf) ? 0 : refuse_unknown(w, plan, err);
+	return w->n_bound + n_ignored == gguf_n_tensors(w->gguf) ? refuse_unwritten(w, err)
+								 : refuse_unknown(w, plan, err);
 }
 
 /* ---- packing ---- */

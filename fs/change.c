@@ -216,15 +216,21 @@ void change_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const cha
 
 /* `ln -sfn` makes the link under a name of its own and renames it over `default`; until then it is
  * a scratch file. */
-static int make_link(fuse_req_t req, const struct node *dir, const char *name, const char *target,
+static int make_link(fuse_req_t req, const struct node *dir, const char *name, const char *path,
 	struct node *out)
 {
 	struct fs *fs = fs_of(req);
 	const struct fuse_ctx *who = fuse_req_ctx(req);
+	char target[FS_NAME_MAX + 1];
+	size_t len = tree_target_length(path);
 	if (strlen(name) > FS_NAME_MAX)
 		return -ENAMETOOLONG;
 	if (node_inside(dir) != TABLE_MODELS)
 		return -EPERM;
+	if (len > FS_NAME_MAX)
+		return -EINVAL;
+	memcpy(target, path, len);
+	target[len] = '\0';
 	if (!tree_name_ok(&collection_models, target))
 		return -EINVAL;
 	int r = node_child(fs->nodes, dir, name, out);

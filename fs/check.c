@@ -124,6 +124,7 @@ static void check_default(struct check *k)
 	if (n < 0)
 		return;
 	target[n] = '\0';
+	target[tree_target_length(target)] = '\0';
 	if (!tree_name_ok(&collection_models, target))
 		check_say(k, path, 0, "must be a symlink to the bare name of a sibling");
 	else

@@ -420,7 +420,10 @@ int guards_put_back(struct fs *fs, const char *kept, const char *file, const cha
 		rules_saved(fs, file, true);
 		r = put_in_force(fs, file, &have, &err) < 0 ? 1 : 0;
 	}
-	told(fs, file, r, &err);
+	/* Nothing was written: what was wrong with what stood here meanwhile is still to be read.
+	 */
+	if (r != 0)
+		told(fs, file, r, &err);
 	turn_end(turn_of_guards());
 	buf_free(&have);
 	return r;
@@ -431,9 +434,12 @@ int guards_delete(struct fs *fs, const char *file)
 	turn_begin(turn_of_guards());
 	int r = tree_guards_remove(fs->tree, file);
 	if (r == 0) {
+		bool away = was_aside(file, NULL);
 		rules_saved(fs, file, true);
-		put_out_of_force(fs, file, was_aside(file, NULL));
-		faults_forget_guard(fs, file);
+		put_out_of_force(fs, file, away);
+		/* An editor that was told of the fault and now puts its backup back. */
+		if (!away)
+			faults_forget_guard(fs, file);
 	}
 	turn_end(turn_of_guards());
 	return r;

@@ -52,10 +52,12 @@ bool guards_has_fault(const char *file);
  */
 int guards_create(struct fs *fs, const char *file, const struct buf *before);
 /* A file that was put aside comes back, with `text`, if that is what TREE keeps of it; 0 and 1 as
- * guards_save, and nothing is written. -ESTALE, -ENOENT: it is not. */
+ * guards_save, and nothing is written; with 0 the fault that was noted last stays. -ESTALE,
+ * -ENOENT: it is not. */
 int guards_put_back(
 	struct fs *fs, const char *kept, const char *file, const char *text, size_t len);
-/* Deletes a file: it is out of force at once, unless it was renamed away a moment ago. */
+/* Deletes a file: it is out of force at once, unless it was renamed away a moment ago. What was
+ * wrong with it is forgotten then, and not with that. */
 int guards_delete(struct fs *fs, const char *file);
 /* To another rule file's name in the same directory. */
 int guards_rename(struct fs *fs, const char *file, const char *to);

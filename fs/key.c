@@ -38,12 +38,14 @@ static int key_read(
 	return -EACCES;
 }
 
-/* Without the end of the line, and without what an editor of another system writes before it. */
+/* Without the end of the line, without what an editor of another system writes before it, and
+ * without blanks around it that were pasted. */
 static const char *value(const struct handle *h, size_t *len)
 {
 	size_t mark = utf8_mark(h->text.data, h->text.len);
-	*len = value_length(h->text.data + mark, h->text.len - mark);
-	return h->text.data + mark;
+	const char *text = h->text.data + mark;
+	*len = value_trim(&text, value_length(text, h->text.len - mark));
+	return text;
 }
 
 /* Under the lock. What can be known before the close. */

@@ -54,6 +54,12 @@ int main(int argc, char **argv)
 		printf("llmfs %s\n", LLMFS_VERSION);
 	} else if (o.check) {
 		log_set_level(LOG_LEVEL_ERROR);
+		/* Who stands in a TREE may believe that it is the one that is looked at. */
+		if (o.checks_example)
+			fprintf(stderr,
+				"llmfs: no TREE given: checking %s, the example that comes with "
+				"llmfs\n",
+				o.tree);
 		status = check_tree(o.tree, stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
 	} else if (o.files) {
 		table_print();

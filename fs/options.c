@@ -168,7 +168,7 @@ static char *default_tree(void)
 	if (!slash)
 		return NULL;
 	strcpy(slash, "/../mnt-example");
-	return access(path, F_OK) == 0 ? strdup(path) : NULL;
+	return realpath(path, NULL);
 }
 
 /* Makes the directory and those above it. */
@@ -274,10 +274,28 @@ static int check_apart(const struct options *o, struct err *err)
 	return 0;
 }
 
+static bool has(const char *dir, const char *name)
+{
+	char path[PATH_MAX + 16];
+	snprintf(path, sizeof path, "%s/%s", dir, name);
+	return access(path, F_OK) == 0;
+}
+
+/* And is no mount, which has sessions. */
+static bool is_like_a_tree(const char *path)
+{
+	return (has(path, "models") || has(path, "guards")) && !has(path, "sessions");
+}
+
 static int complete(struct options *o, struct err *err)
 {
 	if (!o->mountpoint)
 		return err_set(err, -EINVAL, "no mount point given; see llmfs --help");
+	/* The example would be mounted over what somebody has meant as TREE. */
+	if (!o->tree && is_like_a_tree(o->mountpoint))
+		return err_set(err, -EINVAL,
+			"%s is like a TREE, and no mount point is given: llmfs TREE MOUNTPOINT",
+			o->mountpoint);
 	if (!o->tree)
 		o->tree = default_tree();
 	if (!o->tree)
@@ -314,6 +332,7 @@ static int complete_check(struct options *o, struct err *err)
 {
 	if (o->tree)
 		return err_set(err, -EINVAL, "--check takes a TREE and no mount point");
+	o->checks_example = !o->mountpoint;
 	o->tree = o->mountpoint ? o->mountpoint : default_tree();
 	o->mountpoint = NULL;
 	return o->tree ? 0 : err_set(err, -ENOENT, "no TREE given; see llmfs --help");
@@ -363,7 +382,7 @@ void options_help(void)
 	     "    -o max_queued=N     requests that may queue in a session (64)\n"
 	     "    -o idle_unload=S    unload a model not used for S seconds (never)\n"
 	     "    -o OPTION,...       other options of FUSE, see mount.fuse3(8)\n"
-	     "    --check [TREE]      read TREE, print its faults, and exit\n"
+	     "    --check [TREE]      read TREE (default: as above), print its faults, exit\n"
 	     "    --files             print the table of files, and exit\n"
 	     "    --help, --version\n"
 	     "\n"

@@ -13,6 +13,7 @@
 struct options {
 	char *tree, *mountpoint, *state; /* absolute once options_parse is done */
 	bool foreground, debug, help, version, files, check;
+	bool checks_example; /* no TREE was named to --check, so tree is the example */
 	unsigned max_threads;
 	unsigned max_sessions, max_queued, idle_unload_s; /* 0: the gateway's default */
 	const char *unknown;   /* the first such option, in argv, or NULL */

@@ -91,6 +91,8 @@ static int store_clean(
 {
 	void *it;
 	const struct collection *c = owner_of(fs, node, &it);
+	if (!node->row->lines)
+		len = value_trim(&text, len);
 	if (c)
 		return sync_setting_set(fs, c, c->name(it), node->row->name, text, len, err);
 	return len ? session_setting_set(it, node->row->name, text, len, NULL)
@@ -234,9 +236,14 @@ static bool lost(struct handle *h)
 	void *it;
 	if (utf8_may_be_mark(text, len))
 		return false;
+	text += mark;
+	len -= mark;
+	if (!h->node.row->lines)
+		len = value_trim(&text, len);
+	if (len && (*text == ' ' || *text == '\t') && !h->node.row->lines)
+		return false; /* blanks alone, so far */
 	c = owner_of(h->fs, &h->node, &it);
-	return c ? c->hopeless(file, text + mark, len - mark)
-		 : session_setting_is_hopeless(it, file, text + mark, len - mark);
+	return c ? c->hopeless(file, text, len) : session_setting_is_hopeless(it, file, text, len);
 }
 
 /* Whether messages.json, up to the end of a line, is wrong whatever comes after it. Long texts come

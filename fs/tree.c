@@ -8,6 +8,7 @@
 
 #include "fs/collection.h"
 #include "fs/names.h"
+#include "fs/table.h"
 #include "fs/tree_file.h"
 #include "fs/value.h"
 
@@ -256,7 +257,13 @@ int tree_setting_get(const struct tree *t, const struct collection *c, const cha
 	int r = tree_file_read(dir, file, TREE_MAX_BYTES, out);
 	close(dir);
 	if (r == 0 && out->len > before) {
-		out->len = before + value_clean(out->data + before, out->len - before);
+		const struct table_row *row = table_row_named(c->inside, file);
+		const char *value = out->data + before;
+		size_t len = value_clean(out->data + before, out->len - before);
+		if (row && !row->lines)
+			len = value_trim(&value, len);
+		memmove(out->data + before, value, len);
+		out->len = before + len;
 		out->data[out->len] = '\0';
 	}
 	return r;

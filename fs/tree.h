@@ -67,7 +67,7 @@ int tree_make(const struct tree *t, const struct collection *c, const char *name
 int tree_remove(const struct tree *t, const struct collection *c, const char *name);
 
 /* Appends the text of TREE/models/NAME/FILE (of a single collection: TREE/router/FILE, name is "")
- * without the end of its last line. -ENOENT: there is none;
+ * without the end of its last line and, of one line, blanks around it. -ENOENT: there is none;
  * -EINVAL: not a regular file; -EFBIG. */
 int tree_setting_get(const struct tree *t, const struct collection *c, const char *name,
 	const char *file, struct buf *out);
@@ -84,6 +84,9 @@ int tree_setting_write(struct tree_file_write *w, const struct tree *t, const st
 int tree_setting_set(const struct tree *t, const struct collection *c, const char *name,
 	const char *file, const char *text, size_t len);
 
+/* How long a symlink's target is without the slash behind it, with which shells complete the name
+ * of a directory. */
+size_t tree_target_length(const char *target);
 /* Appends where TREE/models/default points; nothing when there is no such (bare) symlink. */
 int tree_default_get(const struct tree *t, struct buf *out);
 int tree_default_set(const struct tree *t, const char *name); /* NULL removes it */

@@ -10,7 +10,16 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
+
+size_t tree_target_length(const char *target)
+{
+	size_t len = strlen(target);
+	while (len > 1 && target[len - 1] == '/')
+		len--;
+	return len;
+}
 
 int tree_default_get(const struct tree *t, struct buf *out)
 {
@@ -19,6 +28,7 @@ int tree_default_get(const struct tree *t, struct buf *out)
 	if (n < 0)
 		return errno == ENOENT || errno == EINVAL ? 0 : -errno;
 	target[n] = '\0';
+	target[tree_target_length(target)] = '\0';
 	return tree_name_ok(&collection_models, target) ? buf_append_str(out, target) : 0;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What of a file's text is the value in it. An editor ends the last line; one of another system
- * ends each with two bytes and writes a byte order mark before the first. None of that is part of a
- * value, be it written to the mount or found in TREE.
+ * ends each with two bytes and writes a byte order mark before the first; a blank comes along when
+ * a number is pasted. None of that is part of a value, be it written to the mount or found in TREE.
  *
  * No state, any thread.
  */
@@ -11,6 +11,16 @@
 #include "base/utf8.h"
 
 #include <string.h>
+
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t';
+}
+
+static bool is_line_end(char c)
+{
+	return c == '\n' || c == '\r';
+}
 
 size_t value_length(const char *text, size_t len)
 {
@@ -28,6 +38,19 @@ size_t value_clean(char *text, size_t len)
 		if (text[i] != '\r' || i + 1 == len || text[i + 1] != '\n')
 			text[n++] = text[i];
 	return n;
+}
+
+size_t value_trim(const char **text, size_t len)
+{
+	size_t from = 0, to = len;
+	while (from < len && is_blank((*text)[from]))
+		from++;
+	while (to > from && (is_blank((*text)[to - 1]) || is_line_end((*text)[to - 1])))
+		to--;
+	if (to == from)
+		return len;
+	*text += from;
+	return to - from;
 }
 
 bool value_json_whole(const char *text, size_t len)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "engine/engine.h"
 #include "gateway/provider.h"
 
@@ -27,6 +28,8 @@ static int local_load(void **handle, const struct provider_config *config,
 	};
 	struct engine *e = NULL;
 	int r = engine_open(&e, config->path, &options, stop, err);
+	if (r == 0 && *engine_info(e)->template_note)
+		log_warn("%s: %s", config->path, engine_info(e)->template_note);
 	*handle = e;
 	return r;
 }
@@ -144,6 +147,8 @@ static int local_info(void *handle, struct buf *out)
 		r = r ? r : info_word(out, "pooling", i->pooling);
 	else
 		r = r ? r : info_word(out, "template", i->chat_family);
+	if (*i->template_note)
+		r = r ? r : info_word(out, "template_note", i->template_note);
 	r = r ? r : info_word(out, "backend", i->backend);
 	if (*i->backend_note)
 		r = r ? r : info_word(out, "backend_note", i->backend_note);

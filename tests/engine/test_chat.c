@@ -327,6 +327,27 @@ START_TEST(family_is_recognised_from_the_template)
 }
 END_TEST
 
+START_TEST(token_of_the_family_that_the_vocabulary_lacks_is_named)
+{
+	static const char *const text_families[] = {"llama2", "mistral", "zephyr", "plain"};
+	struct tokenizer *all = load(N_CONTROLS, false), *none = load(2, false),
+			 *some = load(4, false);
+
+	ck_assert_ptr_null(chat_missing_token(family("chatml"), all));
+	ck_assert_ptr_null(chat_missing_token(family("llama3"), all));
+	ck_assert_ptr_null(chat_missing_token(family("gemma"), all));
+	ck_assert_str_eq(chat_missing_token(family("chatml"), none), "<|im_start|>");
+	ck_assert_ptr_null(chat_missing_token(family("chatml"), some));
+	ck_assert_str_eq(chat_missing_token(family("llama3"), some), "<|start_header_id|>");
+	ck_assert_str_eq(chat_missing_token(family("gemma"), some), "<start_of_turn>");
+	for (size_t i = 0; i < 4; i++)
+		ck_assert_ptr_null(chat_missing_token(family(text_families[i]), none));
+	tokenizer_free(all);
+	tokenizer_free(none);
+	tokenizer_free(some);
+}
+END_TEST
+
 START_TEST(space_before_an_answer_belongs_to_some_templates)
 {
 	static const char *const spaced[] = {"llama2", "mistral"};
@@ -388,6 +409,7 @@ int main(void)
 	tcase_add_test(t, message_that_is_not_utf8_is_refused);
 	tcase_add_test(t, trimmed_like_the_templates_do);
 	tcase_add_test(t, family_is_recognised_from_the_template);
+	tcase_add_test(t, token_of_the_family_that_the_vocabulary_lacks_is_named);
 	tcase_add_test(t, space_before_an_answer_belongs_to_some_templates);
 	tcase_add_test(t, answer_shown_without_its_space_is_found_again);
 	suite_add_tcase(s, t);

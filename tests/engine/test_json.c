@@ -193,6 +193,82 @@ START_TEST(answers_of_a_random_model_are_json_within_every_max_tokens)
 }
 END_TEST
 
+START_TEST(room_is_narrow_where_a_byte_that_may_come_has_none)
+{
+	static const char text[] =
+		"{\"a\": [1, -2.5e+7, true, {\"b\\u00e9\": \"c\\n\"}], \"d\": {}}";
+
+	for (size_t n = 0; n < sizeof text - 1; n++) {
+		struct json_state s, next;
+		uint32_t most = 0; /* what any byte asks for */
+
+		json_init(&s);
+		ck_assert(json_feed(&s, text, n));
+		for (int c = ' '; c <= '~'; c++) {
+			next = s;
+			if (json_feed(&next, &(char){(char)c}, 1) &&
+				json_bytes_to_end(&next) > most)
+				most = json_bytes_to_end(&next);
+		}
+		for (uint32_t n_left = 0; n_left < 40; n_left++)
+			ck_assert_msg(json_is_narrow(&s, n_left) == (n_left < most),
+				"%zu bytes, %u left, %u asked for", n, n_left, most);
+	}
+}
+END_TEST
+
+/* The answer with room for so many tokens; harness_free it. */
+static void ask_json(struct engine *e, uint32_t seed, uint32_t max_tokens, struct answer *a)
+{
+	struct engine_request r;
+	uint32_t ids[20], random = seed;
+
+	harness_ids(&random, ids, 20);
+	r = harness_request(a, ids, 20);
+	r.json = true;
+	r.max_tokens = max_tokens;
+	harness_submit(e, &r, a);
+	harness_wait(a);
+	ck_assert_int_eq(a->status, 0);
+}
+
+static bool is_same(const struct answer *a, const struct answer *b)
+{
+	return a->text.len == b->text.len && !memcmp(a->text.data, b->text.data, a->text.len);
+}
+
+START_TEST(a_value_that_max_tokens_cut_short_ends_with_length)
+{
+	static const struct tiny_llama model = {.seed = 5};
+	struct engine *e = harness_open(&model, &(struct engine_options){.kv_blocks = 50});
+	enum { ROOM = 150 };
+	uint32_t n_whole = 0, n_cut = 0;
+
+	for (uint32_t seed = 1; seed < 40; seed++) {
+		struct answer whole = {0};
+
+		ask_json(e, seed, ROOM, &whole);
+		if (whole.finish == ENGINE_FINISH_STOP && whole.usage.output_tok > 3) {
+			n_whole++;
+			for (uint32_t most = 1; most <= whole.usage.output_tok; most++) {
+				struct answer a = {0};
+
+				ask_json(e, seed, most, &a);
+				if (!is_same(&a, &whole)) {
+					n_cut++;
+					ck_assert_int_eq(a.finish, ENGINE_FINISH_LENGTH);
+				}
+				harness_free(&a);
+			}
+		}
+		harness_free(&whole);
+	}
+	ck_assert_uint_gt(n_whole, 5);
+	ck_assert_uint_gt(n_cut, 30);
+	engine_free(e);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("engine/json");
@@ -206,6 +282,8 @@ int main(void)
 	tcase_add_test(t, nesting_ends_at_its_limit);
 	tcase_add_test(t, from_every_state_the_end_is_as_near_as_said);
 	tcase_add_test(t, answers_of_a_random_model_are_json_within_every_max_tokens);
+	tcase_add_test(t, room_is_narrow_where_a_byte_that_may_come_has_none);
+	tcase_add_test(t, a_value_that_max_tokens_cut_short_ends_with_length);
 	suite_add_tcase(s, t);
 	return run_suite(s);
 }

@@ -184,7 +184,7 @@ START_TEST(the_routers_models_are_no_judges_under_the_name_of_the_default_either
 	temporary_sh(
 		"echo 'model default' > guards/moderation; echo default > router/cascade_judge");
 	check_expect("");
-	temporary_sh("ln -sfn auto models/default");
+	temporary_sh("ln -sfn auto/ models/default");
 	check_expect("router/cascade_judge: auto is the router's: it is not asked\n"
 		     "guards/moderation: auto is the router's: it is not asked\n");
 }

@@ -96,6 +96,23 @@ START_TEST(what_is_missing_is_named)
 }
 END_TEST
 
+START_TEST(a_tree_alone_is_no_mount_point_for_the_example)
+{
+	temporary_sh("mkdir -p tree/models mnt/models mnt/sessions");
+	ck_assert_int_eq(PARSE(WORD("tree")), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(err.text, "tree is like a TREE, and no mount point is given"));
+	options_free(&o);
+	memset(&o, 0, sizeof o);
+	/* A mount is told of as one, later; in a build that has no example beside it, of that. */
+	err.text[0] = '\0';
+	PARSE(WORD("mnt"));
+	ck_assert_ptr_null(strstr(err.text, "is like a TREE"));
+	options_free(&o);
+	memset(&o, 0, sizeof o);
+	ck_assert_int_eq(PARSE(WORD("tree"), WORD("mnt"), WORD("-o"), WORD("state=s")), 0);
+}
+END_TEST
+
 START_TEST(a_mount_point_that_would_hide_what_the_daemon_reads_is_refused)
 {
 	static const char *const bad[][3] = {{"tree", "tree", "state=s"},
@@ -223,6 +240,7 @@ START_TEST(check_takes_a_tree_and_no_mount_point)
 	ck_assert_int_eq(PARSE(WORD("--check"), WORD("tree")), 0);
 	ck_assert(o.check);
 	ck_assert_str_eq(o.tree, "tree");
+	ck_assert(!o.checks_example);
 	options_free(&o);
 	memset(&o, 0, sizeof o);
 	ck_assert_int_eq(PARSE(WORD("--check"), WORD("tree"), WORD("mnt")), -EINVAL);
@@ -238,6 +256,7 @@ int main(void)
 	tcase_add_test(t, words_of_mount_are_dropped_and_others_handed_on);
 	tcase_add_test(t, each_tree_has_a_state_directory_of_its_own);
 	tcase_add_test(t, what_is_missing_is_named);
+	tcase_add_test(t, a_tree_alone_is_no_mount_point_for_the_example);
 	tcase_add_test(t, a_mount_point_that_would_hide_what_the_daemon_reads_is_refused);
 	tcase_add_test(t, an_empty_state_directory_is_refused_not_taken_for_the_working_directory);
 	tcase_add_test(t, a_number_that_cannot_be_is_refused_with_what_is_allowed);

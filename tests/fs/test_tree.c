@@ -182,7 +182,11 @@ START_TEST(default_is_a_link_to_a_bare_name_or_nothing)
 	ck_assert_int_eq(tree_default_set(tree, NULL), 0);
 	ck_assert_int_eq(tree_default_get(tree, &name), 0);
 	ck_assert_uint_eq(name.len, 0);
-	temporary_sh("ln -s /etc models/default");
+	temporary_sh("ln -s b/ models/default"); /* as a shell completes it */
+	ck_assert_int_eq(tree_default_get(tree, &name), 0);
+	ck_assert_str_eq(name.data, "b");
+	buf_clear(&name);
+	temporary_sh("ln -sfn /etc models/default");
 	ck_assert_int_eq(tree_default_get(tree, &name), 0);
 	ck_assert_uint_eq(name.len, 0);
 	buf_free(&name);

@@ -78,12 +78,37 @@ START_TEST(what_editors_of_other_systems_write_is_no_part_of_a_value)
 }
 END_TEST
 
+static void is_trimmed(const char *text, const char *want)
+{
+	const char *value = text;
+	size_t n = value_trim(&value, strlen(text));
+	ck_assert_uint_eq(n, strlen(want));
+	ck_assert(!memcmp(value, want, n));
+}
+
+START_TEST(blanks_around_a_value_of_one_line_are_no_part_of_it)
+{
+	is_trimmed("0.4", "0.4");
+	is_trimmed("0.4 ", "0.4");
+	is_trimmed(" \t0.4\t \r", "0.4");
+	is_trimmed("0.4 \n\n \n", "0.4");
+	is_trimmed("\n0.4", "\n0.4"); /* lines before it keep their numbers */
+	is_trimmed(" chat  json ", "chat  json");
+	is_trimmed(" \t", " \t"); /* no value, and no reset */
+	is_trimmed(" \n\n", " \n\n");
+	is_trimmed("", "");
+	const char *value = "0.4\0 ";
+	ck_assert_uint_eq(value_trim(&value, 5), 4); /* a NUL is no blank */
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("fs/value");
 	TCase *t = tcase_create("setting");
 	tcase_add_test(t, a_value_ends_before_the_end_of_its_last_line);
 	tcase_add_test(t, what_editors_of_other_systems_write_is_no_part_of_a_value);
+	tcase_add_test(t, blanks_around_a_value_of_one_line_are_no_part_of_it);
 	tcase_add_test(t, an_array_is_whole_at_its_last_bracket_and_not_before);
 	tcase_add_test(t, what_can_never_become_an_array_is_judged_at_once);
 	tcase_add_test(t, brackets_in_strings_do_not_count);

@@ -100,8 +100,9 @@ def edited(m, script, where="mount", **environment):
         assert "edit.rules:" not in read(m("guards", "status"))
 
 
-def broken(m, script, where="mount", keeps=(BROKEN,), **environment):
-    """The script saves BROKEN: that is the text from then on, and OLD is in force."""
+def broken(m, script, where="mount", keeps=(BROKEN,), tells=False, **environment):
+    """The script saves BROKEN: that is the text from then on, and OLD is in force. `tells`: what was
+    wrong is to be read also where the script has put OLD back."""
     m.expects("guards/")
     with rules(m) as (path, tree):
         with Asking(m):
@@ -110,6 +111,8 @@ def broken(m, script, where="mount", keeps=(BROKEN,), **environment):
             fault = "input/edit.rules:3:"
             if read(path) == BROKEN:
                 wait_for(lambda: fault in read(m("guards", "status")), "fault", 10)
+            if tells:
+                assert fault in read(m("guards", "error")), read(m("guards", "error"))
             assert is_refused(m, "oldword")
         equal(read(tree), read(path))
     return done
@@ -143,7 +146,7 @@ def vim_claims(name, *options):
         leave = "" if "nobackup" in options else "; rm -f $F~"
         edited(m, vim(EDIT, *options) + leave)
         # Told of the fault, vim puts its backup back, and has the text itself.
-        done = broken(m, vim(BREAK, *options), keeps=(BROKEN, OLD))
+        done = broken(m, vim(BREAK, *options), keeps=(BROKEN, OLD), tells="backupcopy=no" in options)
         assert done.returncode != 0, "vim did not notice"
     f.__name__ = name
     claim(tools=("vim",))(f)

@@ -87,7 +87,7 @@ def a_key_is_written_as_files_are(m):
     for script in ("echo sk-new > $F", "printf sk-new > $F", "echo sk-new >> $F", "cat $O > $F",
                    "cp $O $F", "echo sk-new | tee $F > /dev/null",
                    "dd if=$O of=$F bs=1 status=none", "dd if=$O of=$F bs=1 status=none conv=notrunc",
-                   "cat > $F <<< sk-new",
+                   "cat > $F <<< sk-new", "printf 'sk-new \\n' > $F", "printf ' sk-new\\t' > $F",
                    "python3 -c 'import sys; open(sys.argv[1], \"w\").write(\"sk-new\")' $F"):
         write(f("key"), "sk-old\n")
         has_key(m, "ways", "sk-old")
@@ -117,7 +117,7 @@ def what_is_no_key_is_refused_and_the_one_before_stays(m):
     with refused(errno.EINVAL):
         os.close(fd)
     equal(kept(m, "refusing"), "sk-old")
-    for bad in ("gr\u00fc\u00dfe", " sk", "env:not-a-variable", "file:key"):  # no close is heard at a shell
+    for bad in ("gr\u00fc\u00dfe", "  ", "env:not-a-variable", "file:key"):  # no close is heard at a shell
         done = m.sh("printf '%s' \"$V\" > $F", F=f("key"), V=bad)
         assert done.returncode and "Invalid argument" in done.stderr, (bad, done)
         equal(kept(m, "refusing"), "sk-old")

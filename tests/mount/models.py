@@ -313,6 +313,28 @@ def default_is_a_symlink_that_ln_sfn_moves(m):
 
 
 @claim()
+def default_is_turned_in_the_ways_that_people_try_or_left_alone(m):
+    name = make(m, MODEL)
+    for script in ("ln -sfn $N models/default", "ln -sfT $N models/default", "cd models; ln -sfn $N/ default",
+                   "rm models/default; ln -s $N models/default", "ln -sfnr models/$N models/default",
+                   "ln -s $N models/.new && mv -T models/.new models/default"):
+        m.sh(script, N=name, check=True)
+        equal(os.readlink(m("models", "default")), name)
+        equal(os.readlink(os.path.join(m.tree, "models", "default")), name)
+        m.sh("ln -sfn tiny models/default", check=True)
+    for script, said in (("ln -s $N models/default", "not permitted"), ("ln -sf $N models/default", "not permitted"),
+                         ("ln -sfn models/$N models/default", "Invalid argument"),
+                         ("ln -sfn $PWD/models/$N models/default", "Invalid argument"),
+                         ("cp -r models/$N models/default", "not permitted"),
+                         ("mv -T models/$N models/default", "cannot overwrite"),
+                         ("echo $N > models/default", "irectory"), ("mkdir models/default", "File exists")):
+        done = m.sh(script, N=name)
+        assert done.returncode and said in done.stderr, (script, done)
+        equal(os.readlink(m("models", "default")), "tiny")
+    os.rmdir(m("models", name))
+
+
+@claim()
 def a_default_that_points_to_nothing_is_named_by_the_refusal(m):
     m.sh("ln -sfn nowhere models/default", check=True)
     s = m.session()
@@ -388,6 +410,15 @@ def truncated_models_are_refused_with_a_sentence(m):
     size = os.stat(MODEL).st_size
     for n in (4, 23, 24, 1000, size // 2, size - 1):
         fails(m, copy(m, "cut", n))
+
+
+@claim()
+def a_download_into_a_file_of_full_size_that_has_not_finished_is_refused(m):
+    size = os.stat(MODEL).st_size
+    for n in (size // 8, size // 2, size - 200000):
+        path = copy(m, "sparse", n)
+        os.truncate(path, size)
+        fails(m, path, "ends in zeros")
 
 
 @claim()
@@ -498,6 +529,19 @@ def an_unknown_template_can_be_named(m):
     wait_for(lambda: state(m, name) == "ready", "ready", 20, lambda: state(m, name))
     with refused(errno.EINVAL):
         write(m("models", name, "template"), "klingon\n")
+    os.rmdir(m("models", name))
+
+
+@claim()
+def a_template_whose_tokens_the_vocabulary_lacks_is_told_by_info(m):
+    name = make(m, MODEL)
+    info = lambda: json.loads(read(m("models", name, "info")))
+    assert "template_note" not in info(), info()
+    m.expects("the template llama3 was named")
+    m.sh("echo llama3 > models/%s/template; echo unload > models/%s/ctl; echo load > models/%s/ctl"
+         % (name, name, name), check=True)
+    wait_for(lambda: info().get("template") == "llama3", "llama3", 20)
+    assert "no token <|start_header_id|>" in info()["template_note"], info()
     os.rmdir(m("models", name))
 
 

@@ -67,6 +67,36 @@ def a_carriage_return_before_the_newline_is_no_part_of_a_value(m):
 
 
 @claim()
+def blanks_around_a_value_of_one_line_are_no_part_of_it(m):
+    s = m.session()
+    tree = os.path.join(m.tree, "models", "tiny", "quality")
+    for form in ("%s ", " %s", "\t%s\t\n", "%s \n", "%s\n\n", " %s \r\n"):
+        for file, values in ((s("temperature"), ("0.4", "0.7")), (s("format"), ("json", "text")),
+                             (m("models", "tiny", "quality"), ("0.25", "0.75")),
+                             (m("router", "threshold"), ("0.3", "0.6")),
+                             (m("cache", "ttl"), ("60", "90"))):
+            for value in values:
+                m.sh("printf '%s' > $F" % (form % value).replace("\n", "\\n").replace("\r", "\\r"),
+                     F=file, check=True)
+                equal(read(file), value + "\n")
+        equal(read(tree), "0.75\n")
+        write(tree, form % "0.5")
+        harness.wait_for(lambda: read(m("models", "tiny", "quality")) == "0.5\n", "TREE's value", 10)
+    m.sh("printf ' 0.4 ' | dd bs=1 of=$F 2> /dev/null", F=s("temperature"), check=True)
+    equal(read(s("temperature")), "0.4\n")
+    for value in ("0.4 0.5", "0.4 x", "0. 4", "  \n"):
+        with refused(errno.EINVAL):
+            write(s("temperature"), value)
+        equal(read(s("temperature")), "0.4\n")
+    for file in (m("models", "tiny", "quality"), m("router", "threshold"), m("cache", "ttl")):
+        os.unlink(file)
+    # Texts are as they were written.
+    for name in ("system", "stop"):
+        write(s(name), " two words \n")
+        equal(read(s(name)), " two words \n")
+
+
+@claim()
 def a_good_value_comes_back_with_a_newline(m):
     s = m.session()
     for name, values in GOOD.items():
@@ -333,6 +363,27 @@ def format_json_gives_json(m):
     s.ask("hello")
     if s.usage("output_tokens") < 400:
         harness.json.loads(read(s("out")))
+
+
+@claim()
+def json_that_max_tokens_cut_short_says_length(m):
+    # The same seed gives the same answer, as far as there is room.
+    s = m.session(format="json", ignore_eos=0, cache="off", temperature=2)
+    cut = 0
+    for i in range(20):
+        write(s("seed"), "%d\n" % i)
+        write(s("messages.json"), "[]")
+        write(s("max_tokens"), "%d\n" % (4 + i))
+        s.ask("prompt %d" % i)
+        harness.json.loads(read(s("out")))
+        short, finish = read(s("out")), re.search("^finish (.*)$", read(s("usage")), re.M)[1]
+        write(s("messages.json"), "[]")
+        write(s("max_tokens"), "200\n")
+        s.ask("prompt %d" % i)
+        if read(s("out")) != short:
+            cut += short[0] in "[{"
+            equal(finish, "length")
+    assert cut, "no answer was cut"
 
 
 @claim()

@@ -15,8 +15,8 @@ import harness
 from harness import claim, equal, exists, is_mounted, read, wait_for, write
 
 
-def run(*args, cwd=None):
-    p = subprocess.run(harness.WRAP + [harness.LLMFS] + list(args), stdin=subprocess.DEVNULL,
+def run(*args, cwd=None, program=harness.LLMFS):
+    p = subprocess.run(harness.WRAP + [program] + list(args), stdin=subprocess.DEVNULL,
                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd,
                        timeout=20 * harness.slow())
     p.stdout, p.stderr = p.stdout.decode(), p.stderr.decode()
@@ -329,6 +329,26 @@ def check_of_a_mount_says_that_it_is_one(Mount):
         equal(p.stdout, "%s is a mount of llmfs, and its TREE is elsewhere: findmnt -n -o SOURCE -T %s\n"
               % (m.path, m.path))
         equal(run("--check", m.tree).returncode, 0)
+
+
+@claim(own=True)
+def check_without_a_tree_says_that_it_is_of_the_example(Mount):
+    with Mount(start=False) as m:
+        os.mkdir(os.path.join(m.top, "bin"))
+        program = shutil.copy(harness.LLMFS, os.path.join(m.top, "bin"))
+        example = os.path.join(m.top, "mnt-example")
+        shutil.copytree(m.tree, example, symlinks=True)
+        p = run("--check", cwd=m.tree, program=program)
+        if "/share/llmfs/mnt-example," in p.stderr:
+            raise harness.Skip("llmfs is installed here, and its example is the default")
+        said = "llmfs: no TREE given: checking %s, the example that comes with llmfs\n" % os.path.realpath(example)
+        equal((p.returncode, p.stdout, p.stderr), (0, "", said))
+        harness.write(os.path.join(example, "models", "tiny", "quality"), "2\n")
+        p = run("--check", cwd=m.tree, program=program)
+        equal((p.returncode, p.stderr), (1, said))
+        assert p.stdout.startswith("models/tiny/quality: "), p.stdout
+        p = run("--check", ".", cwd=m.tree, program=program)
+        equal((p.returncode, p.stdout, p.stderr), (0, "", ""))
 
 
 @claim(own=True)
