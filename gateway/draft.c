@@ -83,13 +83,14 @@ static int poison(struct draft *d, int code, uint64_t serial, bool ends, const s
 	d->poison = code;
 	d->poison_err = *err;
 	drop_text(d);
-	draft_order_leave(d);
+	/* Before anybody who waits for it may look: else that is at what was newest before it. */
 	session_refuse(d->session, &(struct session_refusal){.id = d->request_id,
 					   .uid = d->uid,
 					   .code = code,
 					   .sentence = err->text,
 					   .prompt = ends ? d->refused : NULL,
 					   .serial = serial});
+	draft_order_leave(d);
 	return code;
 }
 
@@ -241,6 +242,8 @@ static int submit(struct draft *d, struct err *err)
 	}
 	r = q ? session_submit(s, q, d->placed, d->flush_serial, err)
 	      : err_set(err, -ENOMEM, "out of memory");
+	if (r == 0 && d->cancelled)
+		request_settle(q, REQUEST_CANCELLED, -ECANCELED, "cancelled", false);
 	if (r == 0)
 		draft_order_submitted(d);
 	pthread_mutex_unlock(&s->lock);
@@ -303,15 +306,18 @@ struct draft *draft_commit(struct draft *d)
 	return draft_drop(d);
 }
 
-int draft_submit_all(struct session *s, struct err *err)
+/* Those that are open, or, of these, those that a cancel has met. */
+static int submit_all(struct session *s, bool cancelled, struct err *err)
 {
 	enum { MOST = 64 };
 	struct draft *open[MOST];
 	size_t n = 0;
 	pthread_mutex_lock(&s->lock);
 	list_for_each (link, &s->drafts) {
-		if (n < MOST)
-			open[n++] = draft_ref(list_entry(link, struct draft, link));
+		struct draft *d = list_entry(link, struct draft, link);
+		if (n < MOST && (!cancelled || d->cancelled))
+			open[n++] = draft_ref(d);
+		d->cancelled &= cancelled;
 	}
 	pthread_mutex_unlock(&s->lock);
 	int r = 0;
@@ -323,4 +329,14 @@ int draft_submit_all(struct session *s, struct err *err)
 		draft_put(open[i]);
 	}
 	return r;
+}
+
+int draft_submit_all(struct session *s, struct err *err)
+{
+	return submit_all(s, false, err);
+}
+
+void draft_end_cancelled(struct session *s)
+{
+	submit_all(s, true, NULL);
 }

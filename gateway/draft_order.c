@@ -11,7 +11,9 @@
  * is committed while an earlier one has just been flushed is `closed`: it goes on by itself when
  * the earlier one is done, or (somebody may keep that open) after a tenth of a second. Which
  * request is the session's newest goes by the same order: a prompt that was flushed before another
- * was refused does not hide the refusal, however late its commit.
+ * was refused does not hide the refusal, however late its commit. A cancel goes by it too: what was
+ * flushed before it is cancelled when it is submitted, unless another flush shows that its file was
+ * still open.
  *
  * Lock: all of it is under the session's.
  */
@@ -128,7 +130,26 @@ void draft_order_stamp(struct draft *d)
 	pthread_mutex_lock(&d->session->lock);
 	d->flush_serial = ++d->session->flush_serial;
 	d->flushed_ns = clock_mono_ns();
+	d->cancelled = false;
 	pthread_mutex_unlock(&d->session->lock);
+}
+
+void draft_order_cancel(struct session *s)
+{
+	list_for_each (link, &s->drafts) {
+		struct draft *d = list_entry(link, struct draft, link);
+		d->cancelled = d->flush_serial != 0;
+	}
+}
+
+bool draft_order_comes(const struct session *s)
+{
+	list_for_each (link, &s->drafts) {
+		const struct draft *d = list_entry(link, struct draft, link);
+		if (d->pending && d->flush_serial)
+			return true;
+	}
+	return false;
 }
 
 /* With the session's lock held. */
@@ -186,5 +207,6 @@ void draft_order_reset(struct draft *d)
 	pthread_mutex_lock(&d->session->lock);
 	stop_timer(d);
 	leave(d);
+	d->cancelled = false;
 	pthread_mutex_unlock(&d->session->lock);
 }

@@ -37,7 +37,8 @@ struct draft {
 	/* under the session's lock */
 	bool placed; /* has a place in the queue */
 	bool pending, closed;
-	bool armed; /* the timer is, or it is about to run: it has a reference */
+	bool cancelled; /* by a cancel after its last flush */
+	bool armed;     /* the timer is, or it is about to run: it has a reference */
 	uint64_t pending_since_ns, closed_until_ns;
 	uint64_t flush_serial, flushed_ns; /* of the last flush; 0: nothing is flushed */
 	struct list link;

@@ -306,6 +306,8 @@ int account_ctl(struct account *a, const char *line, size_t len, struct err *err
 	int r = a->b->closed ? err_set(err, -ESHUTDOWN, "llmfs is stopping")
 			     : ctl_locked(a, line, len, err);
 	pthread_mutex_unlock(&a->b->lock);
+	if (r == 0)
+		store_await_groups(a->b->store);
 	return r;
 }
 

@@ -77,8 +77,10 @@ static int create_session(struct gateway *g, const char *id, const struct sessio
 		r = list_session(g, s, err);
 		pthread_mutex_unlock(&g->lock);
 	}
-	if (r == 0)
+	if (r == 0) {
+		store_await_groups(g->store);
 		gateway_tell_change(g, GATEWAY_CHANGE_SESSIONS, id, NULL);
+	}
 	if (r == 0 && out)
 		*out = s;
 	else
@@ -121,6 +123,7 @@ int gateway_session_remove(struct gateway *g, const char *id, struct err *err)
 	if (!s)
 		return err_set(err, -ENOENT, "there is no session %s", id);
 	session_put(s);
+	store_await_groups(g->store);
 	gateway_tell_change(g, GATEWAY_CHANGE_SESSIONS, id, NULL);
 	return 0;
 }

@@ -89,7 +89,8 @@ bool session_setting_is_set(struct session *s, const char *file); /* false: it i
 
 /* One verb (a line without its newline): submit, cancel, clear, retry, "fork ID". uid: of who says
  * it; the fork belongs to that user. submit: what stands in the session's open drafts. cancel: what
- * runs and all that is queued; in force at the return. clear: the conversation, not the settings.
+ * runs, all that is queued, and what was flushed last (draft_commit comes after that); in force at
+ * the return. clear: the conversation, not the settings.
  * retry: the newest prompt again, if it was refused before a model saw it (to draft_write: as
  * draft_write says), else the last turn, if its answer is missing or broke off (its prompt passes
  * the guards, limits and budget of now: -EPERM, -EAGAIN, -EDQUOT, -EHOSTUNREACH). fork: settings

@@ -172,8 +172,10 @@ void request_charge(struct request *r, const char *status)
 void request_settle_turn(struct request *r)
 {
 	struct session *s = r->session;
-	/* Cancelled before its turn: it is an unanswered one, so that it can be retried. */
-	if (r->state == REQUEST_CANCELLED && !r->in_turn && !r->finishing && !s->ask)
+	/* Cancelled before its turn: it is an unanswered one, so that it can be retried; unless
+	 * that is told so late that another one is under way, whose turn is to stay the last. */
+	bool late = s->running && s->running != r;
+	if (r->state == REQUEST_CANCELLED && !r->in_turn && !r->finishing && !s->ask && !late)
 		session_begin_turn(s, r);
 	if (!r->in_turn)
 		return;

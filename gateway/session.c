@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "gateway/channels.h"
+#include "gateway/draft.h"
 #include "gateway/stages.h"
 
 static void look_after(struct loop_work *work);
@@ -81,10 +82,17 @@ int session_alive(const struct session *s, struct err *err)
 	return s->removed ? err_set(err, -ENOENT, "session %s was removed", s->id) : 0;
 }
 
+static bool has_requests(const struct session *s)
+{
+	return s->running || !list_empty(&s->queue);
+}
+
 int session_is_free(const struct session *s, struct err *err)
 {
-	if (s->running || !list_empty(&s->queue))
+	if (has_requests(s))
 		return err_set(err, -EBUSY, "an answer is under way; cancel it first");
+	if (draft_order_comes(s))
+		return err_set(err, -EBUSY, "a prompt was just closed; cancel it first");
 	return 0;
 }
 
@@ -257,7 +265,7 @@ int session_submit(
 	session_leave_place(s);
 	r->session = session_ref(s);
 	gateway_busy(s->g);
-	if (session_is_free(s, NULL) < 0)
+	if (has_requests(s))
 		session_store_queued(s, r);
 	list_append(&s->queue, &r->link);
 	session_count_queued(s, 1);
@@ -295,7 +303,7 @@ void session_refuse(struct session *s, const struct session_refusal *what)
 		if (what->messages && before)
 			r->behind = request_ref(before);
 		/* What is under way is no failure of theirs: they have the note. */
-		if (!what->messages || session_is_free(s, NULL) == 0)
+		if (!what->messages || !has_requests(s))
 			session_set_newest(s, request_ref(r), what->serial);
 	}
 	pthread_mutex_unlock(&s->lock);
@@ -348,6 +356,8 @@ int session_chown(struct session *s, uid_t uid, gid_t gid)
 		session_store(s);
 	}
 	pthread_mutex_unlock(&s->lock);
+	if (r == 0)
+		session_await_stored(s);
 	if (r == 0 && !s->ask)
 		gateway_tell_change(s->g, GATEWAY_CHANGE_SESSION, s->id, NULL);
 	return r;
@@ -362,6 +372,8 @@ int session_chmod(struct session *s, mode_t mode)
 		session_store(s);
 	}
 	pthread_mutex_unlock(&s->lock);
+	if (r == 0)
+		session_await_stored(s);
 	if (r == 0 && !s->ask)
 		gateway_tell_change(s->g, GATEWAY_CHANGE_SESSION, s->id, NULL);
 	return r;

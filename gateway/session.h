@@ -121,7 +121,8 @@ int session_submit(
 void session_cancel_all(struct session *s, const char *why);
 /* 0, or -ENOENT when it was removed. */
 int session_alive(const struct session *s, struct err *err);
-/* 0, or -EBUSY while a request runs or waits. */
+/* 0, or -EBUSY while a request runs or waits, or a prompt that was closed is not submitted yet
+ * (draft.h; draft_end_cancelled comes before). */
 int session_is_free(const struct session *s, struct err *err);
 
 /* A prompt, or messages, that were refused before there was a request. */
@@ -152,6 +153,10 @@ void session_unstore(struct session *s);
 void session_store_queued(struct session *s, struct request *r);
 /* r waits no more: that record goes, if there is one. */
 void session_unstore_queued(struct session *s, struct request *r);
+/* Before somebody is told that it was changed: what was stored of it survives a kill then. A
+ * channel's, whose file may be locked and of which nothing is stored, does not wait. Without locks;
+ * not on the loop. */
+void session_await_stored(struct session *s);
 /* Events that the store has not got; nobody waits for that: session_events.c. */
 void session_events_store(struct session *s);
 void session_events_unstore(struct session *s);

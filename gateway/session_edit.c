@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gateway/draft.h"
 #include "gateway/guards.h"
 #include "gateway/messages.h"
 #include "gateway/users.h"
@@ -150,6 +151,7 @@ int session_setting_set(
 	buf_free(&clean);
 	if (r < 0)
 		return err_set(err, r, "%s", own.text);
+	session_await_stored(s);
 	if (!s->ask)
 		gateway_tell_change(s->g, GATEWAY_CHANGE_SESSION, s->id, file);
 	return 0;
@@ -173,6 +175,8 @@ static int put_back(
 	if (r == 0)
 		setting_changed(s, i);
 	pthread_mutex_unlock(&s->lock);
+	if (r == 0)
+		session_await_stored(s);
 	if (r == 0 && !s->ask)
 		gateway_tell_change(s->g, GATEWAY_CHANGE_SESSION, s->id, file);
 	return r;
@@ -256,6 +260,7 @@ int session_messages_set(struct session *s, const char *json, size_t len, struct
 	int r = gateway_accepts(s->g, &own);
 	r = r ? r : messages_parse(&m, json, len, &own);
 	r = r ? r : guard_messages(s, &m, &own);
+	draft_end_cancelled(s);
 	pthread_mutex_lock(&s->lock);
 	r = r ? r : session_alive(s, &own);
 	r = r ? r : session_is_free(s, &own);
@@ -264,6 +269,8 @@ int session_messages_set(struct session *s, const char *json, size_t len, struct
 	else
 		session_set_note(s, own.text);
 	pthread_mutex_unlock(&s->lock);
+	if (r == 0)
+		session_await_stored(s);
 	if (r == 0 && m.system && !s->ask)
 		gateway_tell_change(s->g, GATEWAY_CHANGE_SESSION, s->id, "system");
 	messages_free(&m);

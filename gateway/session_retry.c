@@ -167,6 +167,7 @@ int session_retry(struct session *s, uid_t uid, bool *told, struct err *err)
 {
 	struct again again = {0};
 	struct draft *d = NULL;
+	draft_end_cancelled(s);
 	int r = draft_new(&d, s, uid, err); /* first: what is taken must not be lost */
 	r = r ? r : take_refused(s, &again, err);
 	*told = r == 1;

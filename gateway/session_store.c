@@ -190,6 +190,12 @@ void session_unstore(struct session *s)
 	store_delete(s->g->store, key);
 }
 
+void session_await_stored(struct session *s)
+{
+	if (!s->ask)
+		store_await_groups(s->g->store);
+}
+
 void session_store_ended(struct session *s, struct request *r)
 {
 	store_begin(s->g->store);

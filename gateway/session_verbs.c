@@ -24,12 +24,14 @@ static int do_cancel(struct session *s, struct said *said, struct err *err)
 {
 	pthread_mutex_lock(&s->lock);
 	session_cancel_all(s, "cancelled");
+	draft_order_cancel(s);
 	pthread_mutex_unlock(&s->lock);
 	return 0;
 }
 
 static int do_clear(struct session *s, struct said *said, struct err *err)
 {
+	draft_end_cancelled(s);
 	pthread_mutex_lock(&s->lock);
 	int r = session_is_free(s, err);
 	if (r == 0) {
@@ -104,5 +106,6 @@ int session_ctl(
 	else if (s->note)
 		session_set_note(s, NULL);
 	pthread_mutex_unlock(&s->lock);
+	session_await_stored(s);
 	return r < 0 ? err_set(err, r, "%s", own.text) : 0;
 }

@@ -110,6 +110,7 @@ int store_open(struct store **out, const char *state_dir, struct err *err)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&s->filled, &attr);
 	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&s->ended, NULL);
 	s->waiters_end = &s->waiters;
 	int r = store_start(s, state_dir, err);
 	if (r < 0)
@@ -149,6 +150,7 @@ struct store *store_free(struct store *s)
 	if (s->stuck)
 		leveldb_writebatch_destroy(s->stuck);
 	pthread_cond_destroy(&s->filled);
+	pthread_cond_destroy(&s->ended);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 	return NULL;
@@ -271,6 +273,8 @@ static void leave_group(struct store *s)
 {
 	if (--s->n_open)
 		return;
+	s->n_rounds++;
+	pthread_cond_broadcast(&s->ended);
 	store_journal_commit(&s->journal);
 	s->hurry |= store_journal_fills(&s->journal);
 }
@@ -280,6 +284,15 @@ void store_end(struct store *s)
 	pthread_mutex_lock(&s->lock);
 	leave_group(s);
 	unlock_and_wake(s, is_to_wake(s));
+}
+
+void store_await_groups(struct store *s)
+{
+	pthread_mutex_lock(&s->lock);
+	uint64_t round = s->n_rounds;
+	while (s->n_open && s->n_rounds == round)
+		pthread_cond_wait(&s->ended, &s->lock);
+	pthread_mutex_unlock(&s->lock);
 }
 
 void store_tell(struct store *s)

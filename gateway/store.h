@@ -65,6 +65,12 @@ void store_put_later(struct store *s, const char *key, const char *value, size_t
 void store_begin(struct store *s);
 void store_end(struct store *s);
 
+/* Waits for the end of a group that is open, and of those that overlap with it: what was queued
+ * before survives a kill -9 then, where there is a journal with room. For who is about to tell
+ * somebody that it is done; a group is short. Without locks that those with a group may take, and
+ * not by one of them: not on the loop. */
+void store_await_groups(struct store *s);
+
 /* done(w, status), once everything queued so far survives a kill -9 (a second later it is on the
  * disk, too), or could not be written: -ENOSPC, -EIO. Without the store's lock; on its thread, or
  * from within store_after (if no group is open) or store_tell, of the caller's or of somebody

@@ -18,6 +18,8 @@ struct store {
 	leveldb_writebatch_t *pending, *written; /* written: the one before, for its memory */
 	bool any_pending, closing;
 	unsigned n_open;            /* groups that are being queued */
+	uint64_t n_rounds;          /* how often the last of these has ended */
+	pthread_cond_t ended;       /* that is one more */
 	bool hurry;                 /* something pending is not to be written later only */
 	uint64_t pending_since_ns;  /* of the oldest that is; with any_pending */
 	bool awaits_groups, sleeps; /* the thread waits for n_open == 0; for a signal only */

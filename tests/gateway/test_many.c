@@ -289,7 +289,9 @@ static struct session *busy_session(const char *id)
 	return s;
 }
 
-/* Nothing is waited for: a write that returned is enough. */
+/* Nothing is waited for: a verb or a removal that returned is enough, and for the prompts before
+ * it.
+ */
 static void queue_until_killed(int fd)
 {
 	harness_open(&h);

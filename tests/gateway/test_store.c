@@ -195,6 +195,44 @@ START_TEST(a_group_that_is_open_at_the_end_is_written_whole)
 }
 END_TEST
 
+static struct {
+	struct store *store;
+	sem_t open, change; /* the group is; there is a change beside it */
+	atomic_bool over;
+} beside;
+
+static void *group_with_a_long_step(void *arg)
+{
+	store_begin(beside.store);
+	store_put(beside.store, "s/a", "first", 5);
+	sem_post(&beside.open);
+	sem_wait(&beside.change);
+	usleep(20000); /* for whoever does not wait */
+	store_put(beside.store, "s/b", "second", 6);
+	atomic_store(&beside.over, true);
+	store_end(beside.store);
+	return NULL;
+}
+
+START_TEST(who_waits_for_groups_goes_on_when_what_was_queued_before_is_in_one_that_has_ended)
+{
+	pthread_t other;
+	beside.store = store_fixture_open(store_fixture_dir);
+	store_await_groups(beside.store); /* there is none */
+	sem_init(&beside.open, 0, 0);
+	sem_init(&beside.change, 0, 0);
+	ck_assert_int_eq(pthread_create(&other, NULL, group_with_a_long_step, NULL), 0);
+	sem_wait(&beside.open);
+	store_put(beside.store, "s/c", "beside", 6);
+	sem_post(&beside.change);
+	store_await_groups(beside.store);
+	ck_assert(atomic_load(&beside.over));
+	pthread_join(other, NULL);
+	store_free(beside.store);
+	store_fixture_expect("s/a=first;s/b=second;s/c=beside;");
+}
+END_TEST
+
 static atomic_bool closed;
 
 static void *group_on(void *store)
@@ -375,6 +413,8 @@ int main(void)
 	tcase_add_test(t, what_was_told_as_stored_survives_a_kill);
 	tcase_add_test(t, what_may_be_written_later_is_written_soon_and_in_its_place);
 	tcase_add_test(t, who_waits_within_a_group_is_told_at_its_end_and_not_before);
+	tcase_add_test(t,
+		who_waits_for_groups_goes_on_when_what_was_queued_before_is_in_one_that_has_ended);
 	tcase_add_test(t, who_comes_while_that_is_written_is_told_as_soon_as_it_is);
 	tcase_add_test(t, a_group_that_is_open_at_the_end_is_written_whole);
 	tcase_add_test(t, sweeps_that_do_not_end_do_not_keep_back_what_may_be_written_later);

@@ -47,6 +47,7 @@ def tail_f_follows_prompts_that_fail_and_are_asked_again(m):
         write(s("model"), "nothing\n")
         for n in range(3):
             s.submit("question %d" % n)
+            s.submitted(n + 2)
             s.wait("failed")
         write(s("model"), "tiny\n")
         os.rmdir(m("models", "nothing"))

@@ -109,6 +109,7 @@ def a_match_at_the_end_of_a_long_text_in_pages_is_judged_when_it_is_complete(m):
     os.write(fd, text[:4096 - 1 + 1])
     os.write(fd, text[4096:])
     os.close(fd)
+    s.wait("done")
     equal(s.prompts(), [text.decode()])
 
 

@@ -347,6 +347,11 @@ class Session:
     def submit(self, prompt):
         write(self("in"), prompt)
 
+    def submitted(self, n):
+        """Waits until n prompts are: the last close is told when the writer is gone already. Only
+        readers of out, and verbs, wait for that by themselves."""
+        wait_for(lambda: read(self("events")).count('"submitted"') == n, "%d prompts" % n)
+
     def ask(self, prompt):
         """The whole answer, as bytes."""
         self.submit(prompt)
