@@ -250,6 +250,8 @@ int main(int argc, char **argv)
 
 	if (argc != 3)
 		return 2;
+	if (run_suite_has_one_thread())
+		return 77;
 	model_path = argv[1];
 	folder = argv[2];
 	while (ops_at((size_t)n_paths))

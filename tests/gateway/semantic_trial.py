@@ -7,7 +7,8 @@ usage: semantic_trial.py EVALUATE EMBED MODEL [SANITIZER]
 
 EVALUATE and EMBED are tools/semantic/evaluate.c and embed.c; MODEL is made when it is not there (tests/real_models.py).
 Where it cannot be: exit 77, with the reason; so, too, under the thread sanitizer (SANITIZER is meson's b_sanitize),
-which makes minutes of it and has nothing to find, as nothing here runs beside anything.
+which makes minutes of it and has nothing to find, as nothing here runs beside anything. Under the address sanitizer
+the programs run on the pairs of two languages, and nothing is said of their quality.
 """
 
 import glob
@@ -43,15 +44,18 @@ def main():
         print("skip: a quality of single threads, and too slow under the thread sanitizer")
         return 77
     model = real_models.or_skip(real_models.minilm, model)
+    pairs_of = [p for p in PAIRS if sanitizer == "none" or os.path.basename(p) in ("french.txt", "german.txt")]
     threshold = float(open(os.path.join(ROOT, "mnt-example", "cache", "threshold")).read())
     with tempfile.NamedTemporaryFile() as vectors:
-        texts = subprocess.run([evaluate, "-l", *PAIRS], stdout=subprocess.PIPE, check=True).stdout
+        texts = subprocess.run([evaluate, "-l", *pairs_of], stdout=subprocess.PIPE, check=True).stdout
         subprocess.run([embed, model], input=texts, stdout=vectors, check=True)
-        table = subprocess.run([evaluate, "-v", vectors.name, *PAIRS], stdout=subprocess.PIPE, check=True,
+        table = subprocess.run([evaluate, "-v", vectors.name, *pairs_of], stdout=subprocess.PIPE, check=True,
                                text=True).stdout
     print(table)
     rate, wrong, hits, wrong_of_all, traps = row(table, threshold)
     print("at %g: %.1f %% of the paraphrases hit; %d of %d hits are wrong" % (threshold, rate, wrong, hits))
+    if sanitizer != "none":
+        return 0
     pairs, firsts = map(int, re.match(r"(\d+) paraphrase pairs, (\d+) traps", table).groups())
     assert pairs >= 500 and firsts >= 500, "too few pairs"
     assert hits >= 200, "too few hits to tell"

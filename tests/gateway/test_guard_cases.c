@@ -121,6 +121,8 @@ int main(void)
 	TCase *t = tcase_create("cases");
 	Suite *suite = suite_create("guard_cases");
 
+	if (run_suite_has_one_thread())
+		return 77;
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, all_cases_of_a_letter_are_found, 0, N_BLOCKS);
 	suite_add_tcase(suite, t);

@@ -107,9 +107,9 @@ float kernel_test_random_float(void);
 /* Compute capability as 10 major + minor: 90. */
 int kernel_test_capability(void);
 
-/* In the emulator: whether tests run with threads in normal and in reversed order alone, and not in
- * a shuffled one too. False unless a test's own sources define it. */
-extern bool kernel_test_two_orders;
+/* In the emulator: whether tests run with threads in shuffled order alone, and not in normal and
+ * reversed order too. False unless a test's own sources define it. */
+extern bool kernel_test_one_order;
 
 /* Whether this is the emulator: for tests of the emulator, and shapes that would take it too long.
  */
