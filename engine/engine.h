@@ -101,8 +101,8 @@ const struct engine_info *engine_info(const struct engine *e);
 
 /* Appends what answers (vectors of an encoder) depend on beside the file and the options: how this
  * engine renders and samples (engine/identity.h), and what it made of the file: its chat family,
- * the system message of its template, its tokenizer, what computes. A text; whoever keeps answers
- * keeps it with them. e NULL: what is the same for all models. 0 or -ENOMEM. */
+ * the system message of its template, its tokenizer, what computes, the context. A text; whoever
+ * keeps answers keeps it with them. e NULL: what is the same for all models. 0 or -ENOMEM. */
 int engine_identity(const struct engine *e, struct buf *out);
 
 /* ---- text to tokens ---- */

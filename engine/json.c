@@ -353,15 +353,5 @@ uint32_t json_bytes_to_end(const struct json_state *s)
 
 bool json_is_narrow(const struct json_state *s, uint32_t n_left)
 {
-	enum { MOST_A_BYTE_ADDS = 4 }; /* the comma of an object: "":0 */
-
-	if (json_bytes_to_end(s) + MOST_A_BYTE_ADDS <= n_left)
-		return false;
-	for (unsigned char c = ' '; c <= '~'; c++) {
-		struct json_state next = *s;
-
-		if (take_byte(&next, c) && json_bytes_to_end(&next) > n_left)
-			return true;
-	}
-	return false;
+	return json_bytes_to_end(s) + JSON_MOST_ADDED > n_left;
 }

@@ -48,8 +48,12 @@ bool json_is_done(const struct json_state *s);
 /* The least number of bytes that make it whole. */
 uint32_t json_bytes_to_end(const struct json_state *s);
 
-/* Whether n_left more bytes are too few for something that may come next, so that a value which
- * ends from here on may have ended for want of room. Of printable ASCII. */
+/* By how many bytes a token may put off the end, such as vocabularies have: a comma in an object
+ * asks for "":0, `[{"` as the first of an array for "":0}]. */
+#define JSON_MOST_ADDED 5
+
+/* Whether n_left more bytes may be too few for what comes next, so that a value which ends from
+ * here on may have ended for want of room. */
 bool json_is_narrow(const struct json_state *s, uint32_t n_left);
 
 /* What of a vocabulary never needs a look byte by byte. */

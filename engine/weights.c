@@ -175,22 +175,6 @@ static int refuse_unknown(const struct weights *w, const struct weights_plan *pl
 
 /* ---- what was never written ---- */
 
-/* Whether the last quarter of the tensor is zeros, by some looks from its end on: of a sound one
- * the first look tells. Less than a quarter may be zeros for good: rows of a vocabulary that was
- * filled up to a round number. */
-static bool is_unwritten(const struct gguf_tensor *t)
-{
-	enum { LOOKS = 16, LOOK_BYTES = 64 };
-	static const char zeros[LOOK_BYTES];
-	size_t n = t->bytes < LOOK_BYTES ? t->bytes : LOOK_BYTES, span = (t->bytes - n) / 4;
-	const char *last = (const char *)t->data + t->bytes - n;
-
-	for (size_t i = 0; i < LOOKS; i++)
-		if (memcmp(last - span / (LOOKS - 1) * i, zeros, n) != 0)
-			return false;
-	return true;
-}
-
 static bool ends_in(const char *name, const char *end)
 {
 	size_t n = strlen(name), n_end = strlen(end);
@@ -198,18 +182,35 @@ static bool ends_in(const char *name, const char *end)
 	return n >= n_end && strcmp(name + n - n_end, end) == 0;
 }
 
-/* Without it a model says nothing, or one of its layers does. Layers that say nothing yet exist,
- * added to be trained; it is attn_output and ffn_down that are zeros there. */
-static bool is_vital(const struct gguf_tensor *t)
+static bool is_vocabulary(const struct gguf_tensor *t)
 {
-	return ends_in(t->name, "_norm.weight") || strcmp(t->name, "token_embd.weight") == 0 ||
-	       strcmp(t->name, "output.weight") == 0;
+	return strcmp(t->name, "token_embd.weight") == 0 || strcmp(t->name, "output.weight") == 0;
 }
 
+/* Whether the last quarter of the tensor is zeros, of a vocabulary's the second half: one that was
+ * filled up to a power of two has fewer rows for nothing. Of a sound tensor the last bytes tell. */
+static bool is_unwritten(const struct gguf_tensor *t)
+{
+	size_t n = t->bytes, part = is_vocabulary(t) ? 2 : 4, end = n - (n + part - 1) / part;
+	const char *bytes = t->data;
+
+	while (n > end && bytes[n - 1] == 0)
+		n--;
+	return n == end;
+}
+
+/* Without it a model says nothing, or one of its layers does. */
+static bool is_vital(const struct gguf_tensor *t)
+{
+	return is_vocabulary(t) || ends_in(t->name, "_norm.weight");
+}
+
+/* Biases; what a layer that was added to be trained gives; the kinds of text of an encoder that
+ * tells none apart, as those made of RoBERTa. */
 static bool may_be_zeros(const struct gguf_tensor *t)
 {
 	return t->n_dims == 1 || ends_in(t->name, ".attn_output.weight") ||
-	       ends_in(t->name, ".ffn_down.weight");
+	       ends_in(t->name, ".ffn_down.weight") || strcmp(t->name, "token_types.weight") == 0;
 }
 
 /* A download that makes the file in its full size first, and has not come to its end. */
@@ -226,12 +227,12 @@ static int refuse_unwritten(const struct weights *w, struct err *err)
 	}
 	if (!found && !may_be_zeros(last) && is_unwritten(last))
 		found = last;
-	return found ? err_set(err, -EBADMSG,
-			       "the tensor %s ends in zeros: a download that has not finished, "
-			       "into "
-			       "a file of its full size, or a copy with holes",
-			       found->name)
-		     : 0;
+	if (!found)
+		return 0;
+	return err_set(err, -EBADMSG,
+		"the tensor %s ends in zeros: a download that has not finished, into a file of its "
+		"full size, or a copy with holes",
+		found->name);
 }
 
 int weights_bind(struct weights *w, const struct weights_plan *plan, void *model, void *layers,

@@ -63,9 +63,9 @@ struct weights_plan {
 };
 
 /* All of a plan's, into *model and layers[n_layers]. 0; -EBADMSG as above, or a tensor that no
- * model can do without was never written: its last quarter is zeros; -ENOTSUP: the file has a
- * tensor that the plan does not know, as leaving out what its maker thought part of the model would
- * give wrong answers without a word. */
+ * model can do without was never written: its last quarter is zeros, of a vocabulary's half of it;
+ * -ENOTSUP: the file has a tensor that the plan does not know, as leaving out what its maker
+ * thought part of the model would give wrong answers without a word. */
 int weights_bind(struct weights *w, const struct weights_plan *plan, void *model, void *layers,
 	struct err *err);
 

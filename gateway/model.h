@@ -12,13 +12,13 @@
 #include "gateway/provider.h"
 #include "gateway/router.h"
 
-/* What is loaded of a model: a provider's handle, alive while somebody holds it. */
-/* Of what is loaded, zero of an upstream: */
+/* What is loaded, for the keys of answers; zero of an upstream. */
 struct model_print {
 	struct digest file; /* which one it was: device, inode, size, time */
 	struct digest made; /* what was made of it: provider.h's identity */
 };
 
+/* What is loaded of a model: a provider's handle, alive while somebody holds it. */
 struct loaded {
 	atomic_uint refs;
 	struct gateway *g;

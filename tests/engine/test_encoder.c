@@ -313,6 +313,17 @@ START_TEST(every_path_and_batch_gives_the_same_bits)
 }
 END_TEST
 
+START_TEST(model_that_tells_no_kinds_of_text_apart_is_taken)
+{
+	struct tiny_bert shape = shapes[0];
+	shape.no_kinds = true;
+	struct file f = make_file(&shape);
+
+	encoder_free(make_encoder(f.g, ops_at(0), 1));
+	free_file(&f);
+}
+END_TEST
+
 /* ---- files that lie ---- */
 
 static const struct {
@@ -381,6 +392,7 @@ int main(void)
 		tcase_add_loop_test(t, vectors_are_those_of_plain_arithmetic, i, i + 1);
 		tcase_add_loop_test(t, every_path_and_batch_gives_the_same_bits, i, i + 1);
 	}
+	tcase_add_test(t, model_that_tells_no_kinds_of_text_apart_is_taken);
 	tcase_add_loop_test(t, file_that_lies_is_refused_with_a_sentence, 0, N_LIES);
 	tcase_add_test(t, unknown_path_and_empty_sizes_are_refused);
 	tcase_set_timeout(t, 60);

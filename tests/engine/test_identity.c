@@ -72,6 +72,17 @@ START_TEST(paths_of_the_processor_are_one)
 }
 END_TEST
 
+START_TEST(contexts_that_differ_make_identities_that_differ)
+{
+	const struct engine_options small = {.kv_blocks = 1}, large = {.kv_blocks = 4};
+	char *one = identity_of(NULL, &small), *other = identity_of(NULL, &large);
+
+	ck_assert_str_ne(one, other);
+	free(one);
+	free(other);
+}
+END_TEST
+
 START_TEST(all_begin_with_what_is_known_without_a_model)
 {
 	struct buf out = {0};
@@ -193,6 +204,7 @@ int main(void)
 
 	tcase_add_test(t, openings_that_differ_make_identities_that_differ);
 	tcase_add_test(t, paths_of_the_processor_are_one);
+	tcase_add_test(t, contexts_that_differ_make_identities_that_differ);
 	tcase_add_test(t, all_begin_with_what_is_known_without_a_model);
 	tcase_add_test(t, what_is_rendered_is_that_of_the_revision);
 	tcase_add_test(t, what_is_sampled_is_that_of_the_revision);

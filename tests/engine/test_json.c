@@ -193,27 +193,39 @@ START_TEST(answers_of_a_random_model_are_json_within_every_max_tokens)
 }
 END_TEST
 
-START_TEST(room_is_narrow_where_a_byte_that_may_come_has_none)
+/* Whether what there is room for without it has none for the text, where it may come; counts. */
+static void check_room(const struct json_state *s, const char *text, size_t len, uint32_t *n_denied)
+{
+	struct json_state next = *s;
+
+	if (!json_feed(&next, text, len))
+		return;
+	for (uint32_t n_left = json_bytes_to_end(s); n_left < json_bytes_to_end(&next); n_left++) {
+		(*n_denied)++;
+		ck_assert_msg(json_is_narrow(s, n_left), "%.*s, %u left", (int)len, text, n_left);
+	}
+}
+
+START_TEST(room_is_narrow_where_a_token_that_may_come_has_none)
 {
 	static const char text[] =
-		"{\"a\": [1, -2.5e+7, true, {\"b\\u00e9\": \"c\\n\"}], \"d\": {}}";
+		"[{\"a\": [1, -2.5e+7, true, {\"b\\u00e9\": \"c\\n\"}], \"d\": {}}, [[0]]]";
+	static const char *const tokens[] = {",\"", ",{\"", ",[", "[{\"", "[[", "{\"", "\":\"",
+		"\":{\"", "\":[{\"", "\",\"", "\"},{\"", "},{\"", "},", "\\u", "\\u00"};
+	uint32_t n_denied = 0;
 
 	for (size_t n = 0; n < sizeof text - 1; n++) {
-		struct json_state s, next;
-		uint32_t most = 0; /* what any byte asks for */
+		struct json_state s;
 
 		json_init(&s);
 		ck_assert(json_feed(&s, text, n));
-		for (int c = ' '; c <= '~'; c++) {
-			next = s;
-			if (json_feed(&next, &(char){(char)c}, 1) &&
-				json_bytes_to_end(&next) > most)
-				most = json_bytes_to_end(&next);
-		}
-		for (uint32_t n_left = 0; n_left < 40; n_left++)
-			ck_assert_msg(json_is_narrow(&s, n_left) == (n_left < most),
-				"%zu bytes, %u left, %u asked for", n, n_left, most);
+		for (int c = ' '; c <= '~'; c++)
+			check_room(&s, &(char){(char)c}, 1, &n_denied);
+		for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++)
+			check_room(&s, tokens[i], strlen(tokens[i]), &n_denied);
+		ck_assert(!json_is_narrow(&s, json_bytes_to_end(&s) + JSON_MOST_ADDED));
 	}
+	ck_assert_uint_gt(n_denied, 200);
 }
 END_TEST
 
@@ -282,7 +294,7 @@ int main(void)
 	tcase_add_test(t, nesting_ends_at_its_limit);
 	tcase_add_test(t, from_every_state_the_end_is_as_near_as_said);
 	tcase_add_test(t, answers_of_a_random_model_are_json_within_every_max_tokens);
-	tcase_add_test(t, room_is_narrow_where_a_byte_that_may_come_has_none);
+	tcase_add_test(t, room_is_narrow_where_a_token_that_may_come_has_none);
 	tcase_add_test(t, a_value_that_max_tokens_cut_short_ends_with_length);
 	suite_add_tcase(s, t);
 	return run_suite(s);

@@ -194,10 +194,13 @@ static struct gguf_writer *make(const struct tiny_bert *parameters)
 	tiny_bert_vocab(m.w, p.n_tokens);
 	add_tensor(&m, "token_embd.weight", p.type, p.n_embd, t->n, 0, 1);
 	add_tensor(&m, "position_embd.weight", TENSOR_F32, p.n_embd, p.context_tok, 0, 0.5f);
-	add_tensor(&m, "token_types.weight", TENSOR_F32, p.n_embd, 2, 0, 0.5f);
+	if (!p.no_kinds)
+		add_tensor(&m, "token_types.weight", TENSOR_F32, p.n_embd, 2, 0, 0.5f);
 	add_norm(&m, "token_embd_norm");
 	for (uint32_t i = 0; i < p.n_layers; i++)
 		add_layer(&m, i);
+	if (p.no_kinds)
+		add_tensor(&m, "token_types.weight", TENSOR_F32, p.n_embd, 2, 0, 0);
 	if (p.unknown)
 		add_tensor(&m, p.unknown, TENSOR_F32, p.n_embd, 0, 0, 1);
 	free(t);

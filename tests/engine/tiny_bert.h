@@ -29,6 +29,7 @@ struct tiny_bert {
 	uint32_t context_tok;  /* 48 */
 	enum tensor_type type; /* of the matrices; norms and biases are F32. TENSOR_F32 is 0 */
 	bool cls;              /* pooling; else mean */
+	bool no_kinds;         /* token_types.weight is zeros, and the last tensor of the file */
 	uint64_t seed;
 
 	/* For hostile files. */
