@@ -126,6 +126,7 @@ static int write_more(struct draft *d, const char *text, size_t len, bool ends, 
 	int r = d->poison;
 	if (r == 0 && len) {
 		bool first = d->text.len == 0;
+		draft_order_goes_on(d);
 		d->request_id = d->request_id ? d->request_id : request_next_id(d->session->g);
 		r = append(d, text, len, &own);
 		d->whole = r == 0 && (ends || len % write_page);
@@ -306,7 +307,7 @@ struct draft *draft_commit(struct draft *d)
 	return draft_drop(d);
 }
 
-/* Those that are open, or, of these, those that a cancel has met. */
+/* Those that are open, or those of them that a cancel has met and whose close is to come. */
 static int submit_all(struct session *s, bool cancelled, struct err *err)
 {
 	enum { MOST = 64 };
@@ -315,7 +316,7 @@ static int submit_all(struct session *s, bool cancelled, struct err *err)
 	pthread_mutex_lock(&s->lock);
 	list_for_each (link, &s->drafts) {
 		struct draft *d = list_entry(link, struct draft, link);
-		if (n < MOST && (!cancelled || d->cancelled))
+		if (n < MOST && (!cancelled || (d->cancelled && draft_order_is_coming(d))))
 			open[n++] = draft_ref(d);
 		d->cancelled &= cancelled;
 	}

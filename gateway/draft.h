@@ -11,11 +11,12 @@ int draft_submit_all(struct session *s, struct err *err);
 /*
  * A draft that was flushed is committed a moment later, when it was closed: who closed it has gone
  * on by then, and may say `cancel`. It is cancelled as soon as it is submitted then, unless it is
- * flushed once more: its file was still open. With the session's lock held.
+ * written to or flushed once more: its file was still open. With the session's lock held.
  */
 void draft_order_cancel(struct session *s);
-/* Submits those, which ends them: whoever changes the conversation after a cancel is not to find
- * them in the way, nor behind it. Without locks. */
+/* Submits those that readers of `out` wait for, which ends them: whoever changes the conversation
+ * after a cancel is not to find them in the way, nor behind it. What is not closed for longer than
+ * that is open, and keeps its text. Without locks. */
 void draft_end_cancelled(struct session *s);
 /* Whether there is one that was flushed, and that readers of `out` wait for. With the session's
  * lock held. */

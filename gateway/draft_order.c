@@ -12,8 +12,8 @@
  * the earlier one is done, or (somebody may keep that open) after a tenth of a second. Which
  * request is the session's newest goes by the same order: a prompt that was flushed before another
  * was refused does not hide the refusal, however late its commit. A cancel goes by it too: what was
- * flushed before it is cancelled when it is submitted, unless another flush shows that its file was
- * still open.
+ * flushed before it is cancelled when it is submitted, unless another write or flush shows that its
+ * file was still open.
  *
  * Lock: all of it is under the session's.
  */
@@ -134,6 +134,14 @@ void draft_order_stamp(struct draft *d)
 	pthread_mutex_unlock(&d->session->lock);
 }
 
+void draft_order_goes_on(struct draft *d)
+{
+	pthread_mutex_lock(&d->session->lock);
+	not_flushed(d);
+	d->cancelled = false;
+	pthread_mutex_unlock(&d->session->lock);
+}
+
 void draft_order_cancel(struct session *s)
 {
 	list_for_each (link, &s->drafts) {
@@ -142,11 +150,15 @@ void draft_order_cancel(struct session *s)
 	}
 }
 
+bool draft_order_is_coming(const struct draft *d)
+{
+	return d->pending && d->flush_serial;
+}
+
 bool draft_order_comes(const struct session *s)
 {
 	list_for_each (link, &s->drafts) {
-		const struct draft *d = list_entry(link, struct draft, link);
-		if (d->pending && d->flush_serial)
+		if (draft_order_is_coming(list_entry(link, struct draft, link)))
 			return true;
 	}
 	return false;

@@ -37,7 +37,7 @@ struct draft {
 	/* under the session's lock */
 	bool placed; /* has a place in the queue */
 	bool pending, closed;
-	bool cancelled; /* by a cancel after its last flush */
+	bool cancelled; /* by a cancel after its last flush, and nothing was written since */
 	bool armed;     /* the timer is, or it is about to run: it has a reference */
 	uint64_t pending_since_ns, closed_until_ns;
 	uint64_t flush_serial, flushed_ns; /* of the last flush; 0: nothing is flushed */
@@ -57,6 +57,11 @@ void draft_order_init(struct draft *d);
 void draft_order_pending(struct draft *d);
 /* It was flushed: its place in the order. Without the session's lock. */
 void draft_order_stamp(struct draft *d);
+/* More of it is written: its file is open, and what was flushed was not all of it. Without the
+ * session's lock. */
+void draft_order_goes_on(struct draft *d);
+/* Whether it was flushed, and readers still wait for its commit. With the session's lock held. */
+bool draft_order_is_coming(const struct draft *d);
 /* Its last close: true when it has to wait for one that was flushed before it; it is submitted and
  * dropped by itself then. Without the session's lock. */
 bool draft_order_waits(struct draft *d);

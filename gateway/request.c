@@ -173,8 +173,9 @@ void request_settle_turn(struct request *r)
 {
 	struct session *s = r->session;
 	/* Cancelled before its turn: it is an unanswered one, so that it can be retried; unless
-	 * that is told so late that another one is under way, whose turn is to stay the last. */
-	bool late = s->running && s->running != r;
+	 * that is told so late that another one is under way, whose turn is to stay the last. One
+	 * that is being stored has settled its own. */
+	bool late = s->running && s->running->in_turn;
 	if (r->state == REQUEST_CANCELLED && !r->in_turn && !r->finishing && !s->ask && !late)
 		session_begin_turn(s, r);
 	if (!r->in_turn)

@@ -69,6 +69,10 @@ static void view_is(enum session_view view, const char *want)
 	free(text);
 }
 
+static void nobody(void *arg)
+{
+}
+
 /* An answer that goes on until it is cancelled. */
 static void begin(void)
 {
@@ -129,6 +133,104 @@ START_TEST(a_prompt_whose_file_was_still_open_at_a_cancel_is_asked_when_it_is_cl
 	draft_commit(d);
 	read_gives(0);
 	ck_assert(harness_usage(s, "session_requests") == 4);
+}
+END_TEST
+
+START_TEST(what_is_written_after_a_cancel_is_not_cancelled_by_what_is_said_then)
+{
+	struct draft *d = closed("first, ");
+	ck_assert_int_eq(ctl("cancel"), 0);
+	add(d, "second\n");
+	ck_assert_int_eq(ctl("clear"), 0); /* as it is not closed */
+	draft_commit(d);
+	read_gives(0);
+	view_is(SESSION_STATUS, "done\n");
+	d = closed("third\n");
+	ck_assert_int_eq(ctl("cancel"), 0);
+	sleep(2); /* so long nobody waits for its close: it is open */
+	ck_assert_int_eq(ctl("clear"), 0);
+	view_is(SESSION_STATUS, "idle\n");
+	ck_assert_int_eq(draft_flush(d, NULL), 0);
+	draft_commit(d);
+	read_gives(0);
+	view_is(SESSION_STATUS, "done\n");
+	ck_assert(harness_usage(s, "session_requests") == 2);
+}
+END_TEST
+
+static bool is_finishing(void)
+{
+	pthread_mutex_lock(&s->lock);
+	bool is = s->running && s->running->finishing;
+	pthread_mutex_unlock(&s->lock);
+	return is;
+}
+
+/* Whether the newest answer has begun: all that it waits for before its end is stored then. */
+static bool shows_text(void)
+{
+	struct answer *a = NULL;
+	gateway_waiter id;
+	struct buf text = {0};
+	if (session_newest(s, &a, nobody, NULL, &id) == 1)
+		session_unwatch(s, id);
+	if (a)
+		ck_assert_int_eq(answer_copy(a, &text), 0);
+	bool shows = text.len > 0;
+	buf_free(&text);
+	answer_put(a);
+	return shows;
+}
+
+/* Asks, and holds the store before the answer is complete: it is finishing then until that is let
+ * go of. False: it was complete already. */
+static bool hold_at_its_end(const char *prompt)
+{
+	ck_assert_int_eq(harness_say(s, prompt), 0);
+	while (!shows_text())
+		usleep(100);
+	store_begin(s->g->store);
+	while (!is_finishing()) {
+		char *status = harness_view(s, SESSION_STATUS);
+		bool over = !strcmp(status, "done\n");
+		free(status);
+		if (over)
+			return false;
+		usleep(100);
+	}
+	return true;
+}
+
+static void let_go(void)
+{
+	store_end(s->g->store);
+	store_tell(s->g->store);
+}
+
+START_TEST(a_prompt_that_is_cancelled_while_the_answer_before_it_is_stored_can_be_retried)
+{
+	set("model", "long");
+	set("ignore_eos", "1");
+	set("max_tokens", "64"); /* one lease (book.h): later ones wait for the store */
+	while (!hold_at_its_end("one\n")) {
+		let_go();
+		read_gives(0);
+	}
+	ck_assert_int_eq(harness_say(s, "two\n"), 0);
+	pthread_mutex_lock(&s->lock);
+	session_cancel_all(s, "cancelled");
+	pthread_mutex_unlock(&s->lock);
+	let_go();
+	while (is_finishing())
+		usleep(100);
+	read_gives(-ECANCELED);
+	set("max_tokens", "2");
+	ck_assert_int_eq(ctl("retry"), 0);
+	read_gives(0);
+	char *messages = harness_view(s, SESSION_MESSAGES);
+	ck_assert_ptr_nonnull(strstr(messages, "one"));
+	ck_assert_ptr_nonnull(strstr(messages, "two"));
+	free(messages);
 }
 END_TEST
 
@@ -195,10 +297,6 @@ static atomic_uint flushed, seen; /* prompts: those that are closed, those that 
 static _Atomic(struct answer *) before;
 static atomic_uint n_older;
 
-static void nobody(void *arg)
-{
-}
-
 /* For each prompt that is closed: what `out` belongs to, as soon as that can be said. */
 static void *read_at_once(void *arg)
 {
@@ -252,6 +350,9 @@ int main(void)
 		a_prompt_that_was_closed_before_a_cancel_is_cancelled_however_late_it_is_submitted);
 	tcase_add_test(
 		t, a_prompt_whose_file_was_still_open_at_a_cancel_is_asked_when_it_is_closed);
+	tcase_add_test(t, what_is_written_after_a_cancel_is_not_cancelled_by_what_is_said_then);
+	tcase_add_test(
+		t, a_prompt_that_is_cancelled_while_the_answer_before_it_is_stored_can_be_retried);
 	tcase_add_test(
 		t, what_is_said_after_a_cancel_finds_the_prompt_cancelled_before_its_submission);
 	tcase_add_test(
