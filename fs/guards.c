@@ -4,8 +4,9 @@
  * collections (sync_pass.c). A file's name in TREE, what the gateway has of it and which inode
  * stands for it change together, in one turn (turn.h), so that a save that comes late (RELEASE
  * does) never brings back what was unlinked. Nothing is written or made lasting in it. The turn is
- * the same for all, as a file may become another. A pass reads before its turn, and once more if a
- * change came since: how a file went is known to this pass alone.
+ * the same for all, as a file may become another. A pass reads before its turn, and once more in it
+ * if a change came since: others may come without end, and how a file went is known to this pass
+ * alone.
  *
  * What a pass must not do is take a moment between two steps of an editor for what the user wants.
  * A file that was truncated and not yet written is empty and young, or has an open handle in the
@@ -232,13 +233,13 @@ static bool pass_file(struct fs *fs, const char *file, bool last, bool *again)
 	struct err err = {{0}};
 	struct buf text = {0};
 	struct turn *t = turn_of_guards();
-	uint64_t n_changes;
-	int r;
-	do {
+	uint64_t n_changes = turn_count(t);
+	int r = wanted(fs, file, &text, again, &err);
+	if (!turn_begin_if(t, n_changes)) {
+		turn_begin_overtaken(t);
 		buf_clear(&text);
-		n_changes = turn_count(t);
 		r = wanted(fs, file, &text, again, &err);
-	} while (!turn_begin_if(t, n_changes));
+	}
 	report(fs, file, r < 0 || (r == 0 && empty_fault(&text, &err) < 0) ? &err : NULL);
 	if (r < 0)
 		gateway_guard_fail(fs->gateway, file, err.text);
@@ -266,23 +267,28 @@ static bool is_trusted(struct fs *fs, const char *file)
 	return tree_trusted(fs->tree, above, NULL) == 0;
 }
 
-/* What TREE no longer has. It is asked again: the file may have come since. Where others can
- * delete, none has gone. */
+/* It is asked again: the file may have come since. Where others can delete, none has gone. */
+static bool has_gone(struct fs *fs, const char *file)
+{
+	struct stat st;
+	return is_trusted(fs, file) && tree_guards_stat(fs->tree, file, &st) == -ENOENT;
+}
+
+/* What TREE no longer has. */
 static void pass_gone(struct fs *fs, char *const *there, char *const *deleted, bool *again)
 {
 	char **known = gateway_guard_names(fs->gateway);
 	struct turn *t = turn_of_guards();
 	for (size_t i = 0; known && known[i]; i++) {
-		struct stat st;
-		bool away = !names_has(deleted, known[i]), gone;
-		uint64_t n_changes;
+		bool away = !names_has(deleted, known[i]);
 		if (names_has(there, known[i]))
 			continue;
-		do {
-			n_changes = turn_count(t);
-			gone = is_trusted(fs, known[i]) &&
-			       tree_guards_stat(fs->tree, known[i], &st) == -ENOENT;
-		} while (!turn_begin_if(t, n_changes));
+		uint64_t n_changes = turn_count(t);
+		bool gone = has_gone(fs, known[i]);
+		if (!turn_begin_if(t, n_changes)) {
+			turn_begin_overtaken(t);
+			gone = has_gone(fs, known[i]);
+		}
 		if (gone)
 			put_out_of_force(fs, known[i], away);
 		turn_end(t);

@@ -188,25 +188,34 @@ static void follow(struct fs *fs, struct model *m, int r, struct buf *text, stru
 	pthread_mutex_unlock(&keys_lock);
 }
 
-/* True: ask again soon. */
-static bool pass_one(struct fs *fs, const char *name)
+/* Of one that is there. True: ask again soon. */
+static bool pass_model(struct fs *fs, struct model *m)
 {
 	struct err err = {{0}};
 	struct buf text = {0};
+	const char *name = model_name(m);
 	struct turn *t = turn_of(models, name);
 	uint64_t n_changes = turn_count(t);
-	struct model *m = gateway_model_find(fs->gateway, name);
-	bool again = false;
-	if (m && !model_is_virtual(m)) {
-		int r = wanted(fs, name, &text, &err);
-		again = r == 1 || !turn_begin_if(t, n_changes);
-		if (!again) {
-			follow(fs, m, r, &text, &err);
-			turn_end(t);
-		}
+	int r = wanted(fs, name, &text, &err);
+	/* A setting may change without end, and be no other reference. */
+	if (!turn_begin_if(t, n_changes)) {
+		turn_begin_overtaken(t);
+		buf_wipe(&text);
+		r = wanted(fs, name, &text, &err);
 	}
-	model_put(m);
+	if (r != 1 && collection_has(models, fs->gateway, m))
+		follow(fs, m, r, &text, &err);
+	turn_end(t);
 	buf_wipe(&text);
+	return r == 1;
+}
+
+/* True: ask again soon. */
+static bool pass_one(struct fs *fs, const char *name)
+{
+	struct model *m = gateway_model_find(fs->gateway, name);
+	bool again = m && !model_is_virtual(m) && pass_model(fs, m);
+	model_put(m);
 	return again;
 }
 

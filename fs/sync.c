@@ -144,7 +144,7 @@ struct change {
 	const char *file, *value;
 	size_t len;
 	struct buf real; /* what the gateway is told */
-	bool is_made;    /* its directory in TREE was */
+	bool is_made;    /* its directory in TREE was, for this */
 	bool is_written; /* w is to be ended */
 	struct tree_file_write w;
 };
@@ -216,33 +216,37 @@ static int write_first_text(struct change *k, struct err *err)
 	int r = configure(k, err);
 	if (r == 0 && follows_default)
 		r = copy_default(k, err);
-	if (r == 0)
-		r = write_text(k, err);
-	if (r < 0 && follows_default && k->is_made) {
-		/* With some of default's limits it must not stay. */
-		tree_remove(k->fs->tree, k->c, k->c->name(k->it));
-		k->c->remove(k->fs->gateway, k->c->name(k->it), NULL);
-	}
+	return r ? r : write_text(k, err);
+}
+
+/* In its turn: what was written. */
+static int take_text(struct change *k, struct err *err)
+{
+	const char *name = k->c->name(k->it);
+	struct buf before = {0};
+	tree_setting_get(k->fs->tree, k->c, name, k->file, &before);
+	int r = tree_file_write_take(&k->w);
+	if (r < 0)
+		err_set(err, r, "TREE: %s", strerror(-r));
+	else if ((r = k->c->set(k->it, k->file, text_of(&k->real), k->real.len, err)) < 0)
+		tree_setting_set(k->fs->tree, k->c, name, k->file, text_of(&before), before.len);
+	buf_free(&before);
 	return r;
 }
 
 /* In its turn. */
 static int put_in_force(struct change *k, struct err *err)
 {
-	const char *name = k->c->name(k->it);
-	struct buf before = {0};
 	if (!collection_has(k->c, k->fs->gateway, k->it))
 		return err_set(err, -ENOENT, "the %s has gone", k->c->one);
 	int r = k->is_written ? 0 : write_first_text(k, err);
-	if (r < 0)
-		return r;
-	tree_setting_get(k->fs->tree, k->c, name, k->file, &before);
-	r = tree_file_write_take(&k->w);
-	if (r < 0)
-		err_set(err, r, "TREE: %s", strerror(-r));
-	else if ((r = k->c->set(k->it, k->file, text_of(&k->real), k->real.len, err)) < 0)
-		tree_setting_set(k->fs->tree, k->c, name, k->file, text_of(&before), before.len);
-	buf_free(&before);
+	if (r == 0)
+		r = take_text(k, err);
+	if (r < 0 && k->is_made && !is_always(k)) {
+		/* It follows default again: with some of its limits only it must not stay. */
+		tree_remove(k->fs->tree, k->c, k->c->name(k->it));
+		k->c->remove(k->fs->gateway, k->c->name(k->it), NULL);
+	}
 	return r;
 }
 

@@ -6,10 +6,12 @@
  * Of each thing TREE is asked while nobody waits for it, and what it has said is old when it is
  * known: a change through the mount may have stored another text meanwhile and told the gateway. So
  * the changes are counted before TREE is asked, and in its turn (turn.h) the pass does nothing if
- * there are more by then. In its turn it asks the gateway alone. Lists of names only say what there
- * is to be looked at.
+ * there are more by then. In its turn it asks the gateway alone, but for what follows. Lists of
+ * names only say what there is to be looked at.
  *
- * What was skipped is looked at again by the pass after this one, which is asked for.
+ * A setting that was skipped is looked at once more, in its turn: others of the same object may
+ * change without end. All else that was skipped, and what cannot be believed yet, is looked at
+ * again by the pass after this one, which is asked for.
  */
 #include "fs/sync_pass.h"
 
@@ -159,11 +161,14 @@ void sync_pass_look_setting(struct fs *fs, const struct collection *c, const cha
 }
 
 /* In its turn. */
-static int follow_setting(const struct collection *c, void *it, const char *file, bool always,
-	struct sync_pass_sight *sight)
+static int follow_setting(struct fs *fs, const struct collection *c, void *it, const char *file,
+	bool always, struct sync_pass_sight *sight)
 {
 	struct buf have = {0}, *want = &sight->text;
 	int r = sight->r;
+	/* One that has gone may have left what the gateway has by itself. */
+	if (!collection_has(c, fs->gateway, it) || !c->is_configured(it))
+		return 0;
 	if (r == 0)
 		r = c->get(it, file, &have);
 	if (r == 0 && (always || !same(want, &have)))
@@ -180,9 +185,21 @@ int sync_pass_follow_setting(struct fs *fs, const struct collection *c, void *it
 	struct turn *t = turn_of(c, c->name(it));
 	if (sight->r == 1 || !turn_begin_if(t, sight->n_changes))
 		return 1;
-	/* One that has gone may have left what the gateway has by itself. */
-	bool is_still = collection_has(c, fs->gateway, it) && c->is_configured(it);
-	int r = is_still ? follow_setting(c, it, file, always, sight) : 0;
+	int r = follow_setting(fs, c, it, file, always, sight);
+	turn_end(t);
+	return r;
+}
+
+/* Both steps at once. */
+static int pass_overtaken(struct fs *fs, const struct collection *c, void *it, const char *file,
+	bool always, struct sync_pass_sight *sight)
+{
+	struct turn *t = turn_of(c, c->name(it));
+	*sight = (struct sync_pass_sight){0};
+	turn_begin_overtaken(t);
+	int r = sight->r = read_setting(fs, c, c->name(it), file, &sight->text, &sight->err);
+	if (r != 1)
+		r = follow_setting(fs, c, it, file, always, sight);
 	turn_end(t);
 	return r;
 }
@@ -192,13 +209,15 @@ int sync_pass_follow_setting(struct fs *fs, const struct collection *c, void *it
 void sync_pass_look_default(struct fs *fs, struct sync_pass_sight *sight)
 {
 	*sight = (struct sync_pass_sight){.n_changes = turn_count(turn_of_default())};
-	tree_default_get(fs->tree, &sight->text);
+	sight->r = tree_default_get(fs->tree, &sight->text);
 }
 
 int sync_pass_follow_default(struct fs *fs, struct sync_pass_sight *sight)
 {
 	struct buf have = {0}, *want = &sight->text;
 	int r = 0;
+	if (sight->r < 0)
+		return 0; /* nobody knows now */
 	if (!turn_begin_if(turn_of_default(), sight->n_changes))
 		return 1;
 	gateway_default(fs->gateway, &have);
@@ -222,8 +241,12 @@ static bool pass_setting(struct fs *fs, const struct collection *c, void *it, co
 	const char *name = c->name(it);
 	char path[COLLECTION_PATH];
 	collection_path(c, name, file, path);
+	bool always = names_has(faulty.list, path);
 	sync_pass_look_setting(fs, c, name, file, &sight);
-	int r = sync_pass_follow_setting(fs, c, it, file, names_has(faulty.list, path), &sight);
+	int r = sync_pass_follow_setting(fs, c, it, file, always, &sight);
+	buf_free(&sight.text);
+	if (r == 1 && sight.r != 1)
+		r = pass_overtaken(fs, c, it, file, always, &sight);
 	buf_free(&sight.text);
 	if (r == 1)
 		return true;

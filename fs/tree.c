@@ -373,6 +373,9 @@ static int remove_known(const struct collection *c, int dir)
 static int remove_dir(const struct collection *c, int all, int dir, const char *name)
 {
 	int r = only_known(c, dir);
+	/* Or its settings would go, limits among them, and it would stay. */
+	if (r == 0 && faccessat(all, ".", W_OK | X_OK, AT_EACCESS) < 0)
+		r = -errno;
 	r = r ? r : remove_known(c, dir);
 	if (r == 0 && unlinkat(all, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
 		r = errno == ENOTEMPTY || errno == EEXIST ? 1 : -errno;

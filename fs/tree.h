@@ -62,8 +62,8 @@ int tree_has_gone(const struct tree_place *in, const char *name);
 /* -EEXIST: there is one; -EINVAL: not a name. */
 int tree_make(const struct tree *t, const struct collection *c, const char *name);
 /* Removes its settings, its key and its directory. -ENOTEMPTY, and nothing was removed, when there
- * are other files (a GGUF) in it: they are the user's. 0 when there was none. Temporary files
- * (tree_file.h) are nobody's. */
+ * are other files (a GGUF) in it: they are the user's; -EACCES and others, likewise: the directory
+ * may not be removed. 0 when there was none. Temporary files (tree_file.h) are nobody's. */
 int tree_remove(const struct tree *t, const struct collection *c, const char *name);
 
 /* Appends the text of TREE/models/NAME/FILE (of a single collection: TREE/router/FILE, name is "")

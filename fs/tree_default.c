@@ -26,7 +26,7 @@ int tree_default_get(const struct tree *t, struct buf *out)
 	char target[80];
 	ssize_t n = readlinkat(tree_fd(t), "models/default", target, sizeof target - 1);
 	if (n < 0)
-		return errno == ENOENT || errno == EINVAL ? 0 : -errno;
+		return errno == ENOENT || errno == EINVAL || errno == ENOTDIR ? 0 : -errno;
 	target[n] = '\0';
 	target[tree_target_length(target)] = '\0';
 	return tree_name_ok(&collection_models, target) ? buf_append_str(out, target) : 0;

@@ -33,5 +33,9 @@ void turn_end(struct turn *t);
 uint64_t turn_count(struct turn *t);
 /* And when it knows: true: no change began since it counted, and it is its turn until turn_end. */
 bool turn_begin_if(struct turn *t, uint64_t count);
+/* A pass's that was overtaken so: what it finds from now until turn_end is good. It asks TREE a
+ * second time, in its turn: where changes go on coming they would overtake it for ever, and one has
+ * just come through, so TREE does answer. */
+void turn_begin_overtaken(struct turn *t);
 
 #endif

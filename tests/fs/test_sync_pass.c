@@ -5,15 +5,18 @@
 
 #include "fs/collection.h"
 #include "fs/fs.h"
+#include "fs/guards.h"
 #include "fs/sync.h"
 #include "fs/tree.h"
 
 #include "gateway/gateway_accounts.h"
+#include "gateway/gateway_guards.h"
 #include "gateway/gateway_models.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "tests/fs/temporary.h"
 #include "tests/run_suite.h"
@@ -267,6 +270,24 @@ START_TEST(of_two_changes_at_once_tree_and_gateway_have_the_same)
 }
 END_TEST
 
+static int check_while_it_is_replaced(
+	const char *file, const char *text, size_t len, struct err *err)
+{
+	ck_assert_int_eq(sync_remove(&fs, models, "b", NULL), 0);
+	ck_assert_int_eq(sync_make(&fs, models, "b", NULL), 0);
+	return models->check(file, text, len, err);
+}
+
+START_TEST(what_one_that_has_gone_was_to_be_told_its_successor_is_not)
+{
+	struct collection replaced = collection_models;
+	replaced.check = check_while_it_is_replaced;
+	ck_assert_int_eq(set(&replaced, "b", "price_input", "3"), -ENOENT);
+	ck_assert_str_eq(value(models, "b", "price_input"), "");
+	temporary_sh("test -z \"$(ls -A tree/models/b)\"");
+}
+END_TEST
+
 /* ---- what fails ---- */
 
 START_TEST(what_tree_cannot_store_the_gateway_is_not_told)
@@ -286,6 +307,21 @@ START_TEST(what_the_gateway_refuses_tree_is_given_back)
 	ck_assert_int_eq(set(models, "a", "fallback", "a"), -EINVAL); /* itself */
 	temporary_sh("test $(cat tree/models/a/fallback) = b");
 	ck_assert_str_eq(value(models, "a", "fallback"), "b");
+}
+END_TEST
+
+START_TEST(one_whose_directory_may_not_be_removed_keeps_its_limits)
+{
+	bool is_root = geteuid() == 0;
+	temporary_sh("chmod 777 tree/budgets/alice; chmod 555 tree/budgets; chmod a+x .");
+	if (is_root)
+		ck_assert_int_eq(seteuid(65534), 0);
+	ck_assert_int_eq(sync_remove(&fs, budgets, "alice", NULL), -EACCES);
+	if (is_root)
+		ck_assert_int_eq(seteuid(0), 0);
+	temporary_sh("chmod 755 tree/budgets tree/budgets/alice");
+	sync_all(&fs, NULL);
+	ck_assert_str_eq(value(budgets, "alice", "limit"), "5");
 }
 END_TEST
 
@@ -314,7 +350,83 @@ START_TEST(who_cannot_be_given_all_limits_of_default_is_given_none_of_its_own)
 }
 END_TEST
 
+START_TEST(who_cannot_be_given_its_first_limit_follows_default_still)
+{
+	struct collection failing = collection_budgets;
+	failing.is_configured = is_never;
+	failing.set = set_no_requests;
+	temporary_sh("rm -r tree/budgets/alice");
+	ck_assert_int_eq(set(&failing, "alice", "requests_per_day", "4"), -ENOMEM);
+	temporary_sh("test ! -e tree/budgets/alice");
+	ck_assert(!is_there(budgets, "alice"));
+}
+END_TEST
+
+/* ---- changes without end ---- */
+
+static void wait_in_its_turn(void)
+{
+	nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+}
+
+static int set_slowly(void *it, const char *file, const char *text, size_t len, struct err *err)
+{
+	wait_in_its_turn();
+	return budgets->set(it, file, text, len, err);
+}
+
+static int still(const void *arg)
+{
+	wait_in_its_turn();
+	return 0;
+}
+
 static _Atomic bool stop;
+
+static void *change_others_without_end(void *arg)
+{
+	struct collection slow = collection_budgets;
+	slow.set = set_slowly;
+	while (!stop) {
+		set(&slow, "alice", "requests_per_day", "4");
+		guards_save(&fs, "input/a.rules", "warn a /a/\n", 11, still, NULL);
+	}
+	return NULL;
+}
+
+START_TEST(changes_without_end_keep_no_edit_of_tree_from_coming_into_force)
+{
+	pthread_t changers[4];
+	char gone[] = "input/c.rules", *deleted[] = {gone, NULL};
+	stop = false;
+	temporary_sh("mkdir -p tree/guards/input; echo 'warn c /c/' > tree/guards/input/c.rules");
+	sync_all(&fs, NULL);
+	for (int i = 0; i < 4; i++)
+		ck_assert_int_eq(
+			pthread_create(&changers[i], NULL, change_others_without_end, NULL), 0);
+	temporary_sh("sleep 0.1; echo 9 > tree/budgets/alice/limit; rm tree/guards/input/c.rules;"
+		     "echo 'warn b /b/' > tree/guards/input/b.rules");
+	sync_all(&fs, deleted);
+	bool is = strcmp(value(budgets, "alice", "limit"), "9") == 0;
+	bool has_rules = gateway_guard_has_rules(fs.gateway, "input/b.rules") &&
+			 !gateway_guard_has_rules(fs.gateway, "input/c.rules");
+	stop = true;
+	for (int i = 0; i < 4; i++)
+		pthread_join(changers[i], NULL);
+	ck_assert(is && has_rules);
+}
+END_TEST
+
+START_TEST(where_default_points_to_stays_while_tree_cannot_say)
+{
+	struct sync_pass_sight sight;
+	sync_pass_look_default(&fs, &sight);
+	buf_free(&sight.text);
+	sight.r = -EIO;
+	ck_assert_int_eq(sync_pass_follow_default(&fs, &sight), 0);
+	ck_assert(sync_is_default(&fs, "a"));
+}
+END_TEST
 
 static void *write_again_and_again(void *arg)
 {
@@ -359,9 +471,14 @@ int main(void)
 	tcase_add_test(t, a_model_that_has_gone_goes_also_where_default_points_to_it);
 	tcase_add_test(t, no_change_comes_between_what_a_pass_knows_and_what_it_sets);
 	tcase_add_test(t, of_two_changes_at_once_tree_and_gateway_have_the_same);
+	tcase_add_test(t, what_one_that_has_gone_was_to_be_told_its_successor_is_not);
 	tcase_add_test(t, what_tree_cannot_store_the_gateway_is_not_told);
 	tcase_add_test(t, what_the_gateway_refuses_tree_is_given_back);
+	tcase_add_test(t, one_whose_directory_may_not_be_removed_keeps_its_limits);
 	tcase_add_test(t, who_cannot_be_given_all_limits_of_default_is_given_none_of_its_own);
+	tcase_add_test(t, who_cannot_be_given_its_first_limit_follows_default_still);
+	tcase_add_test(t, changes_without_end_keep_no_edit_of_tree_from_coming_into_force);
+	tcase_add_test(t, where_default_points_to_stays_while_tree_cannot_say);
 	tcase_add_test(t, one_is_removed_while_others_write_to_it);
 	suite_add_tcase(s, t);
 	return run_suite(s);
