@@ -146,8 +146,12 @@ static int admits_requests(
 {
 	const struct limits *l = account_limits(a);
 	char room[8 + TEXT_NAME_SIZE];
+	if (l->in_flight == 0) {
+		*retry_ms = 0;
+		return err_set(err, -EBUSY, "limit of %s: no requests are allowed", who(a, room));
+	}
 	if (a->in_flight >= l->in_flight) {
-		*retry_ms = l->in_flight ? 1000 : 0;
+		*retry_ms = 1000;
 		return err_set(err, -EBUSY,
 			"limit of %s: %" PRIu64 " requests in flight; try again when one has ended",
 			who(a, room), l->in_flight);

@@ -59,8 +59,9 @@ static int lock_directory(struct state_dir *d, struct err *err)
 		if (e != EWOULDBLOCK)
 			return err_set(err, -e, "state directory %s: %s", d->path, strerror(e));
 		return err_set(err, -EBUSY,
-			"state directory %s is in use by another llmfs, process %s; "
-			"-o state=DIR names one of its own",
+			"state directory %s is in use by another llmfs, process %s (after "
+			"umount -l it ends with its last open file); -o state=DIR names another "
+			"one",
 			d->path, *pid ? pid : "unknown");
 	}
 	int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());

@@ -127,6 +127,9 @@ START_TEST(so_many_requests_may_be_in_flight)
 	claim_settle(d, 1, 0);
 	claim_settle(claim_admitted("alice", 1, 0), 1, 0);
 	book_claim_return(c);
+	/* Nobody's end would make room. */
+	claim_set("alice", "requests_in_flight", "0");
+	claim_refused(-EBUSY, "alice", 1, 0, "limit of alice: no requests are allowed", 0);
 }
 END_TEST
 
