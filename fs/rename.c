@@ -38,12 +38,12 @@ static int content(struct scratch *scratch, struct buf *out)
 }
 
 static int scratch_over_setting(struct fs *fs, const struct node *dir, const struct node *from,
-	const char *name, const struct node *to)
+	const char *name, const struct node *to, const struct buf *unlinked)
 {
 	struct buf text = {0};
 	int r = content(from->object->scratch, &text);
 	if (r == 0)
-		r = setting_store(fs, to, text.data, text.len);
+		r = setting_store_over(fs, to, &text, unlinked);
 	buf_free(&text);
 	if (r == 0) {
 		node_scratch_remove(fs->nodes, dir, name);
@@ -201,7 +201,8 @@ static int rename_scratch(struct fs *fs, const struct node *dir, const char *nam
 }
 
 static int rename_to(struct fs *fs, const struct node *dir, const struct node *from,
-	const char *name, const struct node *to, const char *new_name, unsigned flags)
+	const char *name, const struct node *to, const char *new_name, unsigned flags,
+	const struct buf *unlinked)
 {
 	enum table_kind kind = from->row->kind;
 	bool is_link = kind == TABLE_SCRATCH && S_ISLNK(scratch_mode(from->object->scratch));
@@ -217,7 +218,7 @@ static int rename_to(struct fs *fs, const struct node *dir, const struct node *f
 	if (is_link && to->row->kind == TABLE_LINK)
 		return scratch_over_link(fs, dir, from, name);
 	if (kind == TABLE_SCRATCH && !is_link && to->row->kind == TABLE_SETTING)
-		return scratch_over_setting(fs, dir, from, name, to);
+		return scratch_over_setting(fs, dir, from, name, to, unlinked);
 	if (kind == TABLE_SETTING && (!to->object || to->row->kind == TABLE_SCRATCH))
 		return setting_to_copy(fs, dir, from, new_name);
 	return -EPERM;
@@ -231,7 +232,7 @@ static int rename_over(struct fs *fs, const struct node *dir, const struct node 
 	bool anew = to->object && again_made(pid, node_ino(to), &before);
 	if (anew)
 		flags &= ~(unsigned)RENAME_NOREPLACE;
-	int r = rename_to(fs, dir, from, name, to, new_name, flags);
+	int r = rename_to(fs, dir, from, name, to, new_name, flags, &before);
 	if (r < 0 && anew && to->row->kind == TABLE_SETTING)
 		setting_put_back(fs, to, &before);
 	if (r == 0 && to->object)

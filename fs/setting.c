@@ -122,8 +122,16 @@ static int store(
 static int store_and_note(
 	struct fs *fs, const struct node *node, const char *text, size_t len, struct err *err)
 {
+	struct buf before = {0}, after = {0};
+	bool keeps = !setting_is_messages(node->row) && setting_text(fs, node, &before) == 0;
 	int r = store(fs, node, text, len, err);
-	faults_note(fs, node, r, err);
+	/* What an editor does that was told of the fault: the reason is still to be read. */
+	keeps = keeps && r == 0 && setting_text(fs, node, &after) == 0 && before.len == after.len &&
+		(!after.len || memcmp(before.data, after.data, after.len) == 0);
+	if (!keeps)
+		faults_note(fs, node, r, err);
+	buf_free(&before);
+	buf_free(&after);
 	return r;
 }
 
@@ -283,14 +291,27 @@ static bool whole(struct handle *h, size_t n)
 }
 
 /* In force again; the refusal of another value stays told. */
-static void restore(struct fs *fs, const struct node *node, const struct buf *before)
+static int restore(struct fs *fs, const struct node *node, const struct buf *before)
 {
 	const char *text = before->data ? before->data : "";
 	void *it;
 	if (owner_of(fs, node, &it))
-		store(fs, node, text, before->len, NULL);
-	else
-		session_setting_undo(it, node->row->name, text, value_length(text, before->len));
+		return store(fs, node, text, before->len, NULL);
+	return session_setting_undo(it, node->row->name, text, value_length(text, before->len));
+}
+
+int setting_unlink(struct fs *fs, const struct node *node)
+{
+	const struct buf none = {0};
+	return setting_is_messages(node->row) ? 0 : restore(fs, node, &none);
+}
+
+int setting_store_over(
+	struct fs *fs, const struct node *node, const struct buf *text, const struct buf *unlinked)
+{
+	bool is_same = !setting_is_messages(node->row) && text->len && text->len == unlinked->len &&
+		       memcmp(text->data, unlinked->data, text->len) == 0;
+	return is_same ? restore(fs, node, text) : setting_store(fs, node, text->data, text->len);
 }
 
 /* Whether it is not at its default any more, where one has left it: somebody else wrote. */

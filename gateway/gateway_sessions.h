@@ -68,7 +68,8 @@ int session_chown(struct session *s, uid_t uid, gid_t gid); /* (uid_t)-1: unchan
  * repetition_penalty presence_penalty frequency_penalty max_tokens stop seed format ignore_eos
  * truncate max_cost prompt_budget max_latency_ms cache. Values as text without the trailing newline
  * (`system` and `stop` may have lines). A refused value changes nothing; the sentence (what is
- * allowed) is also what `error` shows next. Takes effect with the next request.
+ * allowed) is also what `error` shows next, until something is changed or asked: a value that is in
+ * force already leaves it. Takes effect with the next request.
  */
 const char *const *session_setting_names(void); /* ends with NULL */
 int session_setting_set(struct session *s, const char *file, const char *value, size_t len,

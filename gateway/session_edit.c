@@ -143,8 +143,13 @@ int session_setting_set(
 	}
 	pthread_mutex_lock(&s->lock);
 	r = r ? r : session_alive(s, &own);
+	size_t old_len;
+	const char *old = settings_get(&s->settings, i, &old_len);
+	/* An editor that was told of the fault puts its backup back so. */
+	bool same = old_len == len && memcmp(old, value, len) == 0;
 	r = r ? r : settings_set(&s->settings, i, value, len, &own);
-	session_set_note(s, r ? own.text : NULL);
+	if (r || !same)
+		session_set_note(s, r ? own.text : NULL);
 	if (r == 0)
 		setting_changed(s, i);
 	pthread_mutex_unlock(&s->lock);
@@ -166,11 +171,12 @@ static int put_back(
 		return -ENOENT;
 	pthread_mutex_lock(&s->lock);
 	int r = session_alive(s, NULL);
+	bool was_set = settings_is_set(&s->settings, i);
 	if (r == 0 && len)
 		r = settings_set(&s->settings, i, value, len, NULL);
 	else if (r == 0)
 		settings_reset(&s->settings, i);
-	if (r == 0 && !keeps_note)
+	if (r == 0 && !keeps_note && was_set)
 		session_set_note(s, NULL);
 	if (r == 0)
 		setting_changed(s, i);

@@ -61,6 +61,22 @@ def vim_with_backups_and_renames_edits_a_setting(m):
            "$F </dev/null; rm -f $F~")
 
 
+@claim(tools=("vim",))
+def the_reason_stays_when_vim_puts_back_what_was_there(m):
+    s = m.session(temperature="0.5")
+    write(m("models/short/quality"), "0.25\n")
+    for copy in "yes", "no", "auto":
+        for file in s("temperature"), s("top_p"), m("models/short/quality"), m("cache/ttl"):
+            write(os.path.dirname(file) + "/max_tokens" if "ttl" not in file else file, "60\n")
+            before, error = read(file), os.path.dirname(file) + "/error"
+            done = m.sh("vim -u NONE -i NONE -es -c 'set backupskip= backupcopy=%s' -c '%%s/.*/x9/' -c w -c 'qa!' $F "
+                        "</dev/null; r=$?; rm -f $F~; exit $r" % copy, F=file)
+            assert done.returncode, (copy, file)
+            equal((copy, read(file)), (copy, before))
+            assert read(error).startswith(os.path.basename(file) + ": must be "), (copy, file, read(error))
+    m.sh("rm models/short/quality models/short/max_tokens cache/ttl", check=True)
+
+
 @claim(tools=("nano",))
 def nano_edits_a_setting(m):
     s = m.session(system="old words")
