@@ -36,10 +36,11 @@ struct model_options {
 	const char *cpu_path;          /* "scalar", "avx2", "avx512", NULL: the best */
 	uint32_t gpu;                  /* number of the device, of a back end that has devices */
 	bool fp8, kv_fp8; /* weights; KV rows: as E4M3, of a back end and device that can */
-	bool no_tails;    /* to compare: norms and activations are always launches of their own */
+	bool tails; /* for measurements: products of few rows do the norm or activation behind them
+		     */
 	double memory_share; /* of the device's free memory that may be taken; 0: as below */
-	/* KB of a matrix that a device may have in its cache before its product: measured by
-	 * tools/bench_gpu.c. 0: what is thought best for the device; < 0: none. */
+	/* For measurements: KB of a matrix that a device may have in its cache before its product;
+	 * <= 0: none. */
 	int32_t ahead_kb;
 	uint32_t max_rows; /* most rows in one batch */
 	uint32_t max_runs; /* most runs in one batch; 0: max_rows */

@@ -20,14 +20,14 @@
  *
  *   -m  only the machine: copy bandwidth, dense product
  *   -f  weights as FP8   -k  keys and values as FP8
- *   -t  tails off: norms and activations behind few rows are launches of their own, to compare
+ *   -t  tails: products of few rows do the norm or activation behind them, to compare
  *   -w  from how many rows on quantised weights are multiplied as bf16, and from how many on they
  *       are made so in memory first, instead of what is built in for the card, which a 0 leaves;
  *       9999,192 is how it was before there was the first of them
  *   -s  small: batches up to 8, prefill of 64 tokens (for trying it in the emulator)
  *   -d  only decoding, with 1 and with 8 sequences
- *   -a  KB of a matrix to be asked into the L2 cache before its product, in steps of few rows; 0:
- *       none. Without it what the engine thinks best for the card
+ *   -a  KB of a matrix to be asked into the L2 cache before its product, in steps of few rows; 0,
+ *       and without it: none
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,7 +52,7 @@ static const uint32_t prefills[] = {512, 8192};
 
 struct bench {
 	uint32_t gpu, context_tok, n_steps, wide_rows, dense_rows;
-	bool small, few, fp8, kv_fp8, no_tails;
+	bool small, few, fp8, kv_fp8, tails;
 	int32_t ahead_kb; /* as struct model_options has it */
 	struct bench_gpu_machine machine;
 	struct gguf *gguf;
@@ -107,7 +107,7 @@ static void open_model(struct bench *b, const char *path)
 		.fp8 = b->fp8,
 		.kv_fp8 = b->kv_fp8,
 		.ahead_kb = b->ahead_kb,
-		.no_tails = b->no_tails,
+		.tails = b->tails,
 		.wide_rows = b->wide_rows,
 		.dense_rows = b->dense_rows,
 		.n_threads = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN),
@@ -145,7 +145,7 @@ static void open_model(struct bench *b, const char *path)
 	printf("%s%s%s%s: %.2f G parameters, %.2f GB, loaded in %.2f s (%.1f GB/s), KV pool of %u "
 	       "tokens\n",
 		model_file_type(b->model), b->fp8 ? " as FP8" : "", b->kv_fp8 ? ", KV as FP8" : "",
-		b->no_tails ? ", no tails" : "", (double)model_n_parameters(b->model) * 1e-9,
+		b->tails ? ", tails" : "", (double)model_n_parameters(b->model) * 1e-9,
 		(double)gguf_file_bytes(b->gguf) * 1e-9, s,
 		(double)gguf_file_bytes(b->gguf) * 1e-9 / s, b->kv_blocks * KV_BLOCK_TOK);
 }
@@ -300,7 +300,7 @@ static bool read_ahead(const char *text, int32_t *out)
 	uint32_t kb = 0;
 	bool ok = read_number(text, MAX_AHEAD_KB, &kb);
 
-	*out = kb > 0 ? (int32_t)kb : -1;
+	*out = (int32_t)kb;
 	return ok;
 }
 
@@ -341,7 +341,7 @@ int main(int argc, char **argv)
 		else if (c == 'k')
 			b.kv_fp8 = true;
 		else if (c == 't')
-			b.no_tails = true;
+			b.tails = true;
 		else if (c == 's')
 			b.small = true;
 		else if (c == 'm')

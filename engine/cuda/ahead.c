@@ -20,21 +20,17 @@
 #include "engine/cuda/state.h"
 
 /*
- * How much of a matrix is asked for in all: a quarter of the cache. Where the cache has two halves
- * (sm_80, sm_90) each serves one half of the device, and what the product before streams through is
- * in there as well. Of compute capability 9 on, where blocks are in place before the launch before
- * has ended; elsewhere they would ask when it is their turn to work.
+ * How much of a matrix is asked for in all is an option's, and nothing without it: on an H200 a
+ * quarter of the cache cost 2 to 5 % of a step of an 8B, and a fortieth brought 1 %
+ * (docs/bench.md).
  */
-#define SHARE_OF_CACHE 4
-#define LEAST_MAJOR 9
 
 /*
- * And by a launch, in thirds of that: about what memory could bring meanwhile. Of a cache of 50 MB
+ * By a launch, in thirds of that: about what memory could bring meanwhile. Of a cache of 50 MB
  * a third is 4.2 MB, 1 us of an H200's memory; small launches take 2 to 3 us. A product asks for
  * what fills the boundary behind it, one that norms for all, as nothing else runs while its last
  * block does; rotation for less than it could, as attention comes behind it,
- * which takes the longest and has but keys and values to read. None of it was measured:
- * docs/cuda.md has the commands.
+ * which takes the longest and has but keys and values to read.
  */
 #define THIRDS 3
 static const size_t thirds[] = {
@@ -51,12 +47,10 @@ static const size_t thirds[] = {
 #define UNIT 16                      /* of what can be asked for */
 #define MOST_BYTES ((size_t)1 << 30) /* of an option: pieces are counted in 32 bits */
 
-size_t cuda_ahead_most(const struct cuda_context *c, const struct model_options *o)
+size_t cuda_ahead_most(const struct model_options *o)
 {
 	size_t most = (size_t)(o->ahead_kb > 0 ? o->ahead_kb : 0) * 1024;
 
-	if (o->ahead_kb == 0 && c->major >= LEAST_MAJOR)
-		most = c->l2_bytes / SHARE_OF_CACHE;
 	return most < MOST_BYTES ? most : MOST_BYTES;
 }
 

@@ -356,15 +356,14 @@ extern "C" int cuda_gemm_wide(
 	}
 }
 
-/* docs/bench.md has what this was reckoned from. Cards for gaming and desks (8.6, 8.9, 12) multiply
- * bf16 at a quarter to a half of the rate of int8. */
+/* docs/bench.md has what this was reckoned from, and what an H200 said of it. Cards for gaming and
+ * desks (8.6, 8.9, 12) multiply bf16 at a quarter to a half of the rate of int8. */
 extern "C" struct cuda_quant_limits cuda_quant_limits(uint32_t sm_major, uint32_t sm_minor)
 {
 	struct cuda_quant_limits never = {UINT32_MAX, UINT32_MAX}, ampere = {24, UINT32_MAX},
-				 hopper = {24, 320}, blackwell = {24, 192};
+				 hopper = {24, 192};
 
-	return sm_major == 8 && sm_minor == 0 ? ampere
-	       : sm_major == 9                ? hopper
-	       : sm_major == 10               ? blackwell
-					      : never;
+	return sm_major == 8 && sm_minor == 0    ? ampere
+	       : sm_major == 9 || sm_major == 10 ? hopper
+						 : never;
 }

@@ -64,7 +64,7 @@ static int plan_matrices(struct cuda_model *s, const struct model_options *o, st
 	}
 	s->act = cuda_place_act(s->matrix[2].file_type);
 	s->kv_type = o->kv_fp8 ? CUDA_TYPE_E4M3 : s->act;
-	s->tails = !o->no_tails;
+	s->tails = o->tails;
 	return 0;
 }
 
@@ -228,7 +228,7 @@ int cuda_place_plan(struct cuda_model *s, const struct model_options *o, struct 
 		r = plan_vectors(s, err);
 	if (r == 0)
 		cuda_buffers_plan(s);
-	s->ahead_bytes = cuda_ahead_most(&s->context, o);
+	s->ahead_bytes = cuda_ahead_most(o);
 	return r;
 }
 

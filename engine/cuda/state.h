@@ -281,8 +281,8 @@ uint32_t cuda_upload_round(uint32_t n, bool decode);
 int cuda_upload_bucket(uint32_t n_rounded);
 
 /* Weights asked for ahead of their product (ahead.c): how much of a matrix may be, by what the
- * options say and the device has; 0: nothing. */
-size_t cuda_ahead_most(const struct cuda_context *c, const struct model_options *o);
+ * options say; 0: nothing. */
+size_t cuda_ahead_most(const struct model_options *o);
 /* Before the first launch of a step. */
 void cuda_ahead_begin(struct cuda_model *s);
 /* Directly before the product of matrix `number`, or of several that end with it: from here on it

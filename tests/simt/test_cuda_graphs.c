@@ -302,16 +302,16 @@ KERNEL_TEST(a_layer_takes_as_many_launches_as_is_said)
 		uint32_t n_rows;
 		unsigned launches;
 	} cases[] = {
-		{TENSOR_BF16, {0}, 1, 5},
-		{TENSOR_F16, {0}, 8, 5},
-		{TENSOR_BF16, {.no_tails = true}, 8, 7},
-		{TENSOR_F32, {0}, 1, 9},
+		{TENSOR_BF16, {.tails = true}, 1, 5},
+		{TENSOR_F16, {.tails = true}, 8, 5},
+		{TENSOR_BF16, {0}, 8, 7},
+		{TENSOR_F32, {.tails = true}, 1, 9},
 		{TENSOR_BF16, {0}, 9, 8 - 4}, /* without the products */
-		{TENSOR_BF16, {.fp8 = true}, 1, 7},
-		{TENSOR_BF16, {.fp8 = true, .no_tails = true}, 1, 9},
-		{TENSOR_Q8_0, {0}, 1, 5},
-		{TENSOR_Q4_0, {0}, 8, 5},
-		{TENSOR_Q8_0, {.no_tails = true}, 1, 8},
+		{TENSOR_BF16, {.fp8 = true, .tails = true}, 1, 7},
+		{TENSOR_BF16, {.fp8 = true}, 1, 9},
+		{TENSOR_Q8_0, {.tails = true}, 1, 5},
+		{TENSOR_Q4_0, {.tails = true}, 8, 5},
+		{TENSOR_Q8_0, {0}, 1, 8},
 		{TENSOR_Q8_0, {0}, 9, 8},
 	};
 

@@ -94,12 +94,12 @@ KERNEL_TEST(steps_with_tails_give_the_logits_of_those_without)
 	fill_ids();
 	FOR_CASES(i)
 	{
-		struct model_options o = {.fp8 = cases[i].fp8};
+		struct model_options o = {.fp8 = cases[i].fp8, .tails = true};
 		struct device_models with, without;
 		struct err err = {""};
 
 		EXPECT_EQUAL(device_models_try(&with, &cases[i].file, &o, &err), 0);
-		o.no_tails = true;
+		o.tails = false;
 		EXPECT_EQUAL(device_models_try(&without, &cases[i].file, &o, &err), 0);
 		double off = most_of_steps(&with, &without);
 		printf("%-18s largest difference %.1e of the range\n", cases[i].name, off);
@@ -233,11 +233,11 @@ KERNEL_TEST(a_product_that_waits_for_a_norm_is_done_whatever_comes_instead)
 	fill_ids();
 	for (size_t f = 0; f < COUNT(files); f++) {
 		struct device_models d, without;
-		struct model_options o = {.no_tails = true};
+		struct model_options o = {.tails = true};
 		struct err err = {""};
 
-		EXPECT_EQUAL(device_models_try(&d, &files[f], NULL, &err), 0);
-		EXPECT_EQUAL(device_models_try(&without, &files[f], &o, &err), 0);
+		EXPECT_EQUAL(device_models_try(&d, &files[f], &o, &err), 0);
+		EXPECT_EQUAL(device_models_try(&without, &files[f], NULL, &err), 0);
 		for (size_t i = 0; i < COUNT(middle); i++) {
 			step(d.gpu, middle[i], got, d.n_vocab);
 			step(without.gpu, middle[i], expected, d.n_vocab);

@@ -54,7 +54,8 @@ KERNEL_TEST(a_long_prompt_of_quantised_weights_is_multiplied_densely)
 }
 
 /* The three ways of quantised products (quant.h), each from the first row on: all are right, and
- * none is another. */
+ * the one of int8 is none of the others. Those two multiply the same bf16: a card may give the same
+ * sums. */
 KERNEL_TEST(each_way_of_quantised_products_gives_the_logits_of_the_processor)
 {
 	static const struct {
@@ -81,8 +82,8 @@ KERNEL_TEST(each_way_of_quantised_products_gives_the_logits_of_the_processor)
 		got[i] = device_models_logits(&d, d.gpu, &run, 1);
 		EXPECT_NEAR(device_models_difference(got[i], expected, n), 0, 3e-2);
 		EXPECT_NEAR(device_models_prompt(&d, ids, 3), 0, 3e-2);
-		for (int k = 0; k < i; k++)
-			EXPECT(memcmp(got[i], got[k], n * sizeof(float)) != 0);
+		if (i > 0)
+			EXPECT(memcmp(got[i], got[0], n * sizeof(float)) != 0);
 		free(expected);
 		device_models_close(&d);
 		d = device_models_open(&gated, &ways[i].options);

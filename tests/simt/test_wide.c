@@ -233,6 +233,6 @@ KERNEL_TEST(cards_with_fast_bf16_multiply_quantised_weights_as_bf16)
 		EXPECT(l.wide > CUDA_QUANT_GROUP_ROWS && l.wide < 128 && l.dense > 128);
 	}
 	EXPECT_EQUAL(cuda_quant_limits(8, 0).dense, UINT32_MAX);
-	EXPECT_EQUAL(cuda_quant_limits(9, 0).dense, 320);
+	EXPECT_EQUAL(cuda_quant_limits(9, 0).dense, 192);
 	EXPECT_EQUAL(cuda_quant_limits(10, 0).dense, 192);
 }
