@@ -21,7 +21,7 @@
 
 /*
  * How much of a matrix is asked for in all is an option's, and nothing without it: on an H200 a
- * quarter of the cache cost 2 to 5 % of a step of an 8B, and a fortieth brought 1 %
+ * quarter of the cache cost up to 5 % of a step of an 8B, and a fortieth brought 1 %
  * (docs/bench.md).
  */
 
