@@ -19,6 +19,7 @@ struct fault {
 	struct list link;
 	char dir[COLLECTION_PATH];
 	char sentence[64 + sizeof(struct err)];
+	bool is_withdrawn;
 };
 
 struct faults {
@@ -146,6 +147,29 @@ void faults_note_default(struct fs *fs, const char *name, int r, const struct er
 		forget_of(fs->faults, dir, default_link);
 }
 
+static void set_withdrawn(struct fs *fs, const struct node *node, bool is)
+{
+	char dir[COLLECTION_PATH];
+	struct faults *f = fs->faults;
+	if (!f || !directory_of(node, dir))
+		return;
+	pthread_mutex_lock(&f->lock);
+	struct fault *one = find(f, dir);
+	if (one)
+		one->is_withdrawn = is;
+	pthread_mutex_unlock(&f->lock);
+}
+
+void faults_withdraw(struct fs *fs, const struct node *node)
+{
+	set_withdrawn(fs, node, true);
+}
+
+void faults_tell_again(struct fs *fs, const struct node *node)
+{
+	set_withdrawn(fs, node, false);
+}
+
 int faults_render(struct fs *fs, const struct node *node, struct buf *out)
 {
 	char dir[COLLECTION_PATH];
@@ -155,7 +179,7 @@ int faults_render(struct fs *fs, const struct node *node, struct buf *out)
 		return 0;
 	pthread_mutex_lock(&f->lock);
 	const struct fault *one = find(f, dir);
-	if (one)
+	if (one && !one->is_withdrawn)
 		r = buf_printf(out, "%s\n", one->sentence);
 	pthread_mutex_unlock(&f->lock);
 	return r;

@@ -20,6 +20,10 @@ struct faults *faults_free(struct faults *f); /* accepts NULL, returns NULL */
 /* A write to that file, of a collection's, ended with r (0: well, which forgets what was noted) and
  * that sentence. Of other files nothing is noted. */
 void faults_note(struct fs *fs, const struct node *node, int r, const struct err *err);
+/* That file was unlinked: nothing is told of its directory, until something is noted or what was
+ * unlinked comes back. */
+void faults_withdraw(struct fs *fs, const struct node *node);
+void faults_tell_again(struct fs *fs, const struct node *node);
 /* The same of a file of the guards ("input/pii.rules"); r may be positive, too: it was saved, with
  * that fault. */
 void faults_note_guard(struct fs *fs, const char *file, int r, const struct err *err);

@@ -96,7 +96,7 @@ static int reset(struct fs *fs, const struct node *node, pid_t pid)
 	struct buf before = {0};
 	if (!setting_is_messages(node->row))
 		setting_text_set(fs, node, &before);
-	int r = setting_unlink(fs, node);
+	int r = setting_reset(fs, node);
 	if (r == 0)
 		again_unlinked(pid, node_ino(node), &before);
 	buf_free(&before);

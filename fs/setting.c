@@ -81,11 +81,6 @@ int setting_text_set(struct fs *fs, const struct node *node, struct buf *out)
 	return value_of(fs, node, true, out);
 }
 
-int setting_reset(struct fs *fs, const struct node *node)
-{
-	return setting_is_messages(node->row) ? 0 : setting_store(fs, node, "", 0);
-}
-
 static int store_clean(
 	struct fs *fs, const struct node *node, const char *text, size_t len, struct err *err)
 {
@@ -119,6 +114,11 @@ static int store(
 	return r;
 }
 
+static bool is_text(const struct buf *a, const struct buf *b)
+{
+	return a->len && a->len == b->len && memcmp(a->data, b->data, a->len) == 0;
+}
+
 static int store_and_note(
 	struct fs *fs, const struct node *node, const char *text, size_t len, struct err *err)
 {
@@ -126,8 +126,7 @@ static int store_and_note(
 	bool keeps = !setting_is_messages(node->row) && setting_text(fs, node, &before) == 0;
 	int r = store(fs, node, text, len, err);
 	/* What an editor does that was told of the fault: the reason is still to be read. */
-	keeps = keeps && r == 0 && setting_text(fs, node, &after) == 0 && before.len == after.len &&
-		(!after.len || memcmp(before.data, after.data, after.len) == 0);
+	keeps = keeps && r == 0 && setting_text(fs, node, &after) == 0 && is_text(&after, &before);
 	if (!keeps)
 		faults_note(fs, node, r, err);
 	buf_free(&before);
@@ -139,6 +138,19 @@ int setting_store(struct fs *fs, const struct node *node, const char *text, size
 {
 	struct err err = {{0}};
 	return store_and_note(fs, node, text, len, &err);
+}
+
+int setting_reset(struct fs *fs, const struct node *node)
+{
+	struct err err = {{0}};
+	if (setting_is_messages(node->row))
+		return 0;
+	int r = store(fs, node, "", 0, &err);
+	if (r < 0)
+		faults_note(fs, node, r, &err);
+	else
+		faults_withdraw(fs, node);
+	return r;
 }
 
 static uint64_t ns_of(const struct timespec *t)
@@ -300,18 +312,23 @@ static int restore(struct fs *fs, const struct node *node, const struct buf *bef
 	return session_setting_undo(it, node->row->name, text, value_length(text, before->len));
 }
 
-int setting_unlink(struct fs *fs, const struct node *node)
-{
-	const struct buf none = {0};
-	return setting_is_messages(node->row) ? 0 : restore(fs, node, &none);
-}
-
 int setting_store_over(
 	struct fs *fs, const struct node *node, const struct buf *text, const struct buf *unlinked)
 {
-	bool is_same = !setting_is_messages(node->row) && text->len && text->len == unlinked->len &&
-		       memcmp(text->data, unlinked->data, text->len) == 0;
-	return is_same ? restore(fs, node, text) : setting_store(fs, node, text->data, text->len);
+	struct buf now = {0};
+	bool is_same = is_text(text, unlinked);
+	if (setting_is_messages(node->row))
+		return setting_store(fs, node, text->data, text->len);
+	/* Nothing was set, and the backup has the default. */
+	if (!unlinked->len && setting_text(fs, node, &now) == 0)
+		is_same = is_text(text, &now);
+	buf_free(&now);
+	if (!is_same)
+		return setting_store(fs, node, text->data, text->len);
+	int r = restore(fs, node, text);
+	if (r == 0)
+		faults_tell_again(fs, node);
+	return r;
 }
 
 /* Whether it is not at its default any more, where one has left it: somebody else wrote. */

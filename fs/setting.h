@@ -24,13 +24,13 @@ int setting_text_set(struct fs *fs, const struct node *node, struct buf *out);
 /* Puts a whole text in force; one trailing newline is not part of the value, and an empty text
  * resets. 0 or -errno, and nothing changed. */
 int setting_store(struct fs *fs, const struct node *node, const char *text, size_t len);
-/* The same of who has unlinked it and puts a text in its place: what was set before, if that is it,
- * comes back without a word, as an editor puts its backup back, and the last reason stays. */
+/* The same of who has unlinked it and puts a text in its place. What was in force before, if that
+ * is it, is as before the unlink: an editor that was told of a fault puts its backup back, and the
+ * reason is told again. */
 int setting_store_over(
 	struct fs *fs, const struct node *node, const struct buf *text, const struct buf *unlinked);
-/* To its default, the reason of the last refusal stays; nothing happens to messages.json. */
-int setting_unlink(struct fs *fs, const struct node *node);
-/* To its default; nothing happens to messages.json. */
+/* To its default, and the reason of the last refusal is withdrawn; nothing happens to
+ * messages.json. */
 int setting_reset(struct fs *fs, const struct node *node);
 /* The handle has just been opened, by who has unlinked the file and makes it anew. Steals *before,
  * what was set: it comes back if what is written now is refused, unless somebody else has set

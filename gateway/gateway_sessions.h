@@ -79,9 +79,10 @@ int session_setting_set(struct session *s, const char *file, const char *value, 
  */
 bool session_setting_is_hopeless(
 	struct session *s, const char *file, const char *value, size_t len);
+/* To the default; of a refusal before it `error` shows nothing more. */
 int session_setting_reset(struct session *s, const char *file);
 /* Back to what was in force before, len 0: the default, because what was set after it is refused as
- * well: what `error` shows of that refusal stays. */
+ * well: what `error` shows of that refusal stays, and is shown again where a reset was the last. */
 int session_setting_undo(struct session *s, const char *file, const char *value, size_t len);
 int session_setting_get(
 	struct session *s, const char *file, struct buf *out); /* appends the value, no newline; ""

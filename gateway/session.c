@@ -237,7 +237,15 @@ void session_set_note(struct session *s, const char *sentence)
 	text_put(s->note);
 	s->note = sentence ? text_new(sentence, strlen(sentence)) : NULL;
 	s->note_serial = sentence ? ++s->flush_serial : 0;
+	s->note_withdrawn = false;
 	s->view_ns[SESSION_ERROR] = clock_real_ns();
+}
+
+void session_withdraw_note(struct session *s, bool is_withdrawn)
+{
+	if (s->note_withdrawn != is_withdrawn)
+		s->view_ns[SESSION_ERROR] = clock_real_ns();
+	s->note_withdrawn = is_withdrawn;
 }
 
 /* The close of a prompt is told late and by any thread, so what counts is what was begun. */

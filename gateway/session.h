@@ -34,6 +34,7 @@ struct session {
 	struct request *running; /* its turn is the conversation's last; a reference */
 	struct request *newest;  /* a reference */
 	struct text *note;       /* the sentence of a refused setting */
+	bool note_withdrawn;     /* it is not told: a setting was reset */
 	/* When that became so: later flushes have later serials. 0: none, or restored. */
 	uint64_t newest_serial, note_serial;
 	struct list drafts;    /* struct draft */
@@ -108,6 +109,8 @@ int session_begin_turn(struct session *s, struct request *r);
  * 0: as of now; of no request: whatever comes is later. */
 void session_set_newest(struct session *s, struct request *r, uint64_t serial);
 void session_set_note(struct session *s, const char *sentence); /* NULL: none */
+/* The note, if there is one, is not told, or is told again. */
+void session_withdraw_note(struct session *s, bool is_withdrawn);
 /* Keeps a place in the queue, until session_submit takes it or it is let go. 0, -EBUSY,
  * -ENOENT. */
 int session_take_place(struct session *s, struct err *err);

@@ -164,22 +164,21 @@ int session_setting_set(
 
 /* To a value that was in force already, or (len 0) the default. */
 static int put_back(
-	struct session *s, const char *file, const char *value, size_t len, bool keeps_note)
+	struct session *s, const char *file, const char *value, size_t len, bool withdraws_note)
 {
 	enum setting i = settings_find(file);
 	if (i == N_SETTINGS)
 		return -ENOENT;
 	pthread_mutex_lock(&s->lock);
 	int r = session_alive(s, NULL);
-	bool was_set = settings_is_set(&s->settings, i);
 	if (r == 0 && len)
 		r = settings_set(&s->settings, i, value, len, NULL);
 	else if (r == 0)
 		settings_reset(&s->settings, i);
-	if (r == 0 && !keeps_note && was_set)
-		session_set_note(s, NULL);
-	if (r == 0)
+	if (r == 0) {
+		session_withdraw_note(s, withdraws_note);
 		setting_changed(s, i);
+	}
 	pthread_mutex_unlock(&s->lock);
 	if (r == 0)
 		session_await_stored(s);
@@ -190,12 +189,12 @@ static int put_back(
 
 int session_setting_reset(struct session *s, const char *file)
 {
-	return put_back(s, file, "", 0, false);
+	return put_back(s, file, "", 0, true);
 }
 
 int session_setting_undo(struct session *s, const char *file, const char *value, size_t len)
 {
-	return put_back(s, file, value, len, true);
+	return put_back(s, file, value, len, false);
 }
 
 int session_setting_get(struct session *s, const char *file, struct buf *out)

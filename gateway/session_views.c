@@ -42,7 +42,9 @@ static int render_conversation(struct session *s, enum session_view view, struct
 
 static int render_error(const struct session *s, struct buf *out)
 {
-	const struct text *t = s->note ? s->note : s->newest ? s->newest->error : NULL;
+	const struct text *t = s->note && !s->note_withdrawn ? s->note
+			       : s->newest                   ? s->newest->error
+							     : NULL;
 	int r = t ? buf_append(out, t->bytes, t->len) : 0;
 	return r || !t ? r : buf_append(out, "\n", 1);
 }

@@ -77,6 +77,20 @@ def the_reason_stays_when_vim_puts_back_what_was_there(m):
     m.sh("rm models/short/quality models/short/max_tokens cache/ttl", check=True)
 
 
+@claim()
+def unlinking_a_setting_clears_the_reason(m):
+    s = m.session(temperature="0.5")
+    write(m("models", "short", "quality"), "0.25\n")
+    for file in s("temperature"), s("top_p"), m("models", "short", "quality"), m("cache", "ttl"):
+        for _ in "set", "not set":
+            error = os.path.join(os.path.dirname(file), "error")
+            with refused(errno.EINVAL):
+                write(file, "x9\n")
+            assert read(error).startswith(os.path.basename(file) + ": must be "), (file, read(error))
+            harness.reset(file)
+            equal((file, read(error)), (file, ""))
+
+
 @claim(tools=("nano",))
 def nano_edits_a_setting(m):
     s = m.session(system="old words")
