@@ -59,6 +59,41 @@ const char *gateway_channel_name(enum gateway_channel channel);
 int gateway_channel_error(struct gateway *g, enum gateway_channel channel, uid_t uid,
 	struct buf *out, uint64_t *changed_ns);
 
+/*
+ * An unlisted session as that of GATEWAY_ASK, but with a conversation: for a front end whose
+ * requests bring theirs with them. It is not stored. new *out. -ENOENT: no such model.
+ */
+int gateway_chat_open(
+	struct gateway *g, const char *model, uid_t uid, struct session **out, struct err *err);
+
+enum session_role { SESSION_SYSTEM, SESSION_USER, SESSION_ASSISTANT };
+struct session_message {
+	enum session_role role;
+	const char *text; /* UTF-8, NUL-terminated */
+	size_t len;
+};
+/* As session_messages_set: perhaps a system message, then user and assistant in turns, the last
+ * one an assistant's (or none). */
+int session_turns_set(
+	struct session *s, const struct session_message *messages, size_t n, struct err *err);
+
+/* How the newest request stands. All zero when nothing was ever asked. */
+struct session_outcome {
+	uint64_t id; /* of the request: in ledgers and trace/ it has the same */
+	bool over;   /* its state is final */
+	int code;    /* 0 or -errno: refused, failed, cancelled */
+	struct err why;
+	const char *finish; /* static: "stop", "length", "" */
+	char model[65];     /* that answered, or was to */
+	uint64_t prompt_tok, cached_tok, output_tok;
+	uint64_t retry_ms; /* of -EAGAIN: when to try again; 0: not known */
+	bool from_cache;
+};
+void session_outcome(struct session *s, struct session_outcome *out);
+/* Cancels what runs and is queued, as `cancel` does, of an unlisted session whose asker has left.
+ */
+void session_abandon(struct session *s);
+
 void session_attr(struct session *s, struct session_attr *out);
 int session_chmod(struct session *s, mode_t mode);
 int session_chown(struct session *s, uid_t uid, gid_t gid); /* (uid_t)-1: unchanged */
