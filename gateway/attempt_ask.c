@@ -57,16 +57,24 @@ static void provider_event(void *arg, const struct provider_event *e)
 		request_put(r);
 }
 
-/* Cuts the setting's lines; buffer holds them, NUL-terminated. */
+/* Cuts the setting's lines, or what ends with a NUL each, where there is one: there a newline is
+ * part of a stop string. buffer holds them, NUL-terminated. */
 static size_t stop_strings(const struct settings *s, char **buffer, const char *stop[MAX_STOP])
 {
 	size_t len, n = 0;
 	const char *value = settings_get(s, SETTING_STOP, &len);
-	*buffer = strndup(value, len);
-	char *next = *buffer, *line;
-	while (*buffer && n < MAX_STOP && (line = strsep(&next, "\n")))
-		if (*line)
-			stop[n++] = line;
+	char *next = *buffer = malloc(len + 1);
+	if (!next)
+		return 0;
+	memcpy(next, value, len);
+	next[len] = '\0';
+	bool lines = !memchr(next, '\0', len);
+	for (char *end = next + len; next < end && n < MAX_STOP; next += strlen(next) + 1) {
+		if (lines)
+			next[strcspn(next, "\n")] = '\0';
+		if (*next)
+			stop[n++] = next;
+	}
 	return n;
 }
 

@@ -74,17 +74,19 @@ static int check_text(const struct row *row, const char *value, size_t len)
 	return 0;
 }
 
+/* Strings of a line each; or, where a NUL is in it, such as end with one each, but perhaps the
+ * last: it may be still to come. */
 static int check_stop(const struct row *row, const char *value, size_t len)
 {
-	size_t lines = 1, longest = 0, run = 0;
+	char end = len && memchr(value, '\0', len) ? '\0' : '\n';
+	size_t strings = 0, longest = 0, run = 0;
 	for (size_t i = 0; i < len; i++) {
-		run = value[i] == '\n' ? 0 : run + 1;
-		lines += value[i] == '\n';
+		run = value[i] == end ? 0 : run + 1;
+		strings += value[i] == end;
 		longest = run > longest ? run : longest;
-		if (!value[i])
-			return -EINVAL;
 	}
-	return lines <= 16 && longest <= 256 ? 0 : -EINVAL;
+	strings += end == '\n' || run;
+	return strings <= 16 && longest <= 256 ? 0 : -EINVAL;
 }
 
 static const char *const formats[] = {"text", "json", NULL};
@@ -153,7 +155,8 @@ static const struct row rows[N_SETTINGS] = {
 		.prefix = PREFIX_ANY,
 		.default_value = "",
 		.max_bytes = STOP_BYTES,
-		.allowed = "at most 16 lines, each a stop string of at most 256 bytes"},
+		.allowed = "at most 16 lines (or strings that end with a NUL), each a stop string "
+			   "of at most 256 bytes"},
 	[SETTING_SEED] = {.name = "seed",
 		WHOLE(check_seed, 0, 18446744073709551615.0),
 		.default_value = "",

@@ -53,9 +53,10 @@ struct shim_error {
 	bool no_retry;    /* the header x-should-retry: false */
 };
 /* What an errno of the pipeline is in HTTP (interface.md, section 2): EPERM 400 content_filter,
- * EDQUOT 429 insufficient_quota (no_retry), EAGAIN 429 rate_limit_exceeded, EBUSY 429, EMSGSIZE 400
- * context_length_exceeded, EHOSTUNREACH 503, ETIMEDOUT 504, EPROTO 502, EINVAL EILSEQ 400, ENOENT
- * 404 model_not_found, EACCES 403, ENOTSUP 400, ESHUTDOWN 503, ECANCELED 503, others 500. */
+ * EDQUOT 429 insufficient_quota (no_retry), EAGAIN 429 rate_limit_exceeded, EBUSY 429, EFBIG 413,
+ * EMSGSIZE 400 context_length_exceeded, EHOSTUNREACH 503, ETIMEDOUT 504, EPROTO 502, EINVAL EILSEQ
+ * 400, ENOENT 404 model_not_found, EACCES 403, ENOTSUP 400, ESHUTDOWN 503, ECANCELED 503, others
+ * 500. */
 void shim_error_of(int code, struct shim_error *out);
 /* {"error": {"message", "type", "param", "code"}}; param NULL or "": null. */
 int shim_reply_error(
@@ -65,6 +66,7 @@ int shim_reply_error_event(struct buf *out, const struct shim_error *e, const ch
 
 /* /v1/models. */
 int shim_reply_model(struct buf *out, const char *id, int64_t created_s); /* one object */
+int shim_reply_models(struct buf *out, const char *const *ids, size_t n, int64_t created_s);
 
 /* /v1/embeddings. */
 struct shim_vector {

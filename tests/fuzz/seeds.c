@@ -180,6 +180,25 @@ static void write_cache(const char *folder)
 	}
 }
 
+/* A chat, a completion, texts to embed. */
+static void write_requests(const char *folder)
+{
+	write_text(folder, "chat",
+		"0{\"model\":\"m\",\"messages\":[{\"role\":\"system\",\"content\":\"s\"},{\"role\":"
+		"\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\\u0000\"}]},{\"role\":"
+		"\"assistant\",\"content\":null},{\"role\":\"developer\",\"content\":\"d\"},{"
+		"\"role\":\"user\",\"content\":\"b\"}],\"max_tokens\":7.0,\"stop\":[\"\\n\"],"
+		"\"response_format\":{\"type\":\"json_object\"},\"stream\":true,"
+		"\"stream_options\":{\"include_usage\":true}}");
+	write_text(folder, "completion",
+		"1{\"prompt\":[\"a\",\"b\"],\"echo\":true,\"temperature\":0.7,\"top_p\":0,\"top_"
+		"k\":"
+		"-1,\"n\":2,\"best_of\":2,\"seed\":-1,\"stop\":\"x\",\"ignore_eos\":false,"
+		"\"repeat_penalty\":1.1,\"logit_bias\":{}}");
+	write_text(folder, "embed",
+		"2{\"input\":[\"a\",\"b\"],\"encoding_format\":\"base64\",\"dimensions\":8}");
+}
+
 /* Which protocol and type, the length of a piece, what a server sends. */
 static void write_answers(const char *folder)
 {
@@ -272,6 +291,8 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(argv[1], "fuzz_protocol") == 0)
 		write_answers(argv[2]);
+	if (strcmp(argv[1], "fuzz_shim_request") == 0)
+		write_requests(argv[2]);
 	if (strcmp(argv[1], "fuzz_sse") == 0)
 		write_text(argv[2], "events",
 			"\x03\xef\xbb\xbf: c\r\ndata: a\rdata: b\n\nevent: x\ndata\nid: 1\n\n");

@@ -132,6 +132,30 @@ START_TEST(a_nul_inside_a_number_is_refused)
 }
 END_TEST
 
+static int check_stop(const char *value, size_t len)
+{
+	return settings_check(SETTING_STOP, value, len, NULL);
+}
+
+START_TEST(stop_strings_may_end_with_a_nul_and_have_newlines)
+{
+	char text[16 * 257 + 1];
+	ck_assert_int_eq(check_stop("\n", 2), 0);
+	ck_assert_int_eq(check_stop("a\nb\0\n\n", 7), 0);
+	ck_assert_int_eq(check_stop("a\0b", 3), 0);
+	memset(text, '\n', sizeof text);
+	for (size_t i = 256; i < sizeof text; i += 257)
+		text[i] = '\0';
+	ck_assert_int_eq(check_stop(text, sizeof text - 1), 0);
+	text[sizeof text - 1] = '\0';
+	ck_assert_int_eq(check_stop(text, sizeof text), -EINVAL); /* one more */
+	text[sizeof text - 1] = 'x';
+	ck_assert_int_eq(check_stop(text, sizeof text), -EINVAL);
+	text[256] = 'x';
+	ck_assert_int_eq(check_stop(text, 2 * 257), -EINVAL); /* longer */
+}
+END_TEST
+
 START_TEST(a_system_prompt_has_a_ceiling)
 {
 	size_t n = ((size_t)1 << 20) + 1;
@@ -173,6 +197,7 @@ int main(void)
 		t, each_value_is_taken_or_refused, 0, (int)(sizeof samples / sizeof *samples));
 	tcase_add_test(t, a_refused_value_leaves_the_old_one);
 	tcase_add_test(t, a_nul_inside_a_number_is_refused);
+	tcase_add_test(t, stop_strings_may_end_with_a_nul_and_have_newlines);
 	tcase_add_test(t, a_system_prompt_has_a_ceiling);
 	tcase_add_test(t, names_are_those_of_the_table_in_order);
 	tcase_add_test(t, every_default_is_a_value_that_would_be_taken);

@@ -20,7 +20,7 @@ GOOD = {
     "presence_penalty": ["0", "0.5", "-2", "2"],
     "frequency_penalty": ["0", "-0.5", "2"],
     "max_tokens": ["1", "256", "100000"],
-    "stop": ["END", "one\ntwo"],
+    "stop": ["END", "one\ntwo", "\n\0", "one\ntwo\0END\0"],
     "seed": ["0", "42", "18446744073709551615"],
     "format": ["text", "json"],
     "ignore_eos": ["0", "1", "on", "off"],
@@ -327,6 +327,8 @@ def a_value_written_byte_by_byte_is_one_value(m):
     equal(read(s("temperature")), "0.25\n")
     m.sh("printf 'be brief\\n' | dd bs=1 of=$S/system status=none", check=True, S=s.path)
     equal(read(s("system")), "be brief\n")
+    m.sh("printf 'a\\0b\\n\\0' | dd bs=1 of=$S/stop status=none", check=True, S=s.path)
+    equal(read(s("stop")), "a\0b\n\0\n")
 
 
 @claim()
