@@ -61,7 +61,7 @@ void check_say(struct check *k, const char *path, size_t line, const char *forma
 	free(sentence);
 }
 
-/* ---- models, budgets, router, cache ---- */
+/* ---- models, budgets, keys, router, cache ---- */
 
 static void check_one(struct check *k, const struct collection *c, const char *name)
 {
@@ -245,8 +245,8 @@ int check_tree(const char *path, FILE *out)
 	}
 	if (!stray_each(k.tree, true, tell_stray, &k))
 		check_say(&k, tree_path(k.tree), 0,
-			"not a TREE: it has none of models, budgets, router, "
-			"cache and guards");
+			"not a TREE: it has none of models, budgets, keys, "
+			"router, cache and guards");
 	for (size_t i = 0; collections[i]; i++)
 		check_collection(&k, collections[i]);
 	check_default(&k);

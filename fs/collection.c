@@ -7,6 +7,7 @@
 #include "fs/collection.h"
 
 #include "gateway/gateway_accounts.h"
+#include "gateway/gateway_keys.h"
 #include "gateway/gateway_models.h"
 #include "gateway/gateway_parts.h"
 
@@ -137,6 +138,64 @@ const struct collection collection_budgets = {
 	.fail = budgets_fail,
 };
 
+/* ---- API keys ---- */
+
+static void *keys_find(struct gateway *g, const char *name)
+{
+	return gateway_api_key_find(g, name);
+}
+
+static void keys_put(void *it)
+{
+	api_key_put(it);
+}
+
+static const char *keys_name(const void *it)
+{
+	return api_key_name(it);
+}
+
+static bool keys_is_configured(void *it)
+{
+	return true;
+}
+
+static int keys_set(void *it, const char *file, const char *value, size_t len, struct err *err)
+{
+	return api_key_setting_set(it, file, value, len, err);
+}
+
+static int keys_get(void *it, const char *file, struct buf *out)
+{
+	return api_key_setting_get(it, file, out);
+}
+
+static void keys_fail(void *it, const char *file)
+{
+	api_key_setting_fail(it, file);
+}
+
+const struct collection collection_keys = {
+	.dir = "keys",
+	.one = "API key",
+	.kind = OBJECT_API_KEY,
+	.outside = TABLE_KEYS,
+	.inside = TABLE_API_KEY,
+	.settings = api_key_setting_names,
+	.create = gateway_api_key_create,
+	.remove = gateway_api_key_remove,
+	.find = keys_find,
+	.put = keys_put,
+	.name = keys_name,
+	.names = gateway_api_key_names,
+	.is_configured = keys_is_configured,
+	.check = api_key_setting_check,
+	.hopeless = api_key_setting_is_hopeless,
+	.set = keys_set,
+	.get = keys_get,
+	.fail = keys_fail,
+};
+
 /* ---- router and cache ---- */
 
 static void *parts_find(struct gateway *g, const char *name)
@@ -209,8 +268,8 @@ PART(cache, GATEWAY_CACHE);
 
 /* ---- all ---- */
 
-const struct collection *const collections[COLLECTIONS + 1] = {
-	&collection_models, &collection_budgets, &collection_router, &collection_cache, NULL};
+const struct collection *const collections[COLLECTIONS + 1] = {&collection_models,
+	&collection_budgets, &collection_keys, &collection_router, &collection_cache, NULL};
 
 const struct collection *collection_of(enum object_kind kind)
 {

@@ -58,11 +58,11 @@ struct collection {
 	void (*fail)(void *it, const char *file);
 };
 
-extern const struct collection collection_models, collection_budgets, collection_router,
-	collection_cache;
+extern const struct collection collection_models, collection_budgets, collection_keys,
+	collection_router, collection_cache;
 
 /* All of them; ends with NULL. */
-enum { COLLECTIONS = 4 };
+enum { COLLECTIONS = 5 };
 extern const struct collection *const collections[COLLECTIONS + 1];
 
 /* The one whose objects are of that kind, or NULL. */

@@ -9,8 +9,8 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-/* What was wrong with the last write to a model, a budget, the router, the cache or the guards:
- * their file `error`. Any thread; a leaf lock. */
+/* What was wrong with the last write to a model, a budget, an API key, the router, the cache or the
+ * guards: their file `error`. Any thread; a leaf lock. */
 
 struct faults;
 

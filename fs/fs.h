@@ -14,6 +14,7 @@ struct faults;
 struct gateway;
 struct nodes;
 struct notify;
+struct shim;
 struct sweep;
 struct tree;
 
@@ -23,8 +24,9 @@ struct fs {
 	struct tree *tree;
 	struct nodes *nodes;
 	struct notify *notify;
-	struct faults *faults; /* may be NULL: nothing is noted */
-	struct sweep *sweep;   /* may be NULL: there are no passes but the first */
+	_Atomic(struct shim *) shim; /* the HTTP front end; NULL: there is none */
+	struct faults *faults;       /* may be NULL: nothing is noted */
+	struct sweep *sweep;         /* may be NULL: there are no passes but the first */
 	struct fuse_session *session;
 	uid_t uid;
 	gid_t gid;

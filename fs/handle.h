@@ -116,7 +116,9 @@ struct handle {
 	size_t looked_through;  /* setting: bytes of messages.json that may go on well */
 	int refusal;            /* setting, ctl: of what is there, at a flush; or 0 */
 	struct err why;         /* setting: of the refusal */
-	struct buf before;      /* setting: its text before this handle put anything in force */
+	struct buf before;      /* setting: its text before this handle put anything in force; ctl
+				   of an API key: its secret, as long as it was not read to its end,
+				   which is at base */
 	bool loaded, written, dirty, truncated, applied;
 };
 

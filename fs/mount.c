@@ -3,9 +3,10 @@
  * The life of a mount and its threads: libfuse's workers, one that waits for signals, one that
  * watches TREE (sync.c), one that tells the kernel what to forget (notify.c).
  *
- * The end, in this order: nothing is accepted any more and every parked request is answered
- * (gateway_stop); invalidations end while requests are still served, because they may wait for
- * them; the workers leave; unmounted; the gateway settles and stores; memory goes.
+ * The end, in this order: nothing is accepted any more, over HTTP neither, and every parked request
+ * is answered (gateway_stop); invalidations end while requests are still served, because they may
+ * wait for them; the workers leave; unmounted; connections of HTTP end; the gateway settles and
+ * stores; memory goes.
  *
  * libfuse's workers leave when the mount is gone or when fuse_session_exit() was called, but in the
  * second case the thread in fuse_session_loop_mt() sleeps in sem_wait() and has to be interrupted
@@ -27,6 +28,7 @@
 
 #include "base/log.h"
 #include "gateway/gateway_models.h"
+#include "gateway/gateway_shim.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -88,6 +90,9 @@ static void wind_down(struct mount *m)
 {
 	if (atomic_exchange(&m->ending, true))
 		return;
+	struct shim *shim = atomic_load(&m->fs.shim);
+	if (shim)
+		shim_stop(shim);
 	gateway_stop(m->fs.gateway);
 	atomic_store(&m->fs.serving, false);
 	notify_stop(m->fs.notify);
@@ -261,6 +266,16 @@ static void load_default(struct mount *m)
 	model_put(model);
 }
 
+/* Once TREE is in force: who asks first is to be asked by its rules. */
+static int open_shim(struct mount *m, const struct options *o, struct err *err)
+{
+	const struct shim_options s = {.address = o->http, .version = LLMFS_VERSION};
+	struct shim *shim = NULL;
+	int r = o->http ? shim_open(&shim, m->fs.gateway, &s, err) : 0;
+	atomic_store(&m->fs.shim, shim);
+	return r;
+}
+
 static int start(struct mount *m, const struct options *o, struct err *err)
 {
 	int r = stale_clear(o->mountpoint, err);
@@ -288,6 +303,9 @@ static int start(struct mount *m, const struct options *o, struct err *err)
 	check_kernel(m);
 	gateway_tell_faults(m->fs.gateway);
 	load_default(m);
+	r = open_shim(m, o, err);
+	if (r < 0)
+		return r;
 	m->fs.sweep = sweep_new(&m->fs);
 	if (!m->fs.sweep || start_signals(m) < 0)
 		return err_set(err, -ENOMEM, "out of memory or threads");
@@ -349,6 +367,7 @@ struct mount *mount_free(struct mount *m)
 	if (m->mounted)
 		fuse_session_unmount(m->fs.session);
 	sweep_free(m->fs.sweep);
+	shim_free(atomic_load(&m->fs.shim));
 	gateway_free(m->fs.gateway);
 	notify_free(m->fs.notify);
 	nodes_free(m->fs.nodes);

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 struct account;
+struct api_key;
 struct model;
 struct scratch;
 struct session;
@@ -25,6 +26,7 @@ enum object_kind {
 	OBJECT_FIXED,
 	OBJECT_MODEL,
 	OBJECT_ACCOUNT,
+	OBJECT_API_KEY,
 	OBJECT_SESSION,
 	OBJECT_RULES,
 	OBJECT_SCRATCH,
@@ -42,6 +44,7 @@ struct object {
 		struct session *session; /* OBJECT_SESSION */
 		struct model *model;     /* OBJECT_MODEL */
 		struct account *account; /* OBJECT_ACCOUNT */
+		struct api_key *api_key; /* OBJECT_API_KEY */
 		struct scratch *scratch; /* OBJECT_SCRATCH: owned */
 	};
 	uint64_t created_ns;

@@ -62,6 +62,7 @@ bool node_has_scratch(const struct node *dir)
 	case TABLE_MODEL:
 	case TABLE_SESSION:
 	case TABLE_ACCOUNT:
+	case TABLE_API_KEY:
 	case TABLE_ROUTER:
 	case TABLE_CACHE:
 	case TABLE_GUARDS:

@@ -182,6 +182,13 @@ void notify_change(void *arg, const struct gateway_change *change)
 	case GATEWAY_CHANGE_ACCOUNTS:
 		collection_changed(fs, &collection_budgets, change->name);
 		break;
+	case GATEWAY_CHANGE_KEYS:
+		collection_changed(fs, &collection_keys, change->name);
+		break;
+	case GATEWAY_CHANGE_KEY:
+		notify_inode(fs->notify,
+			node_find_ino(fs->nodes, OBJECT_API_KEY, change->name, change->file));
+		break;
 	case GATEWAY_CHANGE_PART:
 		part_changed(fs, change);
 		break;

@@ -6,6 +6,7 @@
 #include "fs/options.h"
 
 #include "base/hash.h"
+#include "gateway/gateway_shim.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -50,6 +51,7 @@ static const struct fuse_opt spec[] = {
 	KEY("--files", KEY_FILES),
 	KEY("--check", KEY_CHECK),
 	FIELD("state=%s", state),
+	FIELD("http=%s", http),
 	KEY("max_threads=", KEY_NUMBER),
 	KEY("max_sessions=", KEY_NUMBER),
 	KEY("max_queued=", KEY_NUMBER),
@@ -351,6 +353,8 @@ int options_parse(struct options *o, int argc, char **argv, struct err *err)
 		return err_set(err, -EINVAL, "unknown option %s; see llmfs --help", o->unknown);
 	if (*o->fault.text)
 		return err_set(err, -EINVAL, "%s", o->fault.text);
+	if (o->http && shim_address_check(o->http, err) < 0)
+		return -EINVAL;
 	if (o->check)
 		return complete_check(o, err);
 	return complete(o, err);
@@ -361,6 +365,7 @@ void options_free(struct options *o)
 	free(o->tree);
 	free(o->mountpoint);
 	free(o->state);
+	free(o->http);
 	fuse_opt_free_args(&o->args);
 }
 
@@ -377,6 +382,7 @@ void options_help(void)
 	     "(below\n"
 	     "                        ~/.local/state/llmfs; of root: /var/lib/llmfs)\n"
 	     "    -o allow_other      let other users in; mode bits decide what they see\n"
+	     "    -o http=HOST:PORT   answer OpenAI's clients there, with keys of keys/ (nowhere)\n"
 	     "    -o max_threads=N    threads that serve requests (10)\n"
 	     "    -o max_sessions=N   sessions a user may have (1000)\n"
 	     "    -o max_queued=N     requests that may queue in a session (64)\n"

@@ -12,6 +12,7 @@
 /* The command line. */
 struct options {
 	char *tree, *mountpoint, *state; /* absolute once options_parse is done */
+	char *http;                      /* where to listen; NULL: nowhere */
 	bool foreground, debug, help, version, files, check;
 	bool checks_example; /* no TREE was named to --check, so tree is the example */
 	unsigned max_threads;

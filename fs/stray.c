@@ -216,7 +216,7 @@ static void judge_setting(const struct look *k, const void *what, const struct e
 /* Of the interface, and not in this program's table. */
 static bool is_live(const char *name)
 {
-	return !strcmp(name, "keys") || !strcmp(name, "evals");
+	return !strcmp(name, "evals");
 }
 
 /* In TREE itself and in guards/: *what is their place in the table. Beside what makes a TREE lies
@@ -232,7 +232,7 @@ static void judge_fixed(const struct look *k, const void *what, const struct ent
 		say_no(k, e, e->type == S_IFDIR ? "directory of TREE" : "file of TREE", *place);
 }
 
-/* In models/ and budgets/. */
+/* In models/, budgets/ and keys/. */
 static void judge_one(const struct look *k, const void *what, const struct entry *e)
 {
 	const struct collection *c = what;

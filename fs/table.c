@@ -7,12 +7,14 @@
  * 0750 gives its group r of what has r here. All other bits are taken as they are.
  *
  * What is only written, `in` and `ctl`, may be read, and is empty: else each copy of a session and
- * each archive of a mount would end with a fault. A key is the exception: it is to be seen that it
- * cannot be read.
+ * each archive of a mount would end with a fault. A key of a model is the exception: it is to be
+ * seen that it cannot be read. The `ctl` of an API key gives a secret to who has just made it, by
+ * the same open, and is empty to all others.
  */
 #include "fs/table.h"
 
 #include "gateway/gateway_accounts.h"
+#include "gateway/gateway_keys.h"
 #include "gateway/gateway_models.h"
 #include "gateway/gateway_sessions.h"
 
@@ -47,6 +49,8 @@
 #define ACCOUNT_ROW(title, text, what, bits, ...)                                                  \
 	ROW(TABLE_ACCOUNT, title, text, what, bits, __VA_ARGS__)
 #define LIMIT_ROW(title, text) ACCOUNT_ROW(title, text, TABLE_SETTING, 0644)
+#define API_KEY_ROW(title, text, what, bits, ...)                                                  \
+	ROW(TABLE_API_KEY, title, text, what, bits, __VA_ARGS__)
 #define SESSION_ROW(title, text, what, bits, ...)                                                  \
 	{                                                                                          \
 		.name = title, .about = text, .place = TABLE_SESSION, .kind = what, .mode = bits,  \
@@ -64,11 +68,14 @@ const struct table_row table_rows[] = {
 	VIEW_ROW(TABLE_ROOT, "README", "how to use it", TABLE_README),
 	VIEW_ROW(TABLE_ROOT, "version", "version and build", TABLE_VERSION),
 	VIEW_ROW(TABLE_ROOT, "status", "\"ok\" or \"degraded: why\"", GATEWAY_STATUS),
+	VIEW_ROW(TABLE_ROOT, "http", "where the HTTP front end listens, a URL; empty: nowhere",
+		TABLE_HTTP),
 	DIR_ROW(TABLE_ROOT, "models", "models, one directory each", 0755, TABLE_MODELS),
 	DIR_ROW(TABLE_ROOT, "sessions", "conversations, one directory each", 01777, TABLE_SESSIONS),
 	DIR_ROW(TABLE_ROOT, "guards", "what may not be said", 0755, TABLE_GUARDS),
 	DIR_ROW(TABLE_ROOT, "budgets", "limits and money, a directory for each user or group", 0755,
 		TABLE_BUDGETS),
+	DIR_ROW(TABLE_ROOT, "keys", "API keys, a directory for each", 0755, TABLE_KEYS),
 	DIR_ROW(TABLE_ROOT, "router", "which model a prompt goes to", 0755, TABLE_ROUTER),
 	DIR_ROW(TABLE_ROOT, "cache", "answers that were given before", 0755, TABLE_CACHE),
 	DIR_ROW(TABLE_ROOT, "metrics", "numbers about all of it", 0755, TABLE_METRICS),
@@ -226,6 +233,24 @@ const struct table_row table_rows[] = {
 	ROW(TABLE_ACCOUNT, "error", "what was wrong with the last write", TABLE_VIEW, 0400,
 		.view = TABLE_FAULT),
 	ACCOUNT_ROW("ctl", "reset, credit DOLLARS", TABLE_CTL, 0600),
+
+	{.name = "NAME",
+		.about = "an API key; mkdir creates, rmdir removes",
+		.place = TABLE_KEYS,
+		.kind = TABLE_DIR,
+		.mode = S_IFDIR | 0755,
+		.view = TABLE_API_KEY,
+		.pattern = true},
+	API_KEY_ROW(
+		"user", "whose requests they are; empty: it lets nobody in", TABLE_SETTING, 0644),
+	API_KEY_ROW("scopes", "what it is for, words; empty: all", TABLE_SETTING, 0644),
+	API_KEY_ROW("expires", "the last day; empty: never", TABLE_SETTING, 0644),
+	API_KEY_ROW("last_used", "to the minute", TABLE_VIEW, 0400, .view = API_KEY_LAST_USED),
+	API_KEY_ROW("state", "ready, or why it lets nobody in", TABLE_VIEW, 0400,
+		.view = API_KEY_STATE),
+	ROW(TABLE_API_KEY, "error", "what was wrong with the last write", TABLE_VIEW, 0400,
+		.view = TABLE_FAULT),
+	API_KEY_ROW("ctl", "new, whose secret is read from it; revoke", TABLE_CTL, 0600),
 
 	ROUTER_ROW("policy", "what models/auto looks for"),
 	ROUTER_ROW("weights", "what quality, cost and time count for each class", .lines = true),

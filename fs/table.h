@@ -25,6 +25,8 @@ enum table_place {
 	TABLE_GUARDS_OUTPUT,
 	TABLE_BUDGETS,
 	TABLE_ACCOUNT,
+	TABLE_KEYS,
+	TABLE_API_KEY,
 	TABLE_ROUTER,
 	TABLE_CACHE,
 	TABLE_METRICS,
@@ -48,7 +50,7 @@ enum table_kind {
 };
 
 /* Texts that the front end itself renders; the others are the gateway's enumerations. */
-enum table_own_view { TABLE_README = 100, TABLE_VERSION, TABLE_FAULT, TABLE_ASK_FAULT };
+enum table_own_view { TABLE_README = 100, TABLE_VERSION, TABLE_HTTP, TABLE_FAULT, TABLE_ASK_FAULT };
 
 struct table_row {
 	const char *name;  /* of a pattern: what the manual calls it */

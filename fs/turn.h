@@ -8,8 +8,8 @@
 struct collection;
 
 /*
- * Whose turn it is to say what one thing of TREE is: a model, a budget, router/ or cache/ with all
- * its settings, where models/default points, or all that is in guards/. Any thread.
+ * Whose turn it is to say what one thing of TREE is: a model, a budget, an API key, router/ or
+ * cache/ with all its settings, where models/default points, or all that is in guards/. Any thread.
  *
  * A change through the mount has its turn from before it changes TREE until the gateway has been
  * told. A pass must not have it while it asks TREE, which may take long: it counts the changes

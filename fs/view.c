@@ -19,8 +19,10 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "gateway/gateway_accounts.h"
+#include "gateway/gateway_keys.h"
 #include "gateway/gateway_models.h"
 #include "gateway/gateway_sessions.h"
+#include "gateway/gateway_shim.h"
 
 #include <errno.h>
 #include <string.h>
@@ -39,6 +41,10 @@ static int render_own(struct fs *fs, int view, struct buf *out)
 	if (view == TABLE_VERSION)
 		return buf_printf(out, "llmfs %s\nback ends: %s\nlibfuse %s\ncompiler %s\n",
 			LLMFS_VERSION, LLMFS_BACK_ENDS, fuse_pkgversion(), __VERSION__);
+	if (view == TABLE_HTTP) {
+		const struct shim *shim = atomic_load(&fs->shim);
+		return shim ? buf_printf(out, "http://%s\n", shim_address(shim)) : 0;
+	}
 	int r = tree_readme(fs->tree, out);
 	return r == -ENOENT ? buf_append_str(out, readme) : r;
 }
@@ -72,6 +78,8 @@ int view_render(struct fs *fs, const struct node *node, uid_t uid, struct buf *o
 		return model_render(node->object->model, (enum model_view)row->view, out);
 	case TABLE_ACCOUNT:
 		return account_render(node->object->account, (enum account_view)row->view, out);
+	case TABLE_API_KEY:
+		return api_key_render(node->object->api_key, (enum api_key_view)row->view, out);
 	case TABLE_SESSION:
 		return session_render(node->object->session, (enum session_view)row->view, out);
 	case TABLE_METRICS:

@@ -228,7 +228,7 @@ static void render(struct request *r)
 	bool over = r->over;
 	r->times.ready_ns = clock_mono_ns();
 	r->rendering = over ? NULL
-			    : rendering_new(&r->session->conversation, r->session->ask, r->prompt,
+			    : rendering_new(&r->session->conversation, r->session->alone, r->prompt,
 				      &r->settings);
 	pthread_mutex_unlock(&r->session->lock);
 	if (over)

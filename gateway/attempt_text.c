@@ -41,7 +41,7 @@ int attempt_open_outlet(struct request *r, struct err *err)
 /* So that a turn under way is not lost with the daemon. With the session's lock held. */
 static void checkpoint(struct request *r, uint64_t now)
 {
-	if (!r->in_turn || now - r->checkpoint_ns < checkpoint_interval_ns)
+	if (!r->in_turn || r->session->unlisted || now - r->checkpoint_ns < checkpoint_interval_ns)
 		return;
 	r->checkpoint_ns = now;
 	struct turn turn = *conversation_last(&r->session->conversation);

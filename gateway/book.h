@@ -65,6 +65,8 @@ void book_set_clock(uint64_t (*real_ns)(void));
 /* Lines of the logs that are older than their account's ledger_days are deleted from the store in
  * the background, a little after the start and then each hour; with this, now. */
 void book_sweep(struct book *b);
+/* gateway_rates, of that user. */
+void book_rates(struct book *b, const char *user, struct gateway_rates *out);
 /* Who asks in an account's name: may read what is his there (account_uid). */
 void book_note_user(struct book *b, const char *user, uid_t uid);
 
@@ -90,8 +92,9 @@ struct book_worst {
 int book_claim(struct book_claim **out, struct book *b, const char *user,
 	const struct book_worst *worst, uint64_t *retry_ms, struct err *err);
 /* More, or less (which is never refused but by max_cost). 0; -EAGAIN, -EDQUOT, and nothing changed.
- */
-int book_claim_resize(struct book_claim *c, const struct book_worst *worst, struct err *err);
+ * *retry_ms as above. */
+int book_claim_resize(
+	struct book_claim *c, const struct book_worst *worst, uint64_t *retry_ms, struct err *err);
 
 /* What the ledger says about a request. Borrowed for the call. */
 struct book_request {

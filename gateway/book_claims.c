@@ -151,15 +151,18 @@ int book_claim(struct book_claim **out, struct book *b, const char *user,
 	return r;
 }
 
-int book_claim_resize(struct book_claim *c, const struct book_worst *worst, struct err *err)
+int book_claim_resize(
+	struct book_claim *c, const struct book_worst *worst, uint64_t *retry_ms, struct err *err)
 {
 	struct account_ask want;
-	uint64_t retry_ms;
+	uint64_t unused;
+	retry_ms = retry_ms ? retry_ms : &unused;
+	*retry_ms = 0;
 	int r = book_ask_for(c, worst, &want, err);
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&c->b->lock);
-	r = book_take(c, &c->has, &want, book_now_ns(), &retry_ms, err);
+	r = book_take(c, &c->has, &want, book_now_ns(), retry_ms, err);
 	if (r == 0) {
 		c->worst = *worst;
 		if (c->started)

@@ -37,11 +37,11 @@ static int add_settings(struct buf *to, const struct settings *s)
 /* What a model is: a digest, as models/auto is all models, which would be most of each key. It is
  * the daemon's user who says what models are: nobody gains by two that have the same. 1: all of
  * that is not known, and what is was added. */
-static int add_identity(struct buf *to, const char *name, struct model *m, const struct session *s)
+static int add_identity(struct buf *to, const char *name, struct model *m, const char *arm)
 {
 	size_t at = to->len;
 	struct digest d;
-	int known = model_identity(m, s->id, to); /* behind the key, and off again */
+	int known = model_identity(m, arm, to); /* behind the key, and off again */
 	if (known >= 0)
 		digest_of(&d, to->data + at, to->len - at, "", 0);
 	to->len = at;
@@ -62,13 +62,13 @@ static int say_unknown(const char *name, const struct model *m, struct err *why)
 }
 
 /* What the model's name stands for now; 1: that is not known. */
-static int add_model(
-	struct buf *to, const struct session *s, const struct settings *settings, struct err *why)
+static int add_model(struct buf *to, const struct session *s, const struct settings *settings,
+	const char *arm, struct err *why)
 {
 	size_t len;
 	const char *name = settings_get(settings, SETTING_MODEL, &len);
 	struct model *m = gateway_model_find(s->g, name);
-	int e = m ? add_identity(to, "model", m, s) : 1;
+	int e = m ? add_identity(to, "model", m, arm) : 1;
 	if (e == 1)
 		say_unknown(name, m, why);
 	model_put(m);
@@ -76,13 +76,13 @@ static int add_model(
 }
 
 /* The judge of answers, as its name may stand for another one by now. */
-static int add_judge(struct buf *to, const struct session *s, struct err *why)
+static int add_judge(struct buf *to, const struct session *s, const char *arm, struct err *why)
 {
 	struct moderation *judge = NULL;
 	int e = guards_judge(s->g->guards, GUARD_OUTPUT, &judge, why) < 0 ? 1 : 0;
 	struct model *m = e == 0 && judge ? gateway_model_find(s->g, judge->model) : NULL;
 	if (e == 0)
-		e = m ? add_identity(to, "judge", m, s) : cache_key_field(to, "judge", "", 0);
+		e = m ? add_identity(to, "judge", m, arm) : cache_key_field(to, "judge", "", 0);
 	if (m && e == 1)
 		e = 0; /* it is loaded when it is asked; what it was set to is in the key */
 	model_put(m);
@@ -96,7 +96,7 @@ static int add_turns(struct buf *to, struct session *s, bool *alone)
 	pthread_mutex_lock(&s->lock);
 	const struct conversation *c = &s->conversation;
 	*alone = true;
-	for (size_t i = 0; e == 0 && !s->ask && i < c->n; i++) {
+	for (size_t i = 0; e == 0 && !s->alone && i < c->n; i++) {
 		const struct turn *t = &c->turns[i];
 		if (t->state == TURN_RUNNING)
 			continue; /* its own */
@@ -120,28 +120,30 @@ bool caching_key_is_wanted(const struct settings *s)
 
 bool caching_key_allows_near(const struct session *s)
 {
-	return caching_key_is_wanted(&s->settings) && (s->ask || !s->conversation.n);
+	return caching_key_is_wanted(&s->settings) && (s->alone || !s->conversation.n);
 }
 
 int caching_key_make(struct cache_ask *out, struct session *s, const struct settings *settings,
 	struct text *prompt, const char *user, uid_t uid, uint64_t guards_age, struct err *why)
 {
 	size_t system_len;
+	char arm[TEXT_NAME_SIZE];
 	*out = (struct cache_ask){0};
 	settings_get(settings, SETTING_SYSTEM, &system_len);
 	pthread_mutex_lock(&s->lock);
-	size_t bytes = s->ask ? prompt->len : s->conversation.settled_bytes + prompt->len;
+	size_t bytes = s->alone ? prompt->len : s->conversation.settled_bytes + prompt->len;
 	pthread_mutex_unlock(&s->lock);
 	if (!caching_key_is_wanted(settings))
 		return err_set(why, 1, "such answers are drawn anew each time");
 	if (bytes + system_len > most_key_bytes)
 		return err_set(why, 1, "it is too long: more than %zu KiB", most_key_bytes >> 10);
+	session_arm(s, prompt, arm);
 	int e = buf_reserve(&out->key, prompt->len + KEY_ROOM);
 	e = e ? e
 	      : cache_key_field(&out->key, "guards", (const char *)&guards_age, sizeof guards_age);
 	e = e ? e : add_settings(&out->key, settings);
-	e = e ? e : add_model(&out->key, s, settings, why);
-	e = e ? e : add_judge(&out->key, s, why);
+	e = e ? e : add_model(&out->key, s, settings, arm, why);
+	e = e ? e : add_judge(&out->key, s, arm, why);
 	e = e ? e : add_turns(&out->key, s, &out->semantic);
 	out->scope_len = out->key.len;
 	e = e ? e : cache_key_field(&out->key, "prompt", prompt->bytes, prompt->len);

@@ -8,7 +8,7 @@
  * Lock order, outermost first:
  *   guards->set_lock and draft->lock, core lock (the tables), session->lock, model->lock,
  *   answer->lock, the gates (of judges and models), inboxes of requests and judges, guards->lock,
- *   the book, the cache (cache.c), then
+ *   the book, the cache (cache.c), API keys (api_keys.c), then
  * the leaves: watch table, upstreams (around the loop's), secrets, router, latencies, loop,
  * runners, store, audit, users, metrics, trace, ask_errors, opinions. Nothing is called back with a
  * lock held, and no lock is held across I/O, a tokenisation or a rendering.
@@ -34,6 +34,7 @@
 #include "gateway/trace.h"
 #include "gateway/watch.h"
 
+struct api_keys;   /* gateway/api_keys.h */
 struct ask_errors; /* gateway/ask_errors.h */
 struct book;       /* gateway/book.h */
 struct opinions;   /* gateway/opinions.h */
@@ -90,6 +91,7 @@ struct gateway {
 	struct gate *judges, *questions[QUESTION_KINDS];
 	struct http *http;
 	struct secrets *secrets;
+	struct api_keys *api_keys;
 	struct router *router;
 	struct opinions *opinions;
 	struct cache *cache;

@@ -78,7 +78,7 @@ static void drop_text(struct draft *d)
  * no more of it comes. With its lock held. */
 static int poison(struct draft *d, int code, uint64_t serial, bool ends, const struct err *err)
 {
-	if (d->whole && !d->session->ask && d->text.len <= REQUEST_KEPT_MAX)
+	if (d->whole && !d->session->unlisted && d->text.len <= REQUEST_KEPT_MAX)
 		d->refused = text_new(d->text.data, d->text.len);
 	d->poison = code;
 	d->poison_err = *err;
@@ -89,7 +89,8 @@ static int poison(struct draft *d, int code, uint64_t serial, bool ends, const s
 					   .code = code,
 					   .sentence = err->text,
 					   .prompt = ends ? d->refused : NULL,
-					   .serial = serial});
+					   .serial = serial,
+					   .retry_ms = d->retry_ms});
 	draft_order_leave(d);
 	return code;
 }
@@ -259,6 +260,7 @@ static void empty(struct draft *d)
 	drop_text(d);
 	d->refused = text_put(d->refused);
 	d->poison = 0;
+	d->retry_ms = 0;
 	d->request_id = 0;
 	draft_order_reset(d);
 }

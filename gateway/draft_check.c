@@ -63,7 +63,7 @@ static struct model *model_of(struct session *s, struct err *err)
 int draft_check_session(struct draft *d, struct err *err)
 {
 	struct session *s = d->session;
-	int r = s->ask ? 0 : gateway_accepts(s->g, err);
+	int r = s->unlisted ? 0 : gateway_accepts(s->g, err);
 	if (r == 0 && atomic_load(&s->g->stopping))
 		r = err_set(err, -ESHUTDOWN, "llmfs is stopping");
 	if (r < 0)

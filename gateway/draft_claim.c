@@ -23,8 +23,8 @@
 static int claim(struct draft *d, const struct book_worst *worst, struct err *err)
 {
 	if (d->claim)
-		return worst_resize(d->claim, worst, err);
-	int r = worst_claim(&d->claim, d->session->g, d->user, worst, err);
+		return worst_resize(d->claim, worst, &d->retry_ms, err);
+	int r = worst_claim(&d->claim, d->session->g, d->user, worst, &d->retry_ms, err);
 	if (r == 0)
 		book_note_user(d->session->g->book, d->user, d->uid);
 	return r;
@@ -41,6 +41,7 @@ int draft_claim_cost(struct draft *d, struct model *m, const struct loaded *l, s
 	worst_prompt(&worst, d->session, m, l, d->text.len, tok);
 	struct err own = {0};
 	int r = claim(d, &worst, &own);
+	uint64_t retry_ms = d->retry_ms;
 	d->unpaid = false;
 	if (r == -EDQUOT && !embeds) {
 		/* What the cache has costs nothing but the judge of the prompt. */
@@ -51,6 +52,7 @@ int draft_claim_cost(struct draft *d, struct model *m, const struct loaded *l, s
 		};
 		d->unpaid = claim(d, &cached, NULL) == 0;
 		d->unpaid_err = own;
+		d->retry_ms = retry_ms;
 		r = d->unpaid ? 0 : r;
 	}
 	if (r < 0)
@@ -89,8 +91,9 @@ int draft_claim_dry(struct draft *d, struct err *err)
 	if (looks_up)
 		worst.lookup = worst_lookup(g, d->text.len);
 	if (d->claim)
-		return book_claim_resize(d->claim, &worst, err);
-	return asks || looks_up ? book_claim(&d->claim, g->book, d->user, &worst, NULL, err) : 0;
+		return book_claim_resize(d->claim, &worst, &d->retry_ms, err);
+	return asks || looks_up ? book_claim(&d->claim, g->book, d->user, &worst, &d->retry_ms, err)
+				: 0;
 }
 
 int draft_claim_cached(struct draft *d, struct err *err)

@@ -31,7 +31,8 @@ struct draft {
 	struct buf clean;           /* what passed them */
 	size_t told;                /* findings that are audited */
 	struct book_claim *claim;
-	bool unpaid; /* only the cache can answer it, because of */
+	uint64_t retry_ms; /* when a claim that was refused may be tried again; 0: not known */
+	bool unpaid;       /* only the cache can answer it, because of */
 	struct err unpaid_err;
 
 	/* under the session's lock */

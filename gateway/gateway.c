@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "gateway/api_keys.h"
 #include "gateway/ask_errors.h"
 #include "gateway/audit.h"
 #include "gateway/book.h"
@@ -52,6 +53,7 @@ struct gateway *gateway_put(struct gateway *g)
 	users_free(g->users);
 	http_free(g->http);
 	secrets_free(g->secrets);
+	api_keys_free(g->api_keys);
 	loop_free(g->loop);
 	store_free(g->store);
 	watch_table_free(g->watch);
@@ -213,6 +215,16 @@ static int open_secrets(struct gateway *g, const char *state_dir, struct err *er
 	return r;
 }
 
+static int open_api_keys(struct gateway *g, const char *state_dir, struct err *err)
+{
+	char *dir = NULL;
+	if (asprintf(&dir, "%s/api_keys", state_dir) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	int r = api_keys_open(&g->api_keys, g, dir, err);
+	free(dir);
+	return r;
+}
+
 static int open_cache(struct gateway *g, const char *state_dir, struct err *err)
 {
 	char *dir = NULL;
@@ -262,6 +274,7 @@ static int start(struct gateway *g, const char *state_dir, struct err *err)
 	r = r ? r : open_cache(g, state_dir, err);
 	r = r ? r : audit_open(&g->audit, state_dir, g->loop, g->watch, err);
 	/* All of these read the store, before anything is written. */
+	r = r ? r : open_api_keys(g, state_dir, err);
 	r = r ? r : guards_restore(g->guards, err);
 	r = r ? r : session_restore_all(g, err);
 	r = r ? r : open_book(g, err);
@@ -364,6 +377,7 @@ struct gateway *gateway_free(struct gateway *g)
 	session_store_rest(g);
 	/* Whoever still holds a session finds an empty store behind it: nothing is written any
 	 * more. */
+	api_keys_close(g->api_keys);
 	store_close(g->store);
 	drop_tables(g);
 	return gateway_put(g);

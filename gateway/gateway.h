@@ -5,10 +5,10 @@
 /*
  * The door of the gateway, by subject: here the whole of it, its life, its views and who waits;
  * gateway_sessions.h (prompts and answers), gateway_models.h, gateway_guards.h, gateway_accounts.h,
- * gateway_parts.h (router/ and cache/). Nothing else of this folder is included from outside. It
- * knows requests and users (uids); it knows nothing of files, offsets of `in`, inodes or the
- * kernel. A front end cannot tell a local model from a remote one. What is said here of threads and
- * errors holds for all six.
+ * gateway_keys.h, gateway_parts.h (router/ and cache/). Nothing else of this folder is included
+ * from outside. It knows requests and users (uids); it knows nothing of files, offsets of `in`,
+ * inodes or the kernel. A front end cannot tell a local model from a remote one. What is said here
+ * of threads and errors holds for all seven.
  *
  * Threads: any thread may call any function. None of them waits for a model, an upstream or the
  * store (gateway_open, gateway_free and the *_wait-less model unloads inside gateway_free
@@ -43,6 +43,8 @@ enum gateway_change_kind {
 	GATEWAY_CHANGE_MODEL,    /* setting `file` of model `name` */
 	GATEWAY_CHANGE_ACCOUNTS, /* an account `name` appeared or went */
 	GATEWAY_CHANGE_ACCOUNT,  /* setting `file` of account `name` */
+	GATEWAY_CHANGE_KEYS,     /* an API key `name` appeared or went */
+	GATEWAY_CHANGE_KEY,      /* setting `file` of API key `name` */
 	GATEWAY_CHANGE_PART, /* setting `file` of router or cache: `name` is "router" or "cache" */
 };
 

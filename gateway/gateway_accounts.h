@@ -50,15 +50,17 @@ int account_setting_get(struct account *a, const char *file, struct buf *out);
 int account_ctl(struct account *a, const char *line, size_t len, struct err *err);
 bool account_ctl_is_hopeless(const char *line, size_t len);
 
-/* What is left to a user by the rate limits of the minute, where the account's or a group's is the
- * tightest; for headers of HTTP. */
+/* What is left to a user by the rate limits of the minute, of the account or the group that leaves
+ * least; for headers of HTTP. Tokens of requests under way count with all that they may take. */
 struct gateway_rate {
-	uint64_t limit, remaining; /* limit UINT64_MAX: there is none */
+	uint64_t limit, remaining; /* UINT64_MAX, both: there is none */
 	uint64_t reset_ms;         /* until the window ends */
 };
 struct gateway_rates {
 	struct gateway_rate requests, tokens;
 };
+/* Makes no account of who has none: default says what he has. Asks for the user's name as draft_new
+ * does; else a few comparisons. */
 void gateway_rates(struct gateway *g, uid_t uid, struct gateway_rates *out);
 
 enum account_view {

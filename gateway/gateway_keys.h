@@ -46,7 +46,11 @@ int api_key_setting_get(struct api_key *k, const char *file, struct buf *out);
 #define API_KEY_SECRET 64
 int api_key_ctl(struct api_key *k, const char *line, size_t len, char secret[API_KEY_SECRET],
 	struct err *err);
-bool api_key_ctl_is_hopeless(const char *line, size_t len);
+/* reads: api_key_ctl is given where the secret goes. Without, "new" itself is hopeless. */
+bool api_key_ctl_is_hopeless(const char *line, size_t len, bool reads);
+/* Whoever was to read that secret has gone without: nobody knows it. 0: it is revoked; 1: it was
+ * the key's no longer. Does I/O. -ENOENT: the key is gone; -EIO, -ENOSPC. */
+int api_key_unread(struct api_key *k, const char *secret, struct err *err);
 
 enum api_key_view {
 	API_KEY_LAST_USED, /* 2026-11-27T03:12:00Z, to the minute, or nothing. Survives a restart */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The table of sessions: made, forked, found and removed by name. A session is in the store as soon
- * as it is in the table, and out of both before its name is free again. Sessions of channels are in
- * neither.
+ * as it is in the table, and out of both before its name is free again. Unlisted
+ * ones, of channels and of front ends whose requests bring their conversation, are in neither.
  *
  * Lock: gateway->lock guards the table and is outside of the sessions' locks.
  */
@@ -164,6 +164,24 @@ int gateway_channel_error(struct gateway *g, enum gateway_channel channel, uid_t
 	return ask_errors_render(g->ask_errors, ASK_ERRORS_OF(channel), uid, out, changed_ns);
 }
 
+/* In no table. m (NULL: none) is its model. new *out. */
+static int open_unlisted(struct gateway *g, const char *id, struct model *m, uid_t uid,
+	struct session **out, struct err *err)
+{
+	struct session *s = session_make(g, id, true);
+	int r = s ? 0 : err_set(err, -ENOMEM, "out of memory");
+	if (r == 0 && m)
+		r = settings_set(
+			&s->settings, SETTING_MODEL, model_name(m), strlen(model_name(m)), err);
+	if (r == 0) {
+		s->attr.uid = uid;
+		*out = s;
+	} else {
+		session_put(s);
+	}
+	return r;
+}
+
 int gateway_channel_open(struct gateway *g, enum gateway_channel channel, const char *model,
 	uid_t uid, struct session **out, struct err *err)
 {
@@ -171,21 +189,24 @@ int gateway_channel_open(struct gateway *g, enum gateway_channel channel, const 
 	struct model *m = of_model ? gateway_model_find(g, model) : NULL;
 	if (of_model && !m)
 		return err_set(err, -ENOENT, "there is no model %s", model);
-	struct session *s = session_make(g, gateway_channel_name(channel), true);
-	int r = s ? 0 : err_set(err, -ENOMEM, "out of memory");
-	if (r == 0 && m)
-		r = settings_set(
-			&s->settings, SETTING_MODEL, model_name(m), strlen(model_name(m)), err);
-	if (r == 0 && m)
-		s->asked = model_serial(m);
-	model_put(m);
+	int r = open_unlisted(g, gateway_channel_name(channel), m, uid, out, err);
 	if (r == 0) {
-		s->channel = channel;
-		s->attr.uid = uid;
-		*out = s;
-	} else {
-		session_put(s);
+		(*out)->alone = true;
+		(*out)->channel = channel;
+		(*out)->asked = m ? model_serial(m) : 0;
 	}
+	model_put(m);
+	return r;
+}
+
+int gateway_chat_open(
+	struct gateway *g, const char *model, uid_t uid, struct session **out, struct err *err)
+{
+	struct model *m = gateway_model_find(g, model);
+	if (!m)
+		return err_set(err, -ENOENT, "there is no model %s", model);
+	int r = open_unlisted(g, "http", m, uid, out, err);
+	model_put(m);
 	return r;
 }
 

@@ -61,7 +61,9 @@ int gateway_channel_error(struct gateway *g, enum gateway_channel channel, uid_t
 
 /*
  * An unlisted session as that of GATEWAY_ASK, but with a conversation: for a front end whose
- * requests bring theirs with them. It is not stored. new *out. -ENOENT: no such model.
+ * requests bring theirs with them. It is not stored, nobody finds it by name, and model_ask_error
+ * has nothing of it; in ledgers, trace and audit it is "http". new *out. -ENOENT: no such model.
+ * What runs in it runs on when the last reference goes: session_abandon comes before.
  */
 int gateway_chat_open(
 	struct gateway *g, const char *model, uid_t uid, struct session **out, struct err *err);
@@ -73,25 +75,33 @@ struct session_message {
 	size_t len;
 };
 /* As session_messages_set: perhaps a system message, then user and assistant in turns, the last
- * one an assistant's (or none). */
+ * one an assistant's (or none). All pass the input guards, and no others; all that no judge of
+ * prompts has seen is judged with the next prompt. -EINVAL, -EILSEQ with the number of the message;
+ * -EPERM: a guard; -EMSGSIZE: more than max_prompt_bytes in all, or than `system` may have; -EBUSY.
+ * It is no request: a refusal is not the newest one, and after a success there is none. */
 int session_turns_set(
 	struct session *s, const struct session_message *messages, size_t n, struct err *err);
 
-/* How the newest request stands. All zero when nothing was ever asked. */
+/* How the newest request stands. All zero when nothing was ever asked (finish is ""). */
 struct session_outcome {
 	uint64_t id; /* of the request: in ledgers and trace/ it has the same */
-	bool over;   /* its state is final */
+	bool over;   /* its state is final, and so is all of this */
 	int code;    /* 0 or -errno: refused, failed, cancelled */
 	struct err why;
-	const char *finish; /* static: "stop", "length", "" */
-	char model[65];     /* that answered, or was to */
-	uint64_t prompt_tok, cached_tok, output_tok;
-	uint64_t retry_ms; /* of -EAGAIN: when to try again; 0: not known */
+	const char *finish;                          /* static: "stop", "length", "" */
+	char model[65];                              /* that answered, or was to */
+	uint64_t prompt_tok, cached_tok, output_tok; /* of what was computed: 0 from the cache */
+	uint64_t retry_ms; /* of -EAGAIN, -EBUSY, -EDQUOT: when to try again; 0: not known, or
+			      trying does not help */
 	bool from_cache;
 };
+/* Who has seen the end of the request's answer (answer_read, answer_size) finds `over`, with all
+ * numbers final: they are settled before the end is told, nobody needs to wait. */
 void session_outcome(struct session *s, struct session_outcome *out);
-/* Cancels what runs and is queued, as `cancel` does, of an unlisted session whose asker has left.
- */
+/* The asker of an unlisted session has left: cancels what runs and is queued, as `cancel` does, and
+ * whatever is submitted afterwards is refused with -ENOENT. Everything is settled and freed without
+ * the asker, who still has a reference and drafts to let go of. Any thread; nothing waits; once or
+ * more, also when all is over. */
 void session_abandon(struct session *s);
 
 void session_attr(struct session *s, struct session_attr *out);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The JSON library does the reading and names the line; what is wrong with a message is named by
- * its number. Nothing is taken unless all of it is right. */
+/*
+ * A list of messages becomes turns, whether it comes as JSON or from a front end that has read it
+ * already. The JSON library does the reading and names the line; what is wrong with a message is
+ * named by its number. Nothing is taken unless all of it is right.
+ */
 #include "gateway/messages.h"
 
 #include <errno.h>
@@ -15,9 +18,33 @@ struct message {
 	size_t len;
 };
 
-static int read_message(const json_t *array, size_t i, struct message *out, struct err *err)
+/* Where messages come from: one of the two. */
+struct source {
+	const json_t *array;
+	const struct session_message *list;
+	size_t n;
+};
+
+static int take_message(
+	const struct session_message *m, size_t i, struct message *out, struct err *err)
 {
-	const json_t *o = json_array_get(array, i);
+	static const char *const roles[] = {
+		[SESSION_SYSTEM] = "system",
+		[SESSION_USER] = "user",
+		[SESSION_ASSISTANT] = "assistant",
+	};
+	size_t valid = utf8_valid_prefix(m->text, m->len);
+	*out = (struct message){roles[m->role], m->text, m->len};
+	return valid == m->len ? 0
+			       : err_set(err, -EILSEQ, "message %zu: not UTF-8 (byte %zu)", i + 1,
+					 valid + 1);
+}
+
+static int read_message(const struct source *from, size_t i, struct message *out, struct err *err)
+{
+	if (!from->array)
+		return take_message(&from->list[i], i, out, err);
+	const json_t *o = json_array_get(from->array, i);
 	if (!json_is_object(o))
 		return err_set(err, -EINVAL, "message %zu: must be an object", i + 1);
 	const json_t *role = json_object_get(o, "role"), *content = json_object_get(o, "content");
@@ -50,11 +77,11 @@ static int wrong_role(size_t i, const char *wanted, struct err *err)
 		i + 1, wanted);
 }
 
-static int read_messages(struct messages *m, const json_t *array, struct err *err)
+static int read_messages(struct messages *m, const struct source *from, struct err *err)
 {
-	size_t n = json_array_size(array), i = 0;
+	size_t n = from->n, i = 0;
 	struct message first, second;
-	int r = n ? read_message(array, 0, &first, err) : 0;
+	int r = n ? read_message(from, 0, &first, err) : 0;
 	if (r == 0 && n && !strcmp(first.role, "system")) {
 		m->system = text_new(first.content, first.len);
 		r = m->system ? 0 : -ENOMEM;
@@ -62,11 +89,11 @@ static int read_messages(struct messages *m, const json_t *array, struct err *er
 	}
 	for (; r == 0 && i < n; i += 2) {
 		bool answered = i + 1 < n;
-		r = read_message(array, i, &first, err);
+		r = read_message(from, i, &first, err);
 		if (r == 0 && strcmp(first.role, "user"))
 			r = wrong_role(i, i ? "user" : "system or user", err);
 		if (r == 0 && answered)
-			r = read_message(array, i + 1, &second, err);
+			r = read_message(from, i + 1, &second, err);
 		if (r == 0 && answered && strcmp(second.role, "assistant"))
 			r = wrong_role(i + 1, "assistant", err);
 		if (r == 0)
@@ -87,8 +114,9 @@ static int parse(struct messages *m, const char *json, size_t len, struct err *e
 			"line %d, column %d: %s; must be an array of {\"role\", \"content\"} "
 			"objects",
 			e.line, e.column, e.text);
+	const struct source from = {.array = array, .n = json_array_size(array)};
 	int r = json_is_array(array)
-			? read_messages(m, array, err)
+			? read_messages(m, &from, err)
 			: err_set(err, -EINVAL,
 				  "must be an array of {\"role\", \"content\"} objects");
 	json_decref(array);
@@ -99,6 +127,19 @@ int messages_parse(struct messages *m, const char *json, size_t len, struct err 
 {
 	int r = parse(m, json, len, err);
 	return r < 0 ? err_prefix(err, r, "messages.json") : 0;
+}
+
+int messages_take(struct messages *m, const struct session_message *list, size_t n, struct err *err)
+{
+	const struct source from = {.list = list, .n = n};
+	int r = read_messages(m, &from, err);
+	const struct turn *last = r == 0 ? conversation_last(&m->turns) : NULL;
+	if (last && last->state == TURN_OPEN)
+		r = err_set(err, -EINVAL,
+			"message %zu: it is the last one and must be an assistant's: what is asked "
+			"comes behind them",
+			n);
+	return r;
 }
 
 bool messages_is_hopeless(const char *json, size_t len)

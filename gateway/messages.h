@@ -18,6 +18,10 @@ struct messages {
  * position; -EILSEQ; -ENOMEM. messages_free in any case.
  */
 int messages_parse(struct messages *m, const char *json, size_t len, struct err *err);
+/* The same of messages that were read already, which end with an answer. The sentence names the
+ * message alone. */
+int messages_take(
+	struct messages *m, const struct session_message *list, size_t n, struct err *err);
 /* Whether no text that begins with that one, which ends between two tokens, is JSON. */
 bool messages_is_hopeless(const char *json, size_t len);
 void messages_free(struct messages *m);

@@ -45,7 +45,7 @@ void paying_start_free(struct request *r)
 	const struct book_worst nothing = {0};
 	pthread_mutex_lock(&r->session->lock);
 	if (!r->over && r->claim) {
-		book_claim_resize(r->claim, &nothing, NULL); /* less is never refused */
+		book_claim_resize(r->claim, &nothing, NULL, NULL); /* less is never refused */
 		start(r, 0);
 	}
 	pthread_mutex_unlock(&r->session->lock);
@@ -80,7 +80,7 @@ static int start_at(struct request *r, const struct book_worst *worst, uint64_t 
 	if (!over && !r->claim)
 		e = err_set(err, -EIO, "the request has no claim on an account");
 	if (!over && e == 0)
-		e = worst_resize(r->claim, worst, err);
+		e = worst_resize(r->claim, worst, &r->retry_ms, err);
 	if (!over && e == 0) {
 		start(r, prompt_tok);
 		r->usage.prompt_tok += used_tok;

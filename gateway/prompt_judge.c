@@ -87,7 +87,7 @@ static struct text *text_to_judge(struct request *r)
 	const char *system = settings_get(&r->settings, SETTING_SYSTEM, &len);
 	if (len)
 		e = buf_append(&all, system, len) || buf_append_str(&all, "\n\n");
-	for (size_t i = 0; e == 0 && !r->session->ask && i < c->n; i++) {
+	for (size_t i = 0; e == 0 && !r->session->alone && i < c->n; i++) {
 		const struct turn *t = &c->turns[i];
 		if (t->asked || t->state == TURN_RUNNING)
 			continue;

@@ -176,7 +176,7 @@ void request_settle_turn(struct request *r)
 	 * that is told so late that another one is under way, whose turn is to stay the last. One
 	 * that is being stored has settled its own. */
 	bool late = s->running && s->running->in_turn;
-	if (r->state == REQUEST_CANCELLED && !r->in_turn && !r->finishing && !s->ask && !late)
+	if (r->state == REQUEST_CANCELLED && !r->in_turn && !r->finishing && !s->unlisted && !late)
 		session_begin_turn(s, r);
 	if (!r->in_turn)
 		return;

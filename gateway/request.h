@@ -100,6 +100,7 @@ struct request {
 	struct turn replaced;   /* that its own took the place of; user NULL: none */
 	int code;
 	struct text *error;
+	uint64_t retry_ms; /* refused by a limit: when to try again; 0: that is not known */
 	const char *finish;
 	uint64_t seed;
 	bool seeded;

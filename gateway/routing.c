@@ -153,14 +153,15 @@ static int fallback_of(void *arg, const char *name, struct buf *out)
 	return e;
 }
 
-static void fill_ask(struct request *r, const char *model, struct router_ask *out)
+/* out borrows the arm. */
+static void fill_ask(struct request *r, const char *model, const char *arm, struct router_ask *out)
 {
 	size_t len;
 	const struct settings *s = &r->settings;
 	size_t bytes = r->prompt->len;
 	settings_get(s, SETTING_SYSTEM, &len);
 	pthread_mutex_lock(&r->session->lock);
-	if (!r->session->ask)
+	if (!r->session->alone)
 		bytes += r->session->conversation.settled_bytes;
 	pthread_mutex_unlock(&r->session->lock);
 	*out = (struct router_ask){
@@ -171,7 +172,7 @@ static void fill_ask(struct request *r, const char *model, struct router_ask *ou
 		.max_tokens = settings_integer(s, SETTING_MAX_TOKENS),
 		.capabilities = ROUTER_CHAT,
 		.max_latency_ms = settings_integer(s, SETTING_MAX_LATENCY_MS),
-		.session = r->session->id,
+		.session = arm,
 	};
 	if (*settings_get(s, SETTING_FORMAT, &len) == 'j')
 		out->capabilities |= ROUTER_JSON;
@@ -185,7 +186,9 @@ static int lay_route(struct request *r, struct model *m, struct route **route,
 	if (!model_is_virtual(m))
 		return route_from_model(route, model_name(m), fallback_of, r->g, err);
 	struct router_ask ask;
-	fill_ask(r, model_name(m), &ask);
+	char arm[TEXT_NAME_SIZE];
+	session_arm(r->session, r->prompt, arm);
+	fill_ask(r, model_name(m), arm, &ask);
 	int e = routing_decide_for(r, &ask, routing_begin, d, err);
 	return e ? e : route_from_decision(route, *d, err);
 }

@@ -230,7 +230,7 @@ static int read_own(struct secrets *s, const char *name, char **out)
 	return r;
 }
 
-static int read_all(struct secrets *s, struct err *err)
+static int read_all(struct secrets *s, const char *path, struct err *err)
 {
 	int fd = dup(s->dir_fd);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -252,7 +252,7 @@ static int read_all(struct secrets *s, struct err *err)
 		if (read_own(s, name, &value) == 0)
 			r = remember(s, name, value);
 		else
-			log_warn("models/%s/key: what is stored is not ours, or damaged", name);
+			log_warn("%s/%s: what is stored is not ours, or damaged", path, name);
 	}
 	closedir(dir);
 	return r < 0 ? err_set(err, r, "out of memory") : 0;
@@ -398,7 +398,7 @@ int secrets_open(struct secrets **out, const char *dir, struct err *err)
 	if (r < 0)
 		err_set(err, r, "%s: %s", dir, strerror(-r));
 	else
-		r = read_all(s, err);
+		r = read_all(s, dir, err);
 	if (r < 0)
 		secrets_free(s);
 	else

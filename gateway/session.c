@@ -26,7 +26,7 @@ static void look_after(struct loop_work *work);
 
 /* ---- the object ---- */
 
-struct session *session_make(struct gateway *g, const char *id, bool ask)
+struct session *session_make(struct gateway *g, const char *id, bool unlisted)
 {
 	struct session *s = calloc(1, sizeof *s);
 	if (!s)
@@ -34,7 +34,7 @@ struct session *session_make(struct gateway *g, const char *id, bool ask)
 	atomic_init(&s->refs, 1);
 	s->g = gateway_ref(g);
 	memcpy(s->id, id, strnlen(id, TEXT_NAME_MAX));
-	s->ask = ask;
+	s->unlisted = unlisted;
 	pthread_mutex_init(&s->lock, NULL);
 	list_init(&s->queue);
 	list_init(&s->drafts);
@@ -79,6 +79,8 @@ struct session *session_put(struct session *s)
 
 int session_alive(const struct session *s, struct err *err)
 {
+	if (s->removed && s->unlisted)
+		return err_set(err, -ENOENT, "who asked has left");
 	return s->removed ? err_set(err, -ENOENT, "session %s was removed", s->id) : 0;
 }
 
@@ -146,7 +148,7 @@ static struct request *next_request(struct session *s)
 		s->running = r;
 		session_count_running(s, 1);
 		session_count_queued(s, -1);
-		if (!s->ask && session_begin_turn(s, r) < 0) {
+		if (!s->alone && session_begin_turn(s, r) < 0) {
 			request_settle(r, REQUEST_FAILED, -ENOMEM, "out of memory", true);
 			continue;
 		}
@@ -302,6 +304,7 @@ void session_refuse(struct session *s, const struct session_refusal *what)
 		return;
 	r->refused = !what->messages;
 	r->messages = what->messages;
+	r->retry_ms = what->retry_ms;
 	r->prompt = text_ref(what->prompt);
 	pthread_mutex_lock(&s->lock);
 	if (!s->removed) {
@@ -366,7 +369,7 @@ int session_chown(struct session *s, uid_t uid, gid_t gid)
 	pthread_mutex_unlock(&s->lock);
 	if (r == 0)
 		session_await_stored(s);
-	if (r == 0 && !s->ask)
+	if (r == 0 && !s->unlisted)
 		gateway_tell_change(s->g, GATEWAY_CHANGE_SESSION, s->id, NULL);
 	return r;
 }
@@ -382,7 +385,7 @@ int session_chmod(struct session *s, mode_t mode)
 	pthread_mutex_unlock(&s->lock);
 	if (r == 0)
 		session_await_stored(s);
-	if (r == 0 && !s->ask)
+	if (r == 0 && !s->unlisted)
 		gateway_tell_change(s->g, GATEWAY_CHANGE_SESSION, s->id, NULL);
 	return r;
 }

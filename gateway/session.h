@@ -18,13 +18,14 @@ struct session {
 	atomic_uint refs;
 	struct gateway *g; /* a reference */
 	char id[TEXT_NAME_SIZE];
-	bool ask;                     /* unlisted, not stored, without history: a channel's */
+	bool unlisted;                /* has no name to be found by, and is not stored */
+	bool alone;                   /* each request without those before it: a channel's */
 	enum gateway_channel channel; /* whose answers are asked for; GATEWAY_ASK: a model's */
 	uint64_t asked;               /* model_serial of the one whose channel it is; 0: of none */
 
 	pthread_mutex_t lock; /* guards down to `flags` */
 	struct session_attr attr;
-	bool removed;
+	bool removed; /* or, unlisted, abandoned: nothing is asked there any more */
 	struct settings settings;
 	struct conversation conversation;
 	struct list queue; /* struct request, in the order of their commit */
@@ -64,7 +65,7 @@ enum { /* what session->work has to do */
 };
 
 /* new, all defaults, in no table. NULL when memory is out. */
-struct session *session_make(struct gateway *g, const char *id, bool ask);
+struct session *session_make(struct gateway *g, const char *id, bool unlisted);
 
 /* Like gateway_session_create, with the settings and settled turns of `from`: nobody finds it
  * before they are there. In gateway_sessions.c. */
@@ -120,6 +121,10 @@ void session_leave_place(struct session *s);
  * succeeds. 0, -EBUSY, -ENOENT. */
 int session_submit(
 	struct session *s, struct request *r, bool placed, uint64_t serial, struct err *err);
+/* By what a split draws the arm of a request with that prompt: the session. Of an unlisted one,
+ * whose name is that of all such, it is how its conversation begins, so that what goes on with it
+ * has the same arm. Without the lock. */
+void session_arm(struct session *s, const struct text *prompt, char out[TEXT_NAME_SIZE]);
 /* Ends what runs and what is queued. */
 void session_cancel_all(struct session *s, const char *why);
 /* 0, or -ENOENT when it was removed. */
@@ -137,6 +142,7 @@ struct session_refusal {
 	bool messages;       /* it was no prompt */
 	struct text *prompt; /* borrowed: all of it, for `retry`; NULL: that is not known yet */
 	uint64_t serial;     /* of its flush; 0: as of now */
+	uint64_t retry_ms;   /* when to try again; 0: that is not known */
 };
 /* It is the newest request. Without the lock. */
 void session_refuse(struct session *s, const struct session_refusal *what);
@@ -148,6 +154,7 @@ void session_refused_prompt(struct session *s, uint64_t id, struct text *prompt)
 struct request *session_refused(struct session *s);
 
 /* The stored form: session_store.c. With the lock held, but for the restoring. */
+bool session_is_stored(const struct session *s);
 void session_store(struct session *s);
 void session_store_setting(struct session *s, enum setting i);
 void session_store_all(struct session *s);

@@ -132,7 +132,7 @@ int session_setting_set(
 		return err_set(err, -ENOENT, "a session has no setting %s", file);
 	struct buf clean = {0};
 	int r = check_model_exists(s, i, value, len, &own);
-	if (r == 0 && !s->ask)
+	if (r == 0 && !s->unlisted)
 		r = gateway_accepts(s->g, &own);
 	if (r == 0 && i == SETTING_SYSTEM)
 		r = settings_check(i, value, len, &own);
@@ -157,7 +157,7 @@ int session_setting_set(
 	if (r < 0)
 		return err_set(err, r, "%s", own.text);
 	session_await_stored(s);
-	if (!s->ask)
+	if (!s->unlisted)
 		gateway_tell_change(s->g, GATEWAY_CHANGE_SESSION, s->id, file);
 	return 0;
 }
@@ -182,7 +182,7 @@ static int put_back(
 	pthread_mutex_unlock(&s->lock);
 	if (r == 0)
 		session_await_stored(s);
-	if (r == 0 && !s->ask)
+	if (r == 0 && !s->unlisted)
 		gateway_tell_change(s->g, GATEWAY_CHANGE_SESSION, s->id, file);
 	return r;
 }
@@ -258,27 +258,63 @@ static void replace(struct session *s, struct messages *m)
 	store_end(s->g->store);
 }
 
+/* r, own: of reading them. Takes what is in m. */
+static int set_messages(struct session *s, struct messages *m, int r, struct err *own)
+{
+	r = r ? r : guard_messages(s, m, own);
+	draft_end_cancelled(s);
+	pthread_mutex_lock(&s->lock);
+	r = r ? r : session_alive(s, own);
+	r = r ? r : session_is_free(s, own);
+	if (r == 0)
+		replace(s, m);
+	else
+		session_set_note(s, own->text);
+	pthread_mutex_unlock(&s->lock);
+	if (r == 0)
+		session_await_stored(s);
+	if (r == 0 && m->system && !s->unlisted)
+		gateway_tell_change(s->g, GATEWAY_CHANGE_SESSION, s->id, "system");
+	messages_free(m);
+	return r;
+}
+
 int session_messages_set(struct session *s, const char *json, size_t len, struct err *err)
 {
 	struct err own = {0};
 	struct messages m = {.turns = {.next_serial = 1}};
 	int r = gateway_accepts(s->g, &own);
 	r = r ? r : messages_parse(&m, json, len, &own);
-	r = r ? r : guard_messages(s, &m, &own);
-	draft_end_cancelled(s);
-	pthread_mutex_lock(&s->lock);
-	r = r ? r : session_alive(s, &own);
-	r = r ? r : session_is_free(s, &own);
-	if (r == 0)
-		replace(s, &m);
-	else
-		session_set_note(s, own.text);
-	pthread_mutex_unlock(&s->lock);
-	if (r == 0)
-		session_await_stored(s);
-	if (r == 0 && m.system && !s->ask)
-		gateway_tell_change(s->g, GATEWAY_CHANGE_SESSION, s->id, "system");
-	messages_free(&m);
+	r = set_messages(s, &m, r, &own);
+	return r < 0 ? err_set(err, r, "%s", own.text) : 0;
+}
+
+/* Whoever reads messages.json has a ceiling for it; this is the ceiling here. */
+static int check_length(
+	struct session *s, const struct session_message *messages, size_t n, struct err *err)
+{
+	size_t left = s->g->options.max_prompt_bytes;
+	for (size_t i = 0; i < n; i++) {
+		if (messages[i].len > left)
+			return err_set(err, -EMSGSIZE, "the conversation is longer than %u bytes",
+				(unsigned)s->g->options.max_prompt_bytes);
+		left -= messages[i].len;
+	}
+	return 0;
+}
+
+int session_turns_set(
+	struct session *s, const struct session_message *messages, size_t n, struct err *err)
+{
+	struct err own = {0};
+	struct messages m = {.turns = {.next_serial = 1}};
+	int r = s->unlisted ? 0 : gateway_accepts(s->g, &own);
+	r = r ? r : check_length(s, messages, n, &own);
+	r = r ? r : messages_take(&m, messages, n, &own);
+	if (r == 0 && m.system)
+		r = settings_check(SETTING_SYSTEM, m.system->bytes, m.system->len, &own);
+	r = r == -EFBIG ? -EMSGSIZE : r;
+	r = set_messages(s, &m, r, &own);
 	return r < 0 ? err_set(err, r, "%s", own.text) : 0;
 }
 

@@ -106,7 +106,7 @@ void session_events_store(struct session *s)
 {
 	char key[KEY_SIZE], value[TEXT_NUMBER_MAX + 1 + EVENTS_RECORD];
 	size_t n = s->events_unsaved;
-	if (s->ask || s->removed || !n)
+	if (!session_is_stored(s) || !n)
 		return;
 	const char *lines = s->events.data + s->events.len - n;
 	size_t from = last_lines(lines, n, EVENTS_RECORD);

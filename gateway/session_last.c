@@ -107,7 +107,7 @@ static void store(struct session *s, const struct request *r, bool with_route)
 
 void session_store_last(struct session *s, struct request *r)
 {
-	if (s->ask || s->removed || r->refused || !r->turn_serial)
+	if (!session_is_stored(s) || r->refused || !r->turn_serial)
 		return;
 	store(s, r, false);
 	s->routed = request_put(s->routed);
@@ -162,7 +162,7 @@ void session_unstore_last(struct session *s)
 {
 	char key[KEY_SIZE];
 	last_key(key, s);
-	if (!s->ask && !s->removed)
+	if (session_is_stored(s))
 		store_delete(s->g->store, key);
 	s->routed = request_put(s->routed);
 }

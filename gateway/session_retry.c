@@ -128,7 +128,7 @@ static int claim_retry(struct session *s, const struct asker *who, const char *m
 	worst_prompt(&worst, s, m, l, prompt_bytes, prompt_bytes / 4);
 	loaded_put(l);
 	model_put(m);
-	return worst_claim(out, s->g, who->user, &worst, err);
+	return worst_claim(out, s->g, who->user, &worst, NULL, err);
 }
 
 static int retry_turn(struct session *s, uid_t uid, struct err *err)

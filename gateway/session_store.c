@@ -24,14 +24,14 @@
 
 enum { KEY_SIZE = 2 + TEXT_NAME_SIZE + 32 };
 
-static bool is_stored(const struct session *s)
+bool session_is_stored(const struct session *s)
 {
-	return !s->ask && !s->removed;
+	return !s->unlisted && !s->removed;
 }
 
 void session_store(struct session *s)
 {
-	if (!is_stored(s))
+	if (!session_is_stored(s))
 		return;
 	char key[KEY_SIZE], value[256];
 	const struct session_attr *a = &s->attr;
@@ -61,7 +61,7 @@ static void turn_key(char key[KEY_SIZE], const struct session *s, uint64_t seria
 
 void session_store_setting(struct session *s, enum setting i)
 {
-	if (!is_stored(s))
+	if (!session_is_stored(s))
 		return;
 	char key[KEY_SIZE];
 	size_t len;
@@ -75,7 +75,7 @@ void session_store_setting(struct session *s, enum setting i)
 
 void session_store_turn(struct session *s, const struct turn *t)
 {
-	if (!is_stored(s))
+	if (!session_is_stored(s))
 		return;
 	char key[KEY_SIZE];
 	struct buf value = {0};
@@ -94,7 +94,7 @@ static void queued_key(char key[KEY_SIZE], const struct session *s, const struct
 
 void session_store_queued(struct session *s, struct request *r)
 {
-	if (!is_stored(s))
+	if (!session_is_stored(s))
 		return;
 	char key[KEY_SIZE];
 	struct buf value = {0};
@@ -124,7 +124,7 @@ void session_drop_turn(struct session *s)
 {
 	char key[KEY_SIZE];
 	turn_key(key, s, conversation_drop_last(&s->conversation));
-	if (is_stored(s))
+	if (session_is_stored(s))
 		store_delete(s->g->store, key);
 }
 
@@ -139,7 +139,7 @@ void session_take_turn(struct session *s, struct turn *out)
 {
 	char key[KEY_SIZE];
 	turn_key(key, s, conversation_take_last(&s->conversation, out));
-	if (is_stored(s))
+	if (session_is_stored(s))
 		store_delete(s->g->store, key);
 }
 
@@ -192,7 +192,7 @@ void session_unstore(struct session *s)
 
 void session_await_stored(struct session *s)
 {
-	if (!s->ask)
+	if (!s->unlisted)
 		store_await_groups(s->g->store);
 }
 

@@ -54,8 +54,9 @@ static int do_retry(struct session *s, struct said *said, struct err *err)
 
 static int do_fork(struct session *s, struct said *said, struct err *err)
 {
-	if (s->ask)
-		return err_set(err, -EINVAL, "a channel has no conversation to fork");
+	if (s->unlisted)
+		return err_set(
+			err, -EINVAL, "this conversation is of no session that could be forked");
 	char id[128] = ""; /* no name is that long */
 	const struct verbs_argument *a = &said->argument;
 	if (a->len < sizeof id && !memchr(a->text, '\0', a->len))

@@ -211,7 +211,7 @@ void session_view_size(
 static void tell_asker(struct session *s, uid_t uid, const char *sentence)
 {
 	bool of_model = s->channel == GATEWAY_ASK || s->channel == GATEWAY_EMBED;
-	if (s->ask)
+	if (s->alone)
 		ask_errors_note(s->g->ask_errors, of_model ? s->asked : ASK_ERRORS_OF(s->channel),
 			uid, gateway_channel_name(s->channel), sentence);
 }
@@ -224,7 +224,7 @@ void session_tell_asker(struct session *s, const struct request *r)
 void session_tell_given_up(struct session *s, uid_t uid)
 {
 	struct err why;
-	if (!s->ask)
+	if (!s->alone)
 		return;
 	err_set(&why, 0,
 		"the prompt was given up: the file was closed before its answer was read; open it "

@@ -108,7 +108,7 @@ static bool finish_it(struct request *r, const char *finish, bool *store)
 	if (!over) {
 		r->finish = finish;
 		r->finishing = true;
-		*store = (r->in_turn && !r->session->removed) || r->claim;
+		*store = (r->in_turn && session_is_stored(r->session)) || r->claim;
 		r->state = REQUEST_DONE; /* what the turn becomes */
 		request_charge(r, "done");
 		request_settle_turn(r);

@@ -19,6 +19,7 @@
  *   a/ACCOUNT            what was used of an account
  *   al/ACCOUNT/SERIAL    a line of its ledger
  *   ae/ACCOUNT/SERIAL    a line of its events
+ *   k/KEY                the minute in which an API key was used last
  *   ac/SERIAL            the claim of a request under way, with what a crash is to charge for it
  */
 

@@ -35,7 +35,7 @@ static uint64_t history_tok(const struct session *s)
 	const struct conversation *c = &s->conversation;
 	size_t len;
 	settings_get(&s->settings, SETTING_SYSTEM, &len);
-	if (s->ask || !c->n)
+	if (s->alone || !c->n)
 		return len / BYTES_A_TOKEN;
 	for (size_t i = c->n; i-- > 0;) {
 		const struct trace_packed *t = &c->turns[i].trace;
@@ -167,17 +167,21 @@ static struct book_worst without_more(const struct book_worst *worst)
 }
 
 int worst_claim(struct book_claim **out, struct gateway *g, const char *user,
-	const struct book_worst *worst, struct err *err)
+	const struct book_worst *worst, uint64_t *retry_ms, struct err *err)
 {
 	const struct book_worst least = without_more(worst);
-	int r = book_claim(out, g->book, user, worst, NULL, err);
-	return r == -EDQUOT && has_more(worst) ? book_claim(out, g->book, user, &least, NULL, err)
-					       : r;
+	int r = book_claim(out, g->book, user, worst, retry_ms, err);
+	if (r == -EDQUOT && has_more(worst))
+		r = book_claim(out, g->book, user, &least, retry_ms, err);
+	return r;
 }
 
-int worst_resize(struct book_claim *c, const struct book_worst *worst, struct err *err)
+int worst_resize(
+	struct book_claim *c, const struct book_worst *worst, uint64_t *retry_ms, struct err *err)
 {
 	const struct book_worst least = without_more(worst);
-	int r = book_claim_resize(c, worst, err);
-	return r == -EDQUOT && has_more(worst) ? book_claim_resize(c, &least, err) : r;
+	int r = book_claim_resize(c, worst, retry_ms, err);
+	if (r == -EDQUOT && has_more(worst))
+		r = book_claim_resize(c, &least, retry_ms, err);
+	return r;
 }

@@ -37,8 +37,9 @@ money worst_lookup(struct gateway *g, size_t prompt_bytes);
 /* book_claim and book_claim_resize; where the vector, or what the router asks, cannot be paid
  * (-EDQUOT), without these. */
 int worst_claim(struct book_claim **out, struct gateway *g, const char *user,
-	const struct book_worst *worst, struct err *err);
-int worst_resize(struct book_claim *c, const struct book_worst *worst, struct err *err);
+	const struct book_worst *worst, uint64_t *retry_ms, struct err *err);
+int worst_resize(
+	struct book_claim *c, const struct book_worst *worst, uint64_t *retry_ms, struct err *err);
 /* When its prompt is tokens and room tokens are left of the context. */
 void worst_exact(struct book_worst *out, const struct settings *settings,
 	const struct money_price *price, uint64_t prompt_tok, uint64_t room_tok);

@@ -218,7 +218,7 @@ START_TEST(a_request_dearer_than_the_sessions_max_cost_is_refused_with_both_numb
 	worst.prompt_tok = 100000;
 	ck_assert_int_eq(book_claim(&c, claim_f.g.book, "alice", &worst, &ms, &err), 0);
 	worst.prompt_tok++;
-	ck_assert_int_eq(book_claim_resize(c, &worst, &err), -EDQUOT);
+	ck_assert_int_eq(book_claim_resize(c, &worst, NULL, &err), -EDQUOT);
 	claim_settle(c, 100000, 0);
 	book_fixture_expect(&claim_f, "alice", ACCOUNT_SPENT, "0.1\n");
 }
@@ -241,25 +241,25 @@ START_TEST(a_claim_grows_and_shrinks_within_the_limits)
 	claim_set("alice", "tokens_per_minute", "10");
 	struct book_claim *c = claim_admitted("alice", 0, 2), *d = claim_admitted("alice", 0, 1);
 	struct book_worst worst = {0, 5, claim_prices, false, 0, 0, 0, 0};
-	ck_assert_int_eq(book_claim_resize(c, &worst, &err), -EDQUOT);
+	ck_assert_int_eq(book_claim_resize(c, &worst, NULL, &err), -EDQUOT);
 	book_fixture_expect(&claim_f, "alice", ACCOUNT_REMAINING, "2\n");
 	worst.output_tok = 4;
-	ck_assert_int_eq(book_claim_resize(c, &worst, &err), 0);
+	ck_assert_int_eq(book_claim_resize(c, &worst, NULL, &err), 0);
 	book_fixture_expect(&claim_f, "alice", ACCOUNT_REMAINING, "0\n");
 	worst = (struct book_worst){.output_tok = 10, .price = {0}};
-	ck_assert_int_eq(book_claim_resize(c, &worst, &err), -EAGAIN);
+	ck_assert_int_eq(book_claim_resize(c, &worst, NULL, &err), -EAGAIN);
 	worst.output_tok = 9;
-	ck_assert_int_eq(book_claim_resize(c, &worst, &err), 0);
+	ck_assert_int_eq(book_claim_resize(c, &worst, NULL, &err), 0);
 	book_fixture_expect(&claim_f, "alice", ACCOUNT_REMAINING, "4\n");
 	/* In the next minute less is less, and more takes all of it there. */
 	book_fixture_set_s(BOOK_FIXTURE_NOON_S + 60);
 	worst.output_tok = 3;
-	ck_assert_int_eq(book_claim_resize(c, &worst, &err), 0);
+	ck_assert_int_eq(book_claim_resize(c, &worst, NULL, &err), 0);
 	struct book_claim *e = claim_admitted("alice", 8, 0);
 	worst.output_tok = 4;
-	ck_assert_int_eq(book_claim_resize(c, &worst, &err), -EAGAIN);
+	ck_assert_int_eq(book_claim_resize(c, &worst, NULL, &err), -EAGAIN);
 	book_claim_return(e);
-	ck_assert_int_eq(book_claim_resize(c, &worst, &err), 0);
+	ck_assert_int_eq(book_claim_resize(c, &worst, NULL, &err), 0);
 	claim_refused(-EAGAIN, "alice", 7, 0,
 		"rate limit of alice: 10 tokens per minute; try again in 60 s", 60000);
 	claim_settle(c, 0, 4);

@@ -42,7 +42,7 @@ START_TEST(each_model_that_had_a_part_has_a_line_of_what_it_took)
 	const struct book_worst dearer = worst(2, 3);
 	const struct book_request about = {7, "s", "dear"};
 	book_claim_next(c, &(struct money_tokens){100, 50, 2}, "failed");
-	ck_assert_int_eq(book_claim_resize(c, &dearer, NULL), 0);
+	ck_assert_int_eq(book_claim_resize(c, &dearer, NULL, NULL), 0);
 	book_fixture_expect(&f, "alice", ACCOUNT_SPENT, "2\n");
 	book_fixture_expect(&f, "alice", ACCOUNT_REMAINING, "2\n"); /* 10 - 2 - 2 x 3 */
 	book_claim_start(c, &about, 110);
@@ -94,7 +94,7 @@ START_TEST(a_second_model_that_would_pass_the_limit_is_refused_and_the_first_is_
 	const struct book_worst dearer = worst(1, 3);
 	struct err err;
 	book_claim_next(c, &(struct money_tokens){0, 0, 8}, "failed");
-	ck_assert_int_eq(book_claim_resize(c, &dearer, &err), -EDQUOT);
+	ck_assert_int_eq(book_claim_resize(c, &dearer, NULL, &err), -EDQUOT);
 	ck_assert_int_eq(
 		book_claim_settle(c, &(struct money_tokens){0, 0, 0}, "failed"), 8000000000);
 	book_fixture_expect(&f, "alice", ACCOUNT_SPENT, "8\n");
@@ -109,7 +109,7 @@ START_TEST(max_cost_is_of_the_whole_request)
 	next.has_max_cost = true;
 	next.max_cost = 4000000000;
 	book_claim_next(c, &(struct money_tokens){0, 0, 3}, "failed");
-	ck_assert_int_eq(book_claim_resize(c, &next, &err), -EDQUOT);
+	ck_assert_int_eq(book_claim_resize(c, &next, NULL, &err), -EDQUOT);
 	ck_assert_str_eq(err.text, "this request may cost 5 dollars, more than the session's "
 				   "max_cost of 4");
 	book_claim_settle(c, &(struct money_tokens){0, 0, 0}, "failed");
@@ -122,7 +122,7 @@ START_TEST(a_kill_charges_all_models_that_had_a_part)
 	const struct book_worst dearer = worst(2, 3);
 	const struct book_request about = {7, "s", "dear"};
 	book_claim_next(c, &(struct money_tokens){100, 50, 3}, "failed");
-	ck_assert_int_eq(book_claim_resize(c, &dearer, NULL), 0);
+	ck_assert_int_eq(book_claim_resize(c, &dearer, NULL, NULL), 0);
 	book_claim_start(c, &about, 110);
 	book_fixture_kill(&f);
 	book_claim_return(c);
