@@ -76,6 +76,9 @@ int shim_call_reply(
 	struct shim_call *c, unsigned status, const char *content_type, struct buf *body)
 {
 	static char nothing[1];
+	/* For who reads it in a terminal. */
+	if (body->len && body->data[body->len - 1] != '\n')
+		buf_append(body, "\n", 1);
 	struct MHD_Response *response =
 		body->data ? MHD_create_response_from_buffer(
 				     body->len, body->data, MHD_RESPMEM_MUST_FREE)

@@ -22,7 +22,7 @@ static const struct row {
 	{ENOTSUP, {400, invalid, "unsupported_value", true}},
 	{EMSGSIZE, {400, invalid, "context_length_exceeded", true}},
 	{EFBIG, {413, invalid, "request_too_large", true}},
-	{EACCES, {403, "permission_error", "permission_denied", true}},
+	{EACCES, {502, server, "bad_upstream", true}}, /* its key there is refused */
 	{ENOENT, {404, invalid, "model_not_found", true}},
 	{EDQUOT, {429, "insufficient_quota", "insufficient_quota", true}},
 	{EAGAIN, {429, rate, "rate_limit_exceeded", false}},

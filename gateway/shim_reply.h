@@ -55,8 +55,8 @@ struct shim_error {
 /* What an errno of the pipeline is in HTTP (interface.md, section 2): EPERM 400 content_filter,
  * EDQUOT 429 insufficient_quota (no_retry), EAGAIN 429 rate_limit_exceeded, EBUSY 429, EFBIG 413,
  * EMSGSIZE 400 context_length_exceeded, EHOSTUNREACH 503, ETIMEDOUT 504, EPROTO 502, EINVAL EILSEQ
- * 400, ENOENT 404 model_not_found, EACCES 403, ENOTSUP 400, ESHUTDOWN 503, ECANCELED 503, others
- * 500. */
+ * 400, ENOENT 404 model_not_found, EACCES 502 (our key at an upstream is refused), ENOTSUP 400,
+ * ESHUTDOWN 503, ECANCELED 503, others 500. */
 void shim_error_of(int code, struct shim_error *out);
 /* {"error": {"message", "type", "param", "code"}}; param NULL or "": null. */
 int shim_reply_error(

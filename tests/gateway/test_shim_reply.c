@@ -313,7 +313,7 @@ START_TEST(each_errno_is_a_status_and_a_code)
 		{-EINVAL, 400, "invalid_request_error", "invalid_value", true},
 		{-EILSEQ, 400, "invalid_request_error", "invalid_value", true},
 		{-ENOENT, 404, "invalid_request_error", "model_not_found", true},
-		{-EACCES, 403, "permission_error", "permission_denied", true},
+		{-EACCES, 502, "server_error", "bad_upstream", true},
 		{-ENOTSUP, 400, "invalid_request_error", "unsupported_value", true},
 		{-ESHUTDOWN, 503, "server_error", "shutting_down", false},
 		{-ECANCELED, 503, "server_error", "cancelled", false},
