@@ -446,7 +446,7 @@ def live_files_cannot_be_written(m):
 @claim()
 def directories_of_later_work_do_not_appear(m):
     equal(set(os.listdir(m.path)), {"README", "version", "status", "models", "sessions", "metrics",
-                                    "trace", "guards", "budgets", "router", "cache"})
+                                    "trace", "guards", "budgets", "keys", "router", "cache"})
 
 
 harness.main()
