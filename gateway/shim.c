@@ -39,12 +39,17 @@ static int take(void *arg, int fd, const struct sockaddr *address, unsigned size
 	return MHD_add_connection(shim->daemon, fd, address, size) == MHD_YES ? 0 : -EAGAIN;
 }
 
+static int fd_of(struct MHD_Connection *connection)
+{
+	return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+}
+
 static void connection_changed(void *arg, struct MHD_Connection *connection, void **context,
 	enum MHD_ConnectionNotificationCode what)
 {
 	struct shim *shim = arg;
 	if (what == MHD_CONNECTION_NOTIFY_CLOSED)
-		shim_sockets_gone(shim->sockets);
+		shim_sockets_gone(shim->sockets, fd_of(connection));
 }
 
 /* As many as there are descriptors for. */

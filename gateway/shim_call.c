@@ -66,6 +66,12 @@ static struct shim_call *call_new(struct shim *shim, struct MHD_Connection *conn
 	return c;
 }
 
+static int fd_of(struct shim_call *c)
+{
+	return MHD_get_connection_info(c->connection, MHD_CONNECTION_INFO_CONNECTION_FD)
+		->connect_fd;
+}
+
 /* What it has of the body counts no more. */
 static void drop_body(struct shim_call *c)
 {
@@ -81,7 +87,8 @@ void shim_call_completed(void *arg, struct MHD_Connection *connection, void **co
 	if (!c)
 		return;
 	*context = NULL;
-	shim_sockets_forget(shim->sockets, c->socket);
+	if (c->watched)
+		shim_sockets_forget(shim->sockets, fd_of(c));
 	if (c->work)
 		c->work->end(c);
 	drop_body(c);
@@ -134,10 +141,10 @@ bool shim_call_is_lost(struct shim_call *c)
 
 bool shim_call_wait(struct shim_call *c)
 {
-	if (!c->socket) {
-		const union MHD_ConnectionInfo *info =
-			MHD_get_connection_info(c->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-		c->socket = shim_sockets_watch(c->shim->sockets, info->connect_fd, c);
+	if (!c->watched) {
+		c->watched = true;
+		if (shim_sockets_watch(c->shim->sockets, fd_of(c), c))
+			shim_call_lost(c);
 	}
 	pthread_mutex_lock(&c->lock);
 	/* `ending` is set before all calls are woken, each with its lock held. */

@@ -76,9 +76,9 @@ struct shim_call {
 	bool suspended;       /* libmicrohttpd does not look at it until it is resumed */
 	bool woken;           /* there was news since the last step */
 	bool left;            /* its client has gone */
-	uint64_t socket;      /* of shim_sockets_watch; 0: not watched. Its connection's thread's */
 
 	/* Its connection's thread's: */
+	bool watched; /* by shim_sockets */
 	const struct shim_path *path;
 	const char *rest; /* of the URL behind a path that is a prefix: borrowed */
 	uint64_t began_ns;

@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The sockets of the HTTP front end, as far as libmicrohttpd does not look at them: the one that
- * listens, and those of calls that wait. libmicrohttpd takes a connection that is suspended out of
- * its set, so that a client that leaves meanwhile would be noticed by the first bytes it does not
- * take, when all is computed. Here they are in a set of their own, from a call's first wait to its
- * end, and nothing is looked for but the other end being closed. Who closes only its sending half
- * has left, too: between that and a program that was ended there is no difference until something
- * is sent, and of most answers nothing is sent before their end.
+ * listens, and whether the other end of a connection is closed. libmicrohttpd takes a connection
+ * that is suspended out of its set, so that a client that leaves meanwhile would be noticed by the
+ * first bytes it does not take, when all is computed. And of one that is not, it misses an end that
+ * comes together with the last bytes. So all of them are in a set of our own, from their beginning
+ * to their end, in which nothing but that is looked for.
+ *
+ * Who closes only its sending half has left, too: between that and a program that was ended there
+ * is no difference until something is sent, and of most answers nothing is sent before their end.
+ * A call that waits is told. libmicrohttpd is told by closing our receiving half, which wakes
+ * whoever polls the socket and which the client does not see; a reply that is being sent goes on.
+ * Once more a moment later: it may have been between accepting and polling.
  *
  * A place in the table, by descriptor, has a number that grows with each use; events carry both, so
  * one that comes late, of a socket that is another's by now, finds another number.
@@ -30,12 +35,13 @@
 
 #include "gateway/shim_parts.h"
 
-enum { EVENTS = 64, FD_MOST = 1 << 20 };
+enum { EVENTS = 64, FD_MOST = 1 << 20, AGAIN_MS = 200 };
 static const uint64_t of_listener = 0, of_wake = 1; /* in events; a number of a place is above */
 
 struct place {
-	struct shim_call *call; /* borrowed; NULL: free */
-	uint32_t number;
+	struct shim_call *call; /* borrowed; NULL: none waits */
+	uint32_t number;        /* 0: no socket that was taken */
+	bool left, woken_again;
 };
 
 struct shim_sockets {
@@ -49,10 +55,11 @@ struct shim_sockets {
 	atomic_bool stops, ends;
 	bool listens; /* the listener is in the set. The thread's */
 
-	pthread_mutex_t lock; /* guards down to `n_places` */
+	pthread_mutex_t lock; /* guards down to `numbers` */
 	struct place *places; /* [n_places], by descriptor */
 	size_t n_places;
 	uint32_t numbers;
+	bool to_wake; /* some have left, and are woken once more. The thread's */
 };
 
 static void poke(struct shim_sockets *s)
@@ -60,6 +67,62 @@ static void poke(struct shim_sockets *s)
 	uint64_t one = 1;
 	ssize_t n = write(s->wake, &one, sizeof one);
 	(void)n; /* it is full: it wakes as it is */
+}
+
+/* ---- the table ---- */
+
+/* With the lock held. */
+static struct place *place_of(struct shim_sockets *s, size_t fd)
+{
+	if (fd < s->n_places)
+		return &s->places[fd];
+	if (fd >= FD_MOST)
+		return NULL;
+	size_t n = s->n_places ? s->n_places : 64;
+	while (n <= fd)
+		n *= 2;
+	struct place *places = realloc(s->places, n * sizeof *places);
+	if (!places)
+		return NULL;
+	for (size_t i = s->n_places; i < n; i++)
+		places[i] = (struct place){0};
+	s->places = places;
+	s->n_places = n;
+	return &places[fd];
+}
+
+/* It is looked at from now on. Without memory it is not. */
+static void enroll(struct shim_sockets *s, int fd)
+{
+	pthread_mutex_lock(&s->lock);
+	struct place *p = place_of(s, (size_t)fd);
+	if (p) {
+		s->numbers = s->numbers == UINT32_MAX ? 1 : s->numbers + 1;
+		*p = (struct place){.number = s->numbers};
+		struct epoll_event e = {.events = EPOLLRDHUP | EPOLLONESHOT,
+			.data.u64 = (uint64_t)s->numbers << 32 | (uint32_t)fd};
+		epoll_ctl(s->epoll, EPOLL_CTL_ADD, fd, &e);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+bool shim_sockets_watch(struct shim_sockets *s, int fd, struct shim_call *c)
+{
+	pthread_mutex_lock(&s->lock);
+	struct place *p = (size_t)fd < s->n_places ? &s->places[fd] : NULL;
+	bool left = p && p->left;
+	if (p && !left)
+		p->call = c;
+	pthread_mutex_unlock(&s->lock);
+	return left;
+}
+
+void shim_sockets_forget(struct shim_sockets *s, int fd)
+{
+	pthread_mutex_lock(&s->lock);
+	if ((size_t)fd < s->n_places)
+		s->places[fd].call = NULL;
+	pthread_mutex_unlock(&s->lock);
 }
 
 /* ---- accepting ---- */
@@ -88,6 +151,7 @@ static void accept_some(struct shim_sockets *s)
 		if (fd < 0)
 			return;
 		atomic_fetch_add(&s->n_open, 1);
+		enroll(s, fd);
 		if (s->take(s->arg, fd, (struct sockaddr *)(void *)&a, n) < 0)
 			atomic_fetch_sub(&s->n_open, 1);
 	}
@@ -95,13 +159,33 @@ static void accept_some(struct shim_sockets *s)
 
 /* ---- the thread ---- */
 
-static void tell_lost(struct shim_sockets *s, uint64_t id)
+/* With the lock held: neither the call nor the socket can end meanwhile. */
+static void tell_left(struct shim_sockets *s, uint64_t id)
 {
 	size_t fd = (uint32_t)id;
 	pthread_mutex_lock(&s->lock);
-	/* With the lock held: the call cannot be forgotten, nor end, meanwhile. */
-	if (fd < s->n_places && s->places[fd].call && s->places[fd].number == id >> 32)
-		shim_call_lost(s->places[fd].call);
+	if (fd < s->n_places && s->places[fd].number == id >> 32) {
+		struct place *p = &s->places[fd];
+		p->left = s->to_wake = true;
+		if (p->call)
+			shim_call_lost(p->call);
+		shutdown((int)fd, SHUT_RD);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* Those that have left and are still there. */
+static void wake_again(struct shim_sockets *s)
+{
+	pthread_mutex_lock(&s->lock);
+	for (size_t fd = 0; s->to_wake && fd < s->n_places; fd++) {
+		struct place *p = &s->places[fd];
+		if (p->number && p->left && !p->woken_again) {
+			p->woken_again = true;
+			shutdown((int)fd, SHUT_RD);
+		}
+	}
+	s->to_wake = false;
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -116,13 +200,15 @@ static void *look(void *arg)
 			close(s->listener);
 			s->listener = -1;
 		}
-		int n = epoll_wait(s->epoll, events, EVENTS, -1);
+		int n = epoll_wait(s->epoll, events, EVENTS, s->to_wake ? AGAIN_MS : -1);
+		if (n == 0)
+			wake_again(s);
 		for (int i = 0; i < n; i++) {
 			uint64_t id = events[i].data.u64, count;
 			if (id == of_listener)
 				accept_some(s);
 			else if (id != of_wake)
-				tell_lost(s, id);
+				tell_left(s, id);
 			else if (read(s->wake, &count, sizeof count) < 0 && errno != EAGAIN)
 				return NULL;
 		}
@@ -162,8 +248,14 @@ int shim_sockets_new(
 	return r;
 }
 
-void shim_sockets_gone(struct shim_sockets *s)
+void shim_sockets_gone(struct shim_sockets *s, int fd)
 {
+	struct epoll_event e = {0};
+	pthread_mutex_lock(&s->lock);
+	epoll_ctl(s->epoll, EPOLL_CTL_DEL, fd, &e);
+	if ((size_t)fd < s->n_places)
+		s->places[fd] = (struct place){0};
+	pthread_mutex_unlock(&s->lock);
 	if (atomic_fetch_sub(&s->n_open, 1) == s->most)
 		poke(s);
 }
@@ -199,56 +291,4 @@ struct shim_sockets *shim_sockets_free(struct shim_sockets *s)
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 	return NULL;
-}
-
-/* ---- who leaves ---- */
-
-/* With the lock held. */
-static struct place *place_of(struct shim_sockets *s, size_t fd)
-{
-	if (fd < s->n_places)
-		return &s->places[fd];
-	if (fd >= FD_MOST)
-		return NULL;
-	size_t n = s->n_places ? s->n_places : 64;
-	while (n <= fd)
-		n *= 2;
-	struct place *places = realloc(s->places, n * sizeof *places);
-	if (!places)
-		return NULL;
-	for (size_t i = s->n_places; i < n; i++)
-		places[i] = (struct place){0};
-	s->places = places;
-	s->n_places = n;
-	return &places[fd];
-}
-
-uint64_t shim_sockets_watch(struct shim_sockets *s, int fd, struct shim_call *c)
-{
-	uint64_t id = 0;
-	pthread_mutex_lock(&s->lock);
-	struct place *p = place_of(s, (size_t)fd);
-	if (p) {
-		s->numbers = s->numbers == UINT32_MAX ? 1 : s->numbers + 1;
-		*p = (struct place){c, s->numbers};
-		id = (uint64_t)s->numbers << 32 | (uint32_t)fd;
-		struct epoll_event e = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.u64 = id};
-		if (epoll_ctl(s->epoll, EPOLL_CTL_ADD, fd, &e) < 0) {
-			p->call = NULL;
-			id = 0;
-		}
-	}
-	pthread_mutex_unlock(&s->lock);
-	return id;
-}
-
-void shim_sockets_forget(struct shim_sockets *s, uint64_t id)
-{
-	if (!id)
-		return;
-	struct epoll_event e = {0};
-	pthread_mutex_lock(&s->lock);
-	epoll_ctl(s->epoll, EPOLL_CTL_DEL, (int)(uint32_t)id, &e);
-	s->places[(uint32_t)id].call = NULL;
-	pthread_mutex_unlock(&s->lock);
 }

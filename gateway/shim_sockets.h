@@ -5,7 +5,7 @@
 /* One thread that accepts connections and sees clients that leave while nobody else looks at their
  * sockets. */
 
-#include <stdint.h>
+#include <stdbool.h>
 
 struct shim_call;
 struct shim_sockets;
@@ -19,8 +19,8 @@ typedef int shim_sockets_take(void *arg, int fd, const struct sockaddr *address,
  * to `most` at a time. -errno. */
 int shim_sockets_new(
 	struct shim_sockets **out, int listener, unsigned most, shim_sockets_take *take, void *arg);
-/* One that was taken is closed now. Any thread. */
-void shim_sockets_gone(struct shim_sockets *s);
+/* One that was taken is about to be closed. Any thread. */
+void shim_sockets_gone(struct shim_sockets *s, int fd);
 /* Accepts no more. Any thread. */
 void shim_sockets_stop(struct shim_sockets *s);
 /* Ends the thread: nothing is taken or told any more. */
@@ -28,10 +28,10 @@ void shim_sockets_end(struct shim_sockets *s);
 /* Memory, and that first. Accepts NULL, returns NULL. */
 struct shim_sockets *shim_sockets_free(struct shim_sockets *s);
 
-/* shim_call_lost(c) once its client has closed its end. An id, not 0; 0: it cannot be watched, and
- * is not. fd stays open until shim_sockets_forget. */
-uint64_t shim_sockets_watch(struct shim_sockets *s, int fd, struct shim_call *c);
-/* The call is not told any more. Harmless with 0. */
-void shim_sockets_forget(struct shim_sockets *s, uint64_t id);
+/* shim_call_lost(c) once its client has closed its end. True: it has already, and c is not told. fd
+ * is one that was taken. */
+bool shim_sockets_watch(struct shim_sockets *s, int fd, struct shim_call *c);
+/* The call is not told any more. */
+void shim_sockets_forget(struct shim_sockets *s, int fd);
 
 #endif

@@ -445,7 +445,7 @@ def live_files_cannot_be_written(m):
 
 @claim()
 def directories_of_later_work_do_not_appear(m):
-    equal(set(os.listdir(m.path)), {"README", "version", "status", "models", "sessions", "metrics",
+    equal(set(os.listdir(m.path)), {"README", "version", "status", "http", "models", "sessions", "metrics",
                                     "trace", "guards", "budgets", "keys", "router", "cache"})
 
 
