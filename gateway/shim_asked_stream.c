@@ -72,14 +72,14 @@ static int tell_end(struct shim_asked *a)
 	return r ? r : shim_reply_done(&a->out);
 }
 
-/* Events of what is there. 0: there are some, or the end; 1: none, and each run waits; 2: run
- * a->next failed before the first; -errno. */
-static int make(struct shim_asked *a)
+/* Events of what each run has, until none has more, so that an answer's end goes out with its last
+ * words. 0; 2, -errno: as of make. */
+static int make_all(struct shim_asked *a)
 {
-	buf_clear(&a->out);
-	a->out_at = 0;
+	size_t before;
 	do {
 		size_t n_told = 0, first = a->next;
+		before = a->out.len;
 		for (size_t k = 0; k < a->n && a->out.len < PAGES && !a->ended; k++) {
 			size_t i = (first + k) % a->n;
 			int r = a->runs[i].told ? 1 : tell_run(a, i);
@@ -91,6 +91,20 @@ static int make(struct shim_asked *a)
 			n_told += a->runs[i].told;
 		if (n_told == a->n && !a->ended)
 			return tell_end(a);
+	} while (a->out.len > before && a->out.len < PAGES && !a->ended);
+	return 0;
+}
+
+/* Events of what is there. 0: there are some, or the end; 1: none, and each run waits; 2: run
+ * a->next failed before the first; -errno. */
+static int make(struct shim_asked *a)
+{
+	buf_clear(&a->out);
+	a->out_at = 0;
+	do {
+		int r = make_all(a);
+		if (r)
+			return r;
 	} while (!a->out.len && shim_asked_wait(a));
 	return a->out.len ? 0 : 1;
 }
@@ -130,5 +144,5 @@ int shim_asked_stream(struct shim_call *c, struct shim_asked *a)
 	if (r)
 		return r;
 	a->head_sent = true;
-	return shim_call_stream(c, read_events);
+	return a->ended ? shim_call_events(c, &a->out) : shim_call_stream(c, read_events);
 }

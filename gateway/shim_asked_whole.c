@@ -44,17 +44,15 @@ int shim_asked_wait(struct shim_asked *a)
 /* All that is there of a run. 0: it is over; 1: more is to come; -errno. */
 static int gather(struct shim_asked_run *r)
 {
-	enum { PIECE = 16 << 10 };
+	char piece[4 << 10]; /* most answers are small, and room for large ones is costly */
 	for (;;) {
 		size_t n;
-		int code = buf_reserve(&r->text, PIECE);
-		if (code < 0)
-			return code;
-		code = shim_run_read(&r->run, r->text.data + r->text.len, PIECE, &n);
+		int code = shim_run_read(&r->run, piece, sizeof piece, &n);
 		if (code)
 			return code == 2 ? 0 : code;
-		r->text.len += n;
-		r->text.data[r->text.len] = '\0';
+		code = buf_append(&r->text, piece, n);
+		if (code < 0)
+			return code;
 	}
 }
 

@@ -72,8 +72,8 @@ static int queue(struct shim_call *c, unsigned status, struct MHD_Response *resp
 	return queued == MHD_YES ? 0 : -EIO;
 }
 
-int shim_call_reply(
-	struct shim_call *c, unsigned status, const char *content_type, struct buf *body)
+/* A response with that body, which it empties; NULL: memory is out. */
+static struct MHD_Response *response_of(struct buf *body)
 {
 	static char nothing[1];
 	/* For who reads it in a terminal. */
@@ -83,12 +83,18 @@ int shim_call_reply(
 		body->data ? MHD_create_response_from_buffer(
 				     body->len, body->data, MHD_RESPMEM_MUST_FREE)
 			   : MHD_create_response_from_buffer(0, nothing, MHD_RESPMEM_PERSISTENT);
-	if (response) {
+	if (response)
 		*body = (struct buf){0};
-		if (status != 204)
-			MHD_add_response_header(response, "content-type", content_type);
-	}
 	buf_free(body);
+	return response;
+}
+
+int shim_call_reply(
+	struct shim_call *c, unsigned status, const char *content_type, struct buf *body)
+{
+	struct MHD_Response *response = response_of(body);
+	if (response && status != 204)
+		MHD_add_response_header(response, "content-type", content_type);
 	return queue(c, status, response);
 }
 
@@ -114,15 +120,26 @@ static void let_go(void *call)
 	shim_call_put(call);
 }
 
+static int queue_events(struct shim_call *c, struct MHD_Response *response)
+{
+	if (response) {
+		MHD_add_response_header(response, "content-type", "text/event-stream");
+		MHD_add_response_header(response, "cache-control", "no-cache");
+	}
+	return queue(c, 200, response);
+}
+
+int shim_call_events(struct shim_call *c, struct buf *events)
+{
+	return queue_events(c, response_of(events));
+}
+
 int shim_call_stream(struct shim_call *c, MHD_ContentReaderCallback read)
 {
 	enum { BLOCK = 4096 };
 	struct MHD_Response *response =
 		MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK, read, c, let_go);
-	if (response) {
+	if (response)
 		shim_call_ref(c);
-		MHD_add_response_header(response, "content-type", "text/event-stream");
-		MHD_add_response_header(response, "cache-control", "no-cache");
-	}
-	return queue(c, 200, response);
+	return queue_events(c, response);
 }

@@ -123,6 +123,8 @@ int shim_call_error(
 	struct shim_call *c, const struct shim_error *e, const char *sentence, const char *param);
 /* What a door of the gateway said: code is -errno. */
 int shim_call_fail(struct shim_call *c, int code, const char *sentence);
+/* Events, all of them. As shim_call_reply. */
+int shim_call_events(struct shim_call *c, struct buf *events);
 /* A stream of events, whose bytes come from `read` (MHD_ContentReaderCallback) with c. */
 int shim_call_stream(struct shim_call *c, MHD_ContentReaderCallback read);
 

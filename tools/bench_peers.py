@@ -108,15 +108,19 @@ def ended(proc):
             proc.wait()
 
 
-def start_loopback(path):
-    proc = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+def start_loopback(path, *args):
+    proc = subprocess.Popen([path] + [str(a) for a in args], stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE)
     return proc, int(re.match(rb"port (\d+)", proc.stdout.readline()).group(1))
 
 
-def start_litellm(path, top, upstream):
+def start_litellm(path, top, upstreams):
+    """upstreams: a port for each model's name."""
     config = os.path.join(top, "litellm.yaml")
-    write(config, "model_list:\n  - model_name: m\n    litellm_params:\n      model: openai/m\n"
-          "      api_base: http://127.0.0.1:%d/v1\n      api_key: none\n" % upstream)
+    write(config, "model_list:\n" + "".join(
+        "  - model_name: %s\n    litellm_params:\n      model: openai/m\n"
+        "      api_base: http://127.0.0.1:%d/v1\n      api_key: none\n" % it
+        for it in upstreams.items()))
     port = free_port()
     log = open(os.path.join(top, "litellm.log"), "w")
     env = dict(os.environ, LITELLM_TELEMETRY="False", LITELLM_LOCAL_MODEL_COST_MAP="True",
@@ -134,13 +138,13 @@ def start_litellm(path, top, upstream):
     raise SystemExit("litellm does not start:\n" + open(log.name).read()[-3000:])
 
 
-def start_llmfs(path, top):
+def start_llmfs(path, top, options=""):
     tree, mnt = os.path.join(top, "tree"), os.path.join(top, "mnt")
     os.mkdir(mnt)
     os.makedirs(os.path.join(tree, "models"))
     device = os.stat(mnt).st_dev
-    proc = subprocess.Popen([path, "-f", "-o", "state=%s" % os.path.join(top, "state"), tree, mnt],
-                            stdin=subprocess.DEVNULL)
+    options = "state=%s%s" % (os.path.join(top, "state"), options)
+    proc = subprocess.Popen([path, "-f", "-o", options, tree, mnt], stdin=subprocess.DEVNULL)
     for _ in range(1000):
         if os.stat(mnt).st_dev != device:
             return proc, mnt
@@ -260,7 +264,7 @@ def main():
         configure(mnt, upstream)
         ways.update(ways_of(mnt))
         if a.litellm:
-            proc, port = start_litellm(os.path.abspath(a.litellm), top, upstream)
+            proc, port = start_litellm(os.path.abspath(a.litellm), top, {"m": upstream})
             stack.enter_context(ended(proc))
             peer = Socket(port)
             ways["litellm"] = lambda: peer.ask(fresh())
