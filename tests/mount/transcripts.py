@@ -14,13 +14,14 @@ from servers import Server
 
 EXAMPLE = os.path.join(harness.ROOT, "mnt-example")
 ADDRESS = "127.0.0.1:8080"  # of the server that the pages speak of
+HTTP = "127.0.0.1:8090"  # of our own front end there
 SKIP = re.compile(r"(build/)?llmfs |fusermount3|mkdir /tmp/llm$|cd; fusermount3|cd /mnt/llm")
 
 
-def mounted():
+def mounted(*args):
     if not os.path.exists(os.path.join(EXAMPLE, "models", "guide", "guide.gguf")):
         raise harness.Skip("the model that ships is not in this tree")
-    m = Mount(start=False, allow=["warning: model mine: "])
+    m = Mount(*args, start=False, allow=["warning: model mine: "])
     shutil.rmtree(m.tree)
     shutil.copytree(EXAMPLE, m.tree, symlinks=True)
     m.start()
@@ -64,14 +65,21 @@ def plain(text):
     return text.split()
 
 
-def replay(m, transcript, server=None):
-    """Runs it in one shell and compares."""
+def unwrapped(text):
+    """Of one long line that is wrapped: what is not white."""
+    return re.sub(r'"created":\d+', '"created":N', re.sub(r"\s", "", text))
+
+
+def replay(m, transcript, server=None, same=plain, instead=None):
+    """Runs it in one shell, with other words instead of some, and compares."""
     todo = [s for s in transcript if not SKIP.match(s[0])]
     script = "cd '%s' || exit 9; exec 2>&1\n" % m.path
     for command, _ in todo:
         command = command.replace("/mnt/llm", m.path).replace("/tmp/llm", m.path)
         if server:
             command = command.replace(ADDRESS, "127.0.0.1:%d" % server.port)
+        for word, other in (instead or {}).items():
+            command = command.replace(word, other)
         script += "printf '\\001'\n%s\n" % command
     done = subprocess.run(["bash", "-c", script], stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, timeout=60 * harness.slow(),
@@ -79,7 +87,7 @@ def replay(m, transcript, server=None):
     got = done.stdout.decode(errors="replace").split("\x01")[1:]
     equal(len(got), len(todo))
     for (command, shown), printed in zip(todo, got):
-        equal((command, plain(printed)), (command, plain("\n".join(shown))))
+        equal((command, same(printed)), (command, same("\n".join(shown))))
 
 
 @claim(own=True)
@@ -98,6 +106,14 @@ def the_readme_shows_what_upstreams_router_and_cache_do(_):
         server.control(answer="The capital of France is Paris.")
         replay(m, transcript, server)
         equal(len(server.requests()), 2)  # the first, and that of auto
+
+
+@claim(own=True)
+def the_readme_shows_what_clients_of_http_get(_):
+    transcript = readme("Programs that speak OpenAI's protocol", level=3)
+    assert len(transcript) > 6 and HTTP in str(transcript)
+    with mounted("-o", "http=127.0.0.1:0") as m:
+        replay(m, transcript, same=unwrapped, instead={HTTP: read(m("http")).strip().partition("//")[2]})
 
 
 @claim(own=True, limit=90)
