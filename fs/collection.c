@@ -62,6 +62,7 @@ const struct collection collection_models = {
 	.default_is_link = true,
 	.paths = models_paths,
 	.key = "key",
+	.secret = "key",
 	.settings = model_setting_names,
 	.name_check = model_name_check,
 	.create = gateway_model_create,
@@ -76,6 +77,8 @@ const struct collection collection_models = {
 	.hopeless = model_setting_is_hopeless,
 	.set = models_set,
 	.get = models_get,
+	.has_secret = gateway_model_has_key,
+	.forget_secret = gateway_model_key_forget,
 };
 
 /* ---- budgets ---- */
@@ -181,6 +184,8 @@ const struct collection collection_keys = {
 	.kind = OBJECT_API_KEY,
 	.outside = TABLE_KEYS,
 	.inside = TABLE_API_KEY,
+	.asks_system = true,
+	.secret = "secret",
 	.settings = api_key_setting_names,
 	.create = gateway_api_key_create,
 	.remove = gateway_api_key_remove,
@@ -194,6 +199,9 @@ const struct collection collection_keys = {
 	.set = keys_set,
 	.get = keys_get,
 	.fail = keys_fail,
+	.has_secret = gateway_api_key_has_left,
+	.forget_secret = gateway_api_key_forget,
+	.names_gone = gateway_api_key_names_left,
 };
 
 /* ---- router and cache ---- */

@@ -29,11 +29,14 @@ struct collection {
 	bool single;
 	/* A setting that was not set shows what is in force. */
 	bool shows_defaults;
+	/* What is no value now may be one later without a change in TREE: whom the system knows. */
+	bool asks_system;
 	bool default_is_link; /* `default` is a symlink there, and no name */
 	const char *always;   /* exists with or without a directory in TREE, or NULL */
 	/* Settings whose values are paths below its directory in TREE; ends with NULL. Or NULL. */
 	const char *const *paths;
 	const char *key; /* a file in TREE that is no setting (keys.h) and goes with it, or NULL */
+	const char *secret; /* what the gateway keeps by its name, also when it has gone, or NULL */
 
 	const char *const *(*settings)(void); /* names of files, ends with NULL */
 	int (*name_check)(const char *name, struct err *err);
@@ -56,6 +59,14 @@ struct collection {
 	int (*get)(void *it, const char *file, struct buf *out);
 	/* What its file in TREE holds is no value. NULL: nothing follows. */
 	void (*fail)(void *it, const char *file);
+
+	/* With a secret only (keys_seen.h): whether one that has gone has it still; it goes, 0 also
+	 * where there is none. */
+	bool (*has_secret)(struct gateway *g, const char *name);
+	int (*forget_secret)(struct gateway *g, const char *name, struct err *err);
+	/* new: those that have gone with a secret, which is to go also where this daemon has not
+	 * seen them in TREE, as `names`. NULL: such a one stays. */
+	char **(*names_gone)(struct gateway *g);
 };
 
 extern const struct collection collection_models, collection_budgets, collection_keys,

@@ -261,7 +261,7 @@ bool keys_pass(struct fs *fs)
 	for (size_t i = 0; names && of_tree && of_tree[i]; i++)
 		if (!names_has(names, of_tree[i]))
 			again = let_go(fs, of_tree[i]) || again;
-	again = keys_seen_pass(fs, names) || again;
+	again = keys_seen_pass(fs) || again;
 	names_free(of_tree);
 	names_free(names);
 	return again;
@@ -301,24 +301,26 @@ int keys_set(struct fs *fs, struct model *m, const char *value, size_t len, stru
 	return r;
 }
 
-int keys_new_model(struct fs *fs, const char *name, struct err *err)
+int keys_new_one(struct fs *fs, const struct collection *c, const char *name, struct err *err)
 {
-	int r = gateway_model_key_forget(fs->gateway, name, err);
+	int r = c->forget_secret(fs->gateway, name, err);
 	if (r < 0)
 		return r;
-	keys_seen_forget(name);
-	forget_known(fs, name);
+	keys_seen_forget(c, name);
+	if (c == models)
+		forget_known(fs, name);
 	return 0;
 }
 
-int keys_remove_model(struct fs *fs, const char *name, struct err *err)
+int keys_remove_one(struct fs *fs, const struct collection *c, const char *name, struct err *err)
 {
 	struct err why = {{0}};
-	int r = sync_pass_remove(fs, models, name, err);
+	int r = sync_pass_remove(fs, c, name, err);
 	if (r < 0 && r != -ENOENT)
 		return r;
-	if (gateway_model_key_forget(fs->gateway, name, &why) < 0)
+	if (c->forget_secret(fs->gateway, name, &why) < 0)
 		log_warn("%s", why.text);
-	forget_known(fs, name);
+	if (c == models)
+		forget_known(fs, name);
 	return r;
 }

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct collection;
 struct fs;
 struct model;
 
@@ -22,21 +23,21 @@ struct model;
  */
 int keys_set(struct fs *fs, struct model *m, const char *value, size_t len, struct err *err);
 
-/* A model of that name is being made in the mount, in its turn: a key that one before it has left
- * goes. 0 or -errno, and it stays. */
-int keys_new_model(struct fs *fs, const char *name, struct err *err);
+/* One of a collection with secrets is being made in the mount, in its turn: the secret that one of
+ * its name before it has left goes. 0 or -errno, and it stays. */
+int keys_new_one(struct fs *fs, const struct collection *c, const char *name, struct err *err);
 
 /*
- * The model of that name is removed, in its turn, and its key with it: of who removed it in the
- * mount. As sync_pass_remove; -ENOENT: a pass has removed the model already, and the key is gone
- * now.
+ * It is removed, in its turn, and its secret with it: of who removed it in the mount. As
+ * sync_pass_remove; -ENOENT: a pass has removed it already, and the secret is gone now.
  */
-int keys_remove_model(struct fs *fs, const char *name, struct err *err);
+int keys_remove_one(struct fs *fs, const struct collection *c, const char *name, struct err *err);
 
 /*
  * One pass: references that TREE has are set, one that it no longer has is removed. Anything else
- * that is found there is reported, never with its text, and the key before stays in force. True:
- * another pass is due soon. Called by one thread at a time.
+ * that is found there is reported, never with its text, and the key before stays in force. Secrets
+ * of what has gone are looked after (keys_seen.h). True: another pass is due soon. Called by one
+ * thread at a time.
  */
 bool keys_pass(struct fs *fs);
 

@@ -93,4 +93,10 @@ static inline char **names_take(struct names *names, int r)
 	return list;
 }
 
+/* Whether that is among the n of such an array; of NULL n is 0. */
+static inline bool names_has_sorted(char *const *list, size_t n, const char *name)
+{
+	return n && bsearch(&name, list, n, sizeof *list, names_order);
+}
+
 #endif

@@ -15,6 +15,7 @@
 #include "fs/names.h"
 #include "fs/stray_pass.h"
 #include "fs/sync.h"
+#include "fs/sync_pass.h"
 #include "fs/tree.h"
 
 #include "base/background.h"
@@ -148,6 +149,11 @@ static int sooner(int a, int b)
 	return a < 0 || (b >= 0 && b < a) ? b : a;
 }
 
+static int due_ms(void)
+{
+	return sooner(sync_pass_due_ms(), sooner(keys_seen_due_ms(), stray_pass_due_ms()));
+}
+
 static void *run(void *arg)
 {
 	struct sweep *s = arg;
@@ -162,7 +168,7 @@ static void *run(void *arg)
 		poll(fds, 1, SETTLE_MS);
 		if (s->stop)
 			return NULL;
-		timeout = pass(s) ? AGAIN_MS : sooner(keys_seen_due_ms(), stray_pass_due_ms());
+		timeout = pass(s) ? AGAIN_MS : due_ms();
 	}
 }
 

@@ -53,7 +53,7 @@ static int make(struct fs *fs, const struct collection *c, const char *name, str
 	int made = tree_make(fs->tree, c, name);
 	if (made < 0 && made != -EEXIST)
 		return err_set(err, made, "TREE: %s", strerror(-made));
-	int r = c->key && made == 0 ? keys_new_model(fs, name, err) : 0;
+	int r = c->secret && made == 0 ? keys_new_one(fs, c, name, err) : 0;
 	r = r ? r : c->create(fs->gateway, name, err);
 	if (r < 0 && made == 0)
 		tree_remove(fs->tree, c, name);
@@ -91,9 +91,9 @@ static int remove_one(struct fs *fs, const struct collection *c, const char *nam
 	int r = tree_remove(fs->tree, c, name);
 	if (r < 0)
 		return err_set(err, r, "TREE: %s", strerror(-r));
-	/* With its key, or the next one of that name would have it. */
+	/* With its secret, or the next one of that name would have it. */
 	faults_forget(fs, c, name);
-	r = c->key ? keys_remove_model(fs, name, err) : sync_pass_remove(fs, c, name, err);
+	r = c->secret ? keys_remove_one(fs, c, name, err) : sync_pass_remove(fs, c, name, err);
 	return r == -ENOENT ? 0 : r;
 }
 

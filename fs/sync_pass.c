@@ -257,6 +257,21 @@ static bool pass_setting(struct fs *fs, const struct collection *c, void *it, co
 	return false;
 }
 
+/* A user database that is not there yet when the daemon starts says what one says that has no such
+ * user. */
+int sync_pass_due_ms(void)
+{
+	for (size_t i = 0; i < faulty.n; i++)
+		for (size_t k = 0; collections[k]; k++) {
+			const struct collection *c = collections[k];
+			size_t n = strlen(c->dir);
+			const char *path = faulty.list[i];
+			if (c->asks_system && !strncmp(path, c->dir, n) && path[n] == '/')
+				return SYNC_PASS_ASK_MS;
+		}
+	return -1;
+}
+
 /* True: ask again soon. */
 static bool pass_settings(struct fs *fs, const struct collection *c, void *it)
 {
@@ -304,7 +319,7 @@ static bool pass_default(struct fs *fs)
 	return r == 1;
 }
 
-/* What TREE has, and what is there without it. */
+/* What TREE has, and what is there without it; sorted. */
 static char **wanted(struct fs *fs, const struct collection *c)
 {
 	char **names = tree_names(fs->tree, c);
@@ -324,6 +339,7 @@ static char **wanted(struct fs *fs, const struct collection *c)
 		return names_free(names);
 	more[n] = strdup(c->always);
 	more[n + 1] = NULL;
+	qsort(more, names_count(more), sizeof *more, names_order);
 	return more;
 }
 
@@ -331,9 +347,10 @@ static char **wanted(struct fs *fs, const struct collection *c)
 static bool pass_gone(struct fs *fs, const struct collection *c, char *const *names)
 {
 	bool again = false;
+	size_t n = names_count(names);
 	char **known = c->names(fs->gateway);
 	for (size_t i = 0; known && known[i]; i++)
-		if (!names_has(names, known[i]))
+		if (!names_has_sorted(names, n, known[i]))
 			again = pass_object(fs, c, known[i], false) || again;
 	names_free(known);
 	return again;
@@ -343,8 +360,9 @@ static bool pass_gone(struct fs *fs, const struct collection *c, char *const *na
 static void pass_reports(struct fs *fs, const struct collection *c, char ***before, char **names)
 {
 	const char *const *settings = c->settings();
+	size_t n = names_count(names);
 	for (size_t i = 0; *before && (*before)[i]; i++) {
-		if (names_has(names, (*before)[i]))
+		if (names_has_sorted(names, n, (*before)[i]))
 			continue;
 		report(fs, c, (*before)[i], "", NULL);
 		for (size_t j = 0; settings[j]; j++) {

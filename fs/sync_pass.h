@@ -15,6 +15,9 @@ struct fs;
 /* A pass (sync.h) over collections[i]: its objects, their settings, models/default. True: ask again
  * soon. One thread at a time. */
 bool sync_pass(struct fs *fs, size_t i);
+/* In how many milliseconds passes are to be made again though nothing has changed; -1: not. */
+#define SYNC_PASS_ASK_MS 30000
+int sync_pass_due_ms(void);
 
 /*
  * Its steps, two for each thing. The first looks at what TREE says, which takes as long as TREE

@@ -13,12 +13,12 @@
 #include "gateway/api_grant.h"
 
 #include <errno.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "gateway/text.h"
+#include "gateway/users.h"
 
 enum { MOST_BYTES = 4096, MOST_USER = 255 };
 
@@ -54,29 +54,6 @@ static bool is_user(const char *value, size_t len)
 	return len <= MOST_USER;
 }
 
-/* 0; 1: there is none of that name; -errno. */
-static int ask_database(const char *name, uid_t *uid)
-{
-	enum { MOST = 1 << 20 };
-	struct passwd row, *found = NULL;
-	char *strings = NULL;
-	int e = ERANGE;
-	for (size_t size = 4096; e == ERANGE && size <= MOST; size *= 4) {
-		char *more = realloc(strings, size);
-		if (!more)
-			break;
-		strings = more;
-		e = getpwnam_r(name, &row, strings, size, &found);
-	}
-	if (e == 0 && found)
-		*uid = row.pw_uid;
-	free(strings);
-	/* Some databases say "no such user" by an errno. */
-	if (e == ENOENT || e == ESRCH || e == EBADF || e == EPERM)
-		e = 0;
-	return e ? -e : found ? 0 : 1;
-}
-
 static int read_user(struct api_grant_value *v, size_t len, struct err *err)
 {
 	if (len && strspn(v->text, "0123456789") == len) {
@@ -89,7 +66,7 @@ static int read_user(struct api_grant_value *v, size_t len, struct err *err)
 	if (!is_user(v->text, len))
 		return err_set(err, -EINVAL,
 			"user: must be a name of the system's user database, or a uid in digits");
-	int r = ask_database(v->text, &v->uid);
+	int r = users_uid(v->text, &v->uid);
 	if (r < 0)
 		return err_set(err, -EIO, "user: the system's user database cannot be asked: %s",
 			strerror(-r));

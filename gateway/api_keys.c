@@ -10,9 +10,9 @@
  * even where its file cannot be removed; that is told, and may be tried again. When a key was used
  * is in the store, put there behind: a minute of it may be lost.
  *
- * At a start all keys of the time before are there at once, with no user, and so let nobody in; the
- * front end's first pass gives them their settings or removes them. So a key that goes from the
- * front end's files while no daemon is running leaves no secret to the next one of its name.
+ * A key that was removed, but whose secret nobody has said to forget yet, is `left`: it lets nobody
+ * in, and the next one of its name takes its secret over. All that a start finds are such: the
+ * front end makes those that it has, and has the others forgotten when their time is over.
  *
  * Locks: `changing` is held across the I/O of a change, so that files and table change in the same
  * order; no check ever waits for it. `lock` guards the table and what is in the keys, for moments;
@@ -37,9 +37,9 @@ struct api_keys {
 	pthread_mutex_t changing, lock;
 	struct gateway *g; /* borrowed: it is the gateway's own */
 	struct secrets *digests;
-	struct table names; /* each with a reference */
+	struct table names, left; /* those that are listed, and others; each with a reference */
 	bool closed;
-	struct api_key *lists[LISTS]; /* of those with a secret */
+	struct api_key *lists[LISTS]; /* of all with a secret */
 };
 
 void api_keys_lock(struct api_keys *keys)
@@ -64,7 +64,7 @@ struct api_key *api_keys_shown(struct api_keys *keys, const struct api_digest *d
 {
 	struct api_key *found = NULL;
 	for (struct api_key *k = *list_of(keys, digest); k; k = k->next)
-		if (api_secret_same(&k->digest, digest))
+		if (api_secret_same(&k->digest, digest) && k->listed)
 			found = k;
 	return found;
 }
@@ -144,12 +144,28 @@ static int add(struct api_keys *keys, const char *name, struct api_key **out, st
 	return 0;
 }
 
+/* Under the lock. steals before, may be NULL: of that name, and left. */
+static void take_over(struct api_keys *keys, struct api_key *k, struct api_key *before)
+{
+	if (!before)
+		return;
+	if (before->has_secret)
+		put_in(keys, k, &before->digest);
+	k->used_min = before->used_min;
+	take_out(keys, before);
+	api_key_put(before);
+}
+
 int api_keys_create(struct api_keys *keys, const char *name, struct err *err)
 {
-	struct api_key *k;
+	struct api_key *k = NULL;
+	pthread_mutex_lock(&keys->changing);
 	pthread_mutex_lock(&keys->lock);
 	int r = add(keys, name, &k, err);
+	if (r == 0)
+		take_over(keys, k, table_remove(&keys->left, name));
 	pthread_mutex_unlock(&keys->lock);
+	pthread_mutex_unlock(&keys->changing);
 	return r;
 }
 
@@ -252,41 +268,80 @@ int api_keys_revoke(struct api_keys *keys, struct api_key *k, const char *only, 
 	return r;
 }
 
-static int remove_one(struct api_keys *keys, const char *name, struct err *err)
+/* ---- removed, and then forgotten ---- */
+
+bool api_keys_has_left(struct api_keys *keys, const char *name)
+{
+	pthread_mutex_lock(&keys->lock);
+	bool has = table_find(&keys->left, name);
+	pthread_mutex_unlock(&keys->lock);
+	return has;
+}
+
+char **api_keys_names_left(struct api_keys *keys)
+{
+	pthread_mutex_lock(&keys->lock);
+	char **names = table_names(&keys->left);
+	pthread_mutex_unlock(&keys->lock);
+	return names;
+}
+
+/* In `changing`. */
+static int forget_left(struct api_keys *keys, const char *name, struct err *err)
 {
 	char key[STORE_NAME];
-	struct api_key *k = api_keys_find(keys, name);
-	int r = k ? forget(keys, k, err) : err_set(err, -ENOENT, "there is no API key %s", name);
-	if (r == 0) {
-		store_name(name, key);
-		pthread_mutex_lock(&keys->lock);
-		table_remove(&keys->names, name);
-		k->listed = false;
-		store_delete(keys->g->store, key);
-		pthread_mutex_unlock(&keys->lock);
-		api_key_put(k); /* the table's */
-	}
-	api_key_put(k);
+	pthread_mutex_lock(&keys->lock);
+	struct api_key *k = table_find(&keys->left, name);
+	pthread_mutex_unlock(&keys->lock);
+	int r = k ? forget(keys, k, err) : 0;
+	if (!k || r < 0)
+		return r;
+	store_name(name, key);
+	pthread_mutex_lock(&keys->lock);
+	table_remove(&keys->left, name);
+	store_delete(keys->g->store, key);
+	pthread_mutex_unlock(&keys->lock);
+	api_key_put(k); /* the table's */
+	return 0;
+}
+
+int api_keys_forget(struct api_keys *keys, const char *name, struct err *err)
+{
+	pthread_mutex_lock(&keys->changing);
+	int r = forget_left(keys, name, err);
+	pthread_mutex_unlock(&keys->changing);
 	return r;
 }
 
 int api_keys_remove(struct api_keys *keys, const char *name, struct err *err)
 {
 	pthread_mutex_lock(&keys->changing);
-	int r = remove_one(keys, name, err);
+	pthread_mutex_lock(&keys->lock);
+	struct api_key *k = table_find(&keys->names, name);
+	int r = k ? table_add(&keys->left, k->name, k)
+		  : err_set(err, -ENOENT, "there is no API key %s", name);
+	if (r == 0) {
+		table_remove(&keys->names, name);
+		k->listed = false;
+	}
+	bool too_many = keys->left.n > API_KEYS_MAX;
+	pthread_mutex_unlock(&keys->lock);
+	if (r == 0 && too_many)
+		r = forget_left(keys, name, err);
 	pthread_mutex_unlock(&keys->changing);
 	return r;
 }
 
 /* ---- the time before ---- */
 
-/* borrows; NULL when it cannot be. */
-static struct api_key *find_or_add(struct api_keys *keys, const char *name)
+/* borrows; NULL when memory is out. */
+static struct api_key *find_or_leave(struct api_keys *keys, const char *name)
 {
-	struct api_key *k = table_find(&keys->names, name);
-	if (!k && add(keys, name, &k, NULL) < 0)
-		return NULL;
-	return k;
+	struct api_key *k = table_find(&keys->left, name);
+	if (k)
+		return k;
+	k = make(keys, name);
+	return k && table_add(&keys->left, k->name, k) == 0 ? k : api_key_put(k);
 }
 
 static int restore_use(
@@ -302,7 +357,7 @@ static int restore_use(
 	long long minutes = strtoll(digits, &end, 10);
 	if (*end)
 		return store_skip(key, key_len);
-	struct api_key *k = find_or_add(keys, name);
+	struct api_key *k = find_or_leave(keys, name);
 	if (k)
 		k->used_min = minutes;
 	return k ? 0 : -ENOMEM;
@@ -312,7 +367,7 @@ static int restore_secret(struct api_keys *keys, const char *name)
 {
 	struct api_digest digest;
 	char *stored = NULL;
-	struct api_key *k = find_or_add(keys, name);
+	struct api_key *k = find_or_leave(keys, name);
 	int r = k ? secrets_get(keys->digests, name, false, &stored, NULL) : -ENOMEM;
 	if (r == -ENOMEM)
 		return r;
@@ -353,25 +408,29 @@ int api_keys_open(struct api_keys **out, struct gateway *g, const char *dir, str
 	return r ? r : restore(keys, err);
 }
 
+/* Under the lock. The gateway that they hold has others to hold it. */
+static void drop_all(struct api_keys *keys, struct table *table)
+{
+	for (size_t i = 0; i < table->n; i++) {
+		struct api_key *k = table->rows[i].object;
+		take_out(keys, k);
+		k->listed = false;
+		api_key_put(k);
+	}
+	table_free(table);
+}
+
 void api_keys_close(struct api_keys *keys)
 {
 	if (!keys)
 		return;
 	pthread_mutex_lock(&keys->changing);
 	pthread_mutex_lock(&keys->lock);
-	struct table names = keys->names;
-	keys->names = (struct table){0};
 	keys->closed = true;
-	for (size_t i = 0; i < names.n; i++) {
-		struct api_key *k = names.rows[i].object;
-		take_out(keys, k);
-		k->listed = false;
-	}
+	drop_all(keys, &keys->names);
+	drop_all(keys, &keys->left);
 	pthread_mutex_unlock(&keys->lock);
 	pthread_mutex_unlock(&keys->changing);
-	for (size_t i = 0; i < names.n; i++)
-		api_key_put(names.rows[i].object);
-	table_free(&names);
 }
 
 struct api_keys *api_keys_free(struct api_keys *keys)

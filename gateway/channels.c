@@ -157,6 +157,8 @@ static void explain(struct request *r)
 	struct router_decision *d = NULL;
 	struct buf out = {0};
 	struct err err = {0};
+	char arm[TEXT_NAME_SIZE];
+	session_arm(r->session, r->prompt, arm);
 	struct router_ask ask = {
 		.model = ROUTER_AUTO,
 		.text = r->prompt->bytes,
@@ -164,7 +166,7 @@ static void explain(struct request *r)
 		.prompt_tok = r->prompt->len / 4 + 16,
 		.max_tokens = settings_integer(&r->settings, SETTING_MAX_TOKENS),
 		.capabilities = ROUTER_CHAT,
-		.session = r->session->id,
+		.session = arm, /* as models/auto/ask and HTTP have it */
 	};
 	int e = routing_decide_for(r, &ask, explain, &d, &err);
 	if (e == 1)

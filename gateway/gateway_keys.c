@@ -36,6 +36,21 @@ int gateway_api_key_remove(struct gateway *g, const char *name, struct err *err)
 	return r;
 }
 
+int gateway_api_key_forget(struct gateway *g, const char *name, struct err *err)
+{
+	return api_keys_forget(g->api_keys, name, err);
+}
+
+bool gateway_api_key_has_left(struct gateway *g, const char *name)
+{
+	return api_keys_has_left(g->api_keys, name);
+}
+
+char **gateway_api_key_names_left(struct gateway *g)
+{
+	return api_keys_names_left(g->api_keys);
+}
+
 struct api_key *gateway_api_key_find(struct gateway *g, const char *name)
 {
 	return api_keys_find(g->api_keys, name);

@@ -8,11 +8,20 @@
 
 struct api_key; /* reference counted */
 
-/* Names as sessions'. It has no secret yet, and lets nobody in. -EEXIST, -EINVAL, -ENAMETOOLONG. */
+/* Names as sessions'. It has no user yet, and lets nobody in; its secret and its last use are those
+ * of one of that name that was removed, also before a restart, and is not forgotten. -EEXIST,
+ * -EINVAL, -ENAMETOOLONG. */
 int gateway_api_key_create(struct gateway *g, const char *name, struct err *err);
-/* Its secret is forgotten first: one of that name later is another. Does I/O. -ENOENT; -EIO,
- * -ENOSPC: it stays. */
+/* It lets nobody in from now on. -ENOENT. */
 int gateway_api_key_remove(struct gateway *g, const char *name, struct err *err);
+/* Of one that was removed: its secret is forgotten, and the next of that name is another one. Does
+ * I/O. 0, also where there is none; -EIO, -ENOSPC: to be tried again; it has no secret any more,
+ * but a daemon that starts before that finds it. */
+int gateway_api_key_forget(struct gateway *g, const char *name, struct err *err);
+/* Those that were removed and are not forgotten: whether that is one; all, new, as
+ * gateway_session_names. */
+bool gateway_api_key_has_left(struct gateway *g, const char *name);
+char **gateway_api_key_names_left(struct gateway *g);
 struct api_key *gateway_api_key_find(struct gateway *g, const char *name); /* new or NULL */
 struct api_key *api_key_ref(struct api_key *k);
 struct api_key *api_key_put(struct api_key *k); /* accepts NULL, returns NULL */

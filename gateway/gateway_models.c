@@ -85,9 +85,9 @@ int gateway_model_key_forget(struct gateway *g, const char *name, struct err *er
 	return secrets_has(g->secrets, name) ? secrets_set(g->secrets, name, "", 0, err) : 0;
 }
 
-char **gateway_model_key_names(struct gateway *g)
+bool gateway_model_has_key(struct gateway *g, const char *name)
 {
-	return secrets_names(g->secrets);
+	return secrets_has(g->secrets, name);
 }
 
 struct model *gateway_model_find(struct gateway *g, const char *name)

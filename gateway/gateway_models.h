@@ -20,9 +20,8 @@ int gateway_model_remove(struct gateway *g, const char *name, struct err *err);
 /* The key of the model of that name goes, whether the model is there or has gone. Does I/O. 0;
  * -EIO, -ENOSPC. */
 int gateway_model_key_forget(struct gateway *g, const char *name, struct err *err);
-/* new: names of the models that have a key, whether they are there or have gone, in no order; as
- * gateway_model_names. */
-char **gateway_model_key_names(struct gateway *g);
+/* Whether the model of that name has a key, whether it is there or has gone. */
+bool gateway_model_has_key(struct gateway *g, const char *name);
 /* new reference, or NULL. "default" is resolved. */
 struct model *gateway_model_find(struct gateway *g, const char *name);
 struct model *model_ref(struct model *m);

@@ -6,7 +6,8 @@
  * Keys of models: what is written to models/NAME/key. A value is the secret itself, or where it is:
  * "env:NAME" (a variable of the daemon) or "file:/PATH" (its first line; read again at each load).
  * Kept in the state directory, keys/NAME, mode 0600, written to a temporary name, synced, renamed;
- * never in TREE, the store, a log or a sentence. Memory that held one is wiped.
+ * never in TREE, the store, a log or a sentence. Memory that held one is wiped. API keys keep the
+ * digests of their secrets the same way, in api_keys/NAME.
  *
  * Any thread. Setting does I/O on the state directory (as saving rules does on TREE): from a front
  * end's thread only.
@@ -20,7 +21,7 @@
 
 struct secrets;
 
-/* new *out. dir (state_dir/keys) is made with mode 0700. */
+/* new *out. dir (state_dir/keys, or api_keys) is made with mode 0700. */
 int secrets_open(struct secrets **out, const char *dir, struct err *err);
 struct secrets *secrets_free(struct secrets *s); /* accepts NULL, returns NULL */
 /* Files on that device (the daemon's own mount) are not read. Before the first secrets_get. */

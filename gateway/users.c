@@ -46,29 +46,52 @@ struct users *users_free(struct users *u)
 	return NULL;
 }
 
+/* Of that name, or (NULL) of that uid. 0, and *row points into new *strings; 1: there is none;
+ * -errno: nobody could say. */
+static int look_up(const char *name, uid_t uid, struct passwd *row, char **strings)
+{
+	enum { MOST = 1 << 20 };
+	struct passwd *found = NULL;
+	int e = ERANGE;
+	*strings = NULL;
+	for (size_t size = 4096; e == ERANGE && size <= MOST; size *= 4) {
+		char *more = realloc(*strings, size);
+		if (!more)
+			return -ENOMEM;
+		*strings = more;
+		e = name ? getpwnam_r(name, row, more, size, &found)
+			 : getpwuid_r(uid, row, more, size, &found);
+	}
+	/* Some databases say "no such user" by an errno. */
+	if (e == ENOENT || e == ESRCH || e == EBADF || e == EPERM)
+		return 1;
+	return e ? -e : found ? 0 : 1;
+}
+
 /* 0, with the number for who has no name that an account could have; -errno: nobody could say. */
 static int ask(uid_t uid, char name[TEXT_NAME_SIZE])
 {
-	enum { MOST = 1 << 20 };
-	struct passwd row, *found = NULL;
-	char *strings = NULL;
-	int e = ERANGE;
-	for (size_t size = 4096; e == ERANGE && size <= MOST; size *= 4) {
-		char *more = realloc(strings, size);
-		if (!more)
-			break;
-		strings = more;
-		e = getpwuid_r(uid, &row, strings, size, &found);
-	}
-	/* Some databases say "no such user" by an errno. */
-	bool unknown = e == ENOENT || e == ESRCH || e == EBADF || e == EPERM;
-	if (e == 0 && found && text_is_name(found->pw_name, strlen(found->pw_name)) &&
-		strcmp(found->pw_name, "default"))
-		snprintf(name, TEXT_NAME_SIZE, "%s", found->pw_name);
+	struct passwd row;
+	char *strings;
+	int r = look_up(NULL, uid, &row, &strings);
+	if (r == 0 && text_is_name(row.pw_name, strlen(row.pw_name)) &&
+		strcmp(row.pw_name, "default"))
+		snprintf(name, TEXT_NAME_SIZE, "%s", row.pw_name);
 	else
 		snprintf(name, TEXT_NAME_SIZE, "%u", (unsigned)uid);
 	free(strings);
-	return e == 0 || unknown ? 0 : -e;
+	return r < 0 ? r : 0;
+}
+
+int users_uid(const char *name, uid_t *uid)
+{
+	struct passwd row;
+	char *strings;
+	int r = look_up(name, 0, &row, &strings);
+	if (r == 0)
+		*uid = row.pw_uid;
+	free(strings);
+	return r;
 }
 
 void users_name(struct users *u, uid_t uid, char name[TEXT_NAME_SIZE])

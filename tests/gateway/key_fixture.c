@@ -72,6 +72,12 @@ struct api_key *key_fixture_make(const char *name)
 	return k;
 }
 
+void key_fixture_end(const char *name)
+{
+	ck_assert_int_eq(gateway_api_key_remove(key_fixture_h.g, name, &key_fixture_err), 0);
+	ck_assert_int_eq(gateway_api_key_forget(key_fixture_h.g, name, &key_fixture_err), 0);
+}
+
 int key_fixture_verb(struct api_key *k, const char *line, char secret[API_KEY_SECRET])
 {
 	return api_key_ctl(k, line, strlen(line), secret, &key_fixture_err);

@@ -18,12 +18,14 @@ extern const char key_fixture_unknown[]; /* what is said to who shows what no ke
 
 void key_fixture_setup(void);
 void key_fixture_teardown(void);
-void key_fixture_again(void); /* a restart */
+void key_fixture_again(void); /* a restart; nobody has made a key yet */
 /* It is 2030-06-15T12:00:00Z and so many seconds. */
 void key_fixture_clock_is(long after_s);
 
 /* new, as alice. */
 struct api_key *key_fixture_make(const char *name);
+/* It goes, and its secret with it. */
+void key_fixture_end(const char *name);
 /* A setting, which must be good. */
 void key_fixture_set(struct api_key *k, const char *file, const char *value);
 int key_fixture_verb(struct api_key *k, const char *line, char secret[API_KEY_SECRET]);

@@ -122,7 +122,7 @@ START_TEST(a_key_of_the_same_name_later_is_another)
 	struct api_key *old = key_fixture_make("k");
 	key_fixture_new_secret(old, secret);
 	key_fixture_let_in(secret, KEY_FIXTURE_ALICE);
-	ck_assert_int_eq(gateway_api_key_remove(key_fixture_h.g, "k", &key_fixture_err), 0);
+	key_fixture_end("k");
 	key_fixture_kept_out(secret, key_fixture_unknown);
 	ck_assert(!key_fixture_stored("k"));
 	ck_assert_int_eq(gateway_api_key_remove(key_fixture_h.g, "k", &key_fixture_err), -ENOENT);
@@ -139,11 +139,50 @@ START_TEST(a_key_of_the_same_name_later_is_another)
 	api_key_put(old);
 	api_key_put(k);
 	key_fixture_again();
+	api_key_put(key_fixture_make("k"));
 	key_fixture_kept_out(secret, key_fixture_unknown);
-	key_fixture_kept_out(newer, "no user");
-	ck_assert_int_eq(gateway_api_key_remove(key_fixture_h.g, "k", &key_fixture_err), 0);
+	key_fixture_let_in(newer, KEY_FIXTURE_ALICE);
+	key_fixture_end("k");
 	key_fixture_again();
+	ck_assert(!gateway_api_key_has_left(key_fixture_h.g, "k"));
+}
+END_TEST
+
+START_TEST(a_removed_key_lets_nobody_in_and_its_secret_is_that_of_the_next_until_it_is_forgotten)
+{
+	char secret[API_KEY_SECRET], own[API_KEY_SECRET];
+	struct api_key *k = key_fixture_make("k"), *old = k;
+	key_fixture_set(k, "scopes", "chat");
+	key_fixture_new_secret(k, secret);
+	key_fixture_clock_is(0);
+	key_fixture_let_in(secret, KEY_FIXTURE_ALICE);
+	ck_assert(!gateway_api_key_has_left(key_fixture_h.g, "k"));
+	ck_assert_int_eq(gateway_api_key_remove(key_fixture_h.g, "k", &key_fixture_err), 0);
+	key_fixture_kept_out(secret, key_fixture_unknown);
 	ck_assert_ptr_null(gateway_api_key_find(key_fixture_h.g, "k"));
+	ck_assert_int_eq(gateway_api_key_remove(key_fixture_h.g, "k", &key_fixture_err), -ENOENT);
+	ck_assert(gateway_api_key_has_left(key_fixture_h.g, "k"));
+	ck_assert(key_fixture_stored("k"));
+	/* A request that it has let in is bound by what it granted. */
+	ck_assert_int_eq(api_key_allows(old, API_MODELS, NULL, &key_fixture_err), -EPERM);
+	ck_assert_int_eq(key_fixture_verb(old, "new", own), -ENOENT);
+	/* It has the secret and no more of it. */
+	ck_assert_int_eq(gateway_api_key_create(key_fixture_h.g, "k", &key_fixture_err), 0);
+	k = gateway_api_key_find(key_fixture_h.g, "k");
+	ck_assert_ptr_ne(k, old);
+	key_fixture_kept_out(secret, "no user");
+	key_fixture_set(k, "user", "bob");
+	key_fixture_let_in(secret, KEY_FIXTURE_BOB);
+	ck_assert_int_eq(api_key_allows(k, API_MODELS, NULL, &key_fixture_err), 0);
+	key_fixture_view_is(k, API_KEY_LAST_USED, "2030-06-15T12:00:00Z\n");
+	ck_assert_int_eq(gateway_api_key_forget(key_fixture_h.g, "k", &key_fixture_err), 0);
+	key_fixture_let_in(secret, KEY_FIXTURE_BOB); /* that is for one that was removed */
+	key_fixture_end("k");
+	ck_assert(!key_fixture_stored("k"));
+	api_key_put(key_fixture_make("k"));
+	key_fixture_kept_out(secret, key_fixture_unknown);
+	api_key_put(old);
+	api_key_put(k);
 }
 END_TEST
 
@@ -258,8 +297,7 @@ START_TEST(each_of_many_keys_is_found_and_there_is_a_ceiling)
 		key_fixture_let_in(secrets[i], 2000 + i);
 	for (unsigned i = 0; i < WITH; i += 2) {
 		snprintf(name, sizeof name, "k%05u", i);
-		ck_assert_int_eq(
-			gateway_api_key_remove(key_fixture_h.g, name, &key_fixture_err), 0);
+		key_fixture_end(name);
 	}
 	for (unsigned i = 0; i < WITH; i++)
 		if (i % 2)
@@ -299,6 +337,8 @@ START_TEST(keys_are_shown_while_they_change)
 		key_fixture_new_secret(k, secret);
 		key_fixture_set(k, "scopes", i % 2 ? "chat" : "chat models");
 		ck_assert_int_eq(gateway_api_key_remove(key_fixture_h.g, "k", &key_fixture_err), 0);
+		if (i % 4 == 0)
+			gateway_api_key_forget(key_fixture_h.g, "k", NULL);
 		api_key_put(k);
 		k = key_fixture_make("k");
 	}
@@ -325,6 +365,8 @@ int main(void)
 	tcase_add_test(t, new_makes_no_secret_that_nobody_could_read);
 	tcase_add_test(t, a_secret_that_nobody_read_is_revoked_but_no_other);
 	tcase_add_test(t, a_key_of_the_same_name_later_is_another);
+	tcase_add_test(t,
+		a_removed_key_lets_nobody_in_and_its_secret_is_that_of_the_next_until_it_is_forgotten);
 	tcase_add_test(t, a_value_that_is_refused_changes_nothing);
 	tcase_add_test(t, a_setting_whose_file_holds_no_value_closes_the_key_until_it_is_set);
 	tcase_add_test(t, a_key_is_over_at_the_end_of_its_day_or_at_its_instant);

@@ -307,6 +307,21 @@ static void drawn(const char *first, const char *prompt, char arm[TEXT_NAME_SIZE
 	session_put(s);
 }
 
+/* What router/explain says of it: that arm. */
+static void is_explained(const char *prompt, const char *arm)
+{
+	struct session *s;
+	char chosen[TEXT_NAME_SIZE + 16];
+	int status;
+	ck_assert_int_eq(
+		gateway_channel_open(talk.g, GATEWAY_EXPLAIN, NULL, getuid(), &s, NULL), 0);
+	char *said = talk_ask(s, prompt, &status);
+	snprintf(chosen, sizeof chosen, "\"chosen\": \"%s\"", arm);
+	ck_assert_msg(strstr(said, chosen) != NULL, "%s: not %s", said, arm);
+	free(said);
+	session_put(s);
+}
+
 START_TEST(a_split_draws_for_each_conversation_and_keeps_to_it)
 {
 	char arm[TEXT_NAME_SIZE], on[TEXT_NAME_SIZE], prompt[20];
@@ -320,6 +335,7 @@ START_TEST(a_split_draws_for_each_conversation_and_keeps_to_it)
 		drawn(NULL, prompt, arm);
 		drawn(prompt, "and?", on);
 		ck_assert_str_eq(arm, on);
+		is_explained(prompt, arm);
 		tiny += !strcmp(arm, "tiny");
 	}
 	ck_assert_uint_gt(tiny, 4);

@@ -39,7 +39,7 @@ def kept(m, name):
 
 
 def is_in_force(m, name, secret):
-    """The digest that lets in is that one's."""
+    """The digest that is kept is that one's."""
     equal(kept(m, name), "sha256:" + hashlib.sha256(secret.encode()).hexdigest())
 
 
@@ -172,17 +172,33 @@ def a_key_that_is_made_again_is_another(m):
     with refused(errno.ENOENT):
         os.close(old)
     equal(kept(m, "again"), None)
-    # Likewise in TREE.
-    secret = new(m, "again")
-    is_in_force(m, "again", secret)
+    new(m, "again")
     shutil.rmtree(in_tree(m, "again"))
     wait_for(lambda: not exists(m("keys", "again")), "the key goes")
-    equal(kept(m, "again"), None)
-    os.mkdir(in_tree(m, "again"))
-    write(in_tree(m, "again", "user"), ME + "\n")
-    wait_for(lambda: exists(f("state")), "the key is there")
-    soon(f, "no secret")
+    assert kept(m, "again")  # for a minute
+    f = make(m, "again")
+    equal((state(f), kept(m, "again")), ("no secret", None))
     m.sh("rm -r keys/again", check=True)
+
+
+@claim()
+def a_key_whose_directory_is_back_in_the_tree_has_its_secret_again(m):
+    f = make(m, "back")
+    secret = new(m, "back")
+    old = os.open(f("ctl"), os.O_RDWR)
+    away = os.path.join(m.top, "away")
+    os.rename(in_tree(m, "back"), away)
+    wait_for(lambda: not exists(m("keys", "back")), "the key goes")
+    with refused(errno.ENOENT):
+        os.write(old, b"new\n")
+    with refused(errno.ENOENT):
+        os.close(old)
+    os.rename(away, in_tree(m, "back"))
+    wait_for(lambda: exists(f("state")), "the key is there")
+    soon(f, "ready")
+    is_in_force(m, "back", secret)
+    m.sh("rm -r keys/back", check=True)
+    equal(kept(m, "back"), None)
 
 
 # ---- settings ----
@@ -287,23 +303,21 @@ def a_secret_outlives_the_daemon_also_one_that_is_killed_at_once(Mount):
 
 
 @claim(own=True)
-def a_key_that_goes_while_no_daemon_runs_leaves_no_secret_to_the_next(Mount):
+def a_key_that_is_not_there_at_a_start_has_its_secret_when_it_is_back(Mount):
     with Mount() as m:
-        make(m, "gone")
-        f = make(m, "stays")
-        new(m, "gone")
-        secret = new(m, "stays")
+        f = make(m, "one")
+        secret, other = new(m, "one"), os.path.join(m.top, "other")
         m.stop()
-        shutil.rmtree(in_tree(m, "gone"))
+        os.rename(in_tree(m, "one"), other)
         m.start()
-        assert not exists(m("keys", "gone"))
-        equal(kept(m, "gone"), None)
-        is_in_force(m, "stays", secret)
-        equal(state(f), "ready")
+        assert not exists(m("keys", "one"))
+        is_in_force(m, "one", secret)
         m.stop()
-        os.mkdir(in_tree(m, "gone"))
-        m.start()
-        equal(read(m("keys", "gone", "state")), "no user\n")
+        m.start()  # once more without it
+        os.rename(other, in_tree(m, "one"))
+        wait_for(lambda: exists(f("state")), "the key is there")
+        soon(f, "ready")
+        is_in_force(m, "one", secret)
 
 
 @claim(own=True)

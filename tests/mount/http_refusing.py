@@ -94,6 +94,17 @@ def a_key_that_is_over_lets_nobody_in(m):
 
 
 @claim()
+def a_key_lets_nobody_in_while_its_directory_is_not_in_the_tree_and_the_same_ones_when_it_is_back(m):
+    there, away = os.path.join(m.tree, "keys", "moved"), os.path.join(m.top, "moved")
+    with key(m, "moved") as w:
+        equal(w.get("/v1/models").status, 200)
+        os.rename(there, away)
+        wait_for(lambda: w.get("/v1/models").status == 401, "the key is out of force")
+        os.rename(away, there)
+        wait_for(lambda: w.get("/v1/models").status == 200, "the key is in force again")
+
+
+@claim()
 def a_key_may_what_its_scopes_say_and_no_more(m):
     may = {CHAT: "chat", TEXTS: "completions", VECTORS: "embeddings"}
     with models(m, far=server.url(), other=server.url()), key(m, "narrow") as w:
