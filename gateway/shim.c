@@ -26,7 +26,6 @@
 
 enum {
 	CONNECTIONS = 4096,
-	OTHER_FILES = 256, /* descriptors that are left to the rest of the program */
 	MEMORY = 16 << 10, /* bytes of a connection: its head, and what is being sent */
 	LINGER_MS = 2000,  /* how long the end waits for who reads its last bytes */
 };
@@ -52,16 +51,14 @@ static void connection_changed(void *arg, struct MHD_Connection *connection, voi
 		shim_sockets_gone(shim->sockets, fd_of(connection));
 }
 
-/* As many as there are descriptors for. */
+/* A quarter of the descriptors, where these are few: http.c takes half, for what is asked here. */
 static unsigned connections(const struct shim_options *o)
 {
 	struct rlimit limit;
 	unsigned most = o->max_connections ? o->max_connections : CONNECTIONS;
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur / 4 >= most)
 		return most;
-	rlim_t left = limit.rlim_cur > 2 * OTHER_FILES ? limit.rlim_cur - OTHER_FILES
-						       : limit.rlim_cur / 2;
-	return left < most ? (unsigned)left : most;
+	return limit.rlim_cur < 4 ? 1 : (unsigned)(limit.rlim_cur / 4);
 }
 
 /* ---- the start ---- */

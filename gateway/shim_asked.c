@@ -35,6 +35,10 @@ static int open_session(struct shim_call *c, const struct shim_asked *a, unsigne
 {
 	struct session *s = NULL;
 	int r = gateway_chat_open(c->shim->g, a->model, c->uid, &s, err);
+	/* Who brings the conversation cuts it as well. Without one (a system text is one turn) what
+	 * a session has is kept, so that it shares cached answers with those. */
+	if (r == 0 && a->ask.n_turns > 1)
+		r = session_setting_set(s, "truncate", "off", 3, err);
 	for (size_t i = 0; r == 0 && i < a->ask.n_settings; i++) {
 		const struct shim_setting *set = &a->ask.settings[i];
 		char seed[24];

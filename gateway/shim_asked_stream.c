@@ -27,7 +27,8 @@ static int begin_run(struct shim_asked *a, size_t i)
 	return r;
 }
 
-/* It failed. Before the first event: 2, and nothing is said here; else the stream ends with it. */
+/* It failed. Before the first event: 2, and nothing is said here; else the stream ends with it, and
+ * nobody waits for the other runs, however slowly what is said of them is read. */
 static int fail(struct shim_asked *a, const struct shim_run *r)
 {
 	struct shim_error e;
@@ -35,6 +36,7 @@ static int fail(struct shim_asked *a, const struct shim_run *r)
 		return 2;
 	shim_error_of(r->code, &e);
 	a->ended = true;
+	r->call->work->end(r->call);
 	return shim_reply_error_event(
 		&a->out, &e, *r->outcome.why.text ? r->outcome.why.text : strerror(-r->code));
 }

@@ -92,10 +92,6 @@ void shim_call_completed(void *arg, struct MHD_Connection *connection, void **co
 	if (c->work)
 		c->work->end(c);
 	drop_body(c);
-	/* The next request of the connection may be long in coming, but not for ever. */
-	if (why == MHD_REQUEST_TERMINATED_COMPLETED_OK)
-		MHD_set_connection_option(
-			connection, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned)SHIM_IDLE_S);
 	pthread_mutex_lock(&shim->lock);
 	list_remove(&c->link);
 	if (--shim->n_calls == 0)
@@ -205,8 +201,6 @@ static enum MHD_Result go_on(struct shim_call *c)
 	if (c->refusal)
 		return shim_refuse_reply(c) < 0 ? MHD_NO : MHD_YES;
 	if (!c->work) {
-		/* However long it takes: who leaves is noticed otherwise. */
-		MHD_set_connection_option(c->connection, MHD_CONNECTION_OPTION_TIMEOUT, 0U);
 		r = c->path->begin(c);
 		drop_body(c);
 	}

@@ -167,17 +167,18 @@ static int look(struct shim_call *c, struct embed *e)
 	for (size_t i = 0; i < e->n_begun; i++) {
 		struct item *it = &e->items[i];
 		int r = it->x ? 1 : gather(it);
+		if (r < 0) {
+			r = shim_call_fail(c, -EIO, "the model's vectors are too long");
+			return r < 0 ? r : 1;
+		}
 		if (r == 0) {
 			r = finish_one(c, e, it);
+			if (r)
+				return r;
 			again = 2; /* there is room for another */
-		} else if (r == 1 && !it->x) {
-			again = shim_run_wait(&it->run) ? 2 : again;
-			r = 0;
-		} else if (r == 1) {
-			r = 0;
+		} else if (!it->x && shim_run_wait(&it->run)) {
+			again = 2;
 		}
-		if (r)
-			return r;
 	}
 	return again;
 }

@@ -31,7 +31,9 @@ enum {
 	SHIM_BODIES_MAX = 512 << 20, /* of all that are being read */
 	SHIM_SWALLOW_MAX = 64 << 20, /* of one that is refused already, so that its sender
 					hears why */
-	SHIM_IDLE_S = 75,            /* a connection without a request, or a body that stalls */
+	SHIM_IDLE_S = 75,            /* a connection without a request, a body that stalls, a
+					reply of which nothing is taken. Not one that waits for
+					news: it is suspended */
 	SHIM_BODY_S = 300,           /* a body as a whole */
 };
 

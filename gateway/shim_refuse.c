@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "gateway/shim_head.h"
 #include "gateway/shim_parts.h"
@@ -78,13 +79,35 @@ static void check_key(struct shim_call *c)
 	}
 }
 
+static enum MHD_Result count_length(
+	void *n, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	*(unsigned *)n +=
+		!strcasecmp(name, "Content-Length") || !strcasecmp(name, "Transfer-Encoding");
+	return MHD_YES;
+}
+
+/* Whether the end of its body is told in more than one way. A proxy may have gone by another one
+ * than we would, and what is a body there must not be a request here. */
+static bool is_ambiguous(struct shim_call *c)
+{
+	unsigned n = 0;
+	MHD_get_connection_values(c->connection, MHD_HEADER_KIND, count_length, &n);
+	return n > 1;
+}
+
 static const struct shim_error forbidden = {
 	403, "permission_error", "insufficient_permissions", true};
 
 void shim_refuse_head(struct shim_call *c, const char *url, const char *method)
 {
+	static const struct shim_error ambiguous = {400, "invalid_request_error", NULL, true};
 	bool asks = strcmp(method, "OPTIONS") == 0;
 	struct err err = {0};
+	if (is_ambiguous(c)) {
+		note(c, &ambiguous, "there is more than one Content-Length or Transfer-Encoding");
+		return;
+	}
 	c->path = shim_path_find(url, &c->rest);
 	c->allow = c->path ? shim_path_allow(c->path) : NULL;
 	if (asks && strcmp(url, "*") == 0)
@@ -124,7 +147,8 @@ void shim_refuse_busy(struct shim_call *c)
 bool shim_refuse_is_urgent(struct shim_call *c)
 {
 	const char *length = header(c, "Content-Length");
-	return header(c, "Expect") || (length && strtoull(length, NULL, 10) > SHIM_SWALLOW_MAX);
+	return header(c, "Expect") || is_ambiguous(c) ||
+	       (length && strtoull(length, NULL, 10) > SHIM_SWALLOW_MAX);
 }
 
 int shim_refuse_reply(struct shim_call *c)

@@ -30,6 +30,9 @@ int shim_run_ask(struct shim_run *r, struct shim_call *c, struct session *s, con
 	r->session = s;
 	int code = draft_new(&d, s, c->uid, err);
 	code = code ? code : draft_write(d, text, len, err);
+	/* The newline at the end of a file is no part of a prompt; here it was meant. */
+	if (code == 0 && len && text[len - 1] == '\n')
+		code = draft_write(d, "\n", 1, err);
 	if (code == 0)
 		code = draft_submit(d, err);
 	if (code == 1)

@@ -25,7 +25,8 @@ static int show(struct shim_call *c, int r, unsigned status, const char *type, s
 {
 	if (r < 0) {
 		buf_free(body);
-		return shim_call_fail(c, r, "it cannot be shown");
+		/* That it is too long would be told of the request. */
+		return shim_call_fail(c, r == -EFBIG ? -EIO : r, "it cannot be shown");
 	}
 	return shim_call_reply(c, status, type, body);
 }

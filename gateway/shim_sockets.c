@@ -33,15 +33,18 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "gateway/shim_parts.h"
 
 enum { EVENTS = 64, FD_MOST = 1 << 20, AGAIN_MS = 200 };
+static const uint64_t again_ns = AGAIN_MS * 1000000ULL;
 static const uint64_t of_listener = 0, of_wake = 1; /* in events; a number of a place is above */
 
 struct place {
 	struct shim_call *call; /* borrowed; NULL: none waits */
 	uint32_t number;        /* 0: no socket that was taken */
-	bool left, woken_again;
+	uint64_t left_ns;       /* 0: it has not */
+	bool woken_again;
 };
 
 struct shim_sockets {
@@ -59,7 +62,8 @@ struct shim_sockets {
 	struct place *places; /* [n_places], by descriptor */
 	size_t n_places;
 	uint32_t numbers;
-	bool to_wake; /* some have left, and are woken once more. The thread's */
+	uint64_t wake_ns; /* when some that have left are woken once more; 0: there are none. The
+			     thread's */
 };
 
 static void poke(struct shim_sockets *s)
@@ -110,7 +114,7 @@ bool shim_sockets_watch(struct shim_sockets *s, int fd, struct shim_call *c)
 {
 	pthread_mutex_lock(&s->lock);
 	struct place *p = (size_t)fd < s->n_places ? &s->places[fd] : NULL;
-	bool left = p && p->left;
+	bool left = p && p->left_ns;
 	if (p && !left)
 		p->call = c;
 	pthread_mutex_unlock(&s->lock);
@@ -153,7 +157,7 @@ static void accept_some(struct shim_sockets *s)
 		atomic_fetch_add(&s->n_open, 1);
 		enroll(s, fd);
 		if (s->take(s->arg, fd, (struct sockaddr *)(void *)&a, n) < 0)
-			atomic_fetch_sub(&s->n_open, 1);
+			shim_sockets_gone(s, fd);
 	}
 }
 
@@ -166,7 +170,8 @@ static void tell_left(struct shim_sockets *s, uint64_t id)
 	pthread_mutex_lock(&s->lock);
 	if (fd < s->n_places && s->places[fd].number == id >> 32) {
 		struct place *p = &s->places[fd];
-		p->left = s->to_wake = true;
+		p->left_ns = clock_mono_ns();
+		s->wake_ns = s->wake_ns ? s->wake_ns : p->left_ns + again_ns;
 		if (p->call)
 			shim_call_lost(p->call);
 		shutdown((int)fd, SHUT_RD);
@@ -174,18 +179,24 @@ static void tell_left(struct shim_sockets *s, uint64_t id)
 	pthread_mutex_unlock(&s->lock);
 }
 
-/* Those that have left and are still there. */
+/* Those that left a moment ago and are still there. */
 static void wake_again(struct shim_sockets *s)
 {
+	uint64_t now_ns = clock_mono_ns();
+	if (!s->wake_ns || now_ns < s->wake_ns)
+		return;
+	s->wake_ns = 0;
 	pthread_mutex_lock(&s->lock);
-	for (size_t fd = 0; s->to_wake && fd < s->n_places; fd++) {
+	for (size_t fd = 0; fd < s->n_places; fd++) {
 		struct place *p = &s->places[fd];
-		if (p->number && p->left && !p->woken_again) {
-			p->woken_again = true;
+		if (!p->left_ns || p->woken_again)
+			continue;
+		p->woken_again = now_ns - p->left_ns >= again_ns;
+		if (p->woken_again)
 			shutdown((int)fd, SHUT_RD);
-		}
+		else
+			s->wake_ns = now_ns + again_ns;
 	}
-	s->to_wake = false;
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -200,9 +211,8 @@ static void *look(void *arg)
 			close(s->listener);
 			s->listener = -1;
 		}
-		int n = epoll_wait(s->epoll, events, EVENTS, s->to_wake ? AGAIN_MS : -1);
-		if (n == 0)
-			wake_again(s);
+		int n = epoll_wait(s->epoll, events, EVENTS, s->wake_ns ? AGAIN_MS : -1);
+		wake_again(s);
 		for (int i = 0; i < n; i++) {
 			uint64_t id = events[i].data.u64, count;
 			if (id == of_listener)

@@ -243,6 +243,22 @@ def a_prompt_longer_than_the_context_is_context_length_exceeded(m):
         equal(reply.error()[0:3], (400, BAD, "context_length_exceeded"))
 
 
+@claim()
+def a_body_whose_end_is_told_in_two_ways_is_refused_and_nothing_behind_it_is_read(m):
+    w = asker(m)
+    with models(m, far=server.url()):
+        n = len(server.requests())
+        hidden = web.raw_request(w.key, chat_body("hidden"))
+        for length, more in ((0, "Content-Length: %d" % len(hidden)), (len(hidden), "Content-Length: 0"),
+                             (len(hidden), "Transfer-Encoding: chunked"), (0, "Transfer-Encoding: gzip")):
+            s = web.dial(m)
+            s.sendall(web.raw_request(w.key, b"", length=length, headers=[more]) + hidden)
+            got = web.until_closed(s)
+            equal((got[:12], got.count(b"HTTP/1.1 ")), (b"HTTP/1.1 400", 1))
+            s.close()
+        equal(len(server.requests()), n)
+
+
 # ---- how large ----
 
 @claim()
