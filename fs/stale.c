@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A mount without a daemon answers ENOTCONN to everything; only what is mounted as fuse.llmfs is
- * ours to remove. */
+/* A mount without a daemon answers ENOTCONN to everything, and ECONNABORTED to what it was asked
+ * while its daemon died; only what is mounted as fuse.llmfs is ours to remove. */
 #include "fs/stale.h"
 
 #include <errno.h>
@@ -69,13 +69,17 @@ static int check_free(const char *mountpoint, bool is_dir, struct err *err)
 
 int stale_clear(const char *mountpoint, struct err *err)
 {
-	/* Several may lie on top of one another. */
-	for (int i = 0; i < 16; i++) {
+	/* Several may lie on top of one another, and one may be dying. */
+	for (int i = 0; i < 64; i++) {
 		struct statx st;
 		char type[64];
 		/* The kernel would still answer from its cache for a second. */
 		if (statx(AT_FDCWD, mountpoint, AT_STATX_FORCE_SYNC, STATX_TYPE, &st) == 0)
 			return check_free(mountpoint, S_ISDIR(st.stx_mode), err);
+		if (errno == ECONNABORTED) {
+			usleep(1000); /* it says ENOTCONN as soon as all of the daemon is gone */
+			continue;
+		}
 		if (errno != ENOTCONN)
 			return err_set(
 				err, -errno, "mount point %s: %s", mountpoint, strerror(errno));

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "gateway/api_keys.h"
 #include "gateway/core.h"
 #include "gateway/verbs.h"
@@ -156,13 +157,18 @@ int api_key_ctl(struct api_key *k, const char *line, size_t len, char secret[API
 		return verb;
 	if (verb == REVOKE && secret)
 		explicit_bzero(secret, API_KEY_SECRET);
-	if (verb == REVOKE)
+	if (verb == REVOKE) {
+		log_info("keys/%s: revoked", k->name);
 		return api_keys_revoke(k->g->api_keys, k, NULL, err);
+	}
 	if (!secret)
 		return err_set(err, -EINVAL,
 			"new: its secret is read once, from where it was asked for: exec 3<>ctl; "
 			"echo new >&3; cat <&3; exec 3>&-");
-	return api_keys_new_secret(k->g->api_keys, k, secret, err);
+	int r = api_keys_new_secret(k->g->api_keys, k, secret, err);
+	if (r == 0)
+		log_info("keys/%s: a new secret", k->name);
+	return r;
 }
 
 bool api_key_ctl_is_hopeless(const char *line, size_t len, bool reads)

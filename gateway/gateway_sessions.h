@@ -94,6 +94,7 @@ struct session_outcome {
 	uint64_t retry_ms; /* of -EAGAIN, -EBUSY, -EDQUOT: when to try again; 0: not known, or
 			      trying does not help */
 	bool from_cache;
+	bool begun; /* a model has worked on it: what blocked it blocked an answer */
 };
 /* Who has seen the end of the request's answer (answer_read, answer_size) finds `over`, with all
  * numbers final: they are settled before the end is told, nobody needs to wait. */

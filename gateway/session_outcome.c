@@ -55,6 +55,7 @@ void session_outcome(struct session *s, struct session_outcome *out)
 		out->output_tok = r->usage.output_tok;
 		out->retry_ms = is_of_a_limit(r->code) ? r->retry_ms : 0;
 		out->from_cache = r->served_by;
+		out->begun = r->times.running_ns;
 	}
 	pthread_mutex_unlock(&s->lock);
 }

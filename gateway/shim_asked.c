@@ -145,6 +145,9 @@ static int prepare(struct shim_call *c, struct shim_asked *a)
 			"prompts times n are more than 256 choices: ask in several requests");
 		return r < 0 ? r : 1;
 	}
+	r = shim_refuse_many(c, n);
+	if (r)
+		return r;
 	a->runs = calloc(n, sizeof *a->runs);
 	a->n = a->runs ? n : 0;
 	return a->runs ? 0 : -ENOMEM;

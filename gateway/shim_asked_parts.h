@@ -35,6 +35,9 @@ void shim_asked_note(struct shim_call *c, const struct shim_run *r);
  * answer. */
 const char *shim_asked_finish(const struct shim_run *r, bool some);
 /* The sum of all runs that are over. */
+/* Before a reply that is no error: which model answers, and whether that is the cache's answer; of
+ * several choices the first one's. */
+void shim_asked_tell(struct shim_call *c, const struct shim_asked *a);
 struct shim_usage shim_asked_usage(const struct shim_asked *a);
 /* Each run that is not over waits. 0; 1: look again. */
 int shim_asked_wait(struct shim_asked *a);

@@ -146,5 +146,6 @@ int shim_asked_stream(struct shim_call *c, struct shim_asked *a)
 	if (r)
 		return r;
 	a->head_sent = true;
+	shim_asked_tell(c, a);
 	return a->ended ? shim_call_events(c, &a->out) : shim_call_stream(c, read_events);
 }

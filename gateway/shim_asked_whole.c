@@ -11,11 +11,20 @@
 
 const char *shim_asked_finish(const struct shim_run *r, bool some)
 {
-	if (r->code == -EPERM && some)
+	if (r->code == -EPERM && (some || r->outcome.begun))
 		return "content_filter";
 	if (r->code < 0)
 		return NULL;
 	return r->outcome.finish && *r->outcome.finish ? r->outcome.finish : "stop";
+}
+
+void shim_asked_tell(struct shim_call *c, const struct shim_asked *a)
+{
+	struct session_outcome o;
+	session_outcome(a->runs[0].run.session, &o);
+	_Static_assert(sizeof c->model == sizeof o.model, "names of models");
+	memcpy(c->model, o.model, sizeof c->model);
+	c->from_cache = o.from_cache;
 }
 
 struct shim_usage shim_asked_usage(const struct shim_asked *a)
@@ -83,6 +92,7 @@ static int reply(struct shim_call *c, struct shim_asked *a)
 		buf_free(&body);
 		return shim_call_fail(c, -EIO, "the answer is too long to be kept");
 	}
+	shim_asked_tell(c, a);
 	return shim_call_reply(c, 200, "application/json", &body);
 }
 

@@ -50,6 +50,10 @@ static void add_headers(struct shim_call *c, struct MHD_Response *response, unsi
 	add_retry(c, response, status);
 	if (atomic_load(&c->shim->stopping))
 		MHD_add_response_header(response, "connection", "close");
+	if (*c->model)
+		MHD_add_response_header(response, "x-llmfs-model", c->model);
+	if (c->from_cache)
+		MHD_add_response_header(response, "x-llmfs-cache", "hit");
 	if (status == 401)
 		MHD_add_response_header(response, "www-authenticate", "Bearer");
 	if (c->allow)
@@ -112,6 +116,8 @@ int shim_call_fail(struct shim_call *c, int code, const char *sentence)
 {
 	struct shim_error e;
 	shim_error_of(code, &e);
+	/* A limit that this request alone is over: no time is told. */
+	e.no_retry = e.no_retry || (code == -EAGAIN && !c->retry_ms);
 	return shim_call_error(c, &e, *sentence ? sentence : strerror(-code), NULL);
 }
 

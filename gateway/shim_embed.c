@@ -238,6 +238,7 @@ int shim_embed_begin(struct shim_call *c)
 	if (r == -EINVAL)
 		return shim_refuse_fault(c, &fault);
 	r = r ? r : shim_refuse_model(c, e->request.model, &e->model, &e->resolved);
+	r = r ? r : shim_refuse_many(c, e->request.n);
 	if (r)
 		return r < 0 ? r : 0;
 	e->items = calloc(e->request.n ? e->request.n : 1, sizeof *e->items);

@@ -27,7 +27,7 @@ static const struct row {
 	{EDQUOT, {429, "insufficient_quota", "insufficient_quota", true}},
 	{EAGAIN, {429, rate, "rate_limit_exceeded", false}},
 	{EBUSY, {429, rate, "rate_limit_exceeded", false}},
-	{EPROTO, {502, server, "bad_upstream", false}},
+	{EPROTO, {502, server, "bad_upstream", true}}, /* what may help was tried by us */
 	{EHOSTUNREACH, {503, server, "model_unavailable", false}},
 	{ESHUTDOWN, {503, server, "shutting_down", false}},
 	{ECANCELED, {503, server, "cancelled", false}},

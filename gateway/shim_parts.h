@@ -94,6 +94,8 @@ struct shim_call {
 	bool no_retry;
 	uint64_t request_id; /* of the gateway's request; 0: there is none */
 	uint64_t retry_ms;
+	char model[65];  /* that answers, for a header; "" not known */
+	bool from_cache; /* the answer is, as far as is known */
 	const struct shim_work *work;
 	void *state; /* the work's */
 };

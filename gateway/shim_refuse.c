@@ -11,6 +11,7 @@
 #include "gateway/shim_refuse.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -180,6 +181,33 @@ int shim_refuse_model(struct shim_call *c, const char *named, const char **model
 		return 0;
 	r = r == -EPERM ? shim_call_error(c, &forbidden, err.text, "model")
 			: shim_call_fail(c, r, err.text);
+	return r < 0 ? r : 1;
+}
+
+int shim_refuse_many(struct shim_call *c, size_t n)
+{
+	struct gateway_rates rates;
+	char sentence[256];
+	if (n < 2)
+		return 0;
+	gateway_rates(c->shim->g, c->uid, &rates);
+	if (n <= rates.requests.remaining)
+		return 0;
+	if (n <= rates.requests.limit) {
+		c->retry_ms = rates.requests.reset_ms ? rates.requests.reset_ms : 1;
+		snprintf(sentence, sizeof sentence,
+			"each choice and each text is a request: this is %zu, and %" PRIu64
+			" of %" PRIu64 " per minute are left; try again in %" PRIu64 " s",
+			n, rates.requests.remaining, rates.requests.limit,
+			shim_head_retry_s(c->retry_ms));
+	} else {
+		snprintf(sentence, sizeof sentence,
+			"each choice and each text is a request: this is %zu, more than the limit "
+			"of %" PRIu64 " per minute; trying again does not help, asking for fewer "
+			"does",
+			n, rates.requests.limit);
+	}
+	int r = shim_call_fail(c, -EAGAIN, sentence);
 	return r < 0 ? r : 1;
 }
 

@@ -5,6 +5,7 @@
 /* What is said of a request before it means anything: no such path, no key, too long. */
 
 #include <stdbool.h>
+#include <stddef.h>
 
 struct shim_call;
 struct shim_fault;
@@ -24,6 +25,9 @@ int shim_refuse_reply(struct shim_call *c);
  * key may name that one alone. 1: not, and a reply is queued; < 0: the connection ends. */
 int shim_refuse_model(struct shim_call *c, const char *named, const char **model, char **resolved);
 /* What is wrong with the body. As shim_call_error. */
+/* Whether a request that is n to the limits may begin: none of them does where not all may. 0; 1: a
+ * reply is queued; < 0. */
+int shim_refuse_many(struct shim_call *c, size_t n);
 int shim_refuse_fault(struct shim_call *c, const struct shim_fault *fault);
 
 #endif

@@ -80,6 +80,9 @@ static const char parameter[] = "unsupported_parameter", other_value[] = "unsupp
 #define BIAS                                                                                       \
 	"no single token can be made more or less likely: there are temperature, top_p, top_k, "   \
 	"min_p and the penalties"
+#define SAMPLING                                                                                   \
+	"llmfs has temperature, top_p, top_k, min_p and the penalties of repetition, presence "    \
+	"and frequency"
 #define SHAPE "answers can be held to JSON (response_format json_object), to no schema or grammar"
 #define ENDS "what ends an answer is stop, max_tokens or ignore_eos"
 #define TEXT "llmfs reads and writes text only"
@@ -103,6 +106,16 @@ static const struct row rows[] = {
 	{"verbosity", is_medium, parameter, "llmfs has max_tokens, and what a message asks for"},
 	{"best_of", is_n, parameter, "llmfs gives all n answers and chooses none"},
 	{"use_beam_search", NULL, parameter, "llmfs samples, and has n"},
+	{"length_penalty", is_one, parameter, SAMPLING},
+	{"typical_p", is_one, parameter, SAMPLING},
+	{"tfs_z", is_one, parameter, SAMPLING},
+	{"mirostat", is_zero, parameter, SAMPLING},
+	{"dry_multiplier", is_zero, parameter, SAMPLING},
+	{"xtc_probability", is_zero, parameter, SAMPLING},
+	{"thinking", NULL, parameter, "llmfs does not set how long a model thinks"},
+	{"chat_template", NULL, parameter, "a model's own template is used"},
+	{"chat_template_kwargs", NULL, parameter, "a model's own template is used"},
+	{"continue_final_message", NULL, parameter, "llmfs goes on with no answer that was begun"},
 	{"suffix", NULL, parameter, "llmfs goes on from a prompt and fills no gap in a text"},
 	{"min_tokens", is_zero, parameter, ENDS},
 	{"stop_token_ids", NULL, parameter, ENDS},

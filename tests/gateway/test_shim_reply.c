@@ -309,7 +309,7 @@ START_TEST(each_errno_is_a_status_and_a_code)
 		{-EFBIG, 413, "invalid_request_error", "request_too_large", true},
 		{-EHOSTUNREACH, 503, "server_error", "model_unavailable", false},
 		{-ETIMEDOUT, 504, "server_error", "timeout", false},
-		{-EPROTO, 502, "server_error", "bad_upstream", false},
+		{-EPROTO, 502, "server_error", "bad_upstream", true},
 		{-EINVAL, 400, "invalid_request_error", "invalid_value", true},
 		{-EILSEQ, 400, "invalid_request_error", "invalid_value", true},
 		{-ENOENT, 404, "invalid_request_error", "model_not_found", true},

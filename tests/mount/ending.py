@@ -126,6 +126,16 @@ def fusermount_uz_under_a_reader_ends_the_daemon_once_the_reader_is_gone(Mount):
 
 
 @claim(own=True)
+def a_start_in_the_moment_of_a_kill_9_succeeds(Mount):
+    with Mount() as m:
+        for _ in range(6):
+            dying = m.proc
+            m.kill(signal.SIGKILL)
+            m.start()
+            dying.wait()
+
+
+@claim(own=True)
 def kill_9_in_mid_answer_keeps_the_conversation(Mount):
     with Mount() as m:
         s = m.session(temperature="0.25", system="be brief")
