@@ -20,11 +20,13 @@ const char *shim_asked_finish(const struct shim_run *r, bool some)
 
 void shim_asked_tell(struct shim_call *c, const struct shim_asked *a)
 {
+	const struct shim_run *r = &a->runs[0].run;
 	struct session_outcome o;
-	session_outcome(a->runs[0].run.session, &o);
 	_Static_assert(sizeof c->model == sizeof o.model, "names of models");
-	memcpy(c->model, o.model, sizeof c->model);
-	c->from_cache = o.from_cache;
+	if (!r->over)
+		session_outcome(r->session, &o);
+	memcpy(c->model, r->over ? r->outcome.model : o.model, sizeof c->model);
+	c->from_cache = r->over ? r->outcome.from_cache : o.from_cache;
 }
 
 struct shim_usage shim_asked_usage(const struct shim_asked *a)

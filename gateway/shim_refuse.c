@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Refusals before a request means anything: by its head (path, method, key), or because of the size
- * of its body. They are noted in the call, and said when its body has been read.
+ * Refusals before anything is asked. By its head (path, method, key), or because of the size of its
+ * body: these are noted in the call, and said when its body has been read. And once that is
+ * understood: it is no such request, its key may not name that model, or it is more requests than
+ * the limit of the minute lets begin.
  *
  * A key is looked at once for each request, by its head: one that is revoked while an answer is
  * under way lets it go on.

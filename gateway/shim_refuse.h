@@ -2,7 +2,8 @@
 #ifndef GATEWAY_SHIM_REFUSE_H
 #define GATEWAY_SHIM_REFUSE_H
 
-/* What is said of a request before it means anything: no such path, no key, too long. */
+/* What is said of a request before anything is asked: no such path, no key, too long; another model
+ * than its key may name, more than the limits let begin. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -24,10 +25,10 @@ int shim_refuse_reply(struct shim_call *c);
  * borrowed of `named` or of *resolved, which is new or NULL: which model `default` is, where the
  * key may name that one alone. 1: not, and a reply is queued; < 0: the connection ends. */
 int shim_refuse_model(struct shim_call *c, const char *named, const char **model, char **resolved);
-/* What is wrong with the body. As shim_call_error. */
 /* Whether a request that is n to the limits may begin: none of them does where not all may. 0; 1: a
- * reply is queued; < 0. */
+ * reply is queued; < 0: the connection ends. */
 int shim_refuse_many(struct shim_call *c, size_t n);
+/* What is wrong with the body. As shim_call_error. */
 int shim_refuse_fault(struct shim_call *c, const struct shim_fault *fault);
 
 #endif

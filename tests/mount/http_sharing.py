@@ -11,8 +11,9 @@ from decimal import Decimal
 import harness
 import web
 from harness import claim, equal, read, refused, reset, shown, write
+from minute import within_a_minute
 from servers import ANSWER, Server, models
-from web import ME, Web, set_account, user, within_a_minute
+from web import ME, Web, set_account, user
 
 server = Server()
 harness.CACHE = True

@@ -7,7 +7,6 @@ LLMFS_KILLS: how often the daemon is killed (default 6; the issue asks for 50).
 LLMFS_SPENDERS: concurrent requests against one budget (default 1000 without a sanitizer).
 """
 import errno
-import functools
 import getpass
 import json
 import os
@@ -17,7 +16,8 @@ import time
 from decimal import Decimal
 
 import harness
-from harness import Session, claim, equal, read, read_bytes, refused, wait_for, write
+from harness import Session, claim, equal, read, refused, wait_for, write
+from minute import within_a_minute
 
 ME = getpass.getuser()
 
@@ -50,20 +50,6 @@ def prices(m, model="tiny", prompt="0", output="0", cached=""):
     for key, value in (("price_input", prompt), ("price_output", output),
                        ("price_cached", cached)):
         write(m("models", model, key), value + "\n")
-
-
-def within_a_minute(f):
-    """What f says holds within one minute of the clock: one that ended meanwhile does not count."""
-    @functools.wraps(f)
-    def claimed(Mount):
-        for left in range(4, -1, -1):
-            minute = time.time() // 60
-            try:
-                return f(Mount)
-            except (AssertionError, OSError):
-                if not left or time.time() // 60 == minute:
-                    raise
-    return claimed
 
 
 # ---- at a shell ----

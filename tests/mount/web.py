@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The HTTP front end for mount tests: keys, requests as http.client makes them, streams event by event, and bare sockets
 for what no client library would send."""
-import functools
 import getpass
 import http.client
 import json
 import os
 import socket
-import time
 
 import harness
 from harness import read, wait_for, write
@@ -308,17 +306,3 @@ def set_account(m, name=ME, **settings):
     for file, value in settings.items():
         write(os.path.join(path, file), "%s\n" % value)
     return path
-
-
-def within_a_minute(f):
-    """What f says holds within one minute of the clock: one that ended meanwhile does not count."""
-    @functools.wraps(f)
-    def claimed(Mount):
-        for left in range(4, -1, -1):
-            minute = time.time() // 60
-            try:
-                return f(Mount)
-            except (AssertionError, OSError):
-                if not left or time.time() // 60 == minute:
-                    raise
-    return claimed
